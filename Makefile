@@ -1,0 +1,45 @@
+# make figures   every notebook through papermill; results in figures/<data>/
+# make test      lint, unit tests, notebooks
+# Any other variable is passed on to every notebook: make figures CATALOG=photos.csv PRESET=compact
+# ONLY="03 04" runs some notebooks; PYTHON=python3.12 chooses the interpreter of the environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+ONLY ?=
+RUN := $(VENV)/bin/python
+PARAMETERS = $(filter-out PYTHON=% VENV=% ONLY=%,$(MAKEOVERRIDES))
+export MPLBACKEND ?= agg
+export NO_ALBUMENTATIONS_UPDATE = 1
+
+.PHONY: figures test notebooks lock clean help
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+# The stamp carries the lock's content: installed once, and again when the lock or package changes.
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check --progress-bar on -r requirements.lock
+	$(RUN) -m pip install --disable-pip-version-check --no-deps -e .
+	touch $@
+
+figures: $(VENV)/installed
+	$(RUN) -m miewid_core.notebooks run $(PARAMETERS) $(if $(ONLY),--only $(ONLY))
+
+test: $(VENV)/installed
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pytest
+	TQDM_DISABLE=1 $(RUN) -m pytest --nbval-lax --nbval-current-env -p no:cacheprovider notebooks
+
+# rewrite the committed notebooks, executed on the demo data
+notebooks: $(VENV)/installed
+	$(RUN) -m miewid_core.notebooks refresh $(if $(ONLY),--only $(ONLY))
+
+# needs uv; the same lock serves every platform and Python version
+lock:
+	uv pip compile --universal --python-version 3.11 --extra test --no-header --no-annotate -q -U pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .cache

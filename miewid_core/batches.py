@@ -1,0 +1,48 @@
+"""Batches of a training: their order, and the processes that make them."""
+
+import math
+import multiprocessing
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from miewid_core.dataset import ChipDataset
+
+
+class Batches:
+    """Batch sampler: a new order each epoch, in batches of nearly equal size.
+
+    Equal sizes leave no batch of one, on which BatchNorm can't train. The order depends on
+    (seed, epoch) alone, so a resumed training sees what an undisturbed one sees.
+    """
+
+    def __init__(self, n_items: int, batch_size: int, seed: int) -> None:
+        self.n_items, self.seed, self.epoch = n_items, seed, 0
+        self.n_batches = math.ceil(n_items / batch_size)
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_items)
+        return (batch.tolist() for batch in np.array_split(order, self.n_batches))
+
+
+def loader(dataset: ChipDataset, batches: Batches, workers: int) -> DataLoader:
+    """Loader of a training; its workers start from one clean server process and then persist."""
+    if workers == 0:
+        return DataLoader(dataset, batch_sampler=batches)
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if "forkserver" in methods:
+        context.set_forkserver_preload(["miewid_core.dataset"])
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        multiprocessing_context=context,
+        persistent_workers=True,
+        pin_memory=torch.cuda.is_available(),
+    )

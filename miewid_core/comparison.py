@@ -1,0 +1,98 @@
+"""Two models on the same queries, species by species, beside what the paper prints (Table 2)."""
+
+import pandas as pd
+from scipy.stats import spearmanr
+
+from miewid_core import reported
+from miewid_core.evaluation import paired_difference, per_species, random_top_k
+
+PERCENT = ["multi", "single", "gain", "untrained", "chance"]
+COLUMNS = [
+    *["species", "queries", "individuals", "train_annotations"],
+    *["multi", "multi_low", "multi_high", "single", "single_low", "single_high"],
+    *["gain", "gain_low", "gain_high", "untrained", "chance", "paper_multi", "paper_single"],
+]
+
+
+def multi_against_single(
+    multi: pd.DataFrame,
+    single: pd.DataFrame,
+    untrained: pd.DataFrame,
+    train: pd.DataFrame,
+    k: int,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Top-k of two models in percent, with 95 % intervals: the data of Figures 1 and 5 to 8.
+
+    `multi`, `single`, `untrained`: ranks of the same queries; species that `single` lacks (nothing
+    to train on) keep their row, with NaN. `train`: the training annotations. One row per species by
+    decreasing number of training annotations, then the mean over species that both models have;
+    `gain` is multi minus single in percentage points, paired over queries, its interval
+    bootstrapped over individuals. `chance` is a random ranking's top-k. `paper_multi` and
+    `paper_single` are Table 2's top-1 (NaN for other k, and for species that it lacks).
+    """
+    table = per_species(multi, k, seed).rename(columns={"top_k": "multi"})
+    table = table.rename(columns={"low": "multi_low", "high": "multi_high"}).set_index("species")
+    alone = per_species(single, k, seed).set_index("species")
+    table[["single", "single_low", "single_high"]] = alone[["top_k", "low", "high"]]
+    table["untrained"] = per_species(untrained, k, seed).set_index("species")["top_k"]
+    table["chance"] = multi.groupby("species").apply(lambda rows: random_top_k(rows, k))
+    counts = train["species"].value_counts()
+    table["train_annotations"] = counts.reindex(table.index, fill_value=0)
+    table = table.sort_values("train_annotations", ascending=False, kind="stable")
+    table = _with_gain(table, multi[multi["species"].isin(alone.index)], single, k, seed)
+    shares = [name for name in table if name.removesuffix("_low").removesuffix("_high") in PERCENT]
+    table[shares] *= 100
+    return _with_paper(table.reset_index(), k)[COLUMNS]
+
+
+def _with_gain(
+    table: pd.DataFrame, multi: pd.DataFrame, single: pd.DataFrame, k: int, seed: int
+) -> pd.DataFrame:
+    gain = paired_difference(multi, single, k, seed).set_index("species")
+    table.loc["mean"] = table.loc[gain.index.drop("mean"), ["untrained", "chance"]].mean()
+    both = gain.loc["mean"]
+    table.loc["mean", ["multi", "single"]] = both[["a", "b"]].to_numpy(dtype=float)
+    for name in ("queries", "individuals", "train_annotations"):
+        table.loc["mean", name] = table[name].iloc[:-1].sum()
+        table[name] = table[name].astype(int)
+    gain = gain.rename(columns={"difference": "gain", "low": "gain_low", "high": "gain_high"})
+    return table.join(gain[["gain", "gain_low", "gain_high"]])
+
+
+def _with_paper(table: pd.DataFrame, k: int) -> pd.DataFrame:
+    printed = reported.table(2).set_index("species")[["multi_species", "single_species"]]
+    printed.loc["mean"] = printed.mean()
+    known = table["species"].map(reported.species_name)
+    found = printed.reindex(known) if k == 1 else printed.reindex([None] * len(table))
+    table["paper_multi"] = found["multi_species"].to_numpy()
+    table["paper_single"] = found["single_species"].to_numpy()
+    return table
+
+
+def in_words(table: pd.DataFrame, k: int) -> str:
+    """What a table of `multi_against_single` shows, in a sentence that its numbers decide."""
+    mean = table[table["species"] == "mean"].iloc[0]
+    n = int(table["gain"].notna().sum()) - 1
+    low, high = mean["gain_low"], mean["gain_high"]
+    interval = f"{mean['gain']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+    if low > 0:
+        verdict = "one network for all species is better than one each"
+    elif high < 0:
+        verdict = "one network for all species is worse than one each"
+    else:
+        verdict = "no difference shown between one network for all species and one each"
+    return f"Top-{k}, mean over {n} species: {verdict} ({interval})."
+
+
+def trend_in_words(table: pd.DataFrame) -> str:
+    """Do small species gain most? Rank correlation of gain with training annotations, in words."""
+    rows = table[(table["species"] != "mean") & table["gain"].notna()]
+    if len(rows) < 4:
+        return f"With {len(rows)} species, no trend of the gain with their size can be shown."
+    test = spearmanr(rows["train_annotations"], rows["gain"])
+    shown = f"Spearman's rho {test.statistic:+.2f}, p = {test.pvalue:.2g}, {len(rows)} species"
+    if not test.pvalue < 0.05:
+        return f"No trend of the gain with a species' training annotations is shown ({shown})."
+    who = "Small" if test.statistic < 0 else "Large"
+    return f"{who} species gain most ({shown})."

@@ -1,0 +1,183 @@
+"""MiewID: a timm backbone, generalised-mean pooling and BatchNorm (section 4, A.1)."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from miewid_core.chips import resize
+from miewid_core.files import replacing
+
+FORMAT = 1
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RELEASED = {"backbone": "efficientnetv2_rw_m", "size": 440, "mean": IMAGENET[0], "std": IMAGENET[1]}
+PICKLED = {".bin", ".pth", ".pt", ".ckpt", ".pkl"}
+
+
+class GeM(nn.Module):
+    """Generalised-mean pooling of (B, C, ...) to (B, C): mean(x ** p) ** (1 / p), p learned."""
+
+    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.p, self.eps = nn.Parameter(torch.full((1,), p)), eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Pool over all but the first two axes, in float32 whatever autocast says."""
+        with torch.autocast(x.device.type, enabled=False):
+            powers = x.float().clamp(min=self.eps).pow(self.p)
+            return powers.flatten(2).mean(2).pow(1 / self.p)
+
+
+class MiewIDNet(nn.Module):
+    """Photos (B, 3, S, S) to embeddings (B, n_features); module names as in the released weights.
+
+    `pretrained`: True downloads timm's ImageNet weights, a path reads them from a safetensors file,
+    False draws them. `image_size` matters only to backbones of fixed size (Swin, ViT).
+    """
+
+    def __init__(
+        self, backbone: str, pretrained: bool | str | Path = False, image_size: int | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone = _backbone(backbone, pretrained, image_size)
+        self.name = backbone
+        self.pooling = GeM()
+        self.bn = nn.BatchNorm1d(self.backbone.num_features)
+
+    @property
+    def n_features(self) -> int:
+        """Length of an embedding."""
+        return self.bn.num_features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Embeddings (B, n_features) float32, not normalised."""
+        return self.bn(self.pooling(self._channels_first(self.backbone.forward_features(x))))
+
+    def _channels_first(self, features: torch.Tensor) -> torch.Tensor:
+        if features.ndim == 3:  # tokens (B, T, C), class and register tokens first
+            prefix = getattr(self.backbone, "num_prefix_tokens", 0)
+            return features[:, prefix:].transpose(1, 2)
+        if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
+            return features.permute(0, 3, 1, 2)
+        return features
+
+
+def _backbone(name: str, pretrained: bool | str | Path, image_size: int | None) -> nn.Module:
+    options = {"num_classes": 0, "global_pool": "", "pretrained": pretrained is True}
+    try:
+        made = timm.create_model(name, **options, **_fixed_size(name, image_size))
+    except OSError as error:
+        raise ValueError(
+            f"the weights of {name} could not be downloaded ({error}); give pretrained= a local "
+            "safetensors file, or False"
+        ) from error
+    if not isinstance(pretrained, bool):
+        head = timm.create_model(name, num_classes=1, pretrained=False).pretrained_cfg["classifier"]
+        heads = (head,) if isinstance(head, str) else tuple(head or ())
+        state = {k: v for k, v in read_tensors(pretrained).items() if not k.startswith(heads)}
+        load_exactly(made, state, pretrained)
+    return made
+
+
+def _fixed_size(name: str, image_size: int | None) -> dict[str, int]:
+    """The `img_size` argument for backbones that are built for one size."""
+    fixed = timm.get_pretrained_cfg(name).to_dict().get("fixed_input_size", False)
+    return {"img_size": image_size} if fixed and image_size else {}
+
+
+def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors file by name. Raises ValueError for pickled or unreadable files."""
+    path = Path(path)
+    if path.suffix.lower() in PICKLED:
+        raise ValueError(
+            f"{path.name} is a pickle, which can run code when read. Convert it once, where you "
+            'trust it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "x.'
+            'safetensors")'
+        )
+    try:
+        return load_file(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} is no readable safetensors file: {error}") from error
+
+
+def load_exactly(module: nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
+    """Load a state dict whose names and shapes all fit; ValueError lists those that don't."""
+    wanted = {key: value.shape for key, value in module.state_dict().items()}
+    faults = [f"missing {key}" for key in wanted if key not in state]
+    faults += [f"unexpected {key}" for key in state if key not in wanted]
+    faults += [
+        f"{key} has shape {tuple(state[key].shape)}, not {tuple(shape)}"
+        for key, shape in wanted.items()
+        if key in state and state[key].shape != shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 10} more" if len(faults) > 10 else ""
+        raise ValueError(f"{source} does not fit: {', '.join(faults[:10])}{more}")
+    module.load_state_dict(state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess:
+    """Photo to network input: RGB, resized to a square without keeping the aspect, normalised."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, backbone: str, size: int) -> "Preprocess":
+        """The preprocessing that a backbone's weights expect; MiewID's is ImageNet's."""
+        if backbone == RELEASED["backbone"]:
+            return cls(size, *IMAGENET)
+        config = timm.get_pretrained_cfg(backbone)
+        return cls(size, tuple(config.mean), tuple(config.std))
+
+    def __call__(self, image: Image.Image | np.ndarray) -> torch.Tensor:
+        """A PIL image or (H, W, 3) uint8 array to (3, size, size) float32."""
+        pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+        return self.batch(torch.from_numpy(resize(pixels, self.size))[None])[0]
+
+    def batch(self, chips: torch.Tensor) -> torch.Tensor:
+        """Chips (B, S, S, 3) uint8 to (B, 3, S, S) float32 on their device, channels_last."""
+        mean, std = (
+            torch.tensor(values, device=chips.device) * 255 for values in (self.mean, self.std)
+        )
+        return ((chips.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+def save(model: MiewIDNet, preprocess: Preprocess, path: Path) -> None:
+    """Write weights as safetensors, and what is needed to rebuild the network as metadata."""
+    config = {"format": FORMAT, "backbone": model.name} | dataclasses.asdict(preprocess)
+    state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(state, temporary, {"format": "pt", "config": json.dumps(config)})
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[MiewIDNet, Preprocess]:
+    """The network of a file that `save` wrote, or of released MiewID weights, and its preprocessing.
+
+    A file without our metadata is taken for conservationxlabs/miewid-msv2 or -msv3: 440 px
+    (section 4), ImageNet mean and std. Nothing is downloaded. Raises ValueError for a file that does
+    not fit exactly, that is pickled, or that a newer version wrote.
+    """
+    state = read_tensors(path)
+    config = _config(path)
+    if config.get("format", FORMAT) > FORMAT:
+        raise ValueError(f"{path} was written by a newer miewid_core: update this one")
+    preprocess = Preprocess(config["size"], tuple(config["mean"]), tuple(config["std"]))
+    model = MiewIDNet(config["backbone"], False, preprocess.size)
+    load_exactly(model, state, path)
+    return model.to(device, memory_format=torch.channels_last).eval(), preprocess
+
+
+def _config(path: str | Path) -> dict:
+    with safe_open(path, framework="pt") as opened:
+        metadata = opened.metadata() or {}
+    return json.loads(metadata["config"]) if "config" in metadata else RELEASED

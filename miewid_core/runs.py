@@ -1,0 +1,175 @@
+"""A training as a value: the same data, configuration and seed give one folder, trained once."""
+
+import dataclasses
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from miewid_core import __version__, model
+from miewid_core.chips import ChipStore
+from miewid_core.dataset import ChipDataset
+from miewid_core.device import default_device
+from miewid_core.evaluation import embed, one_vs_all
+from miewid_core.files import ROOT, digest, file_digest, replacing
+from miewid_core.training import RECIPE, TrainConfig, fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished training: a folder with run.json, weights.safetensors, history.csv, rows.csv."""
+
+    folder: Path
+
+    @property
+    def record(self) -> dict:
+        """The contents of run.json: spec, versions, duration in seconds, git commit."""
+        return json.loads((self.folder / "run.json").read_text())
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row per epoch: epoch, loss, rate."""
+        return pd.read_csv(self.folder / "history.csv")
+
+    def load(self) -> tuple[model.MiewIDNet, model.Preprocess]:
+        """The trained network in evaluation mode, and its preprocessing."""
+        return model.load(self.folder / "weights.safetensors", default_device())
+
+    def embed(self, photos: pd.DataFrame, chips_dir: Path) -> np.ndarray:
+        """Embeddings (N, D) float32 of `photos`, kept in the run's folder once computed."""
+        size = self.record["spec"]["config"]["image_size"]
+        store = ChipStore(chips_dir, size)
+        keys = store.build(photos)
+        path = self.folder / "embeddings" / f"{digest(*keys)[:16]}.npy"
+        if path.exists():
+            return np.load(path, allow_pickle=False)
+        network, preprocess = self.load()
+        embeddings = embed(
+            network, preprocess, ChipDataset(store, keys.tolist()), device=default_device()
+        )
+        with replacing(path) as temporary:
+            np.save(temporary, embeddings)
+        return embeddings
+
+    def ranks(self, photos: pd.DataFrame, chips_dir: Path) -> pd.DataFrame:
+        """One-vs-all ranks of `photos`, one row per query (section 3.4)."""
+        return one_vs_all(
+            self.embed(photos, chips_dir),
+            photos["individual"],
+            photos["species"],
+            photos["encounter"],
+            photos["annotation_id"],
+        )
+
+
+def spec(
+    keys: Sequence[str], individuals: Sequence[str], config: TrainConfig, seed: int
+) -> dict[str, object]:
+    """All that decides a training, as JSON: equal specs end with the same weights on a CPU.
+
+    The data are their chips' content keys with the individuals' labels; where the photos lie, and
+    where a local weights file lies, doesn't matter, only what is in them.
+    """
+    fields = dataclasses.asdict(config)
+    if isinstance(config.pretrained, str):
+        fields["pretrained"] = f"sha256:{file_digest(Path(config.pretrained))}"
+    pairs = sorted(zip(keys, individuals, strict=True))
+    data = digest(*(text for pair in pairs for text in pair))
+    return {"recipe": RECIPE, "data": data, "rows": len(pairs), "config": fields, "seed": seed}
+
+
+def train(
+    photos: pd.DataFrame,
+    config: TrainConfig,
+    seed: int,
+    runs_dir: Path,
+    chips_dir: Path,
+    title: str = "training",
+) -> Run:
+    """Train on `photos` (catalog rows, each an annotation of its `individual`), or find it trained.
+
+    Any process that asks for the same training meanwhile waits for it; a killed one goes on from
+    its last epoch. Raises ValueError where there is nothing to learn from.
+    """
+    if photos.empty:
+        raise ValueError(f"{title}: no annotation to train on; does the split leave any?")
+    photos = photos.sort_values("annotation_id", ignore_index=True)
+    store = ChipStore(chips_dir, config.image_size)
+    keys = store.build(photos)
+    what = spec(keys.tolist(), photos["individual"].tolist(), config, seed)
+    folder = Path(runs_dir) / digest(json.dumps(what, sort_keys=True))[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_one(folder / "lock", title):
+        if not (folder / "run.json").exists():
+            _train_into(folder, photos, keys, store, what, config, title)
+    return Run(folder)
+
+
+def _only_one(path: Path, title: str) -> FileLock:
+    """The lock of a run, held; says when another process has it. A dead one's is free."""
+    lock = FileLock(path)
+    try:
+        return lock.acquire(timeout=0).lock
+    except Timeout:
+        tqdm.write(f"{title}: another process trains this; waiting for it")
+        return lock.acquire().lock
+
+
+def _train_into(
+    folder: Path,
+    photos: pd.DataFrame,
+    keys: pd.Series,
+    store: ChipStore,
+    what: dict[str, object],
+    config: TrainConfig,
+    title: str,
+) -> None:
+    start = time.monotonic()
+    labels, names = pd.factorize(photos["individual"], sort=True)
+    seed = int(what["seed"])
+    dataset = ChipDataset(store, keys.tolist(), labels, augment=True, seed=seed)
+    checkpoint = folder / "checkpoint.safetensors"
+    counts = np.bincount(labels, minlength=len(names))
+    network, preprocess, history = fit(dataset, counts, config, seed, checkpoint, title)
+    model.save(network, preprocess, folder / "weights.safetensors")
+    rows = photos[["annotation_id", "species", "individual"]].assign(chip=keys)
+    for name, frame in (("history", history), ("rows", rows)):
+        with replacing(folder / f"{name}.csv") as temporary:
+            frame.to_csv(temporary, index=False)
+    record = {"spec": what, "title": title, "seconds": round(time.monotonic() - start, 1)}
+    with replacing(folder / "run.json") as temporary:  # last: its presence means a whole result
+        temporary.write_text(json.dumps(record | versions(), indent=1))
+    checkpoint.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str | None]:
+    """What the numbers were made with: package versions, device, and the checkout's git commit."""
+    device = default_device()
+    return {
+        "miewid_core": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "timm": timm.__version__,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "threads": str(torch.get_num_threads()),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None  # no git, or no checkout
+    return asked.stdout.strip()

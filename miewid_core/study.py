@@ -1,0 +1,116 @@
+"""What a notebook works on: a catalog, its split, a configuration, and where results go."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+
+from miewid_core import catalog, runs, splits, training
+from miewid_core.files import CACHE, ROOT
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A catalog split by section 3.3, with the trainings and rankings that notebooks share.
+
+    `scale` names the data in every output ("demo" for the drawn animals). `train` and `test` are
+    the catalog's rows of those parts.
+    """
+
+    scale: str
+    photos: pd.DataFrame
+    split: pd.DataFrame
+    train: pd.DataFrame
+    test: pd.DataFrame
+    config: training.TrainConfig
+    seed: int
+    figures_dir: Path
+    runs_dir: Path
+    chips_dir: Path
+
+    @property
+    def label(self) -> str:
+        """Words for titles: what the numbers were measured on."""
+        drawn = " (drawn animals: shows the method, proves no claim)"
+        return self.scale + (drawn if self.scale == "demo" else "")
+
+    def trained(self, rows: pd.DataFrame, title: str, **changes: object) -> runs.Run:
+        """The run trained on `rows`, with some fields of the configuration changed."""
+        config = dataclasses.replace(self.config, **changes)
+        return runs.train(rows, config, self.seed, self.runs_dir, self.chips_dir, title)
+
+    def multi_species(self) -> runs.Run:
+        """The network trained on every species (section 5.1)."""
+        return self.trained(self.train, "all species")
+
+    def single_species(self) -> dict[str, runs.Run]:
+        """One network for each species with training data, each trained on that species alone."""
+        groups = dict(list(self.train.groupby("species")))
+        return {
+            species: self.trained(rows, f"{species} alone ({number} of {len(groups)})")
+            for number, (species, rows) in enumerate(groups.items(), 1)
+        }
+
+    def untrained(self) -> runs.Run:
+        """The network as it is before any training, for comparison."""
+        return self.trained(self.train, "untrained", epochs=0)
+
+    def ranks(self, run: runs.Run, species: str | None = None) -> pd.DataFrame:
+        """Ranks of the test annotations (of one species) by a run's embeddings (section 3.4)."""
+        rows = self.test if species is None else self.test[self.test["species"] == species]
+        return run.ranks(rows.reset_index(drop=True), self.chips_dir)
+
+    def ranks_alone(self) -> pd.DataFrame:
+        """Ranks of the test annotations, each species by the network trained on it alone."""
+        trained = self.single_species()
+        tested = [species for species in trained if (self.test["species"] == species).any()]
+        parts = [self.ranks(trained[species], species) for species in tested]
+        return pd.concat(parts, ignore_index=True)
+
+
+def scale_name(source: str) -> str:
+    """Short name of a source for output folders: "demo", or the folder that the catalog lies in."""
+    path = Path(source)
+    if source == "demo":
+        return source
+    return (path if path.is_dir() else path.resolve().parent).name
+
+
+def open_study(
+    source: str = "demo",
+    preset: str = "demo",
+    sides_differ: list[str] | str | None = None,
+    pretrained: str = "",
+    image_size: int = 0,
+    epochs: int = 0,
+    figures_dir: str = "",
+    runs_dir: str = "",
+    seed: int = 0,
+) -> Study:
+    """Read and split the catalog that a notebook's parameters name; empty ones mean the default.
+
+    `sides_differ`: species whose sides are different individuals, as a list or separated by commas.
+    `pretrained`: a weights file in place of the preset's own. Relative paths count from the working
+    directory. Raises ValueError (CatalogError for the photos) naming what to mend.
+    """
+    if isinstance(sides_differ, str):
+        sides_differ = [name.strip() for name in sides_differ.split(",") if name.strip()]
+    changes = {"pretrained": pretrained, "image_size": image_size, "epochs": epochs}
+    config = training.preset(preset, **{key: value for key, value in changes.items() if value})
+    if isinstance(config.pretrained, str) and not Path(config.pretrained).is_file():
+        raise ValueError(f"pretrained: there is no file {config.pretrained}")
+    photos = catalog.load(source, sides_differ=sides_differ or None)
+    split = splits.split(photos, seed)
+    scale = scale_name(source)
+    return Study(
+        scale=scale,
+        photos=photos,
+        split=split,
+        train=splits.rows(photos, split, "train"),
+        test=splits.rows(photos, split, "test"),
+        config=config,
+        seed=seed,
+        figures_dir=Path(figures_dir) if figures_dir else ROOT / "figures" / scale,
+        runs_dir=Path(runs_dir) if runs_dir else CACHE / "runs",
+        chips_dir=CACHE / "chips",
+    )

@@ -1,0 +1,213 @@
+"""Training one embedding network by the recipe of the paper's A.1, resumable by the epoch."""
+
+import dataclasses
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from miewid_core.batches import Batches, loader
+from miewid_core.dataset import ChipDataset
+from miewid_core.device import default_device, keep_freed_memory
+from miewid_core.files import replacing
+from miewid_core.loss import SubCenterArcFace, dynamic_margins
+from miewid_core.model import MiewIDNet, Preprocess
+
+RECIPE = 1  # raise it whenever a change alters the weights that a training ends with
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """All that decides a training apart from its data and seed; the defaults are A.1 to the letter.
+
+    A.1 gives no number of epochs: 30 is 15 of warm-up and 15 of decay, which ends at 4 % of the
+    peak rate. `pretrained` is as in `MiewIDNet`. Rates are Adam's; margins are in radians.
+    """
+
+    backbone: str = "efficientnetv2_rw_m"
+    pretrained: bool | str = True
+    image_size: int = 256
+    batch_size: int = 112
+    epochs: int = 30
+    warmup_epochs: int = 15
+    start_rate: float = 1.5e-5
+    peak_rate: float = 1.5e-3
+    decay: float = 0.8
+    scale: float = 51.5
+    sub_centers: int = 3
+    margin_low: float = 0.2
+    margin_high: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "batch_size", "sub_centers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if min(self.epochs, self.warmup_epochs) < 0:
+            raise ValueError("epochs and warmup_epochs can't be negative")
+
+
+PRESETS = {
+    "demo": TrainConfig(
+        backbone="test_efficientnet",
+        pretrained=False,
+        image_size=96,
+        batch_size=32,
+        epochs=30,
+        warmup_epochs=6,
+        start_rate=3e-4,
+        peak_rate=3e-3,
+        decay=0.85,
+    ),
+    "compact": TrainConfig(
+        backbone="tf_efficientnet_lite0",
+        image_size=160,
+        batch_size=48,
+        epochs=16,
+        warmup_epochs=5,
+        peak_rate=1e-3,
+    ),
+    "paper": TrainConfig(),
+}
+
+
+def preset(name: str, **changes: object) -> TrainConfig:
+    """The preset `name` ("demo", "compact" or "paper") with some fields changed."""
+    if name not in PRESETS:
+        raise ValueError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return dataclasses.replace(PRESETS[name], **changes)
+
+
+def learning_rate(config: TrainConfig, epoch: int) -> float:
+    """Rate of an epoch (0-based): linear up to the peak, then times `decay` per epoch (A.1)."""
+    if epoch < config.warmup_epochs:
+        climb = config.peak_rate - config.start_rate
+        return config.start_rate + climb * epoch / config.warmup_epochs
+    return config.peak_rate * config.decay ** (epoch - config.warmup_epochs)
+
+
+class Trainer:
+    """A training in progress: the network, its sub-center head, the optimizer and the history."""
+
+    def __init__(self, counts: np.ndarray, config: TrainConfig, seed: int, device: torch.device):
+        """`counts`: (n_classes,) training annotations of each individual."""
+        self.config, self.seed, self.device = config, seed, device
+        self.history: list[dict[str, float]] = []
+        self.preprocess = Preprocess.of(config.backbone, config.image_size)
+        margins = dynamic_margins(counts, config.margin_low, config.margin_high)
+        # timm draws initial weights from torch's global generator: lend it one, then put it back
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = MiewIDNet(config.backbone, config.pretrained, config.image_size)
+            head = SubCenterArcFace(
+                model.n_features, len(counts), margins, config.scale, config.sub_centers
+            )
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.head = head.to(device)
+        self.parameters = [*self.model.parameters(), *self.head.parameters()]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=config.start_rate)
+
+    def epoch(self, batches: DataLoader, bar: tqdm) -> None:
+        """Train for one epoch and note its mean loss and rate in the history."""
+        number = len(self.history)
+        rate = learning_rate(self.config, number)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        with torch.random.fork_rng():  # dropout and drop path draw from the global generator
+            torch.manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
+            total = sum(self._step(*batch, bar) for batch in batches)
+        loss = float(total) / batches.batch_sampler.n_items
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} in epoch {number + 1}: lower peak_rate or check the photos"
+            )
+        self.history.append({"epoch": number + 1, "loss": loss, "rate": rate})
+        bar.set_postfix(epoch=f"{number + 1}/{self.config.epochs}", loss=f"{loss:.3f}", rate=rate)
+
+    def _step(self, chips: torch.Tensor, labels: torch.Tensor, bar: tqdm) -> torch.Tensor:
+        images = self.preprocess.batch(chips.to(self.device, non_blocking=True))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            embeddings = self.model(images)
+        loss = self.head(embeddings, labels.to(self.device, non_blocking=True))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        bar.update(len(labels))
+        return loss.detach() * len(labels)
+
+    def save(self, path: Path) -> None:
+        """Write all that the next epoch needs: tensors, and the history as metadata. No pickle."""
+        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        tensors |= {f"head.{key}": value for key, value in self.head.state_dict().items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{key}": value for key, value in state.items()}
+        whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
+        with replacing(path) as temporary:
+            save_file(whole, temporary, {"history": json.dumps(self.history)})
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint that `save` wrote for the same data and config."""
+        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "head": {}, "optimizer": {}}
+        with safe_open(path, framework="pt") as opened:
+            self.history = json.loads(opened.metadata()["history"])
+            for key in opened.keys():  # noqa: SIM118 (safe_open is no mapping)
+                part, _, rest = key.partition(".")
+                parts[part][rest] = opened.get_tensor(key)
+        self.model.load_state_dict(parts["model"])
+        self.head.load_state_dict(parts["head"])
+        self._load_optimizer(parts["optimizer"])
+
+    def _load_optimizer(self, tensors: dict[str, torch.Tensor]) -> None:
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in tensors.items():
+            number, name = key.split(".")
+            # moments lie in memory as their parameters do: other strides can round otherwise
+            like = self.parameters[int(number)]
+            fits = value.shape == like.shape
+            moved = torch.empty_like(like).detach().copy_(value) if fits else value
+            state.setdefault(int(number), {})[name] = moved
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def fit(
+    dataset: ChipDataset,
+    counts: np.ndarray,
+    config: TrainConfig,
+    seed: int,
+    checkpoint: Path,
+    title: str = "training",
+    device: torch.device | None = None,
+    workers: int | None = None,
+) -> tuple[MiewIDNet, Preprocess, pd.DataFrame]:
+    """Train on `dataset`, whose labels index `counts`, and go on from `checkpoint` if it is there.
+
+    After each epoch the checkpoint is replaced, so a killed training repeats at most one epoch;
+    on a CPU it then ends with the same bits. On a GPU sums run in varying order and the last bits
+    vary. Returns the network (in evaluation mode), its preprocessing, and the history with columns
+    epoch, loss, rate. Raises FloatingPointError when the loss is no longer finite.
+    """
+    keep_freed_memory()
+    trainer = Trainer(counts, config, seed, device or default_device())
+    if checkpoint.exists():
+        trainer.load(checkpoint)
+    batches = Batches(len(dataset), config.batch_size, seed)
+    workers = min(os.cpu_count() or 1, 8) if workers is None else workers
+    source = loader(dataset, batches, workers)
+    done, total = len(trainer.history) * len(dataset), config.epochs * len(dataset)
+    with tqdm(total=total, initial=done, desc=title, unit="photo") as bar:
+        while len(trainer.history) < config.epochs:
+            dataset.set_epoch(len(trainer.history))
+            batches.epoch = len(trainer.history)
+            trainer.epoch(source, bar)
+            trainer.save(checkpoint)
+    history = pd.DataFrame(trainer.history, columns=["epoch", "loss", "rate"])
+    return trainer.model.eval(), trainer.preprocess, history

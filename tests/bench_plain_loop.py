@@ -1,0 +1,180 @@
+"""The textbook training loop, for comparison: `python tests/bench_plain_loop.py CATALOG ...`.
+
+As the usual repositories do it: float32, NCHW, PIL decode, crop and resize in every epoch, one-hot
+margins, a full similarity matrix. Same split, weights, augmentation and schedule as ours, so that
+what differs is the code. Prints top-k on the test set per species, and photos per second.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from miewid_core.dataset import augmentation
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from miewid_core import catalog, splits
+from miewid_core.training import learning_rate, preset
+
+
+class Photos(Dataset):
+    """Decodes, crops and resizes a photo each time that it is asked for."""
+
+    def __init__(self, rows, labels, size, augment):
+        self.rows, self.labels, self.size = rows, labels, size
+        self.transform = augmentation(size) if augment else None
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        row = self.rows.iloc[index]
+        with Image.open(row["path"]) as opened:
+            image = opened.convert("RGB")
+        corners = (row["x"], row["y"], row["x"] + row["w"], row["y"] + row["h"])
+        image = np.asarray(image.crop([round(c) for c in corners]).resize((self.size,) * 2))
+        if self.transform:
+            image = self.transform(image=image)["image"]
+        return torch.from_numpy(image.transpose(2, 0, 1).copy()), self.labels[index]
+
+
+class Network(nn.Module):
+    """Backbone, GeM, BatchNorm."""
+
+    def __init__(self, name, weights):
+        super().__init__()
+        self.backbone = timm.create_model(name, num_classes=0, global_pool="")
+        if weights:
+            state = load_file(weights)
+            self.backbone.load_state_dict(
+                {k: v for k, v in state.items() if not k.startswith("classifier.")}
+            )
+        config = self.backbone.pretrained_cfg
+        self.mean = torch.tensor(config["mean"]).view(1, 3, 1, 1) * 255
+        self.std = torch.tensor(config["std"]).view(1, 3, 1, 1) * 255
+        self.p = nn.Parameter(torch.full((1,), 3.0))
+        self.bn = nn.BatchNorm1d(self.backbone.num_features)
+
+    def forward(self, x):
+        x = self.backbone((x.float() - self.mean.to(x.device)) / self.std.to(x.device))
+        return self.bn(x.clamp(min=1e-6).pow(self.p).mean((2, 3)).pow(1 / self.p))
+
+
+class OneHotArcFace(nn.Module):
+    """Sub-center ArcFace as usually written: a one-hot mask, and both logits for every class."""
+
+    def __init__(self, features, classes, margins, config):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(classes * config.sub_centers, features))
+        nn.init.xavier_uniform_(self.weight)
+        self.margins, self.config = margins, config
+
+    def forward(self, embeddings, labels):
+        cosine = functional.linear(
+            functional.normalize(embeddings), functional.normalize(self.weight)
+        )
+        cosine = cosine.view(len(labels), -1, self.config.sub_centers).amax(2)
+        margin = self.margins.to(labels.device)[labels][:, None]
+        sine = (1 - cosine**2).clamp(1e-7, 1).sqrt()
+        moved = cosine * margin.cos() - sine * margin.sin()
+        moved = torch.where(cosine > (np.pi - margin).cos(), moved, cosine - margin.sin() * margin)
+        mask = functional.one_hot(labels, cosine.shape[1]).float()
+        logits = self.config.scale * (mask * moved + (1 - mask) * cosine)
+        return functional.cross_entropy(logits, labels)
+
+
+def margins_of(counts, config):
+    """Counts (n_classes,) to margins: n ** -1/4 scaled to the range."""
+    values = counts.astype(float) ** -0.25
+    spread = np.ptp(values) or 1.0
+    span = config.margin_high - config.margin_low
+    return torch.tensor(config.margin_low + span * (values - values.min()) / spread).float()
+
+
+def train(rows, config, weights, device, workers):
+    """Train and return the network and its rate in photos per second, the first epoch left out."""
+    labels, names = pd.factorize(rows["individual"], sort=True)
+    network = Network(config.backbone, weights).to(device)
+    counts = np.bincount(labels)
+    head = OneHotArcFace(
+        network.bn.num_features, len(names), margins_of(counts, config), config
+    ).to(device)
+    parameters = [*network.parameters(), *head.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=config.start_rate)
+    photos = Photos(rows, labels, config.image_size, augment=True)
+    loader = DataLoader(
+        photos, config.batch_size, shuffle=True, num_workers=workers, drop_last=True
+    )
+    times = []
+    for epoch in range(config.epochs):
+        start, total = time.monotonic(), 0.0
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, epoch)
+        network.train()
+        for chips, batch_labels in loader:
+            optimizer.zero_grad()
+            loss = head(network(chips.to(device)), batch_labels.to(device))
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+        times.append(time.monotonic() - start)
+        rate = len(loader) * config.batch_size / times[-1]
+        print(f"epoch {epoch + 1}: loss {total / len(loader):.3f}, {rate:.0f} photos/s", flush=True)
+    return network, len(loader) * config.batch_size / np.median(times[1:] or times)
+
+
+@torch.inference_mode()
+def report(network, rows, config, device, title):
+    """Print top-1, 5, 10, 20 of each species by a full similarity matrix."""
+    network.eval()
+    for species, part in rows.groupby("species"):
+        photos = Photos(part, np.zeros(len(part), int), config.image_size, augment=False)
+        parts = [network(chips.to(device)) for chips, _ in DataLoader(photos, 64)]
+        embeddings = functional.normalize(torch.cat(parts)).cpu().numpy()
+        similarity = embeddings @ embeddings.T
+        np.fill_diagonal(similarity, -np.inf)
+        order = np.argsort(-similarity, axis=1)[:, :-1]
+        names = part["individual"].to_numpy()
+        right = names[order] == names[:, None]
+        right = right[right.any(axis=1)]
+        shares = [f"top-{k} {100 * right[:, :k].any(1).mean():.1f}" for k in (1, 5, 10, 20)]
+        print(f"{title} | {species}: {', '.join(shares)} ({len(right)} queries)", flush=True)
+
+
+def main():
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("catalog")
+    parser.add_argument("--sides-differ", nargs="*", default=None)
+    parser.add_argument("--preset", default="compact")
+    parser.add_argument("--pretrained")
+    parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="train on this species alone")
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    config = preset(given.preset, image_size=given.image_size, epochs=given.epochs)
+    photos = catalog.load(given.catalog, sides_differ=given.sides_differ)
+    split = splits.split(photos, given.seed)
+    rows, tested = (splits.rows(photos, split, part) for part in ("train", "test"))
+    if given.only:
+        rows, tested = (part[part["species"] == given.only] for part in (rows, tested))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(given.seed)
+    report(
+        Network(config.backbone, given.pretrained).to(device), tested, config, device, "untrained"
+    )
+    network, rate = train(rows, config, given.pretrained, device, given.workers)
+    report(network, tested, config, device, given.only or "all species")
+    print(f"{rate:.0f} photos/s in training")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The project's own promises: packages in agreement, hygiene of notebooks, README commands."""
+
+import itertools
+import re
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COMMON = {"catalog", "preset", "figures_dir", "runs_dir", "seed", "sides_differ", "pretrained"}
+
+
+def requirements(lines):
+    return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
+
+
+@pytest.fixture(scope="module")
+def declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return requirements(project["dependencies"] + project["optional-dependencies"]["test"])
+
+
+def test_conda_names_the_same_packages_and_bounds(declared):
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(entry["pip"] for entry in listed if isinstance(entry, dict))
+    conda = requirements(line for line in pip if not line.startswith("-"))
+    assert {n: str(r.specifier) for n, r in conda.items()} == {
+        n: str(r.specifier) for n, r in declared.items()
+    }
+
+
+def test_the_lock_pins_every_package_within_its_bounds(declared):
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [Requirement(line) for line in lines]
+    assert all(re.fullmatch(r"==[\w.+!]+", str(pin.specifier)) for pin in pins)
+    for name, wanted in declared.items():
+        found = [pin for pin in pins if canonicalize_name(pin.name) == name]
+        assert found, f"{name} is not in requirements.lock: run make lock"
+        for pin in found:
+            version = Version(str(pin.specifier).removeprefix("=="))
+            assert version in wanted.specifier, f"{pin} breaks {wanted}: run make lock"
+
+
+def test_every_notebook_is_looked_at():
+    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+class TestNotebook:
+    def test_is_executed_without_errors_or_warnings(self, path):
+        for cell in code_cells(path):
+            assert cell.execution_count, f"not executed: {cell.source[:60]}"
+            kinds = [output.output_type for output in cell.outputs]
+            assert "error" not in kinds
+            assert not [o for o in cell.outputs if o.get("name") == "stderr"]
+
+    def test_has_one_cell_of_typed_commented_parameters(self, path):
+        tagged = [c for c in code_cells(path) if "parameters" in c.metadata.get("tags", [])]
+        assert len(tagged) == 1
+        lines = tagged[0].source.splitlines()
+        assert all(re.fullmatch(r"\w+: \w+ = .+  # .+", line) for line in lines)
+        assert {line.split(":")[0] for line in lines} >= COMMON
+
+    def test_cells_are_short_and_each_has_prose_before_it(self, path):
+        cells = nbformat.read(path, as_version=4).cells
+        for before, cell in itertools.pairwise(cells):
+            if cell.cell_type == "code":
+                assert len(cell.source.splitlines()) <= 12
+                assert before.cell_type == "markdown" or cell is cells[1]
+
+    def test_names_no_absolute_path_and_is_small(self, path):
+        text = path.read_text()
+        assert not re.search(r"(?<![\w.:/])/(home|root|tmp|work|Users|usr|mnt)/", text)
+        assert path.stat().st_size < 300_000
+
+    def test_is_clean_for_git(self, path):
+        notebook = nbformat.read(path, as_version=4)
+        assert "papermill" not in notebook.metadata
+        assert not any({"papermill", "execution"} & set(c.metadata) for c in notebook.cells)
+
+    def test_says_that_the_demo_is_drawn(self, path):
+        first = nbformat.read(path, as_version=4).cells[0].source
+        assert "proves no claim of the paper" in first
+
+
+def code_cells(path):
+    return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+
+
+def test_readme_commands_exist():
+    readme = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^(?:\$ )?make (\w+)", readme, flags=re.MULTILINE)
+    assert {"figures", "test"} <= set(targets)
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
+    for name in re.findall(r"notebooks/[\w.]+\.ipynb", readme):
+        assert (ROOT / name).exists()
+
+
+def test_no_forbidden_calls_in_the_core():
+    for path in (ROOT / "miewid_core").glob("*.py"):
+        text = path.read_text()
+        assert not re.search(r"import pickle|\beval\(|\bexec\(|trust_remote_code|shell=True", text)
+        for call in re.findall(r"torch\.load\([^)]*\)", text):
+            assert "weights_only=True" in call
+
+
+def test_citation_prefers_the_paper():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["preferred-citation"]
+    assert cited["title"] == "Multispecies Animal Re-ID Using a Large Community-Curated Dataset"

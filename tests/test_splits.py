@@ -1,0 +1,392 @@
+"""The split against section 3.3, counted in plain loops by code that shares nothing with it."""
+
+from collections import defaultdict
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from miewid_core import splits
+
+ODD_NAMES = ["", " 1", "NA", "a,b", 'a "quote"', "two\nlines", "é", "# x", "1.0", "ナ"]
+WHERE = {  # the reasons that a part may have
+    "train": {"shared individual", "training only"},
+    "test": {"shared individual", "new individual"},
+    "unused": {
+        "surplus of the larger half",
+        "encounter kept for training",
+        "encounter already in test",
+        "fewer than 2 in test",
+        "more than 10 in test",
+        "fewer than 3 in train",
+    },
+}
+
+
+def one_species(species, counts, rng, known=1.0, frames=1, herd=1, views=0):
+    """Photos of one species: `counts` annotations per animal, in encounters of up to `frames`.
+
+    A share `known` of the encounters has an id. A number of `herd` animals share their encounters.
+    With `views`, each animal is that many individuals.
+    """
+    found = []
+    for animal, count in enumerate(counts):
+        name = ODD_NAMES[animal] if animal < len(ODD_NAMES) else f"animal {animal}"
+        encounter = np.sort(rng.integers(0, max(1, 2 * count // (1 + frames)), count))
+        kept = rng.random(count + 1) < known
+        for i in range(count):
+            label = f"{animal // herd}.{encounter[i]}" if kept[encounter[i]] else ""
+            view = f"/{rng.integers(views)}" if views else ""
+            individual = f"{species}/{name}{view}"
+            found.append((species, name, individual, label))
+    photos = pd.DataFrame(found, columns=["species", "name", "individual", "encounter"])
+    ids = [f"{species}{i:05}" for i in rng.permutation(len(photos))]
+    return photos.assign(annotation_id=ids)
+
+
+@st.composite
+def catalogs(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    parts = []
+    for species in draw(st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True)):
+        most = draw(st.sampled_from([1, 3, 6, 15, 40]))
+        counts = rng.integers(1, most + 1, draw(st.integers(1, 25)))
+        options = {
+            "known": draw(st.sampled_from([0.0, 0.6, 1.0])),
+            "frames": draw(st.integers(1, 4)),
+            "herd": draw(st.sampled_from([1, 1, 2, 3, 30])),
+            "views": draw(st.sampled_from([0, 0, 2, 8])),
+        }
+        parts.append(one_species(species, counts, rng, **options))
+    return pd.concat(parts, ignore_index=True)
+
+
+def medium(seed=0):
+    """Three species of different size and kind, about 4,000 annotations."""
+    rng = np.random.default_rng(seed)
+    counts = [rng.geometric(0.15, animals) for animals in (12, 150, 300)]
+    herds = one_species("herds", counts[1], rng, known=0.6, frames=3, herd=3)
+    sided = one_species("sided", counts[2], rng, views=2)
+    return pd.concat([one_species("small", counts[0], rng), herds, sided], ignore_index=True)
+
+
+def tally(photos, split):
+    """Species -> part -> individual -> list of encounters, one entry per annotation."""
+    place = {row.annotation_id: row.part for row in split.itertuples()}
+    counted = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for row in photos.itertuples():
+        encounter = row.encounter or ("unknown", row.annotation_id)
+        counted[row.species][place[row.annotation_id]][row.individual].append(encounter)
+    return counted
+
+
+def halves(parts):
+    """Numbers of test individuals that are in training and that are not."""
+    shared = sum(individual in parts["train"] for individual in parts["test"])
+    return shared, len(parts["test"]) - shared
+
+
+def breaches(photos, split):
+    """The rules of section 3.3 and of the protocol that a split breaks, found row by row."""
+    found = []
+    if sorted(split["annotation_id"]) != sorted(photos["annotation_id"]):
+        found.append("not every annotation once")
+    for species, parts in tally(photos, split).items():
+        for individual, encounters in parts["train"].items():
+            if len(encounters) < 3:
+                found.append(f"{individual} trains with {len(encounters)}")
+        for individual, encounters in parts["test"].items():
+            if not 2 <= len(encounters) <= 10:
+                found.append(f"{individual} is tested with {len(encounters)}")
+            if len(set(encounters)) < len(encounters):
+                found.append(f"{individual} is tested twice in an encounter")
+        seen = {part: {e for own in parts[part].values() for e in own} for part in parts}
+        if seen.get("train", set()) & seen.get("test", set()):
+            found.append(f"{species} has an encounter on both sides")
+        shared, new = halves(parts)
+        if abs(shared - new) > 1 and not shared < new <= 5:
+            found.append(f"{species} has {shared} shared and {new} new individuals")
+        if shared + new == 1:
+            found.append(f"{species} tests a lone individual")
+    return found
+
+
+def reasons_that_lie(photos, split):
+    """Annotations whose reason is not what the rest of the split shows."""
+    found = []
+    counted = tally(photos, split)
+    for row in split.itertuples():
+        parts = counted[row.species]
+        trained, tested = (len(parts[part].get(row.individual, [])) for part in ("train", "test"))
+        true = {
+            "shared individual": trained and tested,
+            "new individual": tested and not trained,
+            "training only": trained and not tested,
+            "fewer than 2 in test": not tested,
+            "fewer than 3 in train": not trained,
+            "more than 10 in test": tested == 10,
+        }
+        if row.reason not in WHERE[row.part] or not true.get(row.reason, True):
+            found.append((row.annotation_id, row.part, row.reason))
+    return found
+
+
+@settings(max_examples=100, deadline=None)
+@given(catalogs(), st.integers(0, 5))
+def test_rules_hold_on_any_catalog(photos, seed):
+    split = splits.split(photos, seed)
+    assert breaches(photos, split) == []
+    assert reasons_that_lie(photos, split) == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(catalogs(), st.integers(0, 2**32))
+def test_neither_row_order_nor_other_species_matter(photos, seed):
+    split = splits.split(photos)
+    shuffled = photos.sample(frac=1, random_state=np.random.default_rng(seed))
+    pd.testing.assert_frame_equal(split, splits.split(shuffled))
+    for species, rows in photos.groupby("species"):
+        own = split[split["species"] == species].reset_index(drop=True)
+        pd.testing.assert_frame_equal(own, splits.split(rows))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rules_hold_on_a_medium_catalog_and_little_is_lost(seed):
+    photos = medium(seed)
+    split = splits.split(photos, seed)
+    assert breaches(photos, split) == []
+    assert reasons_that_lie(photos, split) == []
+    for parts in tally(photos, split).values():
+        assert min(halves(parts)) >= 1
+    unused = split["part"].eq("unused").groupby(split["species"]).mean()
+    assert unused["sided"] < 0.25
+    assert unused["herds"] < 0.4
+    assert split["reason"].eq("surplus of the larger half").mean() < 0.005
+
+
+def test_breaches_are_noticed():
+    photos = medium()
+    split = splits.split(photos)
+    for part in ("train", "test"):
+        assert breaches(photos, split.assign(part=part))
+    swapped = split["part"].replace({"unused": "test"})
+    assert breaches(photos, split.assign(part=swapped))
+    assert reasons_that_lie(photos, split.assign(reason="training only"))
+
+
+def test_numbers_of_a_plain_species_are_as_written_down():
+    photos = one_species("plain", [10] * 20, np.random.default_rng(0), known=0.0)
+    half = 9  # train_share(200) = 0.545, and 0.455 of 20 animals are 9.1
+    split = splits.split(photos)
+    assert split.value_counts(["part", "reason"]).to_dict() == {
+        ("train", "shared individual"): half * 5,
+        ("test", "shared individual"): half * 5,
+        ("test", "new individual"): half * 10,
+        ("train", "training only"): (20 - 2 * half) * 10,
+    }
+
+
+def test_species_without_animals_to_share_tests_up_to_five_new_ones():
+    photos = one_species("scarce", [4] * 40, np.random.default_rng(0), known=0.0)
+    split = splits.split(photos)
+    assert halves(tally(photos, split)["scarce"]) == (0, 5)
+    assert split["part"].eq("train").sum() == 35 * 4
+
+
+@pytest.mark.parametrize("counts", [[1], [30], [2], [1, 1, 1], [4, 1], [4, 4]])
+def test_lone_animal_is_not_tested(counts):
+    photos = one_species("lone", counts, np.random.default_rng(0), known=0.0)
+    split = splits.split(photos)
+    assert not split["part"].eq("test").any()
+    assert split["part"].eq("train").sum() == sum(count for count in counts if count >= 3)
+
+
+def test_encounter_of_a_herd_trains_when_none_of_it_is_tested():
+    rng = np.random.default_rng(0)
+    photos = one_species("herds", [12] * 30, rng, herd=3)
+    split = splits.split(photos)
+    tested = set(split.loc[split["part"] == "test", "encounter"])
+    new = set(split.loc[split["reason"] == "new individual", "individual"])
+    assert tested
+    assert new
+    others = split[~split["encounter"].isin(tested) & ~split["individual"].isin(new)]
+    assert set(others["part"]) == {"train"}
+
+
+def test_ten_tested_annotations_are_drawn_evenly():
+    photos = one_species("plain", [30] * 12, np.random.default_rng(0), known=0.0)
+    times = pd.Series(0, sorted(photos["annotation_id"]))
+    n_new = 0
+    for seed in range(60):
+        chosen = splits.split(photos, seed)
+        chosen = chosen[chosen["reason"] == "new individual"]
+        n_new += chosen["individual"].nunique()
+        times[chosen["annotation_id"]] += 1
+    expected = n_new / 12 / 3  # a third of an animal's 30 annotations each time that it is new
+    assert times.sum() == n_new * 10
+    assert times.var() < 1.5 * expected  # a favoured third would give at least 2 * expected
+    assert times.mean() == pytest.approx(expected)
+
+
+def with_encounters(species, sizes, animals):
+    """Photos of `animals` animals, each with encounters of the given sizes."""
+    found = [
+        (
+            species,
+            str(animal),
+            f"{species}/{animal}",
+            f"{animal}.{i}",
+            f"{animal:03}.{i:02}.{frame}",
+        )
+        for animal in range(animals)
+        for i, size in enumerate(sizes)
+        for frame in range(size)
+    ]
+    columns = ["species", "name", "individual", "encounter", "annotation_id"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def test_one_annotation_of_an_encounter_is_random_and_bursts_are_not_favoured():
+    photos = with_encounters("bursts", [9] * 10 + [1] * 10, animals=60)
+    split = splits.split(photos)
+    tested = split.loc[split["reason"] == "new individual", "annotation_id"]
+    _, encounter, frame = zip(*tested.str.split("."), strict=True)
+    from_bursts = [int(f) for e, f in zip(encounter, frame, strict=True) if int(e) < 10]
+    assert 0.35 < len(from_bursts) / len(tested) < 0.65  # by annotations it would be 0.9
+    assert 3 < np.mean(from_bursts) < 5
+
+
+def test_animal_with_one_long_encounter_can_be_shared():
+    photos = with_encounters("long", [1, 8, 1], animals=40)
+    split = splits.split(photos)
+    half = round((1 - splits.train_share(400)) * 40)
+    assert halves(tally(photos, split)["long"]) == (half, half)
+
+
+def test_larger_half_is_cut_before_anything_is_lost():
+    rich = with_encounters("uneven", [2] * 8, animals=3)
+    rich["individual"] += "/" + rich["annotation_id"].str[-1]  # two sides each: six individuals
+    poor = one_species("uneven", [4] * 3, np.random.default_rng(0), known=0.0)
+    photos = pd.concat([rich, poor], ignore_index=True)
+    split = splits.split(photos)
+    assert halves(tally(photos, split)["uneven"]) == (4, 3)
+    assert split.value_counts(["part", "reason"])["train", "training only"] == 8 * 2
+    assert set(split.loc[split["part"] == "unused", "reason"]) == set()
+
+
+def test_encounters_of_herds_are_tested_as_seldom_as_animals():
+    photos = one_species("herds", [20] * 120, np.random.default_rng(0), herd=3)
+    split = splits.split(photos)
+    animals = split.groupby("encounter")["individual"].nunique()
+    herds = set(animals[animals > 1].index)
+    tested = len(herds & set(split.loc[split["part"] == "test", "encounter"])) / len(herds)
+    share = splits.train_share(len(photos))
+    assert 0.7 * (1 - share) < tested < 1.1 * (1 - share)
+
+
+def test_train_share_follows_its_formula_and_larger_species_train_more():
+    shares = [splits.train_share(n) for n in (0, 1, 100, 1_000, 10_000, 500_000)]
+    assert shares == pytest.approx([0.5, 0.5, 0.5, 0.65, 0.8, 0.8])
+    rng = np.random.default_rng(0)
+    trained = []
+    for animals in (10, 100, 1_000):
+        photos = one_species("plain", [10] * animals, rng, known=0.0)
+        split = splits.split(photos)
+        trained.append(split.loc[split["part"] == "train", "individual"].nunique() / animals)
+    assert trained == pytest.approx([0.5, 0.65, 0.8])
+
+
+def test_a_seed_gives_one_split_and_another_seed_another():
+    photos = medium()
+    prints = [splits.fingerprint(splits.split(photos, seed)) for seed in (0, 0, 1, 2, 3)]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 4
+
+
+@settings(max_examples=20, deadline=None)
+@given(catalogs(), st.integers(0, 50), st.integers(0, 50), st.integers(0, 9))
+def test_few_shot_subsets_are_nested_and_leave_others_alone(photos, one, other, seed):
+    species = photos["species"].iloc[0]
+    kept = {n: splits.few_shot(photos, species, n, seed) for n in (one, other)}
+    names = {n: set(rows.loc[rows["species"] == species, "individual"]) for n, rows in kept.items()}
+    there = photos.loc[photos["species"] == species, "individual"].nunique()
+    assert names[min(one, other)] <= names[max(one, other)]
+    for n, rows in kept.items():
+        assert len(names[n]) == min(n, there)
+        wanted = (photos["species"] != species) | photos["individual"].isin(names[n])
+        pd.testing.assert_frame_equal(rows, photos[wanted].reset_index(drop=True))
+    shuffled = photos.sample(frac=1, random_state=np.random.default_rng(seed))
+    again = splits.few_shot(shuffled, species, one, seed)
+    assert set(again["annotation_id"]) == set(kept[one]["annotation_id"])
+
+
+@pytest.mark.parametrize(("species", "n"), [("small", -1), ("unicorn", 3)])
+def test_few_shot_refuses_what_it_cannot_give(species, n):
+    with pytest.raises(ValueError, match=species):
+        splits.few_shot(medium(), species, n, seed=0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(catalogs())
+def test_saved_split_reads_back_equal(tmp_path_factory, photos):
+    path = tmp_path_factory.mktemp("split") / "new folder" / "split.csv"
+    split = splits.split(photos)
+    saved = splits.save(split, path)
+    assert saved == splits.fingerprint(split) == splits.fingerprint(splits.load(path))
+    assert splits.load(path).to_numpy().tolist() == split.to_numpy().tolist()
+    assert path.read_text().startswith(f"# sha256={saved}\n")
+
+
+@pytest.mark.parametrize("change", [("train", "test"), ("# sha256=", ""), ("small", "sma11")])
+def test_changed_file_is_refused_by_name(tmp_path, change):
+    path = tmp_path / "split.csv"
+    splits.save(splits.split(medium()), path)
+    path.write_text(path.read_text().replace(*change, 1))
+    with pytest.raises(ValueError, match=r"split\.csv was changed.*Restore"):
+        splits.load(path)
+
+
+def test_rows_are_the_photos_of_a_part():
+    photos = medium()
+    split = splits.split(photos)
+    found = [splits.rows(photos, split, part) for part in ("train", "test", "unused")]
+    joined = pd.concat(found).sort_values("annotation_id", ignore_index=True)
+    pd.testing.assert_frame_equal(
+        joined, photos.sort_values("annotation_id", ignore_index=True), check_like=True
+    )
+    for part, rows in zip(("train", "test", "unused"), found, strict=True):
+        assert rows["annotation_id"].is_monotonic_increasing
+        assert set(rows["annotation_id"]) == set(split.loc[split["part"] == part, "annotation_id"])
+
+
+def test_rows_refuse_a_split_of_other_photos():
+    photos = medium()
+    split = splits.split(photos)
+    with pytest.raises(ValueError, match="small00003"):
+        splits.rows(photos[photos["annotation_id"] != "small00003"], split, "test")
+    with pytest.raises(ValueError, match="small00004"):
+        splits.rows(photos, split[split["annotation_id"] != "small00004"], "test")
+    renamed = photos["individual"].mask(photos["annotation_id"] == "small00005", "small/other")
+    with pytest.raises(ValueError, match="small00005"):
+        splits.rows(photos.assign(individual=renamed), split, "test")
+    with pytest.raises(ValueError, match="tset"):
+        splits.rows(photos, split, "tset")
+
+
+def test_summary_counts_as_plain_loops_do():
+    photos = pd.concat([medium(), one_species("lone", [2], np.random.default_rng(0))])
+    split = splits.split(photos)
+    table = splits.summary(photos, split).set_index("species")
+    for species, parts in tally(photos, split).items():
+        shared, new = halves(parts)
+        row = table.loc[species]
+        sizes = {part: sum(map(len, parts[part].values())) for part in WHERE}
+        assert row["annotations"] == sum(sizes.values())
+        assert row["individuals"] == len({i for part in parts.values() for i in part})
+        assert [row[f"{part}_annotations"] for part in WHERE] == list(sizes.values())
+        assert row["train_individuals"] == len(parts["train"])
+        assert row["test_individuals"] == len(parts["test"])
+        assert (row["shared_individuals"], row["new_individuals"]) == (shared, new)
+        assert row["train_share"] == splits.train_share(sum(sizes.values()))

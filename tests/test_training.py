@@ -1,0 +1,168 @@
+"""The training: its schedule against A.1, its batches, and that it can be stopped anywhere."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from miewid_core.chips import ChipStore
+from miewid_core.dataset import ChipDataset
+from safetensors.torch import load_file
+
+from miewid_core import training
+from miewid_core.batches import Batches
+from miewid_core.training import PRESETS, TrainConfig, fit, learning_rate, preset
+
+TINY = preset("demo", image_size=32, batch_size=8, epochs=3, warmup_epochs=1)
+
+
+def dataset_of(photos, folder, seed=0):
+    store = ChipStore(folder, TINY.image_size)
+    labels, _ = pd.factorize(photos["individual"], sort=True)
+    return ChipDataset(store, store.build(photos).tolist(), labels, augment=True, seed=seed)
+
+
+def fitted(photos, folder, name, workers=0, seed=0, config=TINY):
+    counts = np.full(photos["individual"].nunique(), 4)
+    dataset = dataset_of(photos, folder, seed)
+    device = torch.device("cpu")
+    return fit(dataset, counts, config, seed, folder / name, "test", device, workers)
+
+
+def same(left, right):
+    first, second = left.state_dict(), right.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_paper_preset_is_appendix_a1():
+    paper = PRESETS["paper"]
+    assert (paper.backbone, paper.image_size, paper.batch_size) == ("efficientnetv2_rw_m", 256, 112)
+    assert (paper.scale, paper.sub_centers, paper.margin_high) == (51.5, 3, 0.5)
+    rates = [learning_rate(paper, epoch) for epoch in range(18)]
+    assert rates[0] == pytest.approx(1.5e-5)
+    assert rates[15] == pytest.approx(1.5e-3)
+    np.testing.assert_allclose(np.diff(rates[:16]), (1.5e-3 - 1.5e-5) / 15)
+    np.testing.assert_allclose(np.divide(rates[16:], rates[15:-1]), 0.8)
+
+
+def test_no_warmup_starts_at_the_peak():
+    assert learning_rate(TrainConfig(warmup_epochs=0), 0) == 1.5e-3
+
+
+def test_presets_and_bad_values_are_named():
+    with pytest.raises(ValueError, match="choose one of demo, compact, paper"):
+        preset("huge")
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        preset("demo", batch_size=0)
+
+
+@given(st.integers(1, 300), st.integers(2, 64), st.integers(0, 5))
+def test_batches_hold_every_item_once_and_are_even(n_items, batch_size, seed):
+    batches = list(Batches(n_items, batch_size, seed))
+    assert sorted(item for batch in batches for item in batch) == list(range(n_items))
+    sizes = [len(batch) for batch in batches]
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_batches_differ_by_epoch_and_repeat_by_seed():
+    first, second, again = (Batches(50, 8, seed) for seed in (1, 2, 1))
+    assert list(first) == list(again)
+    assert list(first) != list(second)
+    again.epoch = 1
+    assert list(first) != list(again)
+
+
+def test_loss_falls_and_the_global_generator_is_left_alone(photos, tmp_path):
+    before = torch.get_rng_state()
+    model, _, history = fitted(photos, tmp_path, "run.safetensors")
+    assert torch.equal(before, torch.get_rng_state())
+    assert not model.training
+    assert history["epoch"].tolist() == [1, 2, 3]
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+
+
+def test_same_seed_same_bits_for_any_number_of_workers(photos, tmp_path):
+    one, _, _ = fitted(photos, tmp_path, "one.safetensors")
+    two, _, _ = fitted(photos, tmp_path, "two.safetensors", workers=2)
+    other, _, _ = fitted(photos, tmp_path, "other.safetensors", seed=1)
+    assert same(one, two)
+    assert not same(one, other)
+
+
+def test_stopped_after_any_epoch_ends_with_the_same_bits(photos, tmp_path, monkeypatch):
+    whole, _, history = fitted(photos, tmp_path, "whole.safetensors")
+    for stop in (1, 2):
+        name = f"stop{stop}.safetensors"
+        with monkeypatch.context() as patched:
+            patched.setattr(training.Trainer, "epoch", _stopping(training.Trainer.epoch, stop))
+            with pytest.raises(KeyboardInterrupt):
+                fitted(photos, tmp_path, name)
+        resumed, _, again = fitted(photos, tmp_path, name)
+        assert same(whole, resumed)
+        pd.testing.assert_frame_equal(history, again)
+
+
+def _stopping(epoch, stop):
+    def stopping(self, *arguments):
+        if len(self.history) == stop:
+            raise KeyboardInterrupt
+        epoch(self, *arguments)
+
+    return stopping
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(photos, tmp_path):
+    config = preset("demo", image_size=32, peak_rate=float("nan"), warmup_epochs=0, epochs=3)
+    with pytest.raises(FloatingPointError, match="lower peak_rate"):
+        fitted(photos, tmp_path, "nan.safetensors", config=config)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from miewid_core import catalog, runs, training
+
+config = training.preset("demo", image_size=32, batch_size=8, epochs=6, warmup_epochs=1)
+if __name__ == "__main__":
+    photos = catalog.load(sys.argv[1])
+    folder = Path(sys.argv[2])
+    print(runs.train(photos, config, 0, folder / "runs", folder / "chips").folder)
+"""
+
+
+@pytest.mark.slow
+def test_killed_training_ends_with_the_same_bits(small_catalog, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+
+    def start(name):
+        command = [sys.executable, str(script), str(small_catalog), str(tmp_path / name)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    undisturbed = start("undisturbed").communicate()[0].strip()
+    killed = start("killed")
+    wait_for(tmp_path / "killed" / "runs", "checkpoint.safetensors")
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert not list((tmp_path / "killed").glob("runs/*/run.json"))
+    resumed = start("killed").communicate()[0].strip()
+    first, second = (load_file(f"{run}/weights.safetensors") for run in (undisturbed, resumed))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def wait_for(folder, name):
+    for _ in range(600):
+        if list(folder.glob(f"*/{name}")):
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"no {name} appeared in {folder}")
