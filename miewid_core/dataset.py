@@ -1,5 +1,6 @@
 """Chips as a torch data set, with the paper's augmentation (A.1)."""
 
+import random
 from collections.abc import Sequence
 
 import albumentations
@@ -14,7 +15,12 @@ P_TEXTURE, P_EACH_TEXTURE, P_AFFINE, P_JITTER = 0.5, 0.3, 0.5, 0.5
 
 
 def augmentation(size: int) -> albumentations.Compose:
-    """A.1: colour sharpening, CLAHE; shift 25 %, scale 20 %, rotation 15 degrees; colour jitter."""
+    """A.1: colour sharpening, CLAHE; shift 25 %, scale 20 %, rotation 15 degrees; colour jitter.
+
+    All ranges are written out. By default albumentations 2 shifts hues by up to 0.5, which swaps
+    colours, where earlier versions, those of MiewID's time, shifted them by up to 0.2; and its
+    Affine stretches the axes apart, where ShiftScaleRotate scaled both alike.
+    """
     return albumentations.Compose(
         [
             albumentations.OneOf(
@@ -28,11 +34,12 @@ def augmentation(size: int) -> albumentations.Compose:
             albumentations.Affine(
                 translate_percent=(-0.25, 0.25),
                 scale=(0.8, 1.2),
+                keep_ratio=True,
                 rotate=(-15, 15),
                 border_mode=cv2.BORDER_REFLECT_101,
                 p=P_AFFINE,
             ),
-            albumentations.ColorJitter(p=P_JITTER),
+            albumentations.ColorJitter(*[(0.8, 1.2)] * 3, hue=(-0.2, 0.2), p=P_JITTER),
         ]
     )
 
@@ -66,7 +73,10 @@ class ChipDataset(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         chip = self.store.read(self.keys[index])
         if self.transform is not None:
-            words = np.random.SeedSequence([self.seed, int(self._epoch), index]).generate_state(1)
-            self.transform.set_random_seed(int(words[0]))
+            seed = np.random.SeedSequence([self.seed, int(self._epoch), index])
+            # one stream for all parts: set_random_seed gives each part the same numbers, and then
+            # either all of them are applied or none
+            own = random.Random(int(seed.generate_state(1, np.uint64)[0]))
+            self.transform.set_random_state(np.random.default_rng(seed), own)
             chip = self.transform(image=chip)["image"]
         return torch.from_numpy(np.ascontiguousarray(chip)), int(self.labels[index])

@@ -1,6 +1,7 @@
-"""One-vs-all identification (section 3.4): one row per query, and every measure a mean over rows."""
+"""One-vs-all identification (section 4): one row per query, and every measure a mean over rows."""
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,11 @@ COLUMNS = [
     *["annotation_id", "species", "individual", "encounter", "candidates", "relevant"],
     *["first_match_rank", "average_precision", "best_score"],
 ]
+KEYS = ["species", "queries", "individuals"]
 BLOCK = 512  # queries at once: 512 x 20,000 similarities are 41 MB
+TIE = 2e-6  # similarities that close are ties: a product's last columns are rounded otherwise
+FEW = 24  # true matches of a query up to which a pass over the candidates for each is fastest
+DRAWS = 1000  # of a bootstrap
 
 
 @torch.inference_mode()
@@ -48,23 +53,23 @@ def one_vs_all(
     """Rank all other annotations of its species for each annotation by cosine similarity.
 
     `embeddings`: (N, D), finite, memory-mapped if you like; the sequences have length N. Returns
-    one row per query, in the given order: annotation_id, species, individual, encounter, candidates,
-    relevant (true matches among them), first_match_rank (<NA> without any), average_precision (NaN
-    without any), best_score (cosine to the nearest candidate). A tie with a wrong candidate counts
-    as behind it. No N-by-N matrix is held: rank is 1 + the number of wrong candidates at least as
-    similar as the best true match. Raises ValueError for embeddings that don't fit.
+    one row per query, in order, with COLUMNS: relevant is the number of true matches among the
+    candidates; first_match_rank is <NA> and average_precision NaN without any; best_score is the
+    cosine to the nearest candidate. A tie with a wrong candidate (up to TIE) counts as behind it.
+    No N-by-N matrix is held: rank is 1 + the number of wrong candidates at least as similar as the
+    best true match. Raises ValueError for embeddings that don't fit, and without a label.
     """
+    if embeddings.ndim != 2:
+        raise ValueError(f"embeddings must be (N, D), not {embeddings.shape}")
     count = len(embeddings)
-    frame = pd.DataFrame(
-        {
-            "annotation_id": np.arange(count).astype(str) if ids is None else np.asarray(ids),
-            "species": np.asarray(species, dtype=object),
-            "individual": np.asarray(individuals, dtype=object),
-            "encounter": "" if encounters is None else np.asarray(encounters, dtype=object),
-        }
-    )
+    ids = np.arange(count).astype(str) if ids is None else ids
+    labels = ids, species, individuals, [""] * count if encounters is None else encounters
+    frame = pd.DataFrame({n: np.asarray(v, object) for n, v in zip(COLUMNS, labels, strict=False)})
+    lost = frame["annotation_id"][frame[["species", "individual"]].isna().any(axis=1)]
+    if len(lost):
+        raise ValueError(f"no species or individual for {', '.join(map(str, lost[:5]))}")
     ranks = np.empty((count, 5))
-    for _, rows in frame.groupby("species").indices.items():
+    for rows in frame.groupby("species").indices.values():
         own = pd.factorize(frame["individual"].to_numpy()[rows])[0]
         order = np.argsort(own, kind="stable")  # true matches lie side by side
         ranks[rows[order]] = _rank_species(_unit(embeddings, rows[order], frame), own[order])
@@ -79,12 +84,12 @@ def _unit(embeddings: np.ndarray, rows: np.ndarray, frame: pd.DataFrame) -> torc
     unit = np.empty((len(rows), embeddings.shape[1]), np.float32)
     for start in range(0, len(rows), BLOCK):
         part = unit[start : start + BLOCK]
-        part[:] = embeddings[rows[start : start + BLOCK]]
-        length = np.linalg.norm(part, axis=1, keepdims=True)
+        wide = embeddings[rows[start : start + BLOCK]].astype(np.float64)  # squares of any size
+        length = np.linalg.norm(wide, axis=1, keepdims=True)
         if not np.isfinite(length).all():
             bad = frame["annotation_id"][rows[start : start + BLOCK][~np.isfinite(length[:, 0])]]
             raise ValueError(f"embeddings are not finite for {', '.join(map(str, bad[:5]))}")
-        part /= np.maximum(length, np.finfo(np.float32).tiny)
+        part[:] = wide / np.where(length > 0, length, 1)
     return torch.from_numpy(unit)
 
 
@@ -111,7 +116,11 @@ def _rank_row(row: np.ndarray, query: int, first: int, last: int) -> tuple[float
     if not len(true):
         return len(row) - 1, 0, np.nan, np.nan, best
     row[first:last] = -np.inf
-    wrong = np.array([np.count_nonzero(row >= score) for score in true])
+    least = true - np.float32(TIE)
+    if len(true) > FEW:
+        wrong = len(row) - np.searchsorted(np.sort(row), least)
+    else:
+        wrong = np.array([np.count_nonzero(row >= score) for score in least])
     place = np.arange(1, len(true) + 1)
     precision = (place / (place + wrong)).mean()
     return len(row) - 1, len(true), 1 + wrong[0], precision, best
@@ -138,29 +147,24 @@ def mean_average_precision(ranks: pd.DataFrame) -> float:
     return float(ranks["average_precision"].mean())
 
 
-def _resampled(
-    values: np.ndarray, individuals: Sequence[str], rng: np.random.Generator, draws: int
-) -> np.ndarray:
-    """Means (draws,) or (draws, M) of values (N,) or (N, M), individuals drawn with replacement."""
-    codes, names = pd.factorize(np.asarray(individuals, dtype=object))
-    sums = np.stack([np.bincount(codes, column) for column in np.atleast_2d(values.T)], axis=1)
-    counts = np.bincount(codes)
-    weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
-    return np.squeeze((weights @ sums) / (weights @ counts)[:, None], axis=1)
+def _resampled(values: np.ndarray, people: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """Means (DRAWS,) of values (N,), individuals drawn with replacement."""
+    codes, names = pd.factorize(np.asarray(people, dtype=object))
+    weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
+    return (weights @ np.bincount(codes, values)) / (weights @ np.bincount(codes))
 
 
 def bootstrap_interval(
-    values: Sequence[float],
-    individuals: Sequence[str],
-    seed: int,
-    level: float = 0.95,
-    draws: int = 1000,
+    values: Sequence[float], individuals: Sequence[str], seed: int, level: float = 0.95
 ) -> tuple[float, float]:
     """Percentile interval of the mean of `values` (N,), all queries of an individual together."""
-    values = np.asarray(values, dtype=float)
     if not len(values):
         return np.nan, np.nan
-    means = _resampled(values, individuals, np.random.default_rng(seed), draws)
+    rng = np.random.default_rng(seed)
+    return _interval(_resampled(np.asarray(values, dtype=float), individuals, rng), level)
+
+
+def _interval(means: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return tuple(np.quantile(means, [(1 - level) / 2, (1 + level) / 2]))
 
 
@@ -171,48 +175,75 @@ def random_top_k(ranks: pd.DataFrame, k: int) -> float:
     """
     counted = ranks[ranks["relevant"] > 0]
     n, r = (counted[name].to_numpy(dtype=float) for name in ("candidates", "relevant"))
-    k = np.minimum(k, n)
-    return float((1 - hypergeom.pmf(0, n, r, k)).mean()) if len(counted) else np.nan
+    return float((1 - hypergeom.pmf(0, n, r, np.minimum(k, n))).mean()) if len(n) else np.nan
+
+
+def _by_species(values: pd.Series, ranks: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Mean of `values` (index of counted `ranks`) per species with its interval; "mean" comes last.
+
+    Columns species, queries, individuals, value, low, high. The mean is that over species; for its
+    interval individuals are resampled within each species, and the species stay as they are.
+    """
+    rows, draws = [], []
+    for species, people in ranks["individual"].groupby(ranks["species"]):
+        people = people[people.index.isin(values.index)]
+        rows.append([species, len(people), people.nunique(), np.nan, np.nan, np.nan])
+        if len(people):
+            rng = np.random.default_rng([seed, zlib.crc32(str(species).encode())])
+            own = values[people.index]
+            draws.append(_resampled(own.to_numpy(), people, rng))
+            rows[-1][3:] = own.mean(), *_interval(draws[-1])
+    table = pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high"])
+    interval = _interval(np.mean(draws, axis=0)) if draws else [np.nan] * 2
+    table.loc[len(table)] = ["mean", *table[KEYS[1:]].sum(), table["value"].mean(), *interval]
+    return table
 
 
 def per_species(ranks: pd.DataFrame, k: int, seed: int = 0) -> pd.DataFrame:
     """Top-k per species with its 95 % interval: species, queries, individuals, top_k, low, high."""
-    rows = []
-    for species, own in ranks.groupby("species"):
-        hit = hits(own, k).astype(float)
-        low, high = bootstrap_interval(hit, own.loc[hit.index, "individual"], seed)
-        people = own.loc[hit.index, "individual"].nunique()
-        rows.append((species, len(hit), people, hit.mean(), low, high))
-    return pd.DataFrame(rows, columns=["species", "queries", "individuals", "top_k", "low", "high"])
+    table = _by_species(hits(ranks, k).astype(float), ranks, seed)
+    return table.rename(columns={"value": "top_k"})[:-1]
+
+
+def overview(rankings: Mapping[str, pd.DataFrame], seed: int = 0, k: int = 1) -> pd.DataFrame:
+    """Top-k in percent of rankings of the same queries, one row per species, then their "mean".
+
+    Columns species, queries, individuals; for each ranking its name, name_low and name_high (95 %
+    interval; of the mean as in `_by_species`); chance. Raises ValueError when the queries differ.
+    """
+    first, parts = next(iter(rankings.values())), []
+    for name, ranks in rankings.items():
+        _joined(first, ranks)
+        own = _by_species(hits(ranks, k).astype(float), ranks, seed).set_index("species")
+        own.columns = [*KEYS[1:], name, f"{name}_low", f"{name}_high"]
+        parts.append(100 * own.iloc[:, 2:])
+    chance = {species: 100 * random_top_k(rows, k) for species, rows in first.groupby("species")}
+    chance = pd.Series(chance | {"mean": pd.Series(chance).mean()}, name="chance")
+    return own[KEYS[1:]].join([*parts, chance]).reset_index()
+
+
+def _joined(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Rankings of the same queries side by side, the columns of `b` with _b."""
+    keys = ["annotation_id", "species", "individual", "relevant"]
+    both = a.merge(b, on=keys, how="outer", suffixes=("", "_b"), indicator=True)
+    strange = both.loc[both["_merge"] != "both", "annotation_id"].unique().tolist()
+    if strange:
+        raise ValueError(f"{len(strange)} queries are in one ranking only: {strange[:5]}")
+    return both
 
 
 def paired_difference(a: pd.DataFrame, b: pd.DataFrame, k: int, seed: int = 0) -> pd.DataFrame:
     """Top-k of two rankings of the same queries, and their difference with a 95 % interval.
 
     Columns species, queries, individuals, a, b, difference, low, high; shares in [0, 1]. Last comes
-    species "mean": the mean over species of each, with individuals resampled within each species.
-    Raises ValueError when the queries differ.
+    species "mean": the mean over species of each, its interval as in `_by_species`. Raises
+    ValueError when the queries, or their numbers of true matches, differ.
     """
-    keys = ["annotation_id", "species"]
-    both = a.merge(b, on=keys, how="outer", suffixes=("", "_b"), indicator=True)
-    strange = both.loc[both["_merge"] != "both", "annotation_id"]
-    if len(strange):
-        raise ValueError(f"{len(strange)} queries are in one ranking only: {list(strange[:5])}")
+    both = _joined(a, b)
     both = both[both["relevant"] > 0]
-    both["hit_a"] = (both["first_match_rank"] <= k).astype(float)
-    both["hit_b"] = (both["first_match_rank_b"] <= k).astype(float)
-    rng = np.random.default_rng(seed)
-    rows, draws = [], []
-    for species, own in both.groupby("species"):
-        values = own[["hit_a", "hit_b"]].to_numpy()
-        mean = values.mean(axis=0)
-        draws.append(_resampled(values[:, 0] - values[:, 1], own["individual"], rng, 1000))
-        counts = len(own), own["individual"].nunique()
-        interval = np.quantile(draws[-1], [0.025, 0.975])
-        rows.append((species, *counts, *mean, mean[0] - mean[1], *interval))
-    columns = ["species", "queries", "individuals", "a", "b", "difference", "low", "high"]
-    table = pd.DataFrame(rows, columns=columns)
-    means = table[["a", "b", "difference"]].mean()
-    interval = np.quantile(np.mean(draws, axis=0), [0.025, 0.975])
-    table.loc[len(table)] = ["mean", *table[["queries", "individuals"]].sum(), *means, *interval]
+    hit_a, hit_b = (both[f"first_match_rank{end}"].le(k).astype(float) for end in ("", "_b"))
+    table = _by_species(hit_a - hit_b, both, seed).rename(columns={"value": "difference"})
+    for place, hit in enumerate((hit_a, hit_b)):
+        means = hit.groupby(both["species"]).mean()
+        table.insert(3 + place, "ab"[place], [*means, means.mean()])
     return table

@@ -50,12 +50,14 @@ class SubCenterArcFace(nn.Module):
         """Mean loss of embeddings (B, D) with class labels (B,) int64 in [0, C)."""
         with torch.autocast(embeddings.device.type, enabled=False):
             centers = functional.normalize(self.weight)
-            cosines = functional.normalize(embeddings.float()) @ centers.T  # (B, C * K)
-            logits = cosines.unflatten(1, (-1, self.k)).max(2).values  # (B, C)
+            unit = functional.normalize(embeddings.to(centers.dtype))
+            products = (self.scale * unit) @ centers.T  # (B, C * K) scaled cosines
+            logits = products.unflatten(1, (-1, self.k)).max(2).values  # (B, C)
             target = torch.arange(len(labels), device=labels.device), labels
             # only the target's logit changes: written in place, no second (B, C) tensor
-            logits[target] = self._widened(logits[target], self.margins[labels])
-            return functional.cross_entropy(logits * self.scale, labels)
+            widened = self._widened(logits[target] / self.scale, self.margins[labels])
+            logits[target] = self.scale * widened
+            return functional.cross_entropy(logits, labels)
 
     @staticmethod
     def _widened(cosine: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -32,7 +32,9 @@ class GeM(nn.Module):
         """Pool over all but the first two axes, in float32 whatever autocast says."""
         with torch.autocast(x.device.type, enabled=False):
             powers = x.float().clamp(min=self.eps).pow(self.p)
-            return powers.flatten(2).mean(2).pow(1 / self.p)
+            # a channel without any signal is 0 in float32 once p passes 7: its root has no slope
+            means = powers.flatten(2).mean(2).clamp(min=torch.finfo(torch.float32).tiny)
+            return means.pow(1 / self.p)
 
 
 class MiewIDNet(nn.Module):
@@ -79,8 +81,8 @@ def _backbone(name: str, pretrained: bool | str | Path, image_size: int | None) 
             "safetensors file, or False"
         ) from error
     if not isinstance(pretrained, bool):
-        head = timm.create_model(name, num_classes=1, pretrained=False).pretrained_cfg["classifier"]
-        heads = (head,) if isinstance(head, str) else tuple(head or ())
+        head = made.pretrained_cfg["classifier"]
+        heads = tuple(f"{part}." for part in ([head] if isinstance(head, str) else head or ()))
         state = {k: v for k, v in read_tensors(pretrained).items() if not k.startswith(heads)}
         load_exactly(made, state, pretrained)
     return made
@@ -103,7 +105,7 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
         )
     try:
         return load_file(path)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{path} is no readable safetensors file: {error}") from error
 
 
@@ -157,20 +159,19 @@ def save(model: MiewIDNet, preprocess: Preprocess, path: Path) -> None:
     config = {"format": FORMAT, "backbone": model.name} | dataclasses.asdict(preprocess)
     state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
     with replacing(path) as temporary:
-        save_file(state, temporary, {"format": "pt", "config": json.dumps(config)})
+        # one entry only: safetensors writes several in random order, and the bytes would vary
+        save_file(state, temporary, {"config": json.dumps(config)})
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[MiewIDNet, Preprocess]:
-    """The network of a file that `save` wrote, or of released MiewID weights, and its preprocessing.
+    """The network of a file that `save` wrote or of released MiewID weights, and its Preprocess.
 
     A file without our metadata is taken for conservationxlabs/miewid-msv2 or -msv3: 440 px
-    (section 4), ImageNet mean and std. Nothing is downloaded. Raises ValueError for a file that does
-    not fit exactly, that is pickled, or that a newer version wrote.
+    (section 4), ImageNet mean and std. Nothing is downloaded. Raises ValueError for a file that
+    does not fit exactly, that is pickled or damaged, or that a newer version wrote.
     """
     state = read_tensors(path)
     config = _config(path)
-    if config.get("format", FORMAT) > FORMAT:
-        raise ValueError(f"{path} was written by a newer miewid_core: update this one")
     preprocess = Preprocess(config["size"], tuple(config["mean"]), tuple(config["std"]))
     model = MiewIDNet(config["backbone"], False, preprocess.size)
     load_exactly(model, state, path)
@@ -178,6 +179,19 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[MiewIDNe
 
 
 def _config(path: str | Path) -> dict:
+    """What `save` wrote beside the weights, or RELEASED where there is nothing; checked."""
     with safe_open(path, framework="pt") as opened:
-        metadata = opened.metadata() or {}
-    return json.loads(metadata["config"]) if "config" in metadata else RELEASED
+        text = (opened.metadata() or {}).get("config")
+    if text is None:
+        return RELEASED
+    try:
+        config = json.loads(text)
+        newer = config["format"] > FORMAT
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: its metadata is damaged ({error!r}); save it again") from error
+    if newer:
+        raise ValueError(f"{path} was written by a newer miewid_core: update this one")
+    if not RELEASED.keys() <= config.keys():
+        missing = ", ".join(sorted(RELEASED.keys() - config.keys()))
+        raise ValueError(f"{path}: its metadata is damaged (no {missing}); save it again")
+    return config

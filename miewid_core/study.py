@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from miewid_core import catalog, runs, splits, training
+from miewid_core import catalog, runs, splits
 from miewid_core.files import CACHE, ROOT
+from miewid_core.loss import dynamic_margins
+from miewid_core.training import PRESETS, TrainConfig
+from miewid_core.training import preset as training_preset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Study:
     split: pd.DataFrame
     train: pd.DataFrame
     test: pd.DataFrame
-    config: training.TrainConfig
+    config: TrainConfig
     seed: int
     figures_dir: Path
     runs_dir: Path
@@ -33,6 +36,20 @@ class Study:
         """Words for titles: what the numbers were measured on."""
         drawn = " (drawn animals: shows the method, proves no claim)"
         return self.scale + (drawn if self.scale == "demo" else "")
+
+    def settings(self) -> pd.DataFrame:
+        """The training's whole configuration beside appendix A.1's: setting, here, paper."""
+        ours, theirs = (dataclasses.asdict(config) for config in (self.config, PRESETS["paper"]))
+        if Path(str(ours["pretrained"])).is_file():  # a name says enough: no reader's folders
+            ours["pretrained"] = Path(ours["pretrained"]).name
+        rows = [(name, str(ours[name]), str(theirs[name])) for name in ours]
+        return pd.DataFrame(rows, columns=["setting", "here", "paper"])
+
+    def margins(self) -> pd.DataFrame:
+        """Per training individual: species, individual, annotations, margin in radians (A.1)."""
+        counts = self.train.groupby(["species", "individual"]).size().rename("annotations")
+        low, high = self.config.margin_low, self.config.margin_high
+        return counts.reset_index().assign(margin=dynamic_margins(counts.to_numpy(), low, high))
 
     def trained(self, rows: pd.DataFrame, title: str, **changes: object) -> runs.Run:
         """The run trained on `rows`, with some fields of the configuration changed."""
@@ -70,10 +87,10 @@ class Study:
 
 def scale_name(source: str) -> str:
     """Short name of a source for output folders: "demo", or the folder that the catalog lies in."""
-    path = Path(source)
     if source == "demo":
         return source
-    return (path if path.is_dir() else path.resolve().parent).name
+    whole = Path(source).resolve()
+    return (whole if whole.is_dir() else whole.parent).name
 
 
 def open_study(
@@ -86,20 +103,22 @@ def open_study(
     figures_dir: str = "",
     runs_dir: str = "",
     seed: int = 0,
+    on_problem: str = "raise",
 ) -> Study:
     """Read and split the catalog that a notebook's parameters name; empty ones mean the default.
 
     `sides_differ`: species whose sides are different individuals, as a list or separated by commas.
     `pretrained`: a weights file in place of the preset's own. Relative paths count from the working
-    directory. Raises ValueError (CatalogError for the photos) naming what to mend.
+    directory. `on_problem`: "raise", or "drop" photos with problems (see `catalog.load`). Raises
+    ValueError (CatalogError for the photos) naming what to mend.
     """
     if isinstance(sides_differ, str):
         sides_differ = [name.strip() for name in sides_differ.split(",") if name.strip()]
     changes = {"pretrained": pretrained, "image_size": image_size, "epochs": epochs}
-    config = training.preset(preset, **{key: value for key, value in changes.items() if value})
+    config = training_preset(preset, **{key: value for key, value in changes.items() if value})
     if isinstance(config.pretrained, str) and not Path(config.pretrained).is_file():
         raise ValueError(f"pretrained: there is no file {config.pretrained}")
-    photos = catalog.load(source, sides_differ=sides_differ or None)
+    photos = catalog.load(source, sides_differ=sides_differ or None, on_problem=on_problem)
     split = splits.split(photos, seed)
     scale = scale_name(source)
     return Study(

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
-from miewid_core.dataset import augmentation
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
@@ -20,6 +19,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from miewid_core import catalog, splits
+from miewid_core.dataset import augmentation
 from miewid_core.training import learning_rate, preset
 
 

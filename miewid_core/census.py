@@ -1,0 +1,44 @@
+"""How many annotations, individuals and encounters a catalog has (section 3, Table 1)."""
+
+import pandas as pd
+
+
+def summary(photos: pd.DataFrame) -> pd.DataFrame:
+    """Table 1 for a catalog: one row per species by decreasing annotations, then "total".
+
+    Columns: species, annotations, individuals, encounters, mean_per_individual and
+    median_per_individual (annotations), share_with_one (of the individuals, in [0, 1]). An
+    annotation without an encounter is one of its own.
+    """
+    rows = [_counts(species, own) for species, own in photos.groupby("species")]
+    table = pd.DataFrame(rows).sort_values("annotations", ascending=False, kind="stable")
+    total = _counts("total", photos)
+    # one encounter of two species is one of each, as everywhere else
+    total["encounters"] = table["encounters"].sum()
+    return pd.concat([table, pd.DataFrame([total])], ignore_index=True)
+
+
+def _counts(species: str, photos: pd.DataFrame) -> dict[str, object]:
+    each = photos["individual"].value_counts()
+    known = photos.loc[photos["encounter"] != "", "encounter"]
+    return {
+        "species": species,
+        "annotations": len(photos),
+        "individuals": len(each),
+        "encounters": known.nunique() + len(photos) - len(known),
+        "mean_per_individual": each.mean(),
+        "median_per_individual": each.median(),
+        "share_with_one": (each == 1).mean(),
+    }
+
+
+def long_tail(photos: pd.DataFrame) -> pd.DataFrame:
+    """How many individuals have how many annotations, the data of the long-tail figure.
+
+    One row per species and number of annotations of an individual (`per_individual`), by both:
+    `individuals` that have that many, and `annotations` of all of these together.
+    """
+    each = photos.groupby(["species", "individual"]).size().rename("per_individual")
+    tail = each.reset_index().groupby(["species", "per_individual"]).size()
+    tail = tail.rename("individuals").reset_index()
+    return tail.assign(annotations=tail["per_individual"] * tail["individuals"])

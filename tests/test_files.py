@@ -1,0 +1,118 @@
+"""Writes that are whole or absent, and hashes of content."""
+
+import hashlib
+import itertools
+import os
+import stat
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from miewid_core import files
+from miewid_core.files import digest, file_digest, replacing
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_written_replaces_the_file_at_once(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("before")
+    with replacing(path) as temporary:
+        temporary.write_text("after")
+        assert path.read_text() == "before"
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".csv"
+    assert path.read_text() == "after"
+    assert names(tmp_path) == ["a.csv"]
+
+
+def test_folders_are_made(tmp_path):
+    with replacing(tmp_path / "one" / "two" / "a") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "one" / "two" / "a").read_text() == "x"
+
+
+@pytest.mark.parametrize("earlier", ["before", None])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_write_that_fails_leaves_all_as_it_was(tmp_path, earlier, error):
+    path = tmp_path / "a.csv"
+    if earlier:
+        path.write_text(earlier)
+    with pytest.raises(error), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert names(tmp_path) == (["a.csv"] if earlier else [])
+    assert not earlier or path.read_text() == earlier
+
+
+def test_the_file_can_be_read_by_others(tmp_path):
+    with replacing(tmp_path / "a") as temporary:
+        temporary.write_text("x")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644
+
+
+def test_contents_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
+    """Else a power cut may leave the new name with nothing in it."""
+    done, sync, replace = [], os.fsync, files.Path.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append("sync"), sync(handle)))
+    monkeypatch.setattr(
+        files.Path, "replace", lambda self, to: (done.append("name"), replace(self, to))
+    )
+    with replacing(tmp_path / "a") as temporary:
+        temporary.write_text("x")
+    assert done == ["sync", "name"]
+
+
+def test_writers_of_one_file_at_the_same_time_leave_one_whole_content(tmp_path):
+    contents = [letter * 50_000 for letter in "abcdef"]
+
+    def write(content):
+        for _ in range(5):
+            with replacing(tmp_path / "a") as temporary:
+                temporary.write_text(content)
+
+    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        if (tmp_path / "a").exists():
+            assert (tmp_path / "a").read_text() in contents
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_text() in contents
+
+
+parts = st.lists(st.text(max_size=4), max_size=4)
+
+
+@given(parts, parts)
+def test_digests_are_equal_for_equal_parts_only(one, other):
+    assert (digest(*one) == digest(*other)) == (one == other)
+
+
+def test_digest_by_hand():
+    by_hand = hashlib.sha256((2).to_bytes(8, "little") + "é".encode() + bytes(8)).hexdigest()
+    assert digest("é", "") == digest("é".encode(), b"") == by_hand
+    splits = [digest("abcd"[:i], "abcd"[i:]) for i in range(5)]
+    assert all(a != b for a, b in itertools.combinations(splits, 2))
+
+
+@pytest.mark.parametrize("size", [0, 5, 3_000_000])
+def test_file_digest_is_sha256_of_the_bytes(tmp_path, size):
+    content = bytes(i % 251 for i in range(size))
+    (tmp_path / "a").write_bytes(content)
+    assert file_digest(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_root_is_the_checkout_or_else_the_working_directory(tmp_path, monkeypatch):
+    assert (files.ROOT / "miewid_core" / "files.py").exists()
+    installed = tmp_path / "site-packages" / "miewid_core" / "files.py"
+    installed.parent.mkdir(parents=True)
+    monkeypatch.setattr(files, "__file__", str(installed))
+    monkeypatch.chdir(tmp_path)
+    assert files._root() == tmp_path
+    (tmp_path / "site-packages" / "pyproject.toml").touch()
+    assert files._root() == tmp_path / "site-packages"

@@ -1,0 +1,306 @@
+"""Sub-center ArcFace against double loops over the papers' formulas, its limits, and its memory."""
+
+import functools
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from miewid_core.loss import SubCenterArcFace, dynamic_margins
+
+
+def head(weight, margins, scale=51.5, k=3):
+    """A head with these sub-centers (C * K, D), of their dtype."""
+    made = SubCenterArcFace(weight.shape[1], len(margins), torch.as_tensor(margins), scale, k)
+    made.to(weight.dtype)
+    with torch.no_grad():
+        made.weight.copy_(weight)
+    return made
+
+
+def cosine(a, b):
+    along = sum(x * y for x, y in zip(a, b, strict=True))
+    lengths = math.sqrt(sum(x * x for x in a)), math.sqrt(sum(y * y for y in b))
+    return along / (lengths[0] * lengths[1])
+
+
+def slow_loss(embeddings, labels, weight, margins, scale, k):
+    """Deng et al. 2019 and 2020 in angles, one number at a time."""
+    total = 0.0
+    for embedding, label in zip(embeddings.tolist(), labels.tolist(), strict=True):
+        logits = []
+        for c, margin in enumerate(margins):
+            centers = weight[c * k : c * k + k].tolist()
+            angle = min(math.acos(max(-1, min(1, cosine(embedding, one)))) for one in centers)
+            value = math.cos(angle)
+            if c == label:
+                if angle + margin <= math.pi:
+                    value = math.cos(angle + margin)
+                else:
+                    value = math.cos(angle) - margin * math.sin(margin)
+            logits.append(scale * value)
+        highest = max(logits)
+        total += highest + math.log(sum(math.exp(x - highest) for x in logits)) - logits[label]
+    return total / len(labels)
+
+
+@st.composite
+def cases(draw):
+    classes, k, size = (draw(st.integers(*r)) for r in ((1, 6), (1, 4), (2, 7)))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    batch = draw(st.integers(1, 5))
+    embeddings = torch.randn(batch, size, generator=generator, dtype=torch.float64)
+    weight = torch.randn(classes * k, size, generator=generator, dtype=torch.float64)
+    labels = torch.randint(classes, (batch,), generator=generator)
+    margins = draw(st.lists(st.floats(0, 1.5), min_size=classes, max_size=classes))
+    return embeddings, labels, weight, margins, draw(st.sampled_from([1.0, 8.0, 51.5])), k
+
+
+@settings(max_examples=80, deadline=None)
+@given(cases())
+def test_loss_is_that_of_the_papers(case):
+    embeddings, labels, weight, margins, scale, k = case
+    expected = slow_loss(*case)
+    doubles = head(weight, torch.tensor(margins, dtype=torch.float64), scale, k)
+    # the slope is kept finite near a cosine of +-1, which costs some digits there
+    assert doubles(embeddings, labels).item() == pytest.approx(expected, rel=1e-5, abs=2e-4)
+    floats = head(weight.float(), margins, scale, k)
+    found = floats(embeddings.float(), labels)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(expected, rel=1e-4, abs=1e-3)
+
+
+def plain(margin_of, seed=0, k=1):
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(6, 9, generator=generator, dtype=torch.float64)
+    weight = torch.randn(4 * k, 9, generator=generator, dtype=torch.float64)
+    labels = torch.randint(4, (6,), generator=generator)
+    margins = torch.full((4,), margin_of, dtype=torch.float64)
+    return embeddings, labels, weight, head(weight, margins, 20.0, k)
+
+
+def test_one_center_and_equal_margins_are_arcface():
+    embeddings, labels, weight, made = plain(0.5)
+    angles = (functional.normalize(embeddings) @ functional.normalize(weight).T).arccos()
+    assert (angles + 0.5 < math.pi).all()
+    widened = angles + 0.5 * functional.one_hot(labels, 4)
+    expected = functional.cross_entropy(20 * widened.cos(), labels)
+    assert made(embeddings, labels).item() == pytest.approx(expected.item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_no_margin_is_cross_entropy_of_scaled_cosines(k):
+    embeddings, labels, weight, made = plain(0.0, k=k)
+    cosines = functional.normalize(embeddings) @ functional.normalize(weight).T
+    best = torch.stack([cosines[:, c * k : c * k + k].amax(1) for c in range(4)], dim=1)
+    expected = functional.cross_entropy(20 * best, labels)
+    assert made(embeddings, labels).item() == pytest.approx(expected.item(), rel=1e-9)
+
+
+def test_equal_sub_centers_are_one_center():
+    embeddings, labels, weight, made = plain(0.3)
+    threefold = head(weight.repeat_interleave(3, 0), made.margins, 20.0, 3)
+    assert threefold(embeddings, labels).item() == pytest.approx(made(embeddings, labels).item())
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_gradients_are_those_of_finite_differences(k):
+    embeddings, labels, _, made = plain(0.4, seed=3, k=k)
+    embeddings.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda e, w: torch.func.functional_call(made, {"weight": w}, (e, labels)),
+        (embeddings, made.weight),
+        fast_mode=True,
+    )
+
+
+def on_and_opposite(dtype=torch.float32):
+    """Embeddings exactly on a target's only center, opposite it, on another's, and zero."""
+    weight = torch.tensor([[1.0, 0, 0, 0], [0, 2.0, 0, 0], [0.6, 0.8, 0, 0]], dtype=dtype)
+    embeddings = torch.stack([weight[0], -weight[0], weight[1], 3 * weight[2], 0 * weight[0]])
+    return embeddings, torch.tensor([0, 0, 0, 2, 1]), weight
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_loss_and_gradients_are_finite_on_and_opposite_a_center(dtype, autocast):
+    embeddings, labels, weight = on_and_opposite()
+    made = head(weight, [0.2, 0.5, 0.35], k=1)
+    given_ = embeddings.to(dtype).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = made(given_, labels)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert given_.grad.isfinite().all()
+    assert made.weight.grad.isfinite().all()
+    # near a cosine of 1 the sine is kept at 3e-4, not 0
+    expected = slow_loss(
+        embeddings[:4].double(), labels[:4], weight.double(), [0.2, 0.5, 0.35], 51.5, 1
+    )
+    found = made(embeddings.to(dtype)[:4], labels[:4]).item()
+    assert found == pytest.approx(expected, rel=5e-3 if dtype == torch.bfloat16 else 1e-3)
+
+
+def test_autocast_computes_in_float32():
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(8, 300, generator=generator)
+    labels = torch.randint(50, (8,), generator=generator)
+    made = SubCenterArcFace(300, 50, torch.full((50,), 0.3), generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = made(embeddings, labels)
+    assert torch.equal(inside, made(embeddings, labels))
+
+
+class Written(TorchDispatchMode):
+    """Keeps every tensor of floats of a size that an operation writes anew."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.found = size, []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        out = operation(*args, **(kwargs or {}))
+        given_ = {one.data_ptr() for one in args if isinstance(one, torch.Tensor)}
+        for one in out if isinstance(out, tuple) else (out,):
+            if isinstance(one, torch.Tensor) and one.is_floating_point():
+                anew = one.numel() == self.size and one.data_ptr() not in given_
+                self.found += [one] if anew else []
+        return out
+
+
+def logits_sized(made, embeddings, labels):
+    """Number of tensors of (B, C) floats that the forward pass writes."""
+    with Written(len(labels) * len(made.margins)) as told:
+        made(embeddings, labels)
+    return len(told.found)
+
+
+def saved(made, embeddings, labels):
+    """Bytes that the forward pass keeps for the backward pass, each memory counted once."""
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = made(embeddings, labels)
+    assert loss.requires_grad
+    return sum(kept.values())
+
+
+def one_hot_loss(made, embeddings, labels):
+    """The usual way to write it: both kinds of logits for every class, and a one-hot choice."""
+    cosines = functional.normalize(embeddings) @ functional.normalize(made.weight).T
+    cosines = cosines.unflatten(1, (-1, made.k)).max(2).values
+    sines = (1 - cosines.square()).clamp(1e-7).sqrt()
+    margins = made.margins
+    moved = cosines * margins.cos() - sines * margins.sin()
+    one_hot = functional.one_hot(labels, len(margins)).float()
+    logits = one_hot * moved + (1 - one_hot) * cosines
+    return functional.cross_entropy(made.scale * logits, labels)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_no_second_tensor_of_the_logits_size(k):
+    batch, classes, size = 16, 5000, 8
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(batch, size, generator=generator)
+    labels = torch.randint(classes, (batch,), generator=generator)
+    made = SubCenterArcFace(size, classes, torch.full((classes,), 0.3), k=k, generator=generator)
+    # kept: which sub-center is nearest (int64), the log-probabilities, and what is (C * K, D)
+    logits, centers = 4 * batch * classes, 4 * classes * k * size
+    most = 2 * logits + logits + 2 * centers + 100_000
+    assert saved(made, embeddings, labels) <= most
+    # products with all centers, the nearest of each class, their log-probabilities
+    assert logits_sized(made, embeddings, labels) == 2 + (k == 1)
+    usual = functools.partial(one_hot_loss, made)
+    usual.margins = made.margins
+    assert saved(usual, embeddings, labels) > most + logits
+    assert logits_sized(usual, embeddings, labels) >= 8
+
+
+def test_only_the_target_gets_the_margin():
+    embeddings, labels, _, made = plain(0.5)
+    for c in range(4):
+        made.margins[c] = 1.0
+        changed = (made(embeddings, labels) - plain(0.5)[3](embeddings, labels)).item()
+        assert (changed > 0) == (c in labels.tolist())
+        made.margins[c] = 0.5
+
+
+def test_loss_grows_with_the_angle_up_to_the_far_side():
+    """Also beyond pi - margin, where the cosine of the widened angle alone would fall again."""
+    weight = torch.tensor([[1.0, 0], [0, 1.0]], dtype=torch.float64)
+    made = head(weight, torch.tensor([0.5, 0.5], dtype=torch.float64), 4.0, 1)
+    angles = torch.linspace(0.01, math.pi - 0.01, 200, dtype=torch.float64)
+    points = torch.stack([angles.cos(), -angles.sin()], dim=1)
+    losses = [made(point[None], torch.tensor([0])).item() for point in points]
+    targets = [
+        4 * (math.cos(a + 0.5) if a + 0.5 <= math.pi else math.cos(a) - 0.5 * math.sin(0.5))
+        for a in angles.tolist()
+    ]
+    others = (-4 * angles.sin()).tolist()
+    expected = [math.log1p(math.exp(o - t)) for o, t in zip(others, targets, strict=True)]
+    assert losses == pytest.approx(expected, rel=1e-6)
+    assert all(a > b for a, b in pairwise(targets))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=40))
+def test_margins_fall_with_the_count_and_fill_the_range(counts):
+    margins = dynamic_margins(np.array(counts)).tolist()
+    assert all(math.isfinite(margin) for margin in margins)
+    rarest, commonest = min(counts), max(counts)
+    for count, margin in zip(counts, margins, strict=True):
+        if rarest == commonest:
+            expected = 0.35
+        else:
+            ends = rarest**-0.25, commonest**-0.25
+            expected = 0.2 + 0.3 * (count**-0.25 - ends[1]) / (ends[0] - ends[1])
+        assert margin == pytest.approx(expected, abs=1e-6)
+    ordered = sorted(zip(counts, margins, strict=True))
+    for (fewer, wide), (more, narrow) in pairwise(ordered):
+        assert wide >= narrow
+        assert (fewer == more) == (wide == narrow) or more > 1000
+
+
+def test_margins_by_hand():
+    assert dynamic_margins(np.array([16, 81, 1]), 0.1, 0.5).tolist() == pytest.approx(
+        [0.1 + 0.4 * (1 / 2 - 1 / 3) / (1 - 1 / 3), 0.1, 0.5]
+    )
+    assert dynamic_margins(np.array([7, 7, 7])).tolist() == pytest.approx([0.35] * 3)
+    assert dynamic_margins(np.array([3])).dtype == torch.float32
+
+
+@pytest.mark.parametrize("counts", [[3, 0], [-1], [[1, 2]], [1.0, math.nan]])
+def test_counts_below_one_are_refused(counts):
+    with pytest.raises(ValueError, match="at least 1"):
+        dynamic_margins(np.array(counts))
+
+
+def test_margins_of_another_length_are_refused():
+    with pytest.raises(ValueError, match=r"\(3,\), not \(4,\)"):
+        SubCenterArcFace(5, 4, torch.zeros(3))
+
+
+def test_initial_sub_centers_follow_the_generator():
+    drawn = [
+        SubCenterArcFace(8, 4, torch.zeros(4), generator=torch.Generator().manual_seed(s)).weight
+        for s in (1, 1, 2)
+    ]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert drawn[0].shape == (12, 8)
+
+
+def test_margins_travel_with_the_weights_but_are_not_learned():
+    made = SubCenterArcFace(8, 4, torch.arange(4.0))
+    assert dict(made.named_parameters()).keys() == {"weight"}
+    assert made.state_dict().keys() == {"weight", "margins"}
