@@ -74,19 +74,27 @@ def _blob(image: np.ndarray, rng: Generator, middle: np.ndarray, radius: float, 
     fill(image, middle + RING * stretch * (1 + 0.7 * waves[:, None]), value)
 
 
+def _sized(rng: Generator, spacing: float) -> list[tuple[np.ndarray, float]]:
+    """Scattered points, and a radius for each: some parts of a coat have larger spots."""
+    points = scatter(rng, spacing * rng.uniform(0.9, 1.15))
+    field = noise(rng, (HEIGHT, WIDTH), 60)
+    x, y = points.clip(0, (WIDTH - 1, HEIGHT - 1)).astype(int).T
+    radii = spacing * (0.36 + 0.14 * field[y, x]).clip(0.14, 0.52)
+    return list(zip(points, radii, strict=True))
+
+
 def spots(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     """Filled spots of varying size."""
     cover = np.zeros_like(alpha)
-    for point in scatter(rng, species.grain):
-        _blob(cover, rng, point, species.grain * rng.uniform(0.18, 0.46), 255)
+    for point, radius in _sized(rng, species.grain):
+        _blob(cover, rng, point, radius * rng.uniform(0.7, 1.1), 255)
     return cover.astype(np.float32) / 255, None
 
 
 def rosettes(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     """Broken rings around a darker middle."""
     cover = np.zeros_like(alpha)
-    for point in scatter(rng, species.grain):
-        radius = species.grain * rng.uniform(0.32, 0.5)
+    for point, radius in _sized(rng, species.grain):
         _blob(cover, rng, point, radius, 255)
         if radius > 0.36 * species.grain:
             _blob(cover, rng, point + rng.uniform(-2, 2, 2), radius * rng.uniform(0.4, 0.62), 70)
@@ -109,13 +117,14 @@ def _bands(rng: Generator, wavelength: float, spread: float) -> np.ndarray:
 
 def stripes(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     """Broad stripes that fork, as a zebra's."""
-    return np.clip(0.5 + 3 * _bands(rng, species.grain, 0.42), 0, 1), None
+    wide = 0.55 * noise(rng, (HEIGHT, WIDTH), 70)  # where the dark stripes are wider
+    return np.clip(0.5 + 3 * (_bands(rng, species.grain, 0.42) + wide), 0, 1), None
 
 
 def streaks(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     """Thin stripes that break off, as a tiger's or a kudu's."""
-    field = _bands(rng, species.grain, 0.38) + 0.35 * noise(rng, (HEIGHT, WIDTH), 40)
-    return np.clip(3 * (field - 0.65), 0, 1), None
+    field = _bands(rng, species.grain, 0.38) + 0.55 * noise(rng, (HEIGHT, WIDTH), 60)
+    return np.clip(3 * (field - 0.55), 0, 1), None
 
 
 def _cells(rng: Generator, spacing: float) -> tuple[np.ndarray, np.ndarray]:
@@ -133,14 +142,14 @@ def _cells(rng: Generator, spacing: float) -> tuple[np.ndarray, np.ndarray]:
 def network(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     """Dark polygons in a pale net, as a giraffe's."""
     border, tone = _cells(rng, species.grain)
-    tint = np.float32(species.colours[1]) * (0.85 + 0.3 * tone[..., None])
+    tint = np.float32(species.colours[1]) * (0.7 + 0.6 * tone[..., None])
     return np.clip((border - 4.5) / 3, 0, 1), tint
 
 
 def scutes(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     """Scales of unequal tone with pale seams, as on a turtle's head."""
     border, tone = _cells(rng, species.grain)
-    tint = np.float32(species.colours[1]) * (0.7 + 0.75 * tone[..., None])
+    tint = np.float32(species.colours[1]) * (0.55 + 1.0 * tone[..., None])
     return np.clip((border - 2.5) / 3, 0, 1), tint
 
 
@@ -154,23 +163,25 @@ def patches(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
 
 
 def fins(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
-    """Notches cut from a fin's trailing edge, pale scars, and a saddle behind the fin."""
+    """Notches cut from a fin's trailing edge, pale blotches and scars, and a saddle behind it."""
     edge = curve(BUILDS[species.build].cut)
-    for _ in range(rng.integers(3, 8)):
+    for _ in range(rng.integers(2, 6)):
         at = edge[rng.integers(2, len(edge) - 2)]
-        size = rng.uniform(4, 13)
-        _blob(alpha, rng, at + rng.uniform(-3, 2, 2), size, 0)
+        _blob(alpha, rng, at + rng.uniform(-3, 4, 2), rng.uniform(6, 17), 0)
     if rng.random() < 0.3:
-        _blob(alpha, rng, edge[0] + rng.uniform(-12, 6, 2), rng.uniform(8, 16), 0)
+        _blob(alpha, rng, edge[0] + rng.uniform(-12, 6, 2), rng.uniform(10, 22), 0)
     cover = np.zeros_like(alpha)
     if species.grain:
         _blob(cover, rng, np.float32([0.72, 0.77]) * CANVAS, species.grain, 220)
         _blob(cover, rng, np.float32([0.62, 0.80]) * CANVAS, species.grain * 0.6, 220)
-    for _ in range(rng.integers(2, 7)):
-        start, turn = rng.uniform((0.35, 0.25), (0.7, 0.85)) * CANVAS, rng.uniform(0, np.pi)
-        length = rng.uniform(15, 60) * np.array([np.cos(turn), np.sin(turn)])
+    for _ in range(rng.integers(1, 5)):
+        middle = rng.uniform((0.35, 0.3), (0.62, 0.8)) * CANVAS
+        _blob(cover, rng, middle, rng.uniform(6, 18), int(rng.integers(70, 190)))
+    for _ in range(rng.integers(2, 6)):
+        start, turn = rng.uniform((0.35, 0.25), (0.65, 0.8)) * CANVAS, rng.uniform(0, np.pi)
+        length = rng.uniform(25, 70) * np.array([np.cos(turn), np.sin(turn)])
         bow = start + length / 2 + rng.uniform(-8, 8, 2)
-        limb(cover, np.array([start, bow, start + length]) / CANVAS, (2.2, 0.8), 200)
+        limb(cover, np.array([start, bow, start + length]) / CANVAS, (4, 1.5), 230)
     return cover.astype(np.float32) / 255, None
 
 

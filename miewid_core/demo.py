@@ -93,7 +93,7 @@ def _sightings(species: Species, rng: Generator, wanted: int) -> Iterator[tuple]
         sides = ("left", "right") if species.sides_differ else ("left",)
         for side in sides:
             # a long tail: half have up to 3 encounters, few have more than 10; the first have some
-            visits = max(4 if individual < 4 else 1, round(rng.lognormal(1.05, 0.75)))
+            visits = max(4 if individual < 4 else 1, round(rng.lognormal(1.3, 0.8)))
             for _ in range(visits):
                 date = np.datetime64("2016-01-01") + int(rng.integers(0, 3000))
                 for frame in range(1 + int(rng.choice(4, p=FRAMES))):
@@ -115,9 +115,8 @@ def _encounter(folder: Path, rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     at = [seed, 2, number, encounter]
     ground = places.background(SPECIES[number].biome, default_rng([*at, 0]))
     worn = _coat(seed, number, individual, side)
-    stranger = _coat(seed, number, STRANGER + encounter % 3, 0)
     for path, key in zip(rows["file_path"], rows["key"], strict=True):
-        photo, box = _frame(key, worn, ground, at, stranger)
+        photo, box = _frame(key, worn, ground, at)
         with replacing(folder / path) as temporary:
             Image.fromarray(photo).save(temporary, quality=90)
         boxes.append(box)
@@ -125,16 +124,17 @@ def _encounter(folder: Path, rows: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def _frame(
-    key: Key, worn: np.ndarray, ground: np.ndarray, at: list[int], stranger: np.ndarray
+    key: Key, worn: np.ndarray, ground: np.ndarray, at: list[int]
 ) -> tuple[np.ndarray, tuple[float, ...]]:
     """One photo (H, W, 3) uint8 of an encounter, and its box x, y, w, h, theta."""
     species, side, frame = SPECIES[key[0]], key[2], key[-1]
     rng, own = default_rng([*at, 1]), default_rng([*at, 2, frame])
     view, tilted = _view(species, rng)
     view = view._replace(flipped=side == 1)
-    sun, blur, grain = rng.uniform(-1, 1), max(0.0, rng.normal(0.5, 0.5)), rng.uniform(2, 9)
+    sun, blur, grain = rng.uniform(-1, 1), max(0.0, rng.normal(0.3, 0.4)), rng.uniform(1, 6)
     photo = ground.copy()
     if rng.random() < 0.15:
+        stranger = _coat(at[0], key[0], STRANGER + key[3] % 3, 0)
         _neighbour(photo, species, stranger, rng, sun)
     drawn = body(species, worn, view := view.jittered(own, 0.35), sun)
     view, box = _framed(drawn, view)
@@ -155,11 +155,11 @@ def _view(species: Species, rng: Generator) -> tuple[View, bool]:
         middle=tuple(np.array(places.SIZE) * rng.normal((0.5, 0.54), (0.05, 0.03))),
         length=rng.uniform(150, 205),
         roll=roll or rng.normal(0, 0.04),
-        bend=rng.normal(0, 0.12),
-        nod=rng.normal(0, 0.35),
-        swing=tuple(rng.normal(0, 0.22, 5)),
-        aspect=rng.uniform(0.76, 1.06),
-        depth=rng.normal(0, 0.22),
+        bend=rng.normal(0, 0.06),
+        nod=rng.normal(0, 0.18),
+        swing=tuple(rng.normal(0, 0.16, 5)),
+        aspect=rng.uniform(0.84, 1.06),
+        depth=rng.uniform(-0.25, 0.25),
         flipped=False,
     )
     return view, tilted
@@ -192,7 +192,7 @@ def _framed(drawn: np.ndarray, view: View) -> tuple[View, np.ndarray]:
 def _box(box: np.ndarray, roll: float, rng: Generator) -> tuple[float, ...]:
     """x, y, w, h, theta of a detector's loose box around an animal; in the photo if upright."""
     size = np.tile(box[2:] - box[:2], 2)
-    loose = box + size * rng.normal(0.03, 0.03, 4) * [-1, -1, 1, 1]
+    loose = box + size * rng.normal(0.02, 0.015, 4) * [-1, -1, 1, 1]
     if roll == 0:
         loose = loose.clip(0, np.tile(places.SIZE, 2))
         x, y, right, bottom = loose.round(1)

@@ -19,7 +19,7 @@ COLUMNS = [
 KEYS = ["species", "queries", "individuals"]
 BLOCK = 512  # queries at once: 512 x 20,000 similarities are 41 MB
 TIE = 2e-6  # similarities that close are ties: a product's last columns are rounded otherwise
-FEW = 24  # true matches of a query up to which a pass over the candidates for each is fastest
+FEW = 80  # true matches of a query up to which a pass over the candidates for each is fastest
 DRAWS = 1000  # of a bootstrap
 
 

@@ -126,7 +126,7 @@ def foreground(photo: np.ndarray, biome: str, box: np.ndarray, rng: Generator) -
         root = rng.uniform(left - 15, right + 15), bottom + rng.uniform(2, 10)
         height = (bottom - top) * rng.uniform(0.1, 0.3 + 0.3 * weed)
         _blade(photo, rng, root, height, leaf * rng.uniform(0.7, 1.2), 1 + 2 * weed)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         _branch(photo, rng, box, leaf * 0.8)
     if weed:
         _bubbles(photo, rng, leaf)
@@ -180,16 +180,16 @@ def shadow(photo: np.ndarray, box: np.ndarray) -> None:
 
 def light(photo: np.ndarray, rng: Generator) -> np.ndarray:
     """The photo in other light: gain, tint, contrast, a bright side, dappled shade."""
-    tint = rng.uniform(0.68, 1.22) * rng.normal(1, 0.06, 3)
+    tint = rng.uniform(0.75, 1.2) * rng.normal(1, 0.045, 3)
     x = np.linspace(-0.5, 0.5, SIZE[0], dtype=np.float32)
-    side = 1 + rng.normal(0, 0.25) * x
+    side = 1 + rng.normal(0, 0.2) * x
     shade = side[:, None] * tint.astype(np.float32)
     if rng.random() < 0.3:
         low = np.linspace(-0.5, 1.5, SIZE[1], dtype=np.float32).clip(0, 1)[:, None]
         dapple = low * np.clip(0.4 - 1.1 * noise(rng, SIZE[::-1], 24), 0, 1)
         shade = shade * (1 - 0.32 * dapple[..., None])
     level = rng.uniform(-16, 22)  # haze lifts the darks
-    return (photo - 118) * rng.uniform(0.7, 1.05) * shade + 118 * shade + level
+    return (photo - 118) * rng.uniform(0.8, 1.1) * shade + 118 * shade + level
 
 
 def camera(photo: np.ndarray, rng: Generator, blur: float, grain: float) -> np.ndarray:

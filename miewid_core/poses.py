@@ -93,7 +93,7 @@ def _source(view: View, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.nd
     """Canvas pixels seen at offsets (x, y) in photo pixels from the middle of an upright view."""
     scale = float(WIDTH / view.length)
     across = x * scale * (-1 if view.flipped else 1) / view.aspect
-    across = across * (1 + view.depth * across / WIDTH)
+    across = across * (1 + view.depth * np.clip(across / WIDTH, -1, 1))  # monotone: no ghosts
     share = across / WIDTH
     down = y * scale * (1 + 0.5 * view.depth * share)
     down = down + HEIGHT * (view.bend * (share**2 - 0.08) * 2)

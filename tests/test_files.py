@@ -42,9 +42,14 @@ def test_a_write_that_fails_leaves_all_as_it_was(tmp_path, earlier, error):
     path = tmp_path / "a.csv"
     if earlier:
         path.write_text(earlier)
-    with pytest.raises(error), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise error
+
+    def fail():
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert names(tmp_path) == (["a.csv"] if earlier else [])
     assert not earlier or path.read_text() == earlier
 

@@ -49,7 +49,7 @@ def test_the_lock_pins_every_package_within_its_bounds(declared):
 
 
 def test_every_notebook_is_looked_at():
-    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04"]
+    assert [path.name[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "04"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -85,9 +85,10 @@ class TestNotebook:
         assert "papermill" not in notebook.metadata
         assert not any({"papermill", "execution"} & set(c.metadata) for c in notebook.cells)
 
-    def test_says_that_the_demo_is_drawn(self, path):
+    def test_says_what_its_numbers_are_of(self, path):
         first = nbformat.read(path, as_version=4).cells[0].source
-        assert "proves no claim of the paper" in first
+        audit = path.stem == "00_paper_audit"  # has the paper's numbers, and no data of its own
+        assert ("No photo is read" if audit else "proves no claim of the paper") in first
 
 
 def code_cells(path):
@@ -107,7 +108,9 @@ def test_readme_commands_exist():
 def test_no_forbidden_calls_in_the_core():
     for path in (ROOT / "miewid_core").glob("*.py"):
         text = path.read_text()
-        assert not re.search(r"import pickle|\beval\(|\bexec\(|trust_remote_code|shell=True", text)
+        # a module's .eval() takes nothing; the built-in and pandas' take text
+        forbidden = r"import pickle|\beval\([^)]|\bexec\(|trust_remote_code|shell=True"
+        assert not re.search(forbidden, text), path
         for call in re.findall(r"torch\.load\([^)]*\)", text):
             assert "weights_only=True" in call
 
