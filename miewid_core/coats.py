@@ -26,6 +26,7 @@ def noise(rng: Generator, shape: tuple[int, int], cell: float | tuple[float, flo
 
 def coat(species: Species, rng: Generator) -> np.ndarray:
     """Draw one coat: the species' colours and details, and a pattern from `rng` alone."""
+    species = species._replace(grain=species.grain * rng.uniform(0.85, 1.2))
     base, marks, third = (np.float32(colour) for colour in species.colours)
     alpha = np.full((HEIGHT, WIDTH), 255, np.uint8)
     down = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None, None]
@@ -76,10 +77,10 @@ def _blob(image: np.ndarray, rng: Generator, middle: np.ndarray, radius: float, 
 
 def _sized(rng: Generator, spacing: float) -> list[tuple[np.ndarray, float]]:
     """Scattered points, and a radius for each: some parts of a coat have larger spots."""
-    points = scatter(rng, spacing * rng.uniform(0.9, 1.15))
+    points = scatter(rng, spacing)
     field = noise(rng, (HEIGHT, WIDTH), 60)
     x, y = points.clip(0, (WIDTH - 1, HEIGHT - 1)).astype(int).T
-    radii = spacing * (0.36 + 0.14 * field[y, x]).clip(0.14, 0.52)
+    radii = spacing * (rng.uniform(0.28, 0.44) + 0.16 * field[y, x]).clip(0.14, 0.52)
     return list(zip(points, radii, strict=True))
 
 
@@ -117,14 +118,16 @@ def _bands(rng: Generator, wavelength: float, spread: float) -> np.ndarray:
 
 def stripes(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     """Broad stripes that fork, as a zebra's."""
-    wide = 0.55 * noise(rng, (HEIGHT, WIDTH), 70)  # where the dark stripes are wider
+    wide = 0.5 * noise(rng, (HEIGHT, WIDTH), 70) + rng.normal(
+        0, 0.3
+    )  # where the dark stripes are wider
     return np.clip(0.5 + 3 * (_bands(rng, species.grain, 0.42) + wide), 0, 1), None
 
 
 def streaks(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     """Thin stripes that break off, as a tiger's or a kudu's."""
     field = _bands(rng, species.grain, 0.38) + 0.55 * noise(rng, (HEIGHT, WIDTH), 60)
-    return np.clip(3 * (field - 0.55), 0, 1), None
+    return np.clip(3 * (field - rng.uniform(0.2, 0.7)), 0, 1), None
 
 
 def _cells(rng: Generator, spacing: float) -> tuple[np.ndarray, np.ndarray]:
@@ -142,7 +145,7 @@ def _cells(rng: Generator, spacing: float) -> tuple[np.ndarray, np.ndarray]:
 def network(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     """Dark polygons in a pale net, as a giraffe's."""
     border, tone = _cells(rng, species.grain)
-    tint = np.float32(species.colours[1]) * (0.7 + 0.6 * tone[..., None])
+    tint = np.float32(species.colours[1]) * (0.5 + 0.9 * tone[..., None])
     return np.clip((border - 4.5) / 3, 0, 1), tint
 
 
@@ -157,9 +160,9 @@ def patches(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     """Large patches of three colours, as a painted dog's."""
     one, two = (noise(rng, (HEIGHT, WIDTH), species.grain) for _ in range(2))
     fine = 0.25 * noise(rng, (HEIGHT, WIDTH), 9)
-    white = np.clip(6 * (one + fine - 0.45), 0, 1)[..., None]
+    white = np.clip(6 * (one + fine - rng.uniform(0.1, 0.7)), 0, 1)[..., None]
     tint = np.float32(species.colours[1]) * (1 - white) + np.float32(species.colours[2]) * white
-    return np.maximum(white[..., 0], np.clip(6 * (two - fine - 0.1), 0, 1)), tint
+    return np.maximum(white[..., 0], np.clip(6 * (two - fine - rng.uniform(-0.2, 0.4)), 0, 1)), tint
 
 
 def fins(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
@@ -167,21 +170,21 @@ def fins(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     edge = curve(BUILDS[species.build].cut)
     for _ in range(rng.integers(2, 6)):
         at = edge[rng.integers(2, len(edge) - 2)]
-        _blob(alpha, rng, at + rng.uniform(-3, 4, 2), rng.uniform(6, 17), 0)
-    if rng.random() < 0.3:
-        _blob(alpha, rng, edge[0] + rng.uniform(-12, 6, 2), rng.uniform(10, 22), 0)
+        _blob(alpha, rng, at + rng.uniform(-3, 4, 2), rng.uniform(8, 20), 0)
+    if rng.random() < 0.4:
+        _blob(alpha, rng, edge[0] + rng.uniform(-12, 6, 2), rng.uniform(12, 30), 0)
     cover = np.zeros_like(alpha)
     if species.grain:
         _blob(cover, rng, np.float32([0.72, 0.77]) * CANVAS, species.grain, 220)
         _blob(cover, rng, np.float32([0.62, 0.80]) * CANVAS, species.grain * 0.6, 220)
     for _ in range(rng.integers(1, 5)):
         middle = rng.uniform((0.35, 0.3), (0.62, 0.8)) * CANVAS
-        _blob(cover, rng, middle, rng.uniform(6, 18), int(rng.integers(70, 190)))
+        _blob(cover, rng, middle, rng.uniform(9, 26), int(rng.integers(110, 230)))
     for _ in range(rng.integers(2, 6)):
         start, turn = rng.uniform((0.35, 0.25), (0.65, 0.8)) * CANVAS, rng.uniform(0, np.pi)
         length = rng.uniform(25, 70) * np.array([np.cos(turn), np.sin(turn)])
         bow = start + length / 2 + rng.uniform(-8, 8, 2)
-        limb(cover, np.array([start, bow, start + length]) / CANVAS, (4, 1.5), 230)
+        limb(cover, np.array([start, bow, start + length]) / CANVAS, (5, 2), 240)
     return cover.astype(np.float32) / 255, None
 
 

@@ -4,9 +4,8 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from miewid_core import reported
-from miewid_core.evaluation import paired_difference, per_species, random_top_k
+from miewid_core.evaluation import overview, paired_difference
 
-PERCENT = ["multi", "single", "gain", "untrained", "chance"]
 COLUMNS = [
     *["species", "queries", "individuals", "train_annotations"],
     *["multi", "multi_low", "multi_high", "single", "single_low", "single_high"],
@@ -31,33 +30,30 @@ def multi_against_single(
     bootstrapped over individuals. `chance` is a random ranking's top-k. `paper_multi` and
     `paper_single` are Table 2's top-1 (NaN for other k, and for species that it lacks).
     """
-    table = per_species(multi, k, seed).rename(columns={"top_k": "multi"})
-    table = table.rename(columns={"low": "multi_low", "high": "multi_high"}).set_index("species")
-    alone = per_species(single, k, seed).set_index("species")
-    table[["single", "single_low", "single_high"]] = alone[["top_k", "low", "high"]]
-    table["untrained"] = per_species(untrained, k, seed).set_index("species")["top_k"]
-    table["chance"] = multi.groupby("species").apply(lambda rows: random_top_k(rows, k))
+    table = pd.concat(_parts(multi, single, untrained, k, seed))
     counts = train["species"].value_counts()
     table["train_annotations"] = counts.reindex(table.index, fill_value=0)
+    mean = table.index == "mean"
+    averaged = ~mean & table["gain"].notna()
+    table.loc[mean, "train_annotations"] = table.loc[averaged, "train_annotations"].sum()
     table = table.sort_values("train_annotations", ascending=False, kind="stable")
-    table = _with_gain(table, multi[multi["species"].isin(alone.index)], single, k, seed)
-    shares = [name for name in table if name.removesuffix("_low").removesuffix("_high") in PERCENT]
-    table[shares] *= 100
+    table = pd.concat([table[table.index != "mean"], table[table.index == "mean"]])
     return _with_paper(table.reset_index(), k)[COLUMNS]
 
 
-def _with_gain(
-    table: pd.DataFrame, multi: pd.DataFrame, single: pd.DataFrame, k: int, seed: int
-) -> pd.DataFrame:
-    gain = paired_difference(multi, single, k, seed).set_index("species")
-    table.loc["mean"] = table.loc[gain.index.drop("mean"), ["untrained", "chance"]].mean()
-    both = gain.loc["mean"]
-    table.loc["mean", ["multi", "single"]] = both[["a", "b"]].to_numpy(dtype=float)
-    for name in ("queries", "individuals", "train_annotations"):
-        table.loc["mean", name] = table[name].iloc[:-1].sum()
-        table[name] = table[name].astype(int)
-    gain = gain.rename(columns={"difference": "gain", "low": "gain_low", "high": "gain_high"})
-    return table.join(gain[["gain", "gain_low", "gain_high"]])
+def _parts(
+    multi: pd.DataFrame, single: pd.DataFrame, untrained: pd.DataFrame, k: int, seed: int
+) -> list[pd.DataFrame]:
+    """Scores of the species that both models have, with their mean; and of the other species."""
+    both, before = (ranks["species"].isin(single["species"]) for ranks in (multi, untrained))
+    rankings = {"multi": multi[both], "single": single, "untrained": untrained[before]}
+    table = overview(rankings, seed, k).set_index("species")
+    gain = paired_difference(multi[both], single, k, seed).set_index("species")
+    table[["gain", "gain_low", "gain_high"]] = 100 * gain[["difference", "low", "high"]]
+    if both.all():
+        return [table]
+    rest = overview({"multi": multi[~both], "untrained": untrained[~before]}, seed, k)
+    return [table, rest.set_index("species").drop("mean")]
 
 
 def _with_paper(table: pd.DataFrame, k: int) -> pd.DataFrame:

@@ -60,7 +60,7 @@ def _land(sky, ground, deep, edge, leaf, rng) -> np.ndarray:
     for _ in range(70):
         x, low = rng.uniform(0, SIZE[0]), rng.uniform(0, 1) ** 0.7
         root = float(edge[int(x)]) * (1 - low) + (SIZE[1] + 6) * low
-        _blade(photo, rng, (x, root), 4 + 15 * low, leaf * rng.uniform(0.75, 1.2), 1)
+        _blade(photo, rng, (x, root), 4 + 15 * low, leaf * rng.uniform(0.6, 1.25), 1)
     return photo
 
 
@@ -126,7 +126,7 @@ def foreground(photo: np.ndarray, biome: str, box: np.ndarray, rng: Generator) -
         root = rng.uniform(left - 15, right + 15), bottom + rng.uniform(2, 10)
         height = (bottom - top) * rng.uniform(0.1, 0.3 + 0.3 * weed)
         _blade(photo, rng, root, height, leaf * rng.uniform(0.7, 1.2), 1 + 2 * weed)
-    if rng.random() < 0.2:
+    if rng.random() < 0.15:
         _branch(photo, rng, box, leaf * 0.8)
     if weed:
         _bubbles(photo, rng, leaf)
@@ -141,7 +141,7 @@ def _branch(photo: np.ndarray, rng: Generator, box: np.ndarray, leaf: np.ndarray
         middle = start + share * (tip - start)
         fixed = tuple(int(v) for v in np.round(middle + rng.normal(0, 4, 2)))
         axes = int(rng.integers(5, 10)), int(rng.integers(2, 5))
-        tone = (leaf * rng.uniform(0.75, 1.2)).tolist()
+        tone = (leaf * rng.uniform(0.6, 1.25)).tolist()
         cv2.ellipse(photo, fixed, axes, float(rng.uniform(0, 180)), 0, 360, tone, -1, cv2.LINE_AA)
     line = np.round(np.stack([start, tip])).astype(np.int32)
     cv2.polylines(photo, [line], False, (leaf * 0.55).tolist(), 2, cv2.LINE_AA)
@@ -180,9 +180,9 @@ def shadow(photo: np.ndarray, box: np.ndarray) -> None:
 
 def light(photo: np.ndarray, rng: Generator) -> np.ndarray:
     """The photo in other light: gain, tint, contrast, a bright side, dappled shade."""
-    tint = rng.uniform(0.75, 1.2) * rng.normal(1, 0.045, 3)
+    tint = rng.uniform(0.6, 1.25) * rng.normal(1, 0.085, 3)
     x = np.linspace(-0.5, 0.5, SIZE[0], dtype=np.float32)
-    side = 1 + rng.normal(0, 0.2) * x
+    side = 1 + rng.normal(0, 0.25) * x
     shade = side[:, None] * tint.astype(np.float32)
     if rng.random() < 0.3:
         low = np.linspace(-0.5, 1.5, SIZE[1], dtype=np.float32).clip(0, 1)[:, None]

@@ -73,7 +73,7 @@ def _leg(mask: np.ndarray, build: object, number: int, swing: float) -> None:
     x, y = build.hips[number % 2]
     x += 0.035 if number < 2 else 0
     hind = number % 2 == 0
-    knee, foot = 0.5 * (0.95 - y), 0.95 - y
+    knee, foot = 0.5 * (build.ground - y), build.ground - y
     back = 0.03 if hind else -0.008  # the hock points backwards
     path = ((x, y), (x + back, y + knee), (x + back / 3, y + 0.9 * foot), (x - 0.012, y + foot))
     limb(mask, _swung(path, swing), build.leg, 255)
