@@ -80,7 +80,7 @@ def _sized(rng: Generator, spacing: float) -> list[tuple[np.ndarray, float]]:
     points = scatter(rng, spacing)
     field = noise(rng, (HEIGHT, WIDTH), 60)
     x, y = points.clip(0, (WIDTH - 1, HEIGHT - 1)).astype(int).T
-    radii = spacing * (rng.uniform(0.28, 0.44) + 0.16 * field[y, x]).clip(0.14, 0.52)
+    radii = spacing * (rng.uniform(0.28, 0.44) + 0.2 * field[y, x]).clip(0.14, 0.52)
     return list(zip(points, radii, strict=True))
 
 
@@ -98,7 +98,7 @@ def rosettes(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     for point, radius in _sized(rng, species.grain):
         _blob(cover, rng, point, radius, 255)
         if radius > 0.36 * species.grain:
-            _blob(cover, rng, point + rng.uniform(-2, 2, 2), radius * rng.uniform(0.4, 0.62), 70)
+            _blob(cover, rng, point + rng.uniform(-2, 2, 2), radius * rng.uniform(0.4, 0.62), 40)
             gap = point + radius * rng.uniform(-1, 1, 2)
             _blob(cover, rng, gap, radius * 0.35, 0)
     return cover.astype(np.float32) / 255, None

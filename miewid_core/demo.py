@@ -154,7 +154,7 @@ def _view(species: Species, rng: Generator) -> tuple[View, bool]:
     view = View(
         middle=tuple(np.array(places.SIZE) * rng.normal((0.5, 0.54), (0.05, 0.03))),
         length=rng.uniform(150, 205),
-        roll=roll or rng.normal(0, 0.04),
+        roll=roll or rng.normal(0, 0.07),
         bend=rng.normal(0, 0.045),
         nod=rng.normal(0, 0.12),
         swing=tuple(rng.normal(0, 0.13, 5)),

@@ -25,7 +25,7 @@ SURFACE, DEPTH = ("harbour", "fjord"), ("reef", "lagoon")
 
 def background(biome: str, rng: Generator) -> np.ndarray:
     """A place without animals, (H, W, 3) float32, of colours around its biome's."""
-    colours = np.float32(BIOMES[biome]) * rng.normal(1, 0.07, (5, 1)) + rng.normal(0, 8, (5, 3))
+    colours = np.float32(BIOMES[biome]) * rng.normal(1, 0.13, (5, 1)) + rng.normal(0, 13, (5, 3))
     colours = colours.astype(np.float32)
     lowest, highest = (-0.1, 0.25) if biome in DEPTH else (0.12, 0.5)
     horizon = SIZE[1] * rng.uniform(lowest, highest)

@@ -54,6 +54,8 @@ class TrainConfig:
             raise ValueError("epochs and warmup_epochs can't be negative")
 
 
+# A.1's scale and margins, tuned for 225,000 photos, leave a few thousand underfitted: in `demo` and
+# `compact` they are smaller, chosen on splits of other seeds than the final one (section 3.3).
 PRESETS = {
     "demo": TrainConfig(
         backbone="test_efficientnet",
@@ -73,9 +75,13 @@ PRESETS = {
         backbone="tf_efficientnet_lite0",
         image_size=160,
         batch_size=48,
-        epochs=16,
-        warmup_epochs=5,
-        peak_rate=1e-3,
+        epochs=14,
+        warmup_epochs=2,
+        start_rate=1e-4,
+        peak_rate=2e-3,
+        scale=24.0,
+        margin_low=0.1,
+        margin_high=0.25,
     ),
     "paper": TrainConfig(),
 }
