@@ -182,9 +182,9 @@ BUILDS = {
 }
 _TABLE = """
 plains_zebra    horses   450 savanna  horse    stripes  36 e8e0d0 262020 e8e0d0
-dune_leopard    cats     340 desert   cat      rosettes 44 d6a564 3a2a1e f0dfc0
+dune_leopard    cats     340 desert   cat      rosettes 38 d6a564 3a2a1e f0dfc0
 harbour_dolphin whales   320 harbour  dolphin  fins      0 545f6a dde2e6 545f6a
-mosaic_giraffe  ruminants 260 savanna giraffe  network  56 ecd9ae 9c5a2c f0e4c8
+mosaic_giraffe  ruminants 260 savanna giraffe  network  46 ecd9ae 9c5a2c f0e4c8
 speckled_shark  sharks   220 reef     shark    spots    29 50687c e0e8ec c8d4d8 sides
 coral_turtle    turtles  180 reef     turtle   scutes   42 e6dcb0 7a5a38 efe6c4 sides
 marsh_serval    cats     140 marsh    cat      spots    34 d8b070 34281e f2e6cc

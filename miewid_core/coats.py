@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from miewid_core.animals import BUILDS, CANVAS, DARK, Species, curve, fill, limb
 
 WIDTH, HEIGHT = CANVAS
+Marks = tuple[np.ndarray, np.ndarray | None]  # cover (H, W) in 0 to 1, its colour if not uniform
 TURN = np.linspace(0, 2 * np.pi, 14, endpoint=False)
 RING = np.column_stack([np.cos(TURN), np.sin(TURN)])
 WAVES = np.vstack([f(k * TURN) for k in (1, 2, 3) for f in (np.sin, np.cos)])  # (6, 14)
@@ -80,11 +81,11 @@ def _sized(rng: Generator, spacing: float) -> list[tuple[np.ndarray, float]]:
     points = scatter(rng, spacing)
     field = noise(rng, (HEIGHT, WIDTH), 60)
     x, y = points.clip(0, (WIDTH - 1, HEIGHT - 1)).astype(int).T
-    radii = spacing * (rng.uniform(0.28, 0.44) + 0.2 * field[y, x]).clip(0.14, 0.52)
+    radii = spacing * (rng.uniform(0.28, 0.44) + 0.16 * field[y, x]).clip(0.14, 0.52)
     return list(zip(points, radii, strict=True))
 
 
-def spots(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
+def spots(rng: Generator, species: Species, alpha: np.ndarray) -> Marks:
     """Filled spots of varying size."""
     cover = np.zeros_like(alpha)
     for point, radius in _sized(rng, species.grain):
@@ -92,13 +93,13 @@ def spots(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     return cover.astype(np.float32) / 255, None
 
 
-def rosettes(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
+def rosettes(rng: Generator, species: Species, alpha: np.ndarray) -> Marks:
     """Broken rings around a darker middle."""
     cover = np.zeros_like(alpha)
     for point, radius in _sized(rng, species.grain):
         _blob(cover, rng, point, radius, 255)
         if radius > 0.36 * species.grain:
-            _blob(cover, rng, point + rng.uniform(-2, 2, 2), radius * rng.uniform(0.4, 0.62), 40)
+            _blob(cover, rng, point + rng.uniform(-2, 2, 2), radius * rng.uniform(0.4, 0.62), 70)
             gap = point + radius * rng.uniform(-1, 1, 2)
             _blob(cover, rng, gap, radius * 0.35, 0)
     return cover.astype(np.float32) / 255, None
@@ -116,7 +117,7 @@ def _bands(rng: Generator, wavelength: float, spread: float) -> np.ndarray:
     return turned / turned.std()
 
 
-def stripes(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
+def stripes(rng: Generator, species: Species, alpha: np.ndarray) -> Marks:
     """Broad stripes that fork, as a zebra's."""
     wide = 0.5 * noise(rng, (HEIGHT, WIDTH), 70) + rng.normal(
         0, 0.3
@@ -124,7 +125,7 @@ def stripes(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     return np.clip(0.5 + 3 * (_bands(rng, species.grain, 0.42) + wide), 0, 1), None
 
 
-def streaks(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
+def streaks(rng: Generator, species: Species, alpha: np.ndarray) -> Marks:
     """Thin stripes that break off, as a tiger's or a kudu's."""
     field = _bands(rng, species.grain, 0.38) + 0.55 * noise(rng, (HEIGHT, WIDTH), 60)
     return np.clip(3 * (field - rng.uniform(0.2, 0.7)), 0, 1), None
@@ -142,21 +143,21 @@ def _cells(rng: Generator, spacing: float) -> tuple[np.ndarray, np.ndarray]:
     return cv2.resize(border, CANVAS), cv2.resize(tone, CANVAS)
 
 
-def network(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
+def network(rng: Generator, species: Species, alpha: np.ndarray) -> Marks:
     """Dark polygons in a pale net, as a giraffe's."""
     border, tone = _cells(rng, species.grain)
     tint = np.float32(species.colours[1]) * (0.5 + 0.9 * tone[..., None])
     return np.clip((border - 4.5) / 3, 0, 1), tint
 
 
-def scutes(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
+def scutes(rng: Generator, species: Species, alpha: np.ndarray) -> Marks:
     """Scales of unequal tone with pale seams, as on a turtle's head."""
     border, tone = _cells(rng, species.grain)
     tint = np.float32(species.colours[1]) * (0.55 + 1.0 * tone[..., None])
     return np.clip((border - 2.5) / 3, 0, 1), tint
 
 
-def patches(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
+def patches(rng: Generator, species: Species, alpha: np.ndarray) -> Marks:
     """Large patches of three colours, as a painted dog's."""
     one, two = (noise(rng, (HEIGHT, WIDTH), species.grain) for _ in range(2))
     fine = 0.25 * noise(rng, (HEIGHT, WIDTH), 9)
@@ -165,7 +166,7 @@ def patches(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
     return np.maximum(white[..., 0], np.clip(6 * (two - fine - rng.uniform(-0.2, 0.4)), 0, 1)), tint
 
 
-def fins(rng: Generator, species: Species, alpha: np.ndarray) -> tuple:
+def fins(rng: Generator, species: Species, alpha: np.ndarray) -> Marks:
     """Notches cut from a fin's trailing edge, pale blotches and scars, and a saddle behind it."""
     edge = curve(BUILDS[species.build].cut)
     for _ in range(rng.integers(2, 6)):

@@ -20,12 +20,14 @@ BIOMES = {
     "lagoon": ((150, 206, 190), (98, 172, 158), (58, 130, 128), (44, 96, 96), (66, 104, 60)),
 }
 STEM = np.column_stack([np.linspace(0, 1, 6) ** 2, np.linspace(0, 1, 6)])
+# colours of the sky and of the ground; how far below the horizon (H, W, 1); the horizon's y (W,)
+Ground = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 SURFACE, DEPTH = ("harbour", "fjord"), ("reef", "lagoon")
 
 
 def background(biome: str, rng: Generator) -> np.ndarray:
     """A place without animals, (H, W, 3) float32, of colours around its biome's."""
-    colours = np.float32(BIOMES[biome]) * rng.normal(1, 0.13, (5, 1)) + rng.normal(0, 13, (5, 3))
+    colours = np.float32(BIOMES[biome]) * rng.normal(1, 0.07, (5, 1)) + rng.normal(0, 8, (5, 3))
     colours = colours.astype(np.float32)
     lowest, highest = (-0.1, 0.25) if biome in DEPTH else (0.12, 0.5)
     horizon = SIZE[1] * rng.uniform(lowest, highest)
@@ -37,7 +39,7 @@ def background(biome: str, rng: Generator) -> np.ndarray:
     sky = colours[0] * (1 - high) + colours[1] * high
     ground = colours[2] * (1 - deep) + colours[3] * deep
     draw = _sea if biome in SURFACE else _depth if biome in DEPTH else _land
-    return draw(sky, ground, deep, edge, colours[4], rng)
+    return draw((sky, ground, deep, edge), colours[4], rng)
 
 
 def _grain(rng: Generator, *cells: tuple[float, float]) -> np.ndarray:
@@ -45,8 +47,9 @@ def _grain(rng: Generator, *cells: tuple[float, float]) -> np.ndarray:
     return sum(noise(rng, SIZE[::-1], cell) for cell in cells)[..., None]
 
 
-def _land(sky, ground, deep, edge, leaf, rng) -> np.ndarray:
+def _land(place: Ground, leaf: np.ndarray, rng: Generator) -> np.ndarray:
     """Sky, hills and bushes on the horizon, and ground with grass."""
+    sky, ground, deep, edge = place
     sky = sky + 7 * _grain(rng, (80, 22), (30, 12))
     hills = edge - 12 - 9 * noise(rng, (1, SIZE[0]), (60, 1))[0]
     y = np.arange(SIZE[1], dtype=np.float32)[:, None]
@@ -64,8 +67,9 @@ def _land(sky, ground, deep, edge, leaf, rng) -> np.ndarray:
     return photo
 
 
-def _sea(sky, ground, deep, edge, foam, rng) -> np.ndarray:
+def _sea(place: Ground, foam: np.ndarray, rng: Generator) -> np.ndarray:
     """Sky, a far shore at times, and waves that grow towards the camera."""
+    sky, ground, deep, edge = place
     photo = sky + 6 * _grain(rng, (80, 16))
     if rng.random() < 0.5:
         shore = edge - 8 - 8 * noise(rng, (1, SIZE[0]), (36, 1))[0]
@@ -77,8 +81,9 @@ def _sea(sky, ground, deep, edge, foam, rng) -> np.ndarray:
     return photo + np.clip(deep * SIZE[1], 0, 1) * (water - photo)
 
 
-def _depth(sky, ground, deep, edge, weed, rng) -> np.ndarray:
+def _depth(place: Ground, weed: np.ndarray, rng: Generator) -> np.ndarray:
     """Water with slanting rays of light, corals or rocks at the bottom, weed and specks."""
+    sky, ground, deep, _ = place
     photo = sky * (1 - deep) + ground * deep + 5 * _grain(rng, (60, 40))
     rays = noise(rng, (1, 2 * SIZE[0]), (16, 1))[0]
     y, x = np.mgrid[: SIZE[1], : SIZE[0]]
@@ -107,7 +112,9 @@ def _bush(photo: np.ndarray, rng: Generator, at: tuple, size: float, colour: np.
         cv2.circle(photo, (round(x), round(y)), radius, tone.tolist(), -1, cv2.LINE_AA)
 
 
-def _blade(photo, rng: Generator, root: tuple, height: float, colour: np.ndarray, width: int):
+def _blade(
+    photo: np.ndarray, rng: Generator, root: tuple, height: float, colour: np.ndarray, width: int
+) -> None:
     """A bent blade of grass or weed, growing from `root`."""
     path = STEM * (height * rng.normal(0, 0.35), -height) + root
     fixed = (path * 16).astype(np.int32)

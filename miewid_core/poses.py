@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from miewid_core.animals import BUILDS, CANVAS, Species, fill, limb, outline
+from miewid_core.animals import BUILDS, CANVAS, Build, Species, fill, limb, outline
 
 WIDTH, HEIGHT = CANVAS
 
@@ -69,7 +69,7 @@ def _swung(points: tuple, angle: float) -> np.ndarray:
     return (path[0] + (path - path[0]) @ np.array([[cosine, sine], [-sine, cosine]])) / shape
 
 
-def _leg(mask: np.ndarray, build: object, number: int, swing: float) -> None:
+def _leg(mask: np.ndarray, build: Build, number: int, swing: float) -> None:
     x, y = build.hips[number % 2]
     x += 0.035 if number < 2 else 0
     hind = number % 2 == 0
