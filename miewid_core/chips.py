@@ -188,15 +188,16 @@ class ChipStore:
         )
         missing = rows[[not self._whole(key) for key in keys]].assign(key=keys)
         jobs = [group for _, group in missing.groupby("path")]
-        # filters hold for all threads: they can't be set in one of them
-        with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            done = tqdm(
-                pool.map(self._make, jobs), "chips", len(jobs), unit="photo", disable=not jobs
-            )
-            errors = [error for error in done if error]
-        _refuse(errors)
+        if jobs:
+            self._make_all(jobs, workers or os.cpu_count())
         return keys
+
+    def _make_all(self, jobs: list[pd.DataFrame], workers: int | None) -> None:
+        # filters hold for all threads: they can't be set in one of them
+        with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            done = tqdm(pool.map(self._make, jobs), "chips", len(jobs), unit="photo")
+            _refuse([error for error in done if error])
 
     def _whole(self, key: str) -> bool:
         """Whether a chip lies on disk, and isn't cut short."""
@@ -228,7 +229,7 @@ class ChipStore:
         if new:
             known |= {
                 marks[path]: file_digest(path)
-                for path in tqdm(new, "hashing photos", unit="photo", disable=len(new) < 5000)
+                for path in (tqdm(new, "hashing photos", unit="photo") if len(new) > 5000 else new)
             }
             with replacing(index) as temporary:
                 temporary.write_text(json.dumps(known))

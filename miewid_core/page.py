@@ -37,7 +37,8 @@ class Figure(matplotlib.figure.Figure):
         self.photos = photos
         if title:  # the data's name, after a dot, stays in one line
             lines = textwrap.fill(title.replace(" · ", " ·\u00a0"), int(14.5 * width))
-            self.suptitle(lines, x=0.01, ha="left")
+            place = {"y": 1 - 0.06 / height} if photos else {}  # a sheet has no layout to move it
+            self.suptitle(lines, x=0.01, ha="left", va="top", **place)
 
     def png(self, dpi: float | None = None) -> bytes:
         """The picture, the same bytes each time; `dpi` None: the style's for files.

@@ -187,16 +187,16 @@ def shadow(photo: np.ndarray, box: np.ndarray) -> None:
 
 def light(photo: np.ndarray, rng: Generator) -> np.ndarray:
     """The photo in other light: gain, tint, contrast, a bright side, dappled shade."""
-    tint = rng.uniform(0.6, 1.25) * rng.normal(1, 0.085, 3)
+    tint = rng.uniform(0.42, 1.45) * rng.normal(1, 0.14, 3)
     x = np.linspace(-0.5, 0.5, SIZE[0], dtype=np.float32)
-    side = 1 + rng.normal(0, 0.25) * x
+    side = 1 + rng.normal(0, 0.5) * x
     shade = side[:, None] * tint.astype(np.float32)
     if rng.random() < 0.3:
         low = np.linspace(-0.5, 1.5, SIZE[1], dtype=np.float32).clip(0, 1)[:, None]
         dapple = low * np.clip(0.4 - 1.1 * noise(rng, SIZE[::-1], 24), 0, 1)
         shade = shade * (1 - 0.32 * dapple[..., None])
-    level = rng.uniform(-16, 22)  # haze lifts the darks
-    return (photo - 118) * rng.uniform(0.8, 1.1) * shade + 118 * shade + level
+    level = rng.uniform(-28, 42)  # haze lifts the darks
+    return (photo - 118) * rng.uniform(0.5, 1.2) * shade + 118 * shade + level
 
 
 def camera(photo: np.ndarray, rng: Generator, blur: float, grain: float) -> np.ndarray:

@@ -319,6 +319,15 @@ class TestPhotos:
         texts = [text.get_text() for text in axes.texts]
         assert texts == ["ant\nquery a", "right: a\n0.9", "wrong: b\n0.8"]
 
+    @pytest.mark.parametrize("rows", [1, 12])
+    def test_title_stays_above_the_first_row(self, rows):
+        panel = [(chips(1)[0], "ant\nquery a", None)]
+        figure = figures.match_panels([panel] * rows, TITLE)
+        figure.canvas.draw()
+        title = next(text for text in figure.texts if text.get_text().startswith("A title"))
+        highest = max(image.get_window_extent().y1 for image in figure.axes[0].images)
+        assert title.get_window_extent().y0 > highest
+
     def test_captions_stay_below_their_chips(self):
         long = "an individual of a very long name, number 12345"
         figure = figures.photo_sheet(chips(6), [f"{long}\n{long}"] * 6)

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -118,3 +119,23 @@ def test_no_forbidden_calls_in_the_core():
 def test_citation_prefers_the_paper():
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["preferred-citation"]
     assert cited["title"] == "Multispecies Animal Re-ID Using a Large Community-Curated Dataset"
+
+
+def results(data):
+    """Rows of the README's table of results from what notebook 04 saved."""
+    table = pd.read_csv(ROOT / "figures" / data / "table2_multi_single.csv").set_index("species")
+    for name, row in table.iterrows() if data != "demo" else [("mean", table.loc["mean"])]:
+        cells = [
+            f"{row[key]:.1f} ({row[f'{key}_low']:.1f} to {row[f'{key}_high']:.1f})"
+            for key in ("multi", "single", "gain")
+        ]
+        printed = [f"{row[f'paper_{key}']:.1f}" for key in ("multi", "single")]
+        printed = ["", ""] if name == "mean" or "nan" in printed else printed
+        yield " | ".join([f"| {data}", name, *cells, f"{row['untrained']:.1f}", *printed]) + " |"
+
+
+@pytest.mark.parametrize("data", ["demo", "realdata"])
+def test_readme_states_the_results_that_were_saved(data):
+    readme = (ROOT / "README.md").read_text()
+    for row in results(data):
+        assert row in readme, f"not in README.md: {row}"
