@@ -18,7 +18,7 @@ BLUE, ORANGE, VERMILION, YELLOW = "#0072B2", "#E69F00", "#D55E00", "#F0E442"
 COLOURS = [BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", VERMILION, "#000000", YELLOW]
 GREY = "#6E6E6E"
 COLUMN, PAGE = 3.4, 6.5  # widths in inches
-PHOTO_DPI, PHOTO_QUALITY = 90, 70  # of sheets in notebooks, which stay below 300 kB
+PHOTO_DPI, PHOTO_QUALITY = 75, 60  # of sheets in notebooks, which stay below 300 kB
 
 
 def styled() -> style.context:
@@ -53,11 +53,10 @@ class Figure(matplotlib.figure.Figure):
                 image.convert("RGB").quantize(256).save(small, "png", optimize=True)
             return small.getvalue()
 
-    def jpeg(self) -> bytes:
-        """The picture for a notebook, coarse enough to keep it small."""
+    def jpeg(self, dpi: float = PHOTO_DPI, quality: int = PHOTO_QUALITY) -> bytes:
+        """The picture, for a notebook coarse enough to keep it small."""
         with styled(), io.BytesIO() as whole:
-            options = {"pil_kwargs": {"quality": PHOTO_QUALITY}}
-            self.savefig(whole, format="jpeg", dpi=PHOTO_DPI, **options)
+            self.savefig(whole, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality})
             return whole.getvalue()
 
     def _repr_png_(self) -> bytes | None:
@@ -75,12 +74,12 @@ def save(figure: Figure, data: pd.DataFrame, name: str, folder: Path) -> None:
 
 
 def save_photos(figure: Figure, name: str, folder: Path) -> None:
-    """Write a picture that shows photos as photos/`name`.png below `folder`.
+    """Write a picture that shows photos as photos/`name`.jpg below `folder`.
 
     Git ignores that folder but for the drawn animals': photos are their owners' to publish.
     """
-    with replacing(Path(folder) / "photos" / f"{name}.png") as temporary:
-        temporary.write_bytes(figure.png(figure.dpi))
+    with replacing(Path(folder) / "photos" / f"{name}.jpg") as temporary:
+        temporary.write_bytes(figure.jpeg(figure.dpi, 85))
 
 
 def save_table(table: pd.DataFrame, name: str, folder: Path) -> None:

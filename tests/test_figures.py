@@ -338,7 +338,7 @@ class TestPhotos:
     def test_go_where_git_ignores_them_unless_drawn(self, tmp_path):
         figures.save_photos(figures.photo_sheet(chips(1), ["ant\na"]), "species", tmp_path)
         assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")] == [
-            "photos/species.png"
+            "photos/species.jpg"
         ]
         if not (shutil.which("git") and (ROOT / ".git").exists()):
             pytest.skip("no checkout")
