@@ -205,11 +205,15 @@ def fit(
     epoch, loss, rate. Raises FloatingPointError when the loss is no longer finite.
     """
     keep_freed_memory()
-    trainer = Trainer(counts, config, seed, device or default_device())
+    device = device or default_device()
+    trainer = Trainer(counts, config, seed, device)
     if checkpoint.exists():
         trainer.load(checkpoint)
     batches = Batches(len(dataset), config.batch_size, seed)
-    workers = min(os.cpu_count() or 1, 8) if workers is None else workers
+    if (
+        workers is None
+    ):  # beside a CPU that trains, they only take its cores: chips are quick to read
+        workers = 0 if device.type == "cpu" else min(os.cpu_count() or 1, 8)
     source = loader(dataset, batches, workers)
     done, total = len(trainer.history) * len(dataset), config.epochs * len(dataset)
     with tqdm(total=total, initial=done, desc=title, unit="photo") as bar:
