@@ -210,9 +210,7 @@ def fit(
     if checkpoint.exists():
         trainer.load(checkpoint)
     batches = Batches(len(dataset), config.batch_size, seed)
-    if (
-        workers is None
-    ):  # beside a CPU that trains, they only take its cores: chips are quick to read
+    if workers is None:  # on a CPU they only take cores from the training
         workers = 0 if device.type == "cpu" else min(os.cpu_count() or 1, 8)
     source = loader(dataset, batches, workers)
     done, total = len(trainer.history) * len(dataset), config.epochs * len(dataset)
