@@ -1,6 +1,7 @@
 """What a notebook works on: a catalog, its split, a configuration, and where results go."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -68,6 +69,13 @@ class Study:
             for number, (species, rows) in enumerate(groups.items(), 1)
         }
 
+    def leave_one_out(self, species: Sequence[str] = ()) -> dict[str, runs.Run]:
+        """One network for each of `species` (all tested ones), trained on all the others (5.2)."""
+        return {
+            left: self.trained(self.train[self.train["species"] != left], f"all but {left}")
+            for left in species or sorted(self.test["species"].unique())
+        }
+
     def untrained(self) -> runs.Run:
         """The network as it is before any training, for comparison."""
         return self.trained(self.train, "untrained", epochs=0)
@@ -82,6 +90,12 @@ class Study:
         trained = self.single_species()
         tested = [species for species in trained if (self.test["species"] == species).any()]
         parts = [self.ranks(trained[species], species) for species in tested]
+        return pd.concat(parts, ignore_index=True)
+
+    def ranks_left_out(self, species: Sequence[str] = ()) -> pd.DataFrame:
+        """Ranks of the test annotations, each species by the network that never saw it (5.2)."""
+        trained = self.leave_one_out(species)
+        parts = [self.ranks(run, left) for left, run in trained.items()]
         return pd.concat(parts, ignore_index=True)
 
 
