@@ -13,6 +13,7 @@ import pandas as pd
 import timm
 import torch
 from filelock import FileLock, Timeout
+from safetensors import safe_open
 from tqdm import tqdm
 
 from miewid_core import __version__, model
@@ -29,6 +30,20 @@ class Run:
     """A finished training: a folder with run.json, weights.safetensors, history.csv, rows.csv."""
 
     folder: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the result is there, and whole."""
+        return (self.folder / "run.json").exists()
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs of a training under way that its checkpoint holds; 0 before the first one."""
+        try:
+            with safe_open(self.folder / "checkpoint.safetensors", framework="pt") as opened:
+                return len(json.loads(opened.metadata()["history"]))
+        except FileNotFoundError:
+            return 0
 
     @property
     def record(self) -> dict:
@@ -72,7 +87,11 @@ class Run:
 
 
 def spec(
-    keys: Sequence[str], individuals: Sequence[str], config: TrainConfig, seed: int
+    keys: Sequence[str],
+    individuals: Sequence[str],
+    config: TrainConfig,
+    seed: int,
+    start: Run | None = None,
 ) -> dict[str, object]:
     """All that decides a training, as JSON: equal specs end with the same weights on a CPU.
 
@@ -84,7 +103,13 @@ def spec(
         fields["pretrained"] = f"sha256:{file_digest(Path(config.pretrained))}"
     pairs = sorted(zip(keys, individuals, strict=True))
     data = digest(*(text for pair in pairs for text in pair))
-    return {"recipe": RECIPE, "data": data, "rows": len(pairs), "config": fields, "seed": seed}
+    own = {"recipe": RECIPE, "data": data, "rows": len(pairs), "config": fields, "seed": seed}
+    return own if start is None else own | {"start": start.folder.name}
+
+
+def run_of(what: dict[str, object], runs_dir: Path) -> Run:
+    """The run of a spec: its folder is named by the spec's hash."""
+    return Run(Path(runs_dir) / digest(json.dumps(what, sort_keys=True))[:16])
 
 
 def train(
@@ -94,24 +119,26 @@ def train(
     runs_dir: Path,
     chips_dir: Path,
     title: str = "training",
+    start: Run | None = None,
 ) -> Run:
     """Train on `photos` (catalog rows, each an annotation of its `individual`), or find it trained.
 
-    Any process that asks for the same training meanwhile waits for it; a killed one goes on from
-    its last epoch. Raises ValueError where there is nothing to learn from.
+    With `start`, its network is fine-tuned (`config` is a FineTuneConfig then). Any process that
+    asks for the same training meanwhile waits for it; a killed one goes on from its last epoch.
+    Raises ValueError where there is nothing to learn from.
     """
     if photos.empty:
         raise ValueError(f"{title}: no annotation to train on; does the split leave any?")
     photos = photos.sort_values("annotation_id", ignore_index=True)
     store = ChipStore(chips_dir, config.image_size)
     keys = store.build(photos)
-    what = spec(keys.tolist(), photos["individual"].tolist(), config, seed)
-    folder = Path(runs_dir) / digest(json.dumps(what, sort_keys=True))[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    with _only_one(folder / "lock", title):
-        if not (folder / "run.json").exists():
-            _train_into(folder, photos, keys, store, what, config, title)
-    return Run(folder)
+    what = spec(keys.tolist(), photos["individual"].tolist(), config, seed, start)
+    run = run_of(what, runs_dir)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with _only_one(run.folder / "lock", title):
+        if not run.finished:
+            _train_into(run.folder, photos, keys, store, what, config, title, start)
+    return run
 
 
 def _only_one(path: Path, title: str) -> FileLock:
@@ -132,20 +159,24 @@ def _train_into(
     what: dict[str, object],
     config: TrainConfig,
     title: str,
+    start: Run | None,
 ) -> None:
-    start = time.monotonic()
+    begun = time.monotonic()
     labels, names = pd.factorize(photos["individual"], sort=True)
     seed = int(what["seed"])
     dataset = ChipDataset(store, keys.tolist(), labels, augment=True, seed=seed)
     checkpoint = folder / "checkpoint.safetensors"
     counts = np.bincount(labels, minlength=len(names))
-    network, preprocess, history = fit(dataset, counts, config, seed, checkpoint, title)
+    weights = start and start.folder / "weights.safetensors"
+    network, preprocess, history = fit(
+        dataset, counts, config, seed, checkpoint, title, start=weights
+    )
     model.save(network, preprocess, folder / "weights.safetensors")
     rows = photos[["annotation_id", "species", "individual"]].assign(chip=keys)
     for name, frame in (("history", history), ("rows", rows)):
         with replacing(folder / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)
-    record = {"spec": what, "title": title, "seconds": round(time.monotonic() - start, 1)}
+    record = {"spec": what, "title": title, "seconds": round(time.monotonic() - begun, 1)}
     with replacing(folder / "run.json") as temporary:  # last: its presence means a whole result
         temporary.write_text(json.dumps(record | versions(), indent=1))
     checkpoint.unlink(missing_ok=True)

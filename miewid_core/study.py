@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from miewid_core import catalog, runs, splits
+from miewid_core.config import PRESETS, TrainConfig, fine_tuning
+from miewid_core.config import preset as training_preset
 from miewid_core.files import CACHE, ROOT
+from miewid_core.jobs import Job, jobs_on, train_all
 from miewid_core.loss import dynamic_margins
-from miewid_core.training import PRESETS, TrainConfig
-from miewid_core.training import preset as training_preset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Study:
     """A catalog split by section 3.3, with the trainings and rankings that notebooks share.
 
     `scale` names the data in every output ("demo" for the drawn animals). `train` and `test` are
-    the catalog's rows of those parts.
+    the catalog's rows of those parts. `scheduler`: address of a Dask scheduler, "" for none.
     """
 
     scale: str
@@ -31,6 +32,7 @@ class Study:
     figures_dir: Path
     runs_dir: Path
     chips_dir: Path
+    scheduler: str = ""
 
     @property
     def label(self) -> str:
@@ -52,29 +54,60 @@ class Study:
         low, high = self.config.margin_low, self.config.margin_high
         return counts.reset_index().assign(margin=dynamic_margins(counts.to_numpy(), low, high))
 
+    def job(self, rows: pd.DataFrame, title: str, start: Job | None = None, **changes) -> Job:
+        """A training on `rows`, with some fields of the configuration (or the seed) changed.
+
+        With `start` it fine-tunes the network of that job (section 5.5).
+        """
+        seed = changes.pop("seed", self.seed)
+        config = self.config if start is None else fine_tuning(self.config)
+        return Job(title, rows, dataclasses.replace(config, **changes), seed, start)
+
+    def train_all(self, jobs: Sequence[Job]) -> list[runs.Run]:
+        """The finished runs of `jobs`, in order; what is not yet trained is trained now."""
+        with jobs_on(self.scheduler) as executor:
+            return train_all(jobs, self.runs_dir, self.chips_dir, executor)
+
     def trained(self, rows: pd.DataFrame, title: str, **changes: object) -> runs.Run:
         """The run trained on `rows`, with some fields of the configuration changed."""
-        config = dataclasses.replace(self.config, **changes)
-        return runs.train(rows, config, self.seed, self.runs_dir, self.chips_dir, title)
+        return self.train_all([self.job(rows, title, **changes)])[0]
+
+    def multi_species_job(self) -> Job:
+        """The network trained on every species (section 5.1)."""
+        return self.job(self.train, "all species")
+
+    def single_species_jobs(self) -> dict[str, Job]:
+        """One network for each species with training data, each trained on that species alone."""
+        return {
+            species: self.job(rows, f"{species} alone")
+            for species, rows in self.train.groupby("species")
+        }
+
+    def leave_one_out_jobs(self, species: Sequence[str] = ()) -> dict[str, Job]:
+        """One network for each of `species` (all tested ones), trained on all the others (5.2)."""
+        tested = sorted(self.test["species"].unique())
+        strange = ", ".join(sorted(set(species) - set(tested)))
+        if strange:
+            raise ValueError(f"species: no {strange} is tested; there are {', '.join(tested)}")
+        return {
+            left: self.job(self.train[self.train["species"] != left], f"all but {left}")
+            for left in species or tested
+        }
 
     def multi_species(self) -> runs.Run:
-        """The network trained on every species (section 5.1)."""
-        return self.trained(self.train, "all species")
+        """The run of `multi_species_job`."""
+        return self.train_all([self.multi_species_job()])[0]
 
     def single_species(self) -> dict[str, runs.Run]:
-        """One network for each species with training data, each trained on that species alone."""
-        groups = dict(list(self.train.groupby("species")))
-        return {
-            species: self.trained(rows, f"{species} alone ({number} of {len(groups)})")
-            for number, (species, rows) in enumerate(groups.items(), 1)
-        }
+        """The runs of `single_species_jobs`."""
+        return self._trained_each(self.single_species_jobs())
 
     def leave_one_out(self, species: Sequence[str] = ()) -> dict[str, runs.Run]:
-        """One network for each of `species` (all tested ones), trained on all the others (5.2)."""
-        return {
-            left: self.trained(self.train[self.train["species"] != left], f"all but {left}")
-            for left in species or sorted(self.test["species"].unique())
-        }
+        """The runs of `leave_one_out_jobs`."""
+        return self._trained_each(self.leave_one_out_jobs(species))
+
+    def _trained_each(self, jobs: dict[str, Job]) -> dict[str, runs.Run]:
+        return dict(zip(jobs, self.train_all(list(jobs.values())), strict=True))
 
     def untrained(self) -> runs.Run:
         """The network as it is before any training, for comparison."""
@@ -87,15 +120,16 @@ class Study:
 
     def ranks_alone(self) -> pd.DataFrame:
         """Ranks of the test annotations, each species by the network trained on it alone."""
-        trained = self.single_species()
-        tested = [species for species in trained if (self.test["species"] == species).any()]
-        parts = [self.ranks(trained[species], species) for species in tested]
-        return pd.concat(parts, ignore_index=True)
+        return self._ranks_each(self.single_species())
 
     def ranks_left_out(self, species: Sequence[str] = ()) -> pd.DataFrame:
         """Ranks of the test annotations, each species by the network that never saw it (5.2)."""
-        trained = self.leave_one_out(species)
-        parts = [self.ranks(run, left) for left, run in trained.items()]
+        return self._ranks_each(self.leave_one_out(species))
+
+    def _ranks_each(self, trained: dict[str, runs.Run]) -> pd.DataFrame:
+        """Ranks of each species by its own run; species without a test annotation have none."""
+        tested = [species for species in trained if (self.test["species"] == species).any()]
+        parts = [self.ranks(trained[species], species) for species in tested]
         return pd.concat(parts, ignore_index=True)
 
 
@@ -118,12 +152,14 @@ def open_study(
     runs_dir: str = "",
     seed: int = 0,
     on_problem: str = "raise",
+    scheduler: str = "",
 ) -> Study:
     """Read and split the catalog that a notebook's parameters name; empty ones mean the default.
 
     `sides_differ`: species whose sides are different individuals, as a list or separated by commas.
     `pretrained`: a weights file in place of the preset's own. Relative paths count from the working
-    directory. `on_problem`: "raise", or "drop" photos with problems (see `catalog.load`). Raises
+    directory. `on_problem`: "raise", or "drop" photos with problems (see `catalog.load`).
+    `scheduler`: address of the Dask scheduler whose workers train ("" for this computer). Raises
     ValueError (CatalogError for the photos) naming what to mend.
     """
     if isinstance(sides_differ, str):
@@ -146,4 +182,5 @@ def open_study(
         figures_dir=Path(figures_dir) if figures_dir else ROOT / "figures" / scale,
         runs_dir=Path(runs_dir) if runs_dir else CACHE / "runs",
         chips_dir=CACHE / "chips",
+        scheduler=scheduler,
     )

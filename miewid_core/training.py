@@ -15,91 +15,15 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from miewid_core.batches import Batches, loader
+from miewid_core.config import PRESETS, FineTuneConfig, TrainConfig, learning_rate, preset
 from miewid_core.dataset import ChipDataset
 from miewid_core.device import default_device, keep_freed_memory
 from miewid_core.files import replacing
 from miewid_core.loss import SubCenterArcFace, dynamic_margins
-from miewid_core.model import MiewIDNet, Preprocess
+from miewid_core.model import MiewIDNet, Preprocess, load_exactly, read_tensors
 
+__all__ = ["PRESETS", "preset"]  # configurations belong to trainings for whoever imports them
 RECIPE = 1  # raise it whenever a change alters the weights that a training ends with
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """All that decides a training apart from its data and seed; the defaults are A.1 to the letter.
-
-    A.1 gives no number of epochs: 30 is 15 of warm-up and 15 of decay, which ends at 4 % of the
-    peak rate. `pretrained` is as in `MiewIDNet`. Rates are Adam's; margins are in radians.
-    """
-
-    backbone: str = "efficientnetv2_rw_m"
-    pretrained: bool | str = True
-    image_size: int = 256
-    batch_size: int = 112
-    epochs: int = 30
-    warmup_epochs: int = 15
-    start_rate: float = 1.5e-5
-    peak_rate: float = 1.5e-3
-    decay: float = 0.8
-    scale: float = 51.5
-    sub_centers: int = 3
-    margin_low: float = 0.2
-    margin_high: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in ("image_size", "batch_size", "sub_centers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if min(self.epochs, self.warmup_epochs) < 0:
-            raise ValueError("epochs and warmup_epochs can't be negative")
-
-
-# A.1's scale and margins, tuned for 225,000 photos, leave a few thousand underfitted: in `demo` and
-# `compact` they are smaller, chosen on splits of other seeds than the final one (section 3.3).
-PRESETS = {
-    "demo": TrainConfig(
-        backbone="test_efficientnet",
-        pretrained=False,
-        image_size=96,
-        batch_size=32,
-        epochs=50,
-        warmup_epochs=3,
-        start_rate=1e-4,
-        peak_rate=5e-3,
-        decay=0.94,
-        scale=24.0,
-        margin_low=0.1,
-        margin_high=0.25,
-    ),
-    "compact": TrainConfig(
-        backbone="tf_efficientnet_lite0",
-        image_size=160,
-        batch_size=48,
-        epochs=14,
-        warmup_epochs=2,
-        start_rate=1e-4,
-        peak_rate=2e-3,
-        scale=24.0,
-        margin_low=0.1,
-        margin_high=0.25,
-    ),
-    "paper": TrainConfig(),
-}
-
-
-def preset(name: str, **changes: object) -> TrainConfig:
-    """The preset `name` ("demo", "compact" or "paper") with some fields changed."""
-    if name not in PRESETS:
-        raise ValueError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
-    return dataclasses.replace(PRESETS[name], **changes)
-
-
-def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """Rate of an epoch (0-based): linear up to the peak, then times `decay` per epoch (A.1)."""
-    if epoch < config.warmup_epochs:
-        climb = config.peak_rate - config.start_rate
-        return config.start_rate + climb * epoch / config.warmup_epochs
-    return config.peak_rate * config.decay ** (epoch - config.warmup_epochs)
 
 
 class Trainer:
@@ -129,7 +53,7 @@ class Trainer:
         rate = learning_rate(self.config, number)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.model.train()
+        self._set_mode(number)
         with torch.random.fork_rng():  # dropout and drop path draw from the global generator
             torch.manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
             total = sum(self._step(*batch, bar) for batch in batches)
@@ -140,6 +64,10 @@ class Trainer:
             )
         self.history.append({"epoch": number + 1, "loss": loss, "rate": rate})
         bar.set_postfix(epoch=f"{number + 1}/{self.config.epochs}", loss=f"{loss:.3f}", rate=rate)
+
+    def _set_mode(self, number: int) -> None:
+        """Train the whole network, BatchNorm's running statistics included."""
+        self.model.train()
 
     def _step(self, chips: torch.Tensor, labels: torch.Tensor, bar: tqdm) -> torch.Tensor:
         images = self.preprocess.batch(chips.to(self.device, non_blocking=True))
@@ -187,6 +115,27 @@ class Trainer:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
+class FineTuner(Trainer):
+    """A training that goes on from another's network, with a new head (section 5.5)."""
+
+    def __init__(
+        self,
+        counts: np.ndarray,
+        config: FineTuneConfig,
+        seed: int,
+        device: torch.device,
+        start: Path,
+    ):
+        """`start`: the network's weights, a file that `model.save` wrote."""
+        super().__init__(counts, dataclasses.replace(config, pretrained=False), seed, device)
+        load_exactly(self.model, read_tensors(start), start)
+
+    def _set_mode(self, number: int) -> None:
+        """Leave the network as it is, BatchNorm's statistics too, until the head has settled."""
+        learns = number >= self.config.frozen_epochs
+        self.model.train(learns).requires_grad_(learns)
+
+
 def fit(
     dataset: ChipDataset,
     counts: np.ndarray,
@@ -196,8 +145,11 @@ def fit(
     title: str = "training",
     device: torch.device | None = None,
     workers: int | None = None,
+    start: Path | None = None,
 ) -> tuple[MiewIDNet, Preprocess, pd.DataFrame]:
     """Train on `dataset`, whose labels index `counts`, and go on from `checkpoint` if it is there.
+
+    `start`: the weights of the network that a fine-tuning (FineTuneConfig) goes on from.
 
     After each epoch the checkpoint is replaced, so a killed training repeats at most one epoch;
     on a CPU it then ends with the same bits. On a GPU sums run in varying order and the last bits
@@ -206,7 +158,8 @@ def fit(
     """
     keep_freed_memory()
     device = device or default_device()
-    trainer = Trainer(counts, config, seed, device)
+    given = counts, config, seed, device
+    trainer = Trainer(*given) if start is None else FineTuner(*given, start)
     if checkpoint.exists():
         trainer.load(checkpoint)
     batches = Batches(len(dataset), config.batch_size, seed)

@@ -63,7 +63,9 @@ def test_half_written_result_is_not_taken_for_a_whole_one(photos, tmp_path):
 
 def test_two_at_once_train_once(photos, tmp_path, monkeypatch):
     calls, real = [], runs.fit
-    monkeypatch.setattr(runs, "fit", lambda *given: calls.append(1) or real(*given))
+    monkeypatch.setattr(
+        runs, "fit", lambda *given, **named: calls.append(1) or real(*given, **named)
+    )
     threads = [threading.Thread(target=train, args=(photos, tmp_path)) for _ in range(2)]
     for thread in threads:
         thread.start()

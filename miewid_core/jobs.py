@@ -1,0 +1,162 @@
+"""Trainings asked for: counted before they start, and done side by side."""
+
+import dataclasses
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+from contextlib import contextmanager
+from functools import partialmethod
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from miewid_core import runs
+from miewid_core.chips import ChipStore
+from miewid_core.config import TrainConfig
+from miewid_core.device import default_device
+
+POLL = 1.0  # seconds between two looks at the trainings under way
+RETRIES = 2  # of a training whose Dask worker died
+MOST = 4  # trainings at once on one computer: each holds a network and its batches in memory
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """A training that a notebook asks for; `start` is the one whose network it fine-tunes."""
+
+    title: str
+    rows: pd.DataFrame
+    config: TrainConfig
+    seed: int
+    start: "Job | None" = None
+
+    def __post_init__(self) -> None:
+        if self.rows.empty:
+            raise ValueError(f"{self.title}: no annotation to train on; does the split leave any?")
+
+    @property
+    def photos(self) -> int:
+        """Photos that pass through the network, all epochs together."""
+        return len(self.rows) * self.config.epochs
+
+    def run(self, runs_dir: Path, chips_dir: Path) -> runs.Run:
+        """The run of this job, which may not be finished or even begun. Makes missing chips."""
+        rows = self.rows.sort_values("annotation_id", ignore_index=True)
+        keys = ChipStore(chips_dir, self.config.image_size).build(rows)
+        start = self.start and self.start.run(runs_dir, chips_dir)
+        what = runs.spec(keys.tolist(), rows["individual"].tolist(), self.config, self.seed, start)
+        return runs.run_of(what, runs_dir)
+
+    def train(self, runs_dir: Path, chips_dir: Path) -> runs.Run:
+        """Train, or find it trained; see `runs.train`."""
+        start = self.start and self.start.run(runs_dir, chips_dir)
+        where = runs_dir, chips_dir, self.title, start
+        return runs.train(self.rows, self.config, self.seed, *where)
+
+
+def train_all(
+    jobs: Sequence[Job], runs_dir: Path, chips_dir: Path, executor: futures.Executor | None = None
+) -> list[runs.Run]:
+    """The finished runs of `jobs`, in order; what is not yet trained is trained, each once.
+
+    `executor`: where the trainings run, side by side; any of concurrent.futures, whose workers
+    share both folders. None: processes of this computer, as many as it has cores for, or one after
+    the other on its GPU. Raises what a training raises (see `training.fit`), and RuntimeError when
+    a worker dies; what was trained is kept then.
+    """
+    starts = [job.start for job in jobs if job.start]
+    for wave in (starts, jobs):  # a fine-tuning waits for the network that it goes on from
+        asked = {job.run(runs_dir, chips_dir): job for job in wave}
+        _train(
+            {run: job for run, job in asked.items() if not run.finished},
+            runs_dir,
+            chips_dir,
+            executor,
+        )
+    return [job.run(runs_dir, chips_dir) for job in jobs]
+
+
+def _train(
+    pending: dict[runs.Run, Job], runs_dir: Path, chips_dir: Path, executor: futures.Executor | None
+) -> None:
+    if executor is None and (len(pending) < 2 or default_device().type == "cuda"):
+        for number, job in enumerate(pending.values(), 1):
+            title = f"[{number}/{len(pending)}] {job.title}"
+            dataclasses.replace(job, title=title).train(runs_dir, chips_dir)
+    elif executor is None:
+        with _processes(len(pending)) as pool:
+            _train(pending, runs_dir, chips_dir, pool)
+    elif pending:
+        trainings = [executor.submit(job.train, runs_dir, chips_dir) for job in pending.values()]
+        _follow(trainings, pending)
+
+
+@contextmanager
+def jobs_on(scheduler: str) -> Iterator[futures.Executor | None]:
+    """An executor on the workers of a Dask scheduler ("tcp://..."), None for "".
+
+    A training whose worker dies is started again on another, and goes on from its last epoch.
+    """
+    if not scheduler:
+        yield None
+        return
+    from distributed import Client  # optional: pip install miewid-companion[dask]
+
+    with Client(scheduler) as client:
+        yield client.get_executor(pure=False, retries=RETRIES)
+
+
+@contextmanager
+def _processes(wanted: int) -> Iterator[futures.Executor]:
+    """Processes that share this computer's cores; two of one thread beat one of two threads."""
+    cores = torch.get_num_threads()
+    count = min(wanted, cores, MOST)
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
+    pool = futures.ProcessPoolExecutor(count, context, _settle, (max(1, cores // count),))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _settle(threads: int) -> None:
+    """Make a new process take its share of the cores, and leave the progress bar to its parent."""
+    torch.set_num_threads(threads)
+    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
+
+
+def _follow(trainings: Sequence[futures.Future], pending: dict[runs.Run, Job]) -> None:
+    """Show how far the trainings are, by their checkpoints, until all have ended."""
+    total = sum(job.photos for job in pending.values())
+    begun = sum(map(_photos_done, pending, pending.values()))
+    with tqdm(total=total, initial=begun, desc="trainings", unit="photo") as bar:
+        waiting = set(trainings)
+        while waiting:
+            ended, waiting = futures.wait(
+                waiting, timeout=POLL, return_when=futures.FIRST_COMPLETED
+            )
+            _raise_failed(ended, waiting)
+            bar.set_postfix_str(f"{len(trainings) - len(waiting)} of {len(trainings)} done")
+            bar.update(sum(map(_photos_done, pending, pending.values())) - bar.n)
+
+
+def _photos_done(run: runs.Run, job: Job) -> int:
+    return job.photos if run.finished else run.epochs_done * len(job.rows)
+
+
+def _raise_failed(ended: set[futures.Future], waiting: set[futures.Future]) -> None:
+    """Raise the first error of the trainings that ended, and let no other one begin."""
+    try:
+        for future in ended:
+            future.result()
+    except BaseException as error:
+        for future in waiting:
+            future.cancel()
+        if isinstance(error, futures.BrokenExecutor):
+            raise RuntimeError(
+                "a training's process died, most likely for want of memory: lower batch_size or "
+                "image_size. Asked for again, each training goes on from its last epoch"
+            ) from error
+        raise

@@ -1,0 +1,110 @@
+"""Trainings side by side: each once, the same results as one by one, failures said."""
+
+import multiprocessing
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from safetensors.torch import load_file
+
+from miewid_core import jobs, runs
+from miewid_core.config import fine_tuning, preset
+from miewid_core.jobs import Job, train_all
+
+TINY = preset("demo", image_size=32, batch_size=8, epochs=2, warmup_epochs=0)
+
+
+@pytest.fixture
+def places(tmp_path):
+    return tmp_path / "runs", tmp_path / "chips"
+
+
+@pytest.fixture
+def each(photos):
+    """A job for each species."""
+    return [Job(name, rows, TINY, 0) for name, rows in photos.groupby("species")]
+
+
+def weights(run):
+    return load_file(run.folder / "weights.safetensors")
+
+
+def test_a_job_knows_its_run_before_it_is_trained(each, places):
+    run = each[0].run(*places)
+    assert not run.finished
+    assert run.epochs_done == 0
+    assert each[0].train(*places) == run
+    assert run.finished
+    assert each[0].photos == 2 * len(each[0].rows)
+
+
+@pytest.mark.slow
+def test_processes_side_by_side_end_as_one_process_does(each, places, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs.torch, "get_num_threads", lambda: 2)
+    beside = train_all([*each, each[0]], *places)
+    assert beside[0] == beside[2]
+    alone = [job.train(tmp_path / "alone", places[1]) for job in each]
+    for one, other in zip(beside, alone, strict=False):
+        assert one.folder.name == other.folder.name
+        first, second = weights(one), weights(other)
+        assert all(first[key].equal(second[key]) for key in first)
+
+
+def test_any_executor_will_do_and_each_training_is_done_once(each, places, monkeypatch):
+    calls, real = [], runs.fit
+    monkeypatch.setattr(
+        runs, "fit", lambda *given, **named: calls.append(1) or real(*given, **named)
+    )
+    with ThreadPoolExecutor(1) as executor:
+        found = train_all([each[1], each[0], each[1]], *places, executor)
+    assert len(calls) == 2
+    assert found[0] == found[2] == each[1].run(*places)
+    monkeypatch.setattr(runs, "fit", None)
+    assert train_all(each, *places) == [found[1], found[0]]
+
+
+def test_a_fine_tuning_waits_for_its_start_and_differs_by_it(each, places):
+    tuned = [
+        Job("tuned", each[0].rows, fine_tuning(TINY), 0, start=Job("s", each[1].rows, TINY, seed))
+        for seed in (0, 1)
+    ]
+    found = train_all(tuned, *places)
+    assert found[0] != found[1]
+    assert found[0].record["spec"]["start"] == tuned[0].start.run(*places).folder.name
+    assert tuned[0].start.run(*places).finished
+
+
+def test_what_a_training_raises_comes_through_and_the_others_do_not_begin(each, places):
+    diverging = preset(
+        "demo", image_size=32, batch_size=8, epochs=9, peak_rate=1e30, start_rate=1e30
+    )
+    broken = Job("broken", each[0].rows, diverging, 0)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(FloatingPointError, match="the loss is"):
+        train_all([broken, *each], *places, executor)
+    assert not each[1].run(*places).finished
+
+
+def test_a_job_without_a_row_is_refused_at_once(each):
+    with pytest.raises(ValueError, match="bee alone: no annotation to train on"):
+        Job("bee alone", each[0].rows.iloc[:0], TINY, 0)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_said_with_the_remedy(each, places, monkeypatch):
+    monkeypatch.setattr(jobs.torch, "get_num_threads", lambda: 2)
+    long = [Job(job.title, job.rows, preset("demo", image_size=32, epochs=500), 0) for job in each]
+    kill = ThreadPoolExecutor(1).submit(_kill_a_child_once_it_trains, long, places)
+    with pytest.raises(RuntimeError, match="want of memory: lower batch_size"):
+        train_all(long, *places)
+    kill.result()
+    assert any(job.run(*places).epochs_done for job in long)
+
+
+def _kill_a_child_once_it_trains(long, places):
+    deadline = time.monotonic() + 60
+    while not any(job.run(*places).epochs_done for job in long):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
