@@ -68,7 +68,8 @@ def _usable(rows: pd.DataFrame, source: Path | str) -> pd.DataFrame:
     ids = rows["annotation_id"].mask(rows["annotation_id"] == "", rows["file"])
     again = ids.groupby(ids).cumcount()  # several boxes of one photo
     rows["annotation_id"] = ids.mask(again > 0, ids + "#" + (again + 1).astype(str))
-    rows["date"] = pd.to_datetime(rows["date"].mask(rows["date"] == ""), errors="coerce")
+    dates = rows["date"].mask(rows["date"] == "")
+    rows["date"] = pd.to_datetime(dates, errors="coerce", format="ISO8601")
     photos = with_dates(rows[catalog.COLUMNS].astype(dict.fromkeys(catalog.TEXT, str)))
     photos.attrs["dropped"] = problems.to_dict("records")
     return photos

@@ -98,6 +98,7 @@ def save_page(
 def _candidate(found: tuple, photo: pd.Series, images: dict[str, str]) -> dict[str, object]:
     date = "" if pd.isna(photo["date"]) else f"{photo['date']:%Y-%m-%d}"
     words = {"individual": found.individual, "score": round(float(found.score), 4), "date": date}
+    words["name"] = found.individual.removeprefix(f"{photo['species']}/")
     return words | {"image": _image(photo, images)}
 
 
