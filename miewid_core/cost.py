@@ -1,0 +1,98 @@
+"""What a network costs: parameters, multiply-adds of a photo, photos per second."""
+
+import statistics
+from collections.abc import Mapping
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from miewid_core.config import TrainConfig
+from miewid_core.device import default_device
+
+COUNTERPART = {  # preset: a transformer, of about the multiply-adds of its backbone where it can be
+    "demo": "test_vit2",
+    "compact": "deit_tiny_patch16_224",
+    "paper": "swinv2_base_window16_256",  # 16-pixel windows of 256 px: no stage needs padding
+}
+
+
+def counterpart(preset: str, config: TrainConfig, backbone: str = "") -> dict[str, object]:
+    """Changes to `config` that train the other backbone: `backbone`, or the preset's transformer.
+
+    It starts from timm's ImageNet weights where the first one starts from any.
+    """
+    return {
+        "backbone": backbone or COUNTERPART[preset],
+        "pretrained": config.pretrained is not False,
+    }
+
+
+def parameters(network: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def multiply_adds(network: nn.Module, size: int) -> int:
+    """Multiplications, each with its addition, for one photo of `size` pixels a side.
+
+    Those of convolutions and matrix products, attention's among them; what works value by value
+    (normalisation, activations) doesn't count, as is usual.
+    """
+    photo = torch.zeros(1, 3, size, size, device=next(network.parameters()).device)
+    # fused attention is one operation whose products FlopCounterMode doesn't see on a CPU
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
+        network.eval()(photo)
+    return counter.get_total_flops() // 2
+
+
+def photos_per_second(
+    networks: Mapping[str, nn.Module], size: int, batch_size: int = 32, rounds: int = 5
+) -> pd.DataFrame:
+    """Measured rate at which each network embeds batches: columns network, round, rate.
+
+    The networks take turns, so that what else the machine does meanwhile slows all of them alike.
+    """
+    device = default_device()
+    photos = torch.rand(batch_size, 3, size, size, device=device)
+    photos = photos.contiguous(memory_format=torch.channels_last)
+    rows = []
+    for turn in tqdm(range(rounds), "measuring"):
+        for name, network in networks.items():
+            rows.append((name, turn, batch_size / _seconds(network, photos)))
+    return pd.DataFrame(rows, columns=["network", "round", "rate"])
+
+
+def _seconds(network: nn.Module, photos: torch.Tensor) -> float:
+    """Median time of a batch, with as many threads as embedding has."""
+    kind = photos.device.type
+    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+        timer = Timer(
+            "network(photos)",
+            globals={"network": network.eval(), "photos": photos},
+            num_threads=torch.get_num_threads(),
+        )
+        return timer.blocked_autorange(min_run_time=0.2).median
+
+
+def costs(networks: Mapping[str, nn.Module], size: int, rates: pd.DataFrame) -> pd.DataFrame:
+    """One row per network: parameters, multiply_adds, photos_per_second and its range.
+
+    `rates`: of `photos_per_second`; the median of its rounds, and `slowest` and `fastest` of them.
+    """
+    measured = rates.groupby("network")["rate"].agg([statistics.median, "min", "max"])
+    return pd.DataFrame(
+        {
+            "network": list(networks),
+            "parameters": [parameters(network) for network in networks.values()],
+            "multiply_adds": [multiply_adds(network, size) for network in networks.values()],
+            "photos_per_second": [measured["median"][name] for name in networks],
+            "slowest": [measured["min"][name] for name in networks],
+            "fastest": [measured["max"][name] for name in networks],
+        }
+    )
