@@ -10,7 +10,8 @@ import pandas as pd
 from miewid_core import demo, sources
 from miewid_core.files import CACHE, digest
 
-TEXT = ["annotation_id", "path", "species", "name", "individual", "viewpoint", "encounter"]
+LABELS = ["species", "name", "individual", "viewpoint", "encounter", "family"]
+TEXT = ["annotation_id", "path", *LABELS]
 BOX = ["x", "y", "w", "h"]
 COLUMNS = [*TEXT, "date", *BOX, "theta"]
 PROBLEM = ["row", "file", "column", "problem", "remedy"]
@@ -42,7 +43,7 @@ def load(
     """Read a catalog: "demo", a CSV, a COCO JSON, a folder tree, or an object with .df and .root.
 
     Returns one row per annotation with COLUMNS: x, y, w, h in pixels of the upright photo, theta
-    in radians, date NaT and viewpoint and encounter "" where unknown. `individual` is unique over
+    in radians, date NaT, viewpoint, encounter, family "" if unknown. `individual` is unique over
     species; in species of `sides_differ` each viewpoint is one (section 3.2). Annotation ids are
     the source's, or depend on the row's content alone.
 

@@ -42,3 +42,18 @@ def long_tail(photos: pd.DataFrame) -> pd.DataFrame:
     tail = each.reset_index().groupby(["species", "per_individual"]).size()
     tail = tail.rename("individuals").reset_index()
     return tail.assign(annotations=tail["per_individual"] * tail["individuals"])
+
+
+def relatives(photos: pd.DataFrame) -> pd.DataFrame:
+    """Of each species its `family`, and the other species of it, its `relatives` (comma-separated).
+
+    Both are "" where the catalog gives no family: then nobody knows how unseen a species is.
+    """
+    families = (
+        photos.drop_duplicates("species").sort_values("species").set_index("species")["family"]
+    )
+    others = [
+        ", ".join(families.index[(families == own) & (families.index != name)]) if own else ""
+        for name, own in families.items()
+    ]
+    return families.reset_index().assign(relatives=others)

@@ -170,22 +170,24 @@ class ChipStore:
             raise ChipError(f"{self.path(key)} is damaged: delete it, and it is made again")
         return chip
 
+    def keys(self, photos: pd.DataFrame) -> pd.Series:
+        """Keys of the chips of `photos` (catalog rows), made or not, by content; same index."""
+        digests = self._digests(photos["path"].unique())
+        rows = photos[["path", "x", "y", "w", "h", "theta"]].itertuples(index=False)
+        keys = [
+            digest(digests[path], repr(tuple(map(float, box))), str(self.size), VERSION)
+            for path, *box in rows
+        ]
+        return pd.Series(keys, photos.index, dtype=object)
+
     def build(self, photos: pd.DataFrame, workers: int | None = None) -> pd.Series:
         """Make what chips of `photos` (catalog rows) are missing; returns their keys, same index.
 
         Each photo is decoded once, in parallel. Raises ChipError naming all files that can't be
         read, after making the others.
         """
-        digests = self._digests(photos["path"].unique())
+        keys = self.keys(photos)
         rows = photos[["path", "x", "y", "w", "h", "theta"]]
-        keys = pd.Series(
-            [
-                digest(digests[path], repr(tuple(map(float, box))), str(self.size), VERSION)
-                for path, *box in rows.itertuples(index=False)
-            ],
-            photos.index,
-            dtype=object,
-        )
         missing = rows[[not self._whole(key) for key in keys]].assign(key=keys)
         jobs = [group for _, group in missing.groupby("path")]
         if jobs:

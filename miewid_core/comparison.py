@@ -1,4 +1,4 @@
-"""Two models on the same queries, species by species, beside what the paper prints (Table 2)."""
+"""All species' network against another, species by species, beside the paper's Table 2."""
 
 import pandas as pd
 from scipy.stats import spearmanr
@@ -6,11 +6,12 @@ from scipy.stats import spearmanr
 from miewid_core import reported
 from miewid_core.evaluation import overview, paired_difference
 
-COLUMNS = [
-    *["species", "queries", "individuals", "train_annotations"],
-    *["multi", "multi_low", "multi_high", "single", "single_low", "single_high"],
-    *["gain", "gain_low", "gain_high", "untrained", "chance", "paper_multi", "paper_single"],
-]
+ENDS = ["", "_low", "_high"]
+PRINTED = {"multi": "multi_species", "single": "single_species", "left_out": "leave_one_out"}
+OTHERS = {  # what all species' network is set against: how the two are called in a verdict
+    "single": ("one network for all species", "one each"),
+    "left_out": ("a network that was trained on the species", "one that never saw it"),
+}
 
 
 def multi_against_single(
@@ -30,7 +31,34 @@ def multi_against_single(
     bootstrapped over individuals. `chance` is a random ranking's top-k. `paper_multi` and
     `paper_single` are Table 2's top-1 (NaN for other k, and for species that it lacks).
     """
-    table = pd.concat(_parts(multi, single, untrained, k, seed))
+    return _against(multi, single, "single", untrained, train, k, seed)
+
+
+def multi_against_left_out(
+    multi: pd.DataFrame,
+    left_out: pd.DataFrame,
+    untrained: pd.DataFrame,
+    train: pd.DataFrame,
+    k: int,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """As `multi_against_single`, with networks that never saw a species: Figures 2 and 9 to 12.
+
+    Column `left_out` takes the place of `single`, and `paper_left_out` that of `paper_single`.
+    """
+    return _against(multi, left_out, "left_out", untrained, train, k, seed)
+
+
+def _against(
+    multi: pd.DataFrame,
+    other: pd.DataFrame,
+    name: str,
+    untrained: pd.DataFrame,
+    train: pd.DataFrame,
+    k: int,
+    seed: int,
+) -> pd.DataFrame:
+    table = pd.concat(_parts(multi, other, name, untrained, k, seed))
     counts = train["species"].value_counts()
     table["train_annotations"] = counts.reindex(table.index, fill_value=0)
     mean = table.index == "mean"
@@ -38,31 +66,40 @@ def multi_against_single(
     table.loc[mean, "train_annotations"] = table.loc[averaged, "train_annotations"].sum()
     table = table.sort_values("train_annotations", ascending=False, kind="stable")
     table = pd.concat([table[table.index != "mean"], table[table.index == "mean"]])
-    return _with_paper(table.reset_index(), k)[COLUMNS]
+    measured = [f"{column}{end}" for column in ("multi", name, "gain") for end in ENDS]
+    first = ["species", "queries", "individuals", "train_annotations"]
+    last = ["untrained", "chance", "paper_multi", f"paper_{name}"]
+    return _with_paper(table.reset_index(), name, k)[[*first, *measured, *last]]
 
 
 def _parts(
-    multi: pd.DataFrame, single: pd.DataFrame, untrained: pd.DataFrame, k: int, seed: int
+    multi: pd.DataFrame,
+    other: pd.DataFrame,
+    name: str,
+    untrained: pd.DataFrame,
+    k: int,
+    seed: int,
 ) -> list[pd.DataFrame]:
     """Scores of the species that both models have, with their mean; and of the other species."""
-    both, before = (ranks["species"].isin(single["species"]) for ranks in (multi, untrained))
-    rankings = {"multi": multi[both], "single": single, "untrained": untrained[before]}
+    both, before = (ranks["species"].isin(other["species"]) for ranks in (multi, untrained))
+    rankings = {"multi": multi[both], name: other, "untrained": untrained[before]}
     table = overview(rankings, seed, k).set_index("species")
-    gain = paired_difference(multi[both], single, k, seed).set_index("species")
-    table[["gain", "gain_low", "gain_high"]] = 100 * gain[["difference", "low", "high"]]
+    gain = paired_difference(multi[both], other, k, seed).set_index("species")
+    table[[f"gain{end}" for end in ENDS]] = 100 * gain[["difference", "low", "high"]]
     if both.all():
         return [table]
     rest = overview({"multi": multi[~both], "untrained": untrained[~before]}, seed, k)
     return [table, rest.set_index("species").drop("mean")]
 
 
-def _with_paper(table: pd.DataFrame, k: int) -> pd.DataFrame:
-    printed = reported.table(2).set_index("species")[["multi_species", "single_species"]]
+def _with_paper(table: pd.DataFrame, name: str, k: int) -> pd.DataFrame:
+    """The table with Table 2's columns of both models, which are top-1, beside it."""
+    printed = reported.table(2).set_index("species")[list(PRINTED.values())]
     printed.loc["mean"] = printed.mean()
     known = table["species"].map(reported.species_name)
     found = printed.reindex(known) if k == 1 else printed.reindex([None] * len(table))
-    table["paper_multi"] = found["multi_species"].to_numpy()
-    table["paper_single"] = found["single_species"].to_numpy()
+    for column in ("multi", name):
+        table[f"paper_{column}"] = found[PRINTED[column]].to_numpy()
     return table
 
 
@@ -74,24 +111,25 @@ def increasing(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_words(table: pd.DataFrame, k: int) -> str:
-    """What a table of `multi_against_single` shows, in a sentence that its numbers decide."""
+    """What a table of this module shows, in a sentence that its numbers decide."""
+    one, other = next((words for name, words in OTHERS.items() if name in table), OTHERS["single"])
     mean = table[table["species"] == "mean"].iloc[0]
     n = int(table["gain"].notna().sum()) - 1
     low, high = mean["gain_low"], mean["gain_high"]
     interval = f"{mean['gain']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
     if low > 0:
-        verdict = "one network for all species is better than one each"
+        verdict = f"{one} is better than {other}"
     elif high < 0:
-        verdict = "one network for all species is worse than one each"
+        verdict = f"{one} is worse than {other}"
     else:
-        verdict = "no difference shown between one network for all species and one each"
+        verdict = f"no difference shown between {one} and {other}"
     return f"Top-{k}, mean over {n} species: {verdict} ({interval})."
 
 
-def paper_in_words() -> str:
-    """The gain in top-1 that the paper's Table 2 shows, recomputed from its rows."""
+def paper_in_words(other: str = "single") -> str:
+    """The gain in top-1 over "single" or "left_out" that Table 2 shows, from its rows."""
     printed = reported.table(2)
-    gain = printed["multi_species"] - printed["single_species"]
+    gain = (printed["multi_species"] - printed[PRINTED[other]]).dropna()
     return (
         f"The paper's Table 2 gives a mean gain of {gain.mean():.1f} points over {len(gain)} "
         f"species (from {gain.min():+.1f} to {gain.max():+.1f})."

@@ -31,6 +31,7 @@ PARTS = {  # column of `splits.summary`: words, colour from dark to light, hatch
 MODELS = {  # column of `comparison`: words, marker, colour, fill, shift in rows
     "multi": ("all species together", "o", BLUE, BLUE, -0.17),
     "single": ("that species alone", "D", ORANGE, "white", 0.17),
+    "left_out": ("all species but that one", "^", ORANGE, "white", 0.17),
 }
 
 
@@ -190,16 +191,17 @@ def embedding_map(data: pd.DataFrame, title: str) -> Figure:
 
 @styled()
 def comparison(table: pd.DataFrame, title: str, k: int) -> Figure:
-    """Top-k of two models by species, with 95 % intervals (Figures 1 and 5 to 8).
+    """Top-k of two models by species, with 95 % intervals (Figures 1, 2 and 5 to 12).
 
-    `table`: of `comparison.multi_against_single` in the order to draw, the mean over species last.
+    `table`: of one of `comparison`'s functions in the order to draw, the mean over species last.
     What is missing (no model of a species alone) is not drawn.
     """
     drawn = Figure(title, 1.35 + 0.18 * len(table), PAGE if len(table) > MANY + 1 else COLUMN)
     axes = drawn.subplots()
     places = np.append(np.arange(len(table) - 1), len(table) - 0.6)  # the mean stands apart
     axes.axhline(len(table) - 1.3, color="black", linewidth=0.6)
-    for column, (words, marker, colour, fill, shift) in MODELS.items():
+    shown = {column: look for column, look in MODELS.items() if column in table}
+    for column, (words, marker, colour, fill, shift) in shown.items():
         low, high = table[f"{column}_low"], table[f"{column}_high"]
         axes.hlines(places + shift, low, high, colour, linewidth=1)
         look = {"color": colour, "markerfacecolor": fill, "ls": "", "label": words}

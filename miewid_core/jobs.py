@@ -5,7 +5,8 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
-from functools import partialmethod
+from functools import cached_property, partialmethod
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from miewid_core import runs
 from miewid_core.chips import ChipStore
 from miewid_core.config import TrainConfig
 from miewid_core.device import default_device
+from miewid_core.files import digest
 
 POLL = 1.0  # seconds between two looks at the trainings under way
 RETRIES = 2  # of a training whose Dask worker died
@@ -36,15 +38,22 @@ class Job:
         if self.rows.empty:
             raise ValueError(f"{self.title}: no annotation to train on; does the split leave any?")
 
+    @cached_property
+    def key(self) -> str:
+        """Equal for jobs of the same data, configuration and seed, without reading a photo."""
+        rows = sorted(zip(self.rows["annotation_id"], self.rows["individual"], strict=True))
+        labels = (text for row in rows for text in row)
+        return digest(repr((self.config, self.seed)), self.start.key if self.start else "", *labels)
+
     @property
     def photos(self) -> int:
         """Photos that pass through the network, all epochs together."""
         return len(self.rows) * self.config.epochs
 
     def run(self, runs_dir: Path, chips_dir: Path) -> runs.Run:
-        """The run of this job, which may not be finished or even begun. Makes missing chips."""
+        """The run of this job, which may not be finished or even begun."""
         rows = self.rows.sort_values("annotation_id", ignore_index=True)
-        keys = ChipStore(chips_dir, self.config.image_size).build(rows)
+        keys = ChipStore(chips_dir, self.config.image_size).keys(rows)
         start = self.start and self.start.run(runs_dir, chips_dir)
         what = runs.spec(keys.tolist(), rows["individual"].tolist(), self.config, self.seed, start)
         return runs.run_of(what, runs_dir)
@@ -67,6 +76,10 @@ def train_all(
     a worker dies; what was trained is kept then.
     """
     starts = [job.start for job in jobs if job.start]
+    for size, sized in groupby(jobs, lambda job: job.config.image_size):
+        # made once here, in parallel, not by each training for itself
+        photos = pd.concat([job.rows for job in sized]).drop_duplicates("annotation_id")
+        ChipStore(chips_dir, size).build(photos)
     for wave in (starts, jobs):  # a fine-tuning waits for the network that it goes on from
         asked = {job.run(runs_dir, chips_dir): job for job in wave}
         _train(

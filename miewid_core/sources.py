@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 RAW = [
     *["row", "annotation_id", "file", "species", "name", "viewpoint"],
-    *["encounter", "date", "x", "y", "w", "h", "theta"],
+    *["encounter", "date", "x", "y", "w", "h", "theta", "family"],
 ]
 UNREADABLE = (  # what Pillow raises for damaged files, and pathlib for paths that can't be
     *(OSError, ValueError, SyntaxError, EOFError, RuntimeError, struct.error),
@@ -134,6 +134,7 @@ def _coco_row(
         "name": entry.get("name", individual.get("name")),
         "viewpoint": entry.get("viewpoint"),
         "encounter": entry.get("encounter", entry.get("encounter_id")),
+        "family": entry.get("family", category.get("family")),
         "date": image.get("date_captured", image.get("datetime")),
         "theta": str(entry.get("theta", 0)),
     }
@@ -173,7 +174,7 @@ def _folder(root: Path) -> Source:
 def _frame(dataset: WildlifeDataset) -> Source:
     """The columns that wildlife-datasets describes: path, identity, orientation, bbox, ..."""
     called = {"path": "file", "identity": "name", "orientation": "viewpoint"}
-    called |= {column: column for column in ("species", "encounter", "date")}
+    called |= {column: column for column in ("species", "encounter", "date", "family")}
     given = dataset.df.reset_index(drop=True)
     rows = given[columns_of(given, called)].rename(columns=called)
     if "bbox" in given:

@@ -56,7 +56,7 @@ class Trainer:
         self._set_mode(number)
         with torch.random.fork_rng():  # dropout and drop path draw from the global generator
             torch.manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
-            total = sum(self._step(*batch, bar) for batch in batches)
+            total = sum(self.step(*batch, bar) for batch in batches)
         loss = float(total) / batches.batch_sampler.n_items
         if not math.isfinite(loss):
             raise FloatingPointError(
@@ -69,7 +69,8 @@ class Trainer:
         """Train the whole network, BatchNorm's running statistics included."""
         self.model.train()
 
-    def _step(self, chips: torch.Tensor, labels: torch.Tensor, bar: tqdm) -> torch.Tensor:
+    def step(self, chips: torch.Tensor, labels: torch.Tensor, bar: tqdm) -> torch.Tensor:
+        """Learn from chips (B, S, S, 3) uint8 with labels (B,); returns their summed loss."""
         images = self.preprocess.batch(chips.to(self.device, non_blocking=True))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             embeddings = self.model(images)

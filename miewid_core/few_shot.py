@@ -1,0 +1,214 @@
+"""A species with few individuals: alone, with all others, or fine-tuned (sections 5.4 and 5.5)."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import pandas as pd
+
+from miewid_core import reported, splits
+from miewid_core.evaluation import paired_difference, top_k
+from miewid_core.jobs import Job
+from miewid_core.study import Study
+
+METHODS = {  # how a network meets a new species, and where the paper prints it
+    "species_only": "the species alone",
+    "joint": "together with all other species",
+    "fine_tuned": "fine-tuned from the others' network",
+}
+COUNTS = {"demo": (0, 5, 15)}  # drawn species are small
+PAPER_COUNTS = (0, 25, 50, 100, 200)
+ALL = 10**9  # individuals: as many as there are
+PRINTED = {"joint": (4, "joint_training"), "fine_tuned": (5, "fine_tuning")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One training of Table 4 or 5: `individuals` of a species drawn at random, `draw` times."""
+
+    species: str
+    individuals: int
+    annotations: int
+    method: str
+    draw: int
+    job: Job
+
+
+def targets(study: Study, wanted: Sequence[str] = (), most: int = 2) -> list[str]:
+    """Species to vary: `wanted`, or the `most` tested ones with the most training individuals.
+
+    Raises ValueError for a species that is not both trained and tested.
+    """
+    train = study.train[study.train["species"].isin(study.test["species"])]
+    sizes = train.groupby("species")["individual"].nunique()
+    strange = ", ".join(sorted(set(wanted) - set(sizes.index)))
+    if strange:
+        there = ", ".join(sizes.index)
+        raise ValueError(f"targets: {strange} is not trained and tested; there are {there}")
+    return list(wanted) or sizes.sort_index().nlargest(most).index.tolist()
+
+
+def cells(
+    study: Study,
+    species: Sequence[str],
+    methods: Sequence[str] = tuple(METHODS),
+    counts: Sequence[int] = (),
+    draws: int = 3,
+) -> list[Cell]:
+    """All trainings of Tables 4 and 5: each of `species` with each number of its individuals.
+
+    `counts`: numbers of individuals, clipped to what there is; by default the paper's. A smaller
+    number's individuals are some of the larger one's (`splits.few_shot`). Each draw has its own
+    individuals and its own seed of the training. None and all of them can't be drawn: they have one
+    training, n = 0 the leave-one-out network, which never saw the species.
+    """
+    counts = counts or (*COUNTS.get(study.scale, PAPER_COUNTS), ALL)
+    found = []
+    for own in species:
+        rows = study.train[study.train["species"] == own]
+        whole = rows["individual"].nunique()
+        for n in sorted({min(count, whole) for count in counts}):
+            found += [
+                cell
+                for draw in range(draws if 0 < n < whole else 1)
+                for cell in _draw(study, own, n, draw, methods)
+            ]
+    return found
+
+
+def _draw(study: Study, species: str, n: int, draw: int, methods: Sequence[str]) -> list[Cell]:
+    seed = study.seed + draw
+    joint = splits.few_shot(study.train, species, n, seed)
+    own = joint[joint["species"] == species]
+    start = study.leave_one_out_jobs([species])[species]
+    if n == 0:
+        jobs = {"joint": start, "fine_tuned": start}
+    else:
+        words = f"{n} {species} (draw {draw + 1})"
+        jobs = {
+            "species_only": study.job(own, f"{words} alone", seed=seed),
+            "joint": study.job(joint, f"{words} and all others", seed=seed),
+            "fine_tuned": study.job(own, f"{words} fine-tuned", start=start, seed=seed),
+        }
+    return [
+        Cell(species, n, len(own), method, draw, jobs[method])
+        for method in methods
+        if method in jobs
+    ]
+
+
+def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
+    """Ranks of each cell's species by its network, trained now where it isn't yet.
+
+    Rows as of `one_vs_all`, with n, annotations, method and draw. The queries never change with n.
+    """
+    trained = study.train_all([cell.job for cell in asked])
+    parts = [
+        study.ranks(run, cell.species).assign(
+            n=cell.individuals, trained_on=cell.annotations, method=cell.method, draw=cell.draw
+        )
+        for run, cell in zip(trained, asked, strict=True)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def summary(ranked: pd.DataFrame, k: int = 1) -> pd.DataFrame:
+    """Top-k in percent of each species, n and method: mean and standard deviation over draws.
+
+    Columns species, individuals, annotations (mean over draws), method, draws, top_k, deviation
+    (NaN for one draw).
+    """
+    keys = ["species", "n", "method"]
+    groups = ranked.groupby([*keys, "draw"])
+    each = groups.agg(
+        annotations=("trained_on", "first"), queries=("relevant", lambda r: (r > 0).sum())
+    )
+    each["top_k"] = [100 * top_k(own, k) for _, own in groups]
+    table = each.groupby(keys).agg(
+        annotations=("annotations", "mean"),
+        queries=("queries", "first"),
+        draws=("top_k", "size"),
+        top_k=("top_k", "mean"),
+        deviation=("top_k", "std"),
+    )
+    return table.reset_index().rename(columns={"n": "individuals"})
+
+
+def differences(
+    ranked: pd.DataFrame, one: str, other: str, k: int = 1, seed: int = 0
+) -> pd.DataFrame:
+    """Top-k of method `one` minus `other` at each n, in points, with its 95 % interval.
+
+    Paired over queries and draws; individuals are resampled with all their queries and draws, so
+    the interval is that of new animals. Columns species, individuals, difference, low, high.
+    """
+    # the same query in another draw is another row, of the same individual
+    rows = ranked.assign(annotation_id=ranked["annotation_id"] + "#" + ranked["draw"].astype(str))
+    found = []
+    for (species, n), own in rows.groupby(["species", "n"]):
+        pair = [own[own["method"] == method] for method in (one, other)]
+        if all(map(len, pair)):
+            row = paired_difference(*pair, k, seed).iloc[0]
+            found.append([species, n, *(100 * row[["difference", "low", "high"]])])
+    return pd.DataFrame(found, columns=["species", "individuals", "difference", "low", "high"])
+
+
+def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
+    """What a table of `differences` shows of each species: at which n which method is better."""
+    verdicts = {
+        f"{METHODS[one]} is better": table["low"] > 0,
+        f"{METHODS[other]} is better": table["high"] < 0,
+        "no difference shown": ~((table["low"] > 0) | (table["high"] < 0)),
+    }
+    sentences = []
+    for species, own in table.groupby("species"):
+        parts = [
+            f"{words} at n = {', '.join(map(str, own.loc[holds[own.index], 'individuals']))}"
+            for words, holds in verdicts.items()
+            if holds[own.index].any()
+        ]
+        sentences.append(f"{species}: {'; '.join(parts)}.")
+    return sentences
+
+
+def stops_paying(table: pd.DataFrame) -> pd.DataFrame:
+    """Where fine-tuning stops paying: the least n from which on it is not shown to be better.
+
+    `table`: of `differences`, fine_tuned minus species_only. Columns species, individuals (NaN when
+    it is better at every n), of_the_paper: the same by Table 5's printed numbers.
+    """
+    rows = []
+    for species, own in table.sort_values("individuals").groupby("species"):
+        better = (own["low"] > 0).to_numpy()
+        rows.append((species, _first_after_last(own["individuals"].tolist(), better)))
+    found = pd.DataFrame(rows, columns=["species", "individuals"])
+    return found.assign(
+        of_the_paper=found["species"].map(reported.species_name).map(_printed_stop())
+    )
+
+
+def _first_after_last(counts: list[int], better: Sequence[bool]) -> float:
+    """The count after the last at which it is better; NaN where that is the last of all."""
+    after = max((place + 1 for place, holds in enumerate(better) if holds), default=0)
+    return counts[after] if after < len(counts) else float("nan")
+
+
+def _printed_stop() -> dict[str, float]:
+    printed = reported.table(5)
+    printed = printed[printed["individuals"] > 0]
+    return {
+        species: _first_after_last(
+            own["individuals"].tolist(), (own["fine_tuning"] > own["species_only"]).tolist()
+        )
+        for species, own in printed.groupby("species")
+    }
+
+
+def beside_paper(table: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """Means over species at each n: ours (of `summary`), and the paper's six (Tables 4 and 5)."""
+    ours = table.pivot_table(index="individuals", columns="method", values="top_k")
+    ours = ours.reindex(columns=list(methods))
+    numbers, columns = zip(*(PRINTED[m] for m in methods if m in PRINTED), strict=True)
+    paper = reported.table(numbers[0]).groupby("individuals")[["species_only"]].mean()
+    for number, column in zip(numbers, columns, strict=True):
+        paper[column] = reported.table(number).groupby("individuals")[column].mean()
+    return ours.join(paper.add_prefix("paper_"), how="outer").reset_index()
