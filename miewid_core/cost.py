@@ -14,22 +14,25 @@ from tqdm import tqdm
 from miewid_core.config import TrainConfig
 from miewid_core.device import default_device
 
-COUNTERPART = {  # preset: a transformer, of about the multiply-adds of its backbone where it can be
-    "demo": "test_vit2",
-    "compact": "deit_tiny_patch16_224",
-    "paper": "swinv2_base_window16_256",  # 16-pixel windows of 256 px: no stage needs padding
+COUNTERPART = {  # preset: a vision transformer to set beside its backbone
+    "demo": "efficientvit_m0",  # 16 million multiply-adds a photo at 96 px, the backbone 21
+    "compact": "deit_tiny_patch16_224",  # ImageNet-1k alone, as the backbone; 0.6 and 0.2 billion
+    "paper": "swinv2_base_window16_256",  # at 256 px no stage needs padding; 22 and 8 billion
 }
 
 
-def counterpart(preset: str, config: TrainConfig, backbone: str = "") -> dict[str, object]:
-    """Changes to `config` that train the other backbone: `backbone`, or the preset's transformer.
+def pair(
+    preset: str, config: TrainConfig, other: str = "", from_scratch: bool = False
+) -> dict[str, dict[str, object]]:
+    """Fields of `config` for a training of its `backbone`, and for one of the `other_backbone`.
 
-    It starts from timm's ImageNet weights where the first one starts from any.
+    `other`: a timm name, or "" for the preset's counterpart. It starts from timm's ImageNet weights
+    where the first one starts from any; `from_scratch` starts both from random ones.
     """
-    return {
-        "backbone": backbone or COUNTERPART[preset],
-        "pretrained": config.pretrained is not False,
-    }
+    weights = False if from_scratch else config.pretrained
+    first = {"backbone": config.backbone, "pretrained": weights}
+    second = {"backbone": other or COUNTERPART[preset], "pretrained": weights is not False}
+    return {"backbone": first, "other_backbone": second}
 
 
 def parameters(network: nn.Module) -> int:

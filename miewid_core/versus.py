@@ -40,6 +40,22 @@ def beside_table3(table: pd.DataFrame) -> pd.DataFrame:
     return table.join(found)
 
 
+def beside_costs(
+    table: pd.DataFrame, costs: pd.DataFrame, words: Mapping[str, str]
+) -> pd.DataFrame:
+    """Costs (of `cost.costs`) with each network's name and mean top-1 from a table of `versus`.
+
+    Columns network, name, species (how many the mean is over), top_1, top_1_low, top_1_high
+    (percent), then those of the costs.
+    """
+    mean, networks = table.iloc[-1], costs["network"]
+    scores = {
+        f"top_1{end}": [mean[f"{name}{end}"] for name in networks] for end in ("", "_low", "_high")
+    }
+    who = {"network": networks, "name": networks.map(words), "species": len(table) - 1}
+    return pd.DataFrame(who | scores).join(costs.drop(columns="network"))
+
+
 def in_words(table: pd.DataFrame, words: Mapping[str, str], k: int = 1) -> str:
     """Which model of a table of `versus` is better, in a sentence that its numbers decide.
 

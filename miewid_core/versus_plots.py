@@ -74,20 +74,21 @@ def _rows(axes: Axes, places: np.ndarray, names: list[str]) -> None:
 def accuracy_against_cost(table: pd.DataFrame, title: str) -> Figure:
     """Mean top-1 with its 95 % interval against multiply-adds and against photos per second.
 
-    `table`: one row for each of two networks: network, top_1, low, high (percent), and the columns
-    of `cost.costs`. On the right the horizontal bar spans the measured rounds.
+    `table`: one row for each of two networks, of `versus.beside_costs`. On the right the horizontal
+    bar spans the measured rounds.
     """
     drawn = Figure(title, 2.6, PAGE)
     left, right = drawn.subplots(1, 2, sharey=True)
     for row, (marker, colour, fill, _) in zip(table.itertuples(), LOOKS, strict=True):
-        words = f"{row.network} ({row.parameters / 1e6:,.3g} M parameters)"
+        words = f"{row.name} ({row.parameters / 1e6:,.1f} M parameters)"
         look = {"color": colour, "markerfacecolor": fill, "markersize": 6, "ls": ""}
         for axes, x in ((left, row.multiply_adds / 1e6), (right, row.photos_per_second)):
-            axes.vlines(x, row.low, row.high, colour, linewidth=1)
+            axes.vlines(x, row.top_1_low, row.top_1_high, colour, linewidth=1)
             axes.plot(x, row.top_1, marker, label=words, **look)
         right.hlines(row.top_1, row.slowest, row.fastest, colour, linewidth=1)
-    left.set(xlabel="multiply-adds per photo (millions)", ylabel="mean top-1 accuracy (%)")
-    right.set_xlabel("photos per second, measured")
+    left.set_ylabel(f"top-1 accuracy (%), mean of {row.species}\nspecies with 95 % interval")
+    left.set_xlabel("multiply-adds per photo (millions)")
+    right.set_xlabel("photos per second (median, slowest to fastest round)")
     for axes in (left, right):
         _log(axes)
     drawn.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2)

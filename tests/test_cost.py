@@ -1,5 +1,6 @@
 """Costs against closed forms, published counts, and networks that only sleep."""
 
+import dataclasses
 import time
 
 import pandas as pd
@@ -94,13 +95,23 @@ def test_costs_by_hand():
     }
 
 
-class TestCounterpart:
-    def test_takes_weights_from_where_the_first_does(self):
+class TestPair:
+    def test_both_start_alike(self):
         for name, config in PRESETS.items():
-            changes = cost.counterpart(name, config)
-            assert changes["backbone"] == cost.COUNTERPART[name] != config.backbone
-            assert changes["pretrained"] is (name != "demo")
-        assert cost.counterpart("demo", PRESETS["demo"], "resnet18")["backbone"] == "resnet18"
+            both = cost.pair(name, config)
+            assert list(both) == ["backbone", "other_backbone"]
+            own = {"backbone": config.backbone, "pretrained": config.pretrained}
+            assert both["backbone"] == own
+            other = {"backbone": cost.COUNTERPART[name], "pretrained": name != "demo"}
+            assert both["other_backbone"] == other
+            scratch = cost.pair(name, config, from_scratch=True).values()
+            assert [changes["pretrained"] for changes in scratch] == [False, False]
+
+    def test_a_weights_file_is_the_first_ones_alone(self):
+        config = dataclasses.replace(PRESETS["compact"], pretrained="a.safetensors")
+        first, second = cost.pair("compact", config, "resnet18").values()
+        assert first == {"backbone": config.backbone, "pretrained": "a.safetensors"}
+        assert second == {"backbone": "resnet18", "pretrained": True}
 
     def test_costs_about_as_much_on_the_demo(self):
         size = PRESETS["demo"].image_size

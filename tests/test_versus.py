@@ -140,11 +140,8 @@ def written(figure):
 def costs():
     return pd.DataFrame(
         {
-            "network": ["test_efficientnet", "test_coatnet"],
-            "top_1": [49.0, 40.0],
-            "low": [45.0, 36.0],
-            "high": [53.0, 45.0],
-            "parameters": [99_709, 445_369],
+            "network": ["ours", "theirs"],
+            "parameters": [99_709, 86_900_000],
             "multiply_adds": [20_541_632, 28_410_880],
             "photos_per_second": [900.0, 450.0],
             "slowest": [850.0, 400.0],
@@ -153,11 +150,26 @@ def costs():
     )
 
 
+def accuracy_and_costs():
+    return versus.beside_costs(many(12), costs(), WORDS)
+
+
+def test_costs_stand_beside_the_means():
+    table, both = many(12), accuracy_and_costs()
+    mean = table.iloc[-1]
+    assert both["name"].tolist() == list(WORDS.values())
+    assert both["species"].tolist() == [12, 12]
+    for row in both.itertuples():
+        ends = mean[[row.network, f"{row.network}_low", f"{row.network}_high"]].tolist()
+        assert [row.top_1, row.top_1_low, row.top_1_high] == ends
+    pd.testing.assert_frame_equal(both[costs().columns], costs())
+
+
 FIGURES = {
     "3 species": lambda: versus_plots.by_species(many(3), WORDS, TITLE, 5),
     "12 species": lambda: versus_plots.by_species(many(12), WORDS, TITLE),
     "49 species": lambda: versus_plots.by_species(many(49), WORDS, TITLE),
-    "cost": lambda: versus_plots.accuracy_against_cost(costs(), TITLE),
+    "cost": lambda: versus_plots.accuracy_against_cost(accuracy_and_costs(), TITLE),
 }
 
 
@@ -210,7 +222,7 @@ def test_gains_whose_interval_holds_zero_are_open():
 
 
 def test_cost_draws_the_table():
-    table = costs()
+    table = accuracy_and_costs()
     left, right = versus_plots.accuracy_against_cost(table, TITLE).axes
     for axes, column, scale in (
         (left, "multiply_adds", 1e6),
@@ -221,5 +233,5 @@ def test_cost_draws_the_table():
         np.testing.assert_allclose(points[:, 1], table["top_1"])
         assert {line.get_marker() for line in axes.lines} == {"o", "D"}
     ends = segments(right)
-    np.testing.assert_array_equal(ends[::2, :, 1], table[["low", "high"]])
+    np.testing.assert_array_equal(ends[::2, :, 1], table[["top_1_low", "top_1_high"]])
     np.testing.assert_array_equal(ends[1::2, :, 0], table[["slowest", "fastest"]])
