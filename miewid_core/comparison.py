@@ -147,3 +147,37 @@ def trend_in_words(table: pd.DataFrame) -> str:
         return f"No trend of the gain with a species' training annotations is shown ({shown})."
     who = "Small" if test.statistic < 0 else "Large"
     return f"{who} species gain most ({shown})."
+
+
+def transfer(left_out: pd.DataFrame, untrained: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Top-1 in percent on species that a network never saw, against the untrained network.
+
+    Columns species, queries, individuals, left_out, untrained, difference, low, high (points, 95 %
+    interval over individuals); last the mean over species.
+    """
+    before = untrained[untrained["species"].isin(left_out["species"])]
+    table = paired_difference(left_out, before, 1, seed)
+    table = table.rename(columns={"a": "left_out", "b": "untrained"})
+    numbers = ["left_out", "untrained", "difference", "low", "high"]
+    return table.assign(**100 * table[numbers])
+
+
+def transfer_in_words(table: pd.DataFrame) -> str:
+    """What a table of `transfer` shows, in a sentence that its numbers decide."""
+    mean, rows = table.iloc[-1], table[:-1]
+    better, worse = (rows["low"] > 0).sum(), (rows["high"] < 0).sum()
+    shown = (
+        "no carry-over is shown"
+        if mean["low"] <= 0 <= mean["high"]
+        else (
+            "what was learned of other species carries over"
+            if mean["low"] > 0
+            else "training on other species makes it worse"
+        )
+    )
+    return (
+        f"Mean over {len(rows)} unseen species: {mean['left_out']:.1f} against "
+        f"{mean['untrained']:.1f} before training: {shown} ({mean['difference']:+.1f} points, 95 % "
+        f"interval {mean['low']:+.1f} to {mean['high']:+.1f}); better on {better} of them, worse "
+        f"on {worse}, no difference shown on {len(rows) - better - worse}."
+    )

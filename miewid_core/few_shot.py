@@ -1,6 +1,7 @@
 """A species with few individuals: alone, with all others, or fine-tuned (sections 5.4 and 5.5)."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import pandas as pd
@@ -94,6 +95,24 @@ def _draw(study: Study, species: str, n: int, draw: int, methods: Sequence[str])
         for method in methods
         if method in jobs
     ]
+
+
+def check_nested(asked: Sequence[Cell]) -> None:
+    """Raise AssertionError unless a smaller n's training rows are some of a larger one's."""
+    groups: dict[tuple, list[Cell]] = {}
+    for cell in (cell for cell in asked if cell.individuals):
+        groups.setdefault((cell.species, cell.method, cell.draw), []).append(cell)
+    for own in groups.values():
+        own.sort(key=lambda cell: cell.individuals)
+        rows = [set(cell.job.rows["annotation_id"]) for cell in own]
+        assert all(few <= more for few, more in itertools.pairwise(rows)), own[0].species
+
+
+def check_same_queries(ranked: pd.DataFrame) -> None:
+    """Raise AssertionError unless every network of a species was asked the same queries."""
+    keys = ["species", "n", "method", "draw"]
+    queries = ranked.groupby(keys)["annotation_id"].agg(lambda ids: tuple(sorted(ids)))
+    assert (queries.groupby("species").nunique() == 1).all()
 
 
 def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from miewid_core import few_shot, notebooks, reported, splits
 from miewid_core.config import PRESETS, TrainConfig
-from miewid_core.cost import counterpart
+from miewid_core.cost import pair
 from miewid_core.device import default_device
 from miewid_core.jobs import Job
 from miewid_core.study import Study, open_study
@@ -35,7 +35,7 @@ def asked(study: Study, preset: str, targets: Sequence[str] = (), draws: int = 3
         method: [cell.job for cell in few_shot.cells(study, chosen, [method], draws=draws)]
         for method in few_shot.METHODS
     }
-    other = counterpart(preset, study.config)
+    both = pair(preset, study.config).values()
     return {
         "03": [multi],
         "04": [multi, *single],
@@ -44,7 +44,7 @@ def asked(study: Study, preset: str, targets: Sequence[str] = (), draws: int = 3
         "07": [*few["species_only"], *few["joint"]],
         "08": [multi],
         "09": [*few["species_only"], *few["fine_tuned"], *few["joint"]],
-        "10": [multi, study.job(study.train, "the other backbone", **other)],
+        "10": [study.job(study.train, str(own["backbone"]), **own) for own in both],
         "11": [multi, *single, *left_out],
         "12": [multi],
     }

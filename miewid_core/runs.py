@@ -51,6 +51,12 @@ class Run:
         return json.loads((self.folder / "run.json").read_text())
 
     @property
+    def rows(self) -> pd.DataFrame:
+        """What was trained on: annotation_id, species, individual, chip."""
+        kept = {"annotation_id": str, "species": str, "individual": str}
+        return pd.read_csv(self.folder / "rows.csv", dtype=kept, keep_default_na=False)
+
+    @property
     def history(self) -> pd.DataFrame:
         """One row per epoch: epoch, loss, rate."""
         return pd.read_csv(self.folder / "history.csv")
