@@ -1,16 +1,16 @@
 """Trainings asked for: counted before they start, and done side by side."""
 
 import dataclasses
-import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
-from functools import cached_property, partialmethod
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
 import torch
+from loky import ProcessPoolExecutor
 from tqdm import tqdm
 
 from miewid_core import runs
@@ -94,7 +94,8 @@ def train_all(
 def _train(
     pending: dict[runs.Run, Job], runs_dir: Path, chips_dir: Path, executor: futures.Executor | None
 ) -> None:
-    if executor is None and (len(pending) < 2 or default_device().type == "cuda"):
+    one_by_one = default_device().type == "cuda" or torch.get_num_threads() == 1
+    if executor is None and (len(pending) < 2 or one_by_one):
         for number, job in enumerate(pending.values(), 1):
             title = f"[{number}/{len(pending)}] {job.title}"
             dataclasses.replace(job, title=title).train(runs_dir, chips_dir)
@@ -121,23 +122,15 @@ def jobs_on(scheduler: str) -> Iterator[futures.Executor | None]:
         yield client.get_executor(pure=False, retries=RETRIES)
 
 
-@contextmanager
-def _processes(wanted: int) -> Iterator[futures.Executor]:
+def _processes(wanted: int) -> ProcessPoolExecutor:
     """Processes that share this computer's cores; two of one thread beat one of two threads."""
-    cores = torch.get_num_threads()
-    count = min(wanted, cores, MOST)
-    context = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
-    pool = futures.ProcessPoolExecutor(count, context, _settle, (max(1, cores // count),))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _settle(threads: int) -> None:
-    """Make a new process take its share of the cores, and leave the progress bar to its parent."""
-    torch.set_num_threads(threads)
-    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
+    count = min(wanted, torch.get_num_threads(), MOST)
+    threads = torch.get_num_threads() // count
+    quiet = {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": str(threads)}  # the bar is their parent's
+    # of loky, as multiprocessing's run the reader's own script once more in each process
+    return ProcessPoolExecutor(
+        count, env=quiet, initializer=torch.set_num_threads, initargs=(threads,)
+    )
 
 
 def _follow(trainings: Sequence[futures.Future], pending: dict[runs.Run, Job]) -> None:

@@ -174,7 +174,7 @@ class TestPlan:
         assert table.loc["04", ["trainings", "new"]].tolist() == [3, 2]
         # of two species, all but one is the other alone
         assert table.loc["05", ["trainings", "new"]].tolist() == [3, 0]
-        assert table.loc["11", ["trainings", "new"]].tolist() == [5, 0]
+        assert table.loc["11", ["trainings", "new"]].tolist() == [3, 0]
         assert table.loc["all", "new"] == table["new"][:-1].sum()
         assert table.loc["03", "photos"] == table.loc["03", "to_do"] == 12
         assert table.loc["all", "hours"] == pytest.approx(table.loc["all", "to_do"] / 36_000)
