@@ -49,3 +49,13 @@ def test_on_a_loaded_catalog(small_catalog):
     assert table["annotations"].to_dict() == {"ant": 12, "bee": 12, "total": 24}
     assert table.loc["total", "individuals"] == 6
     assert table.loc["total", "share_with_one"] == 0
+
+
+def test_relatives_share_a_family():
+    families = {"lion": "cats", "tiger": "cats", "orca": "whales", "ant": "", "bee": ""}
+    photos = pd.DataFrame({"species": [*families, *families], "family": [*families.values()] * 2})
+    table = census.relatives(photos).set_index("species")
+    assert table["relatives"].to_dict() == {
+        **{"lion": "tiger", "tiger": "lion", "orca": "", "ant": "", "bee": ""}
+    }
+    assert table.loc["lion", "family"] == "cats"

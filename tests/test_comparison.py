@@ -131,3 +131,50 @@ def test_trend_in_words(gains, words):
     rows.append(("mean", 1000, -100))  # is no species
     table = pd.DataFrame(rows, columns=["species", "train_annotations", "gain"])
     assert comparison.trend_in_words(table).startswith(words)
+
+
+def test_left_out_by_hand(three):
+    multi, single, untrained, train = three
+    table = comparison.multi_against_left_out(multi, single, untrained, train, k=1)
+    same = comparison.multi_against_single(multi, single, untrained, train, k=1)
+    renamed = same.rename(columns=lambda name: name.replace("single", "left_out"))
+    columns = [name for name in table if name != "paper_left_out"]
+    pd.testing.assert_frame_equal(table[columns], renamed[columns])
+    printed = reported.table(2).set_index("species")["leave_one_out"]
+    found = table.set_index("species")["paper_left_out"]
+    assert found["nyala"] == printed["nyala"] == 15.6
+    assert found["mean"] == pytest.approx(printed.mean())
+    words = comparison.in_words(table, 1)
+    assert "a network that was trained on the species" in words
+    assert "one that never saw it" in words
+    assert "one each" in comparison.in_words(same, 1)
+
+
+def test_the_paper_gain_over_left_out_is_recomputed():
+    gain = reported.table(2).eval("multi_species - leave_one_out").dropna()
+    assert f"a mean gain of {gain.mean():.1f} points" in comparison.paper_in_words("left_out")
+
+
+def test_transfer_by_hand(three):
+    _, left_out, untrained, _ = three
+    table = comparison.transfer(left_out, untrained)
+    assert table["species"].tolist() == ["hyena", "nyala", "mean"]  # none of ants
+    rows = table.set_index("species")[["left_out", "untrained", "difference"]]
+    assert rows.loc["nyala"].tolist() == pytest.approx([25, 25, 0])
+    assert rows.loc["hyena"].tolist() == pytest.approx([100 / 3, 0, 100 / 3])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (1, 9, "what was learned of other species carries over"),
+        (-9, -1, "training on other species makes it worse"),
+        (-2, 8, "no carry-over is shown"),
+    ],
+)
+def test_the_interval_decides_what_carries_over(low, high, verdict):
+    rows = [("a", 9.0, 5.0, 4.0, 1, 6), ("b", 5.0, 9.0, -4.0, -6, 2), ("mean", 7, 7, 3, low, high)]
+    columns = ["species", "left_out", "untrained", "difference", "low", "high"]
+    words = comparison.transfer_in_words(pd.DataFrame(rows, columns=columns))
+    assert verdict in words
+    assert "better on 1 of them, worse on 0, no difference shown on 1" in words

@@ -16,11 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from miewid_core import training
+from miewid_core import model, training
 from miewid_core.batches import Batches
 from miewid_core.chips import ChipStore
+from miewid_core.config import (
+    PRESETS,
+    FineTuneConfig,
+    TrainConfig,
+    fine_tuning,
+    learning_rate,
+    preset,
+)
 from miewid_core.dataset import ChipDataset
-from miewid_core.training import PRESETS, TrainConfig, fit, learning_rate, preset
+from miewid_core.training import fit
 
 TINY = preset("demo", image_size=32, batch_size=8, epochs=3, warmup_epochs=1)
 
@@ -168,3 +176,67 @@ def wait_for(folder, name):
             return
         time.sleep(0.05)
     raise TimeoutError(f"no {name} appeared in {folder}")
+
+
+def tuned(photos, folder, name, config, start):
+    counts = np.full(photos["individual"].nunique(), 4)
+    data = dataset_of(photos, folder)
+    where = folder / name, "test", torch.device("cpu"), 0
+    return fit(data, counts, config, 0, *where, start=start)
+
+
+@pytest.fixture
+def start(photos, tmp_path):
+    """Weights of a network trained on the first species."""
+    network, preprocess, _ = fitted(photos[photos["species"] == "ant"], tmp_path, "ant")
+    model.save(network, preprocess, tmp_path / "ant.safetensors")
+    return tmp_path / "ant.safetensors"
+
+
+def test_fine_tuning_rates():
+    config = fine_tuning(preset("paper", epochs=30))
+    assert (config.frozen_epochs, config.epochs) == (6, 30)
+    rates = [learning_rate(config, epoch) for epoch in range(30)]
+    assert rates[:6] == [1.5e-3] * 6
+    assert rates[6] == pytest.approx(1.5e-4)
+    np.testing.assert_allclose(np.divide(rates[7:], rates[6:-1]), 0.8)
+
+
+def test_a_frozen_network_stays_as_it_was_while_its_head_learns(photos, tmp_path, start):
+    bees = photos[photos["species"] == "bee"]
+    fields = dataclasses.asdict(TINY)
+    frozen = FineTuneConfig(**fields, frozen_epochs=3, head_rate=0.01)
+    network, _, history = tuned(bees, tmp_path, "frozen", frozen, start)
+    assert same(network, model.load(start)[0])  # BatchNorm's statistics too
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+    thawed = FineTuneConfig(**fields, frozen_epochs=2, head_rate=0.01)
+    assert not same(tuned(bees, tmp_path, "thawed", thawed, start)[0], network)
+
+
+def test_a_stopped_fine_tuning_ends_with_the_same_bits(photos, tmp_path, start, monkeypatch):
+    bees = photos[photos["species"] == "bee"]
+    config = FineTuneConfig(**dataclasses.asdict(TINY) | {"epochs": 4}, frozen_epochs=2)
+    whole, _, _ = tuned(bees, tmp_path, "whole", config, start)
+    real, saved = training.Trainer.save, []
+    for stop in (1, 3):  # within the frozen epochs, and after them
+
+        def save(self, path, stop=stop):
+            real(self, path)
+            saved.append(path)
+            if len(self.history) == stop:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(training.Trainer, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(bees, tmp_path, "stopped", config, start)
+    monkeypatch.setattr(training.Trainer, "save", real)
+    resumed, _, history = tuned(bees, tmp_path, "stopped", config, start)
+    assert len(saved) == 3
+    assert history["epoch"].tolist() == [1, 2, 3, 4]
+    assert same(whole, resumed)
+
+
+def test_a_start_of_another_network_is_refused(photos, tmp_path, start):
+    config = fine_tuning(dataclasses.replace(TINY, backbone="test_vit"))
+    with pytest.raises(ValueError, match="does not fit"):
+        tuned(photos, tmp_path, "other", config, start)
