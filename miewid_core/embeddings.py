@@ -134,7 +134,7 @@ def load(
         found = Embeddings(rows[LABELS], vectors, *hashes)
     except (ValueError, pa.ArrowException) as error:
         raise ValueError(f"{path} holds no embeddings that can be used: {error}") from error
-    wanted = {name: of for name, of in zip(HASHES, (weights, preprocessing), strict=True) if of}
+    wanted = {"weights": weights, "preprocessing": preprocessing}
     _refuse(str(path), _other_hashes(found, wanted) + _other_photos(found, chips))
     return found
 
@@ -153,8 +153,7 @@ def _read_parquet(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
     text = dict.fromkeys([*LABELS, *HASHES], str)  # a name 007 stays one
-    options = {"keep_default_na": False, "float_precision": "round_trip"}
-    whole = pd.read_csv(path, dtype=text, **options)
+    whole = pd.read_csv(path, dtype=text, keep_default_na=False)
     columns = [name for name in whole if name not in text]
     if columns != [str(place) for place in range(len(columns))]:
         raise ValueError(f"columns {_some(columns)} are not 0, 1, 2, ...")
@@ -166,7 +165,7 @@ def _other_hashes(found: Embeddings, wanted: Mapping[str, str]) -> list[str]:
     return [
         f"other {name} ({getattr(found, name)[:12]}, not {of[:12]})"
         for name, of in wanted.items()
-        if getattr(found, name) != of
+        if of and getattr(found, name) != of
     ]
 
 
@@ -190,8 +189,7 @@ def _refuse(what: str, differences: list[str]) -> None:
 
 
 def _some(names: list[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(str, names[:most])) + more
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if names[most:] else "")
 
 
 def search(

@@ -9,8 +9,10 @@ import pandas as pd
 from PIL import ExifTags, Image
 
 from miewid_core import catalog, evaluation, sources
-from miewid_core.chips import DAMAGE, ChipStore
+from miewid_core.chips import ChipStore
 from miewid_core.embeddings import Embeddings, search
+from miewid_core.photo import UNREADABLE, look_at
+from miewid_core.problems import PROBLEM, CatalogWarning, listed
 from miewid_core.sheets import Panel
 
 COLUMNS = ["query", "rank", "individual", "match", "score"]
@@ -42,7 +44,7 @@ def unidentified(source: Path | str, species: list[str]) -> pd.DataFrame:
     given = sources.read(source)
     rows = given.rows.reset_index(drop=True).reindex(columns=sources.RAW).astype(object)
     rows = rows.where(rows.notna(), "").map(lambda cell: str(cell).strip())
-    rows = rows.join(sources.photos(rows["file"], given.root.resolve(), True, False))
+    rows = rows.join(look_at(rows["file"], given.root.resolve(), True, False))
     rows["theta"] = rows["theta"].replace("", "0")
     box = rows[[*catalog.BOX, "theta"]].apply(pd.to_numeric, errors="coerce").astype(float)
     whole = rows[["width", "height"]].set_axis(["w", "h"], axis=1).assign(x=0, y=0)
@@ -59,11 +61,10 @@ def unidentified(source: Path | str, species: list[str]) -> pd.DataFrame:
 
 
 def _usable(rows: pd.DataFrame, source: Path | str) -> pd.DataFrame:
-    problems = rows.loc[rows["problem"] != "", catalog.PROBLEM]
+    problems = rows.loc[rows["problem"] != "", PROBLEM]
     if len(problems):
-        lines = (problems["file"] + ": " + problems["problem"]).tolist()
-        words = f"{source}: left out {len(lines)} of {len(rows)} photos: {'; '.join(lines[:20])}"
-        warnings.warn(words, catalog.CatalogWarning, stacklevel=3)
+        words = f"{source}: left out {len(problems)} of {len(rows)} photos: {listed(problems)}"
+        warnings.warn(words, CatalogWarning, stacklevel=3)
     rows = rows[rows["problem"] == ""].reset_index(drop=True)
     ids = rows["annotation_id"].mask(rows["annotation_id"] == "", rows["file"])
     again = ids.groupby(ids).cumcount()  # several boxes of one photo
@@ -91,7 +92,7 @@ def _taken(path: str) -> datetime | None:
         with Image.open(path) as photo:
             text = photo.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
         return datetime.strptime(str(text), TAKEN)
-    except (*DAMAGE, OSError):
+    except UNREADABLE:
         return None
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from miewid_core.chips import crop, read_photo
+from miewid_core.chips import crop
 from miewid_core.files import digest, replacing
+from miewid_core.photo import read_photo
 
 TEMPLATE = Path(__file__).with_name("review.html")
 COLUMNS = ["query", "file", "species", "date", "decision", "individual", "score"]
@@ -83,7 +84,10 @@ def save_page(
         own = found[found["query"] == row.query]
         cards.append(
             {name: getattr(row, name) for name in COLUMNS[:4]}
-            | {"note": (notes or {}).get(row.query, ""), "image": _image(given, images)}
+            | {
+                "note": (notes or {}).get(row.query, ""),
+                "image": _image("query", row.query, given, images),
+            }
             | {
                 "candidates": [
                     _candidate(of, photos.loc[of.match], images) for of in own.itertuples()
@@ -99,14 +103,14 @@ def _candidate(found: tuple, photo: pd.Series, images: dict[str, str]) -> dict[s
     date = "" if pd.isna(photo["date"]) else f"{photo['date']:%Y-%m-%d}"
     words = {"individual": found.individual, "score": round(float(found.score), 4), "date": date}
     words["name"] = found.individual.removeprefix(f"{photo['species']}/")
-    return words | {"image": _image(photo, images)}
+    return words | {"image": _image("known", found.match, photo, images)}
 
 
-def _image(photo: tuple | pd.Series, images: dict[str, str]) -> str:
-    """The key in `images` of a catalog row's thumbnail, base64 JPEG; each is kept once."""
-    box = (photo.x, photo.y, photo.w, photo.h)
-    key = digest(photo.path, repr((*box, photo.theta)))[:12]
+def _image(kind: str, name: str, photo: tuple | pd.Series, images: dict[str, str]) -> str:
+    """The key in `images` of an annotation's thumbnail, base64 JPEG; each is kept once."""
+    key = digest(kind, name)[:12]
     if key not in images:
+        box = (photo.x, photo.y, photo.w, photo.h)
         images[key] = base64.b64encode(_thumbnail(photo.path, box, photo.theta)).decode()
     return key
 
@@ -208,6 +212,15 @@ def capture_histories(sightings: pd.DataFrame, occasion: str = "D") -> pd.DataFr
     when = dated["date"].dt.to_period(occasion).dt.start_time.dt.strftime("%Y-%m-%d")
     seen = pd.crosstab(dated["individual"], when).clip(upper=1)
     return seen.rename_axis(columns=None).reset_index()
+
+
+def in_words(seen: pd.DataFrame, histories: pd.DataFrame) -> str:
+    """How many `sightings` the capture histories rest on."""
+    undated = int(seen["date"].isna().sum())
+    words = f"{len(histories):,} individuals on {histories.shape[1] - 1:,} occasions."
+    if undated:
+        words += f" {undated:,} of {len(seen):,} sightings have no date and don't count."
+    return words
 
 
 def sightings(known: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:

@@ -145,7 +145,7 @@ def _calibrated(validation: pd.DataFrame) -> tuple[float, float]:
     if known["right"].nunique() < 2:
         right = known["right"].sum() + 1
         return 0.0, math.log(right / (len(known) + 2 - right))
-    mean, deviation = known["score"].mean(), known["score"].std() or 1.0
+    mean, deviation = float(known["score"].mean()), float(known["score"].std()) or 1.0
     fitted = LogisticRegression().fit((known[["score"]] - mean) / deviation, known["right"])
     slope = float(fitted.coef_[0, 0]) / deviation
     return slope, float(fitted.intercept_[0]) - slope * mean

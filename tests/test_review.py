@@ -344,6 +344,14 @@ class TestCaptureHistories:
         rows = pd.DataFrame({"individual": ["a"], "date": pd.to_datetime([None])})
         assert review.capture_histories(rows).columns.tolist() == ["individual"]
 
+    def test_words_count_what_is_left_out(self):
+        rows = pd.DataFrame({"individual": ["a", "b"]})
+        rows["date"] = pd.to_datetime(["2024-01-05", None])
+        words = review.in_words(rows, review.capture_histories(rows))
+        assert (
+            words == "1 individuals on 1 occasions. 1 of 2 sightings have no date and don't count."
+        )
+
     def test_another_occasion_is_refused(self):
         with pytest.raises(ValueError, match="occasion is 'decade'"):
             review.capture_histories(pd.DataFrame(), "decade")
