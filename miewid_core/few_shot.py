@@ -16,7 +16,7 @@ METHODS = {  # how a network meets a new species, and where the paper prints it
     "joint": "together with all other species",
     "fine_tuned": "fine-tuned from the others' network",
 }
-COUNTS = {"demo": (0, 5, 15)}  # drawn species are small
+COUNTS = {"demo": (0, 10)}  # drawn species are small
 PAPER_COUNTS = (0, 25, 50, 100, 200)
 ALL = 10**9  # individuals: as many as there are
 PRINTED = {"joint": (4, "joint_training"), "fine_tuned": (5, "fine_tuning")}
