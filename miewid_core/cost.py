@@ -1,13 +1,13 @@
 """What a network costs: parameters, multiply-adds of a photo, photos per second."""
 
 import statistics
+import time
 from collections.abc import Mapping
 
 import pandas as pd
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -71,16 +71,18 @@ def photos_per_second(
     return pd.DataFrame(rows, columns=["network", "round", "rate"])
 
 
-def _seconds(network: nn.Module, photos: torch.Tensor) -> float:
-    """Median time of a batch, with as many threads as embedding has."""
-    kind = photos.device.type
+def _seconds(network: nn.Module, photos: torch.Tensor, batches: int = 5) -> float:
+    """Median time of a batch, after one that doesn't count."""
+    kind, times = photos.device.type, []
+    network.eval()
     with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-        timer = Timer(
-            "network(photos)",
-            globals={"network": network.eval(), "photos": photos},
-            num_threads=torch.get_num_threads(),
-        )
-        return timer.blocked_autorange(min_run_time=0.2).median
+        for _ in range(1 + batches):
+            start = time.perf_counter()
+            network(photos)
+            if kind == "cuda":  # which is told what to do, and does it later
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
 
 
 def costs(networks: Mapping[str, nn.Module], size: int, rates: pd.DataFrame) -> pd.DataFrame:

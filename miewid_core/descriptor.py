@@ -38,10 +38,12 @@ class Descriptor:
     def load(self) -> tuple[nn.Module, Preprocess]:
         """The network in evaluation mode, and its native input size, mean and standard deviation.
 
-        Of its preprocessing the crop is left out: timm cuts away the border of a photo, where the
-        animal seldom is, but the box of a chip ends at the animal's muzzle and tail. The whole chip
-        is resized to a square instead, bilinearly with antialiasing, as for MiewID and as in
-        MegaDescriptor's own instructions (`Resize([384, 384])` on PIL images). Raises ValueError
+        Two parts of its preprocessing are left out. The crop: timm cuts away the border of a photo,
+        where the animal seldom is, but a chip's box ends at the animal's muzzle and tail; the whole
+        chip is resized to a square. The kind of interpolation: chips are resized bilinearly with
+        antialiasing, as MegaDescriptor's instructions do (`Resize([384, 384])` of PIL images).
+        With EfficientNet-Lite0 on the demo's photos timm's bicubic one gives 33.6 % top-1, this
+        33.5 %, timm's crop 32.8 % (mean over species, split seed 1). Raises ValueError
         for what timm can't load or download, and for weights that don't fit, with the remedy.
         """
         with torch.random.fork_rng():  # timm draws weights from torch's global generator
