@@ -1,0 +1,188 @@
+"""Counting individuals by joined matches, against slow versions of the definitions."""
+
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.sparse import csr_array
+from sklearn.metrics import adjusted_rand_score
+
+from miewid_core import ecology, ecology_figures
+
+labels = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30)
+
+
+def partition(counted):
+    return {tuple(np.flatnonzero(counted == one)) for one in np.unique(counted)}
+
+
+def by_joining(embeddings, threshold):
+    """Every pair looked at, one after another."""
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    counted = np.arange(len(unit))
+    for i in range(len(unit)):
+        for j in range(i):
+            if unit[i] @ unit[j] >= threshold:
+                counted[counted == counted[i]] = counted[j]
+    return counted
+
+
+@pytest.mark.parametrize("block", [1, 7, 40, 100])
+@pytest.mark.parametrize("threshold", [-1, -0.2, 0.1, 0.3, 0.6, 1.01])
+def test_joins_as_every_pair_one_after_another_does(block, threshold):
+    embeddings = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    counted = ecology.join(ecology.spanning_tree(embeddings, block), threshold)
+    assert partition(counted) == partition(by_joining(embeddings, threshold))
+
+
+def test_joins_as_scipys_single_linkage():
+    embeddings = np.random.default_rng(1).normal(size=(300, 16))
+    tree, dendrogram = ecology.spanning_tree(embeddings), linkage(embeddings, "single", "cosine")
+    for threshold in np.linspace(0, 1, 21):
+        theirs = fcluster(dendrogram, 1 - threshold, "distance")
+        assert partition(ecology.join(tree, threshold)) == partition(theirs)
+
+
+def test_keeps_one_edge_less_than_annotations_whatever_their_number():
+    tree = ecology.spanning_tree(np.random.default_rng(2).normal(size=(500, 4)))
+    assert tree.nnz == 499
+    assert ecology.join(ecology.spanning_tree(np.ones((1, 3))), 0.5).tolist() == [0]
+
+
+def test_identical_and_zero_embeddings_are_no_exception():
+    tree = ecology.spanning_tree(np.array([[1.0, 0], [2, 0], [0, 0], [-1, 0]]))
+    assert partition(ecology.join(tree, 0.999)) == {(0, 1), (2,), (3,)}
+    with pytest.raises(ValueError, match="NaN"):
+        ecology.spanning_tree(np.array([[np.nan, 1]]))
+
+
+@given(labels)
+def test_count_is_individuals_and_splits_less_merges(pairs):
+    people, counted = np.array(pairs).T
+    pieces, share = ecology.shares(ecology.cells(people, pd.factorize(counted)[0]))
+    splits = sum(len({c for p, c in pairs if p == one}) - 1 for one in set(people))
+    merges = sum(len({p for p, c in pairs if c == one}) - 1 for one in set(counted))
+    assert share.sum() == pytest.approx(len(set(counted)))
+    assert (pieces - 1).sum() == splits
+    assert (pieces - share).sum() == pytest.approx(merges)
+    assert len(set(counted)) == len(set(people)) + splits - merges
+
+
+@given(labels, st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_rand_index_of_any_subset_is_scikit_learns(pairs, seed):
+    people, counted = np.array(pairs).T
+    names = np.unique(people)
+    weights = np.random.default_rng(seed).integers(0, 2, (3, len(names)))
+    weights[0] = 1
+    found = ecology.adjusted_rand(ecology.cells(people, counted), weights.astype(float))
+    for weight, value in zip(weights, found, strict=True):
+        kept = np.isin(people, names[weight == 1])
+        assert value == pytest.approx(adjusted_rand_score(people[kept], counted[kept]))
+
+
+def clustered(individuals, each, spread, seed, species="ant"):
+    """Embeddings around a random direction for each individual, and their rows."""
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(size=(individuals, 64)).repeat(each, axis=0)
+    rows = pd.DataFrame({"individual": np.arange(individuals).repeat(each).astype(str)})
+    return centers + spread * rng.normal(size=centers.shape), rows.assign(species=species)
+
+
+def test_a_perfect_network_counts_right_between_the_gaps_and_wrong_beyond():
+    ants, bees = clustered(10, 4, 0.05, 0), clustered(6, 3, 0.05, 1, "bee")
+    rows = pd.concat([ants[1], bees[1]], ignore_index=True).sample(frac=1, random_state=0)
+    embeddings = np.concatenate([ants[0], bees[0]])[rows.index]
+    table = ecology.sweep(embeddings, rows.reset_index(drop=True), np.array([-1, 0.8, 1]))
+    table = table.set_index(["species", "threshold"])
+    assert table.loc[("ant", 0.8), ["count", "splits", "merges"]].tolist() == [10, 0, 0]
+    assert table.loc[("bee", 0.8), ecology.MEASURES].tolist() == pytest.approx([1, 0, 0, 1])
+    assert table.loc[("ant", -1), ["count", "splits", "merges"]].tolist() == [1, 0, 9]
+    assert table.loc[("bee", 1), ["count", "splits", "merges"]].tolist() == [18, 12, 0]
+    assert table.loc[("mean", -1), ecology.NUMBERS].tolist() == [58, 16, 2, 0, 14]
+    assert table.loc[("mean", -1), "ratio"] == pytest.approx((1 / 10 + 1 / 6) / 2)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    """Counts with independent errors: each animal is split in two with probability 0.3."""
+    rng, covered = np.random.default_rng(3), 0
+    for seed in range(200):
+        split = rng.random(60) < 0.3
+        people = np.arange(60).repeat(2)
+        counted = people + 60 * (np.arange(120) % 2) * split.repeat(2)
+        table = ecology.cells(people, pd.factorize(counted)[0])
+        _, draws = ecology._count(table, ecology._halves(60, seed))
+        ratio, low, high, *_ = ecology._intervals(draws)
+        assert low <= ratio <= high
+        covered += low <= 1.3 <= high
+    assert 0.9 <= covered / 200 <= 0.99  # 0.95 with a deviation of 0.015
+
+
+def noisy(seed):
+    parts = [clustered(12, 4, 1.2, seed + i, name) for i, name in enumerate(("ant", "bee", "cat"))]
+    rows = pd.concat([own for _, own in parts], ignore_index=True)
+    return np.concatenate([own for own, _ in parts]), rows
+
+
+@pytest.fixture(scope="module")
+def table():
+    return ecology.sweep(*noisy(5))
+
+
+def test_more_is_joined_at_lower_thresholds(table):
+    for _, rows in table.groupby("species"):
+        assert rows["count"].is_monotonic_increasing
+        assert rows["splits"].is_monotonic_increasing
+        assert rows["merges"].is_monotonic_decreasing
+
+
+def test_rows_are_the_same_in_any_order(table):
+    embeddings, rows = noisy(5)
+    order = np.random.default_rng(0).permutation(len(rows))
+    again = ecology.sweep(embeddings[order], rows.iloc[order].reset_index(drop=True))
+    pd.testing.assert_frame_equal(table, again)
+
+
+def test_a_threshold_comes_from_the_other_species_alone(table):
+    chosen = ecology.chosen_elsewhere(table).set_index(["species", "goal"])
+    bees = table["species"].eq("bee")
+    others = table[~bees & table["species"].ne("mean")].groupby("threshold")
+    assert chosen.loc[("bee", "identities"), "threshold"] == others["ari"].mean().idxmax()
+    nearest = others["ratio"].mean().map(lambda ratio: max(ratio, 1 / ratio)).idxmin()
+    assert chosen.loc[("bee", "count"), "threshold"] == nearest
+    changed = table.assign(ari=table["ari"].mask(bees, -table["ari"]), ratio=1 / table["ratio"])
+    changed.loc[~bees, "ratio"] = table["ratio"]
+    again = ecology.chosen_elsewhere(changed).set_index(["species", "goal"])
+    assert again.loc["bee", "threshold"].tolist() == chosen.loc["bee", "threshold"].tolist()
+    with pytest.raises(ValueError, match="at least two species"):
+        ecology.chosen_elsewhere(table[bees])
+
+
+def test_words_and_figures_follow_the_table(table):
+    chosen = ecology.chosen_elsewhere(table)
+    words = ecology.in_words(table, chosen)
+    assert f"mean ARI {chosen[chosen['goal'] == 'count']['ari'].mean():.2f}" in words
+    assert "3 species" in words
+    curves = ecology_figures.curves(table, "title")
+    assert [axes.get_ylabel()[:7] for axes in curves.axes] == ["counted", "per 100", "adjuste"]
+    bars = ecology_figures.counts(chosen, "title")
+    drawn = {tuple(line.get_xdata()) for line in bars.axes[0].lines}
+    for goal in ("identities", "count"):
+        rows = chosen[chosen["goal"] == goal].sort_values("individuals", ascending=False)
+        assert tuple(rows["ratio"]) in drawn
+
+
+def test_no_square_matrix_is_kept():
+    """The graph of 4,000 annotations, 16 million pairs, in memory of a few blocks."""
+    embeddings = np.random.default_rng(0).normal(size=(4000, 8))
+    tracemalloc.start()
+    tree = ecology.spanning_tree(embeddings, block=64)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(tree, csr_array)
+    assert tree.nnz == 3999
+    assert peak < 4000 * 4000 * 8 / 2
