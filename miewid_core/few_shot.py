@@ -16,7 +16,8 @@ METHODS = {  # how a network meets a new species, and where the paper prints it
     "joint": "together with all other species",
     "fine_tuned": "fine-tuned from the others' network",
 }
-COUNTS = {"demo": (0, 10)}  # drawn species are small
+COUNTS = {"demo": (0, 10)}  # drawn species are small, and the demo is to end in minutes
+TARGETS = {"demo": 1}
 PAPER_COUNTS = (0, 25, 50, 100, 200)
 ALL = 10**9  # individuals: as many as there are
 PRINTED = {"joint": (4, "joint_training"), "fine_tuned": (5, "fine_tuning")}
@@ -34,9 +35,10 @@ class Cell:
     job: Job
 
 
-def targets(study: Study, wanted: Sequence[str] = (), most: int = 2) -> list[str]:
+def targets(study: Study, wanted: Sequence[str] = (), most: int = 0) -> list[str]:
     """Species to vary: `wanted`, or the `most` tested ones with the most training individuals.
 
+    `most` 0: two, and one of the demo.
     Raises ValueError for a species that is not both trained and tested.
     """
     train = study.train[study.train["species"].isin(study.test["species"])]
@@ -45,7 +47,10 @@ def targets(study: Study, wanted: Sequence[str] = (), most: int = 2) -> list[str
     if strange:
         there = ", ".join(sizes.index)
         raise ValueError(f"targets: {strange} is not trained and tested; there are {there}")
-    return list(wanted) or sizes.sort_index().nlargest(most).index.tolist()
+    return (
+        list(wanted)
+        or sizes.sort_index().nlargest(most or TARGETS.get(study.scale, 2)).index.tolist()
+    )
 
 
 def cells(
