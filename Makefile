@@ -1,5 +1,6 @@
 # make figures   every notebook through papermill; results in figures/<data>/
-# make test      lint, unit tests, notebooks
+# make plan      what would be trained for them, and how long it would take; CATALOG=paper for the paper's bill
+# make test      lint, quick unit tests, notebooks; make test-all: the slow tests as well
 # Any other variable is passed on to every notebook: make figures CATALOG=photos.csv PRESET=compact
 # ONLY="03 04" runs some notebooks; PYTHON=python3.12 chooses the interpreter of the environment.
 
@@ -11,7 +12,7 @@ PARAMETERS = $(filter-out PYTHON=% VENV=% ONLY=%,$(MAKEOVERRIDES))
 export MPLBACKEND ?= agg
 export NO_ALBUMENTATIONS_UPDATE = 1
 
-.PHONY: figures test notebooks lock clean help
+.PHONY: figures plan test test-all notebooks lock clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -27,10 +28,14 @@ $(VENV)/installed: requirements.lock pyproject.toml
 figures: $(VENV)/installed
 	$(RUN) -m miewid_core.notebooks run $(PARAMETERS) $(if $(ONLY),--only $(ONLY))
 
-test: $(VENV)/installed
+plan: $(VENV)/installed
+	$(RUN) -m miewid_core.plan $(PARAMETERS)
+
+test: QUICK = -m "not slow"
+test test-all: $(VENV)/installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(QUICK)
 	TQDM_DISABLE=1 $(RUN) -m pytest --nbval-lax --nbval-current-env -p no:cacheprovider notebooks
 
 # rewrite the committed notebooks, executed on the demo data
