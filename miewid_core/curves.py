@@ -1,0 +1,165 @@
+"""Curves over all species: database size (Figure 3), top-k (appendix A.2), gallery size."""
+
+import itertools
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from tqdm import tqdm
+
+from miewid_core.evaluation import overview
+from miewid_core.figures import THIN
+from miewid_core.page import BLUE, ORANGE, PAGE, VERMILION, Figure, styled
+
+KS = (*range(1, 21), 25, 30, 35, 40, 45, 50)
+LOOKS = {  # of the models told apart, by colour, lightness and dashes
+    "multi": {"color": BLUE, "ls": "-"},
+    "single": {"color": ORANGE, "ls": "--"},
+    "leave-one-out": {"color": "black", "ls": ":", "linewidth": 1.4},
+}
+TOPS = {  # of Figure 3: words, colour, dashes, marker, opacity of the band
+    "top_1": ("top-1", BLUE, "-", "o", 0.25),
+    "top_5": ("top-5", VERMILION, "--", "s", 0.2),
+}
+
+
+@styled()
+def database_size(summary: pd.DataFrame, title: str) -> Figure:
+    """Figure 3: mean over species and its standard deviation, by annotations in the database.
+
+    `summary`: of `database.summary`.
+    """
+    drawn = Figure(title, 2.9)
+    axes = drawn.subplots()
+    limits = summary["limit"]
+    for top, (words, colour, dashes, marker, opacity) in TOPS.items():
+        mean, deviation = summary[top], summary[f"{top}_deviation"]
+        look = {"color": colour, "alpha": opacity, "linewidth": 0}
+        axes.fill_between(limits, mean - deviation, mean + deviation, **look)
+        for edge in (mean - deviation, mean + deviation):
+            axes.plot(limits, edge, color=colour, ls=dashes, linewidth=0.4)
+        label = f"{words}: mean, standard deviation over species"
+        axes.plot(limits, mean, dashes + marker, color=colour, label=label)
+    species, queries = summary[["species", "queries"]].iloc[-1]
+    axes.set_xlabel(
+        f"most annotations per individual in the database\n"
+        f"({species} species, {queries:,} queries, the same at each size)"
+    )
+    axes.set(ylim=(0, 100), ylabel="accuracy (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    drawn.legend(loc="outside lower left")
+    return drawn
+
+
+def top_k(
+    rankings: Mapping[str, pd.DataFrame], ks: Sequence[int] = KS, seed: int = 0
+) -> pd.DataFrame:
+    """Top-k in percent of each of `rankings`, by species, then their "mean": appendix A.2.
+
+    Columns model (the ranking's name), species, queries, individuals, k, top_k, low, high (95 %
+    interval, as in `evaluation.overview`), chance (a random ranking's). Means are over the species
+    that all rankings have.
+    """
+    common = set.intersection(*(set(ranks["species"]) for ranks in rankings.values()))
+    parts = []
+    for (model, ranks), k in tqdm(list(itertools.product(rankings.items(), ks)), "top-k"):
+        shared = ranks["species"].isin(common)
+        table = overview({"top_k": ranks[shared]}, seed, k)
+        rest = [overview({"top_k": ranks[~shared]}, seed, k)[:-1]] if not shared.all() else []
+        parts.append(pd.concat([table[:-1], *rest, table[-1:]]).assign(model=model, k=k))
+    columns = ["model", "species", "queries", "individuals", "k", "top_k", "low", "high", "chance"]
+    renamed = {"top_k_low": "low", "top_k_high": "high"}
+    return pd.concat(parts, ignore_index=True).rename(columns=renamed)[columns]
+
+
+@styled()
+def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
+    """A small panel of top-k against k per species, and a large one of their mean (appendix A.2).
+
+    `table`: of `top_k`, of models that LOOKS names. Bands are 95 % intervals.
+    """
+    species = [name for name in table["species"].unique() if name != "mean"]
+    drawn, mean, panels = _panels(title, len(species))
+    for name, axes in zip(["mean", *species], [mean, *panels], strict=True):
+        own = table[table["species"] == name]
+        for model, points in own.groupby("model", sort=False):
+            look = LOOKS[model]
+            band = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
+            axes.fill_between(points["k"], points["low"], points["high"], **band)
+            axes.plot(points["k"], points["top_k"], label=model, **look)
+        chance = own.drop_duplicates("k")
+        axes.plot(chance["k"], chance["chance"], label="random ranking", **THIN)
+        words = f"mean of {_averaged(table)} species" if name == "mean" else name
+        _head(axes, words, own.iloc[0][["queries", "individuals"]])
+    last = table["k"].max()
+    mean.set(ylim=(0, 102), xlim=(0, last + 1), xticks=[1, *range(10, last + 1, 10)])
+    mean.legend(loc="lower right")
+    drawn.supxlabel("k, nearest annotations looked at (above: queries / individuals)", fontsize=7.5)
+    drawn.supylabel("top-k accuracy (%), with 95 % interval", fontsize=7.5)
+    return drawn
+
+
+def _averaged(table: pd.DataFrame) -> int:
+    """How many species all models of `table` have: those that its means are over."""
+    named = table[table["species"] != "mean"]
+    models = named.groupby("species")["model"].nunique()
+    return int((models == table["model"].nunique()).sum())
+
+
+@styled()
+def gallery_panels(curve: pd.DataFrame, title: str) -> Figure:
+    """A small panel of top-1 against candidate individuals per species, the others in grey.
+
+    `curve`: of `gallery.curve`. The large panel has the mean up to the gallery that every species
+    fills, which a dashed line marks in all of them. Bands are 95 % intervals.
+    """
+    species = [name for name in curve["species"].unique() if name != "mean"]
+    drawn, mean, panels = _panels(title, len(species))
+    common = curve.loc[curve["species"] == "mean", "size"].max()
+    for name, axes in zip(["mean", *species], [mean, *panels], strict=True):
+        for other in species:
+            axes.plot(*curve.loc[curve["species"] == other, ["size", "top_1"]].T.to_numpy(), **THIN)
+        own = curve[curve["species"] == name]
+        axes.fill_between(own["size"], own["low"], own["high"], color=BLUE, alpha=0.25, linewidth=0)
+        axes.plot(own["size"], own["top_1"], "-o", color=BLUE, markevery=[-1])
+        axes.axvline(common, color="black", linewidth=0.7, linestyle="--")
+        words = f"mean of {len(species)} species" if name == "mean" else name
+        _head(axes, words, own.iloc[-1][["queries", "size"]])
+    mean.set(xscale="log", ylim=(0, 102), xlim=(1.8, 1.15 * curve["size"].max()))
+    mean.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    mean.xaxis.set_major_formatter("{x:,.0f}")
+    mean.xaxis.set_minor_locator(NullLocator())
+    drawn.supxlabel(
+        "candidate individuals, log scale (above: queries / most individuals)", fontsize=7.5
+    )
+    drawn.supylabel("top-1 accuracy (%), with 95 % interval", fontsize=7.5)
+    return drawn
+
+
+def _panels(title: str, count: int) -> tuple[Figure, Axes, list[Axes]]:
+    """A page with a panel of two by two cells and `count` of one cell each, with the same axes.
+
+    Among small panels only the first of a row and the last of a column have numbers.
+    """
+    columns = 4 if count <= 12 else 7
+    rows = max(2, -(-(count + 4) // columns))
+    drawn = Figure(title, 0.7 + rows * (1.35 if columns == 4 else 1.1), PAGE)
+    grid = drawn.add_gridspec(rows, columns)
+    places = itertools.product(range(rows), range(columns))
+    small = [place for place in places if max(place) > 1][:count]
+    large = drawn.add_subplot(grid[:2, :2])
+    panels = [drawn.add_subplot(grid[place], sharex=large, sharey=large) for place in small]
+    for (row, column), axes in zip(small, panels, strict=True):
+        first = column == (2 if row < 2 else 0)
+        axes.tick_params(labelleft=first, labelbottom=(row + 1, column) not in small)
+    return drawn, large, panels
+
+
+def _head(axes: Axes, words: str, numbers: pd.Series) -> None:
+    """Name a panel, within its width, and give its numbers, which the x axis explains."""
+    spec = axes.get_subplotspec()
+    letters = 105 * len(spec.colspan) // spec.get_gridspec().ncols  # 105 fill a page
+    name = textwrap.fill(words.replace("_", " "), letters)
+    axes.set_title("{}\n{:,} / {:,}".format(name, *numbers), loc="left", fontsize=7)

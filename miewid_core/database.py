@@ -1,0 +1,190 @@
+"""How many annotations of an individual the database needs (section 5.4, Figure 3)."""
+
+import dataclasses
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from miewid_core.evaluation import BLOCK, TIE, _by_species, _unit
+
+TOPS = (1, 5)  # Figure 3 shows top-1 and top-5
+DRAWS = 20  # random databases for each limit
+ENOUGH = 1.0  # points: a limit that costs less is as good as none
+
+
+@dataclasses.dataclass(frozen=True)
+class Database:
+    """The n annotations of one species, each of which is matched against the others (section 4).
+
+    `rows` (n,): their places among all annotations, sorted by individual; `first`, `last` (n,):
+    where the individual of each begins and ends among these; `unit` (n, D): embeddings of length 1.
+    """
+
+    species: str
+    rows: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    unit: torch.Tensor
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Some queries (B,) at a time, and cosines (B, n) to their true matches and to all others.
+
+        A query is neither among its true matches nor among the others; what a matrix leaves out
+        is -inf in it. Only such blocks are held, never all n by n cosines.
+        """
+        column = np.arange(len(self.rows))
+        for start in range(0, len(self.rows), BLOCK):
+            queries = column[start : start + BLOCK]
+            cosine = torch.mm(self.unit[queries], self.unit.T).numpy()
+            own = (column >= self.first[queries, None]) & (column < self.last[queries, None])
+            others = np.where(own, -np.inf, cosine)
+            own &= column != queries[:, None]
+            yield queries, np.where(own, cosine, -np.inf), others
+
+
+def databases(embeddings: np.ndarray, photos: pd.DataFrame) -> Iterator[Database]:
+    """The database of each species of `photos` (annotation_id, species, individual), one at a time.
+
+    `embeddings`: (N, D), a row for each of `photos`. Raises ValueError where they don't fit.
+    """
+    if len(embeddings) != len(photos):
+        raise ValueError(f"{len(embeddings)} embeddings for {len(photos)} annotations")
+    for species, rows in photos.groupby("species").indices.items():
+        individuals = pd.factorize(photos["individual"].to_numpy()[rows])[0]
+        order = np.argsort(individuals, kind="stable")
+        rows, individuals = rows[order], individuals[order]
+        ends = (np.searchsorted(individuals, individuals, side) for side in ("left", "right"))
+        yield Database(species, rows, *ends, _unit(embeddings, rows, photos))
+
+
+def ranks(
+    embeddings: np.ndarray,
+    photos: pd.DataFrame,
+    limits: Sequence[int],
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> np.ndarray:
+    """Rank of the first true match (N, draws, limits) with at most so many of each individual.
+
+    `photos`, `embeddings`: as for `databases`. Each draw orders every individual's annotations at
+    random and a database takes the first of them, so that a larger limit only adds annotations. A
+    query is never in its own database, and is asked at every limit; without any true match it has
+    NaN. Ranks are counted as in `evaluation.one_vs_all`, a tie with a wrong candidate behind it.
+    """
+    if min(limits, default=0) < 1:
+        raise ValueError(f"limits are {list(limits)}; a database needs at least one annotation")
+    found = np.full((len(photos), draws, len(limits)), np.nan, np.float32)
+    for database in tqdm(databases(embeddings, photos), "species", photos["species"].nunique()):
+        rng = np.random.default_rng([seed, zlib.crc32(str(database.species).encode())])
+        turns = [_turns(database, rng) for _ in range(draws)]
+        for queries, true, wrong in database.blocks():
+            for draw, turn in enumerate(turns):
+                found[database.rows[queries], draw] = _limited(
+                    true, wrong, turn, turn[queries], limits
+                )
+    return found
+
+
+def _turns(database: Database, rng: np.random.Generator) -> np.ndarray:
+    """(n,) 0, 1, ...: the random order in which an individual's annotations enter the database."""
+    order = np.lexsort([rng.random(len(database.rows)), database.first])
+    turn = np.empty(len(order), int)
+    turn[order] = np.arange(len(order)) - database.first  # individuals stay where they are
+    return turn
+
+
+def _limited(
+    true: np.ndarray, wrong: np.ndarray, turn: np.ndarray, own: np.ndarray, limits: Sequence[int]
+) -> np.ndarray:
+    """Ranks (B, limits) of queries whose own turns are `own` (B,), from cosines (B, n)."""
+    order = np.argsort(turn, kind="stable")
+    true, wrong, turn = true[:, order], wrong[:, order], turn[order]
+    best_so_far = np.maximum.accumulate(true, axis=1)
+    ranks = np.full((len(own), len(limits)), np.nan)
+    for place, limit in enumerate(limits):
+        # a query leaves its turn to the next of its individual, whose database is as large then
+        within = np.searchsorted(turn, limit + (own < limit))
+        best = best_so_far[np.arange(len(own)), within - 1]
+        ahead = wrong[:, : np.searchsorted(turn, limit)] >= (best - np.float32(TIE))[:, None]
+        ranks[:, place] = np.where(np.isneginf(best), np.nan, 1 + ahead.sum(axis=1))
+    return ranks
+
+
+def limits(photos: pd.DataFrame) -> range:
+    """1, 2, 3, ... to the most annotations that any individual of `photos` has, which is all."""
+    return range(1, int(photos.groupby(["species", "individual"]).size().max()) + 1)
+
+
+def by_draw(ranks: np.ndarray, photos: pd.DataFrame, limits: Sequence[int]) -> pd.DataFrame:
+    """Top-1 and top-5 in percent: species, draw, limit, queries, top_1, top_5 (from `ranks`)."""
+    parts = []
+    for species, rows in photos.groupby("species").indices.items():
+        own = ranks[rows][~np.isnan(ranks[rows, 0, 0])]  # (queries, draws, limits)
+        axes = [[species], range(ranks.shape[1]), limits]
+        index = pd.MultiIndex.from_product(axes, names=["species", "draw", "limit"])
+        if len(own):
+            tops = {f"top_{k}": 100 * (own <= k).mean(axis=0).ravel() for k in TOPS}
+            parts.append(pd.DataFrame({"queries": len(own)} | tops, index))
+    return pd.concat(parts).reset_index()
+
+
+def summary(by_draw: pd.DataFrame) -> pd.DataFrame:
+    """Figure 3's data: per limit the mean over species, in percent, and the standard deviations.
+
+    Columns limit, species (their number), queries; for each top-k its mean, `_deviation` (over
+    species, each the mean of its draws) and `_draws` (of that mean from draw to draw, a measure of
+    what the sampling adds). A deviation of a single value is NaN.
+    """
+    tops = [f"top_{k}" for k in TOPS]
+    species = by_draw.groupby(["limit", "species"])[["queries", *tops]].mean()
+    draws = by_draw.groupby(["limit", "draw"])[tops].mean().groupby("limit").std()
+    over = species.groupby("limit")
+    table = over["queries"].agg(species="size", queries="sum").astype(int)
+    for top in tops:
+        table[top], table[f"{top}_deviation"] = over[top].mean(), over[top].std()
+        table[f"{top}_draws"] = draws[top]
+    return table.reset_index()
+
+
+def cost(
+    ranks: np.ndarray, photos: pd.DataFrame, limits: Sequence[int], seed: int = 0
+) -> pd.DataFrame:
+    """What each limit costs against the largest one, in points, as a mean over species.
+
+    Columns limit; for each top-k `cost_k` with its 95 % interval `_low`, `_high` (paired over
+    queries, each the mean of its draws; individuals resampled within species); and `fewer`: the
+    share in percent of queries that have more true matches than the limit lets in.
+    """
+    others = photos.groupby(["species", "individual"])["individual"].transform("size") - 1
+    counted = photos[others > 0]
+    rows = []
+    for place, limit in enumerate(limits):
+        row = {"limit": limit}
+        for k in TOPS:
+            hit = 100 * (ranks[others > 0] <= k).mean(axis=1)  # (queries, limits)
+            gap = pd.Series(hit[:, -1] - hit[:, place], counted.index)
+            mean = _by_species(gap, counted, seed).iloc[-1]
+            ends = {f"cost_{k}_{end}": mean[end] for end in ("low", "high")}
+            row |= {f"cost_{k}": mean["value"], **ends}
+        fewer = 100 * (others[others > 0] > limit)
+        rows.append(row | {"fewer": fewer.groupby(counted["species"]).mean().mean()})
+    return pd.DataFrame(rows)
+
+
+def in_words(summary: pd.DataFrame, cost: pd.DataFrame, k: int = 1) -> str:
+    """What few annotations per individual cost, in sentences that the numbers decide."""
+    one, every = summary[f"top_{k}"].iloc[[0, -1]]
+    low, high = (cost[f"cost_{k}_{end}"].iloc[0] for end in ("low", "high"))
+    verdict = ", no difference shown" if low <= 0 <= high else ""
+    enough = cost[cost[f"cost_{k}_high"][::-1].cummax()[::-1] < ENOUGH].iloc[0]
+    return (
+        f"Top-{k}, mean over {summary['species'].iloc[-1]} species: {one:.1f} % with one "
+        f"annotation per individual in the database, {every:.1f} % with all{verdict} (difference "
+        f"{every - one:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}). From "
+        f"{enough['limit']:.0f} on, all give less than {ENOUGH:g} point more, by the interval's "
+        f"upper end; {enough['fewer']:.0f} % of the queries have more true matches than that."
+    )
