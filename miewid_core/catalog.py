@@ -1,36 +1,26 @@
 """The catalog: annotations read, checked and normalised into one table of known individuals."""
 
+import re
 import warnings
 from collections.abc import Collection
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from miewid_core import demo, sources
+from miewid_core import demo, photo, sources, spelling
 from miewid_core.files import CACHE, digest
+from miewid_core.problems import CatalogError, CatalogWarning, called, fatal, listed, note
 
 LABELS = ["species", "name", "individual", "viewpoint", "encounter", "family"]
 TEXT = ["annotation_id", "path", *LABELS]
 BOX = ["x", "y", "w", "h"]
 COLUMNS = [*TEXT, "date", *BOX, "theta"]
-PROBLEM = ["row", "file", "column", "problem", "remedy"]
 SOURCE_NAMES = {"file": "file_path or file_name", "species": "species", "name": "name"}
 UNKNOWN = ("unknown", "____")  # wildlife-datasets' and Wildbook's words for no name
-Words = str | pd.Series  # the same for all rows, or of each row
 SLACK = 1.0  # pixels by which rounding may push a box out of its photo
-
-
-class CatalogError(ValueError):
-    """What is wrong with a catalog: `problems` has row, file, column, problem, remedy."""
-
-    def __init__(self, source: object, problems: pd.DataFrame) -> None:
-        self.problems = problems.reset_index(drop=True)
-        super().__init__(f"{_called(source)}: {_listed(problems)}")
-
-
-class CatalogWarning(UserWarning):
-    """Rows were dropped from a catalog; the text says which and why."""
+FULL_TURN = 6.3  # radians: what is more was meant as degrees
+YEAR = r"(?:18|19|20)\d\d"  # of photos; pandas also reads "now" and the years -1 and 9999
+HALF = re.compile("[\ud800-\udfff]")  # halves of characters, of a file name that is no UTF-8
 
 
 def load(
@@ -59,9 +49,9 @@ def load(
         source = demo.draw(CACHE / "demo")
     given = sources.read(source)
     rows = _normalise(given, source)
-    sides = {sides_differ} if isinstance(sides_differ, str) else set(sides_differ or ())
+    sides = _sides(sides_differ)
     _check_sides(sides, rows, source)
-    rows = rows.join(sources.photos(rows["file"], given.root.resolve(), verify, absolute_paths))
+    rows = rows.join(photo.look_at(rows["file"], given.root.resolve(), verify, absolute_paths))
     found = _label_and_file_problems(rows, sides)
     rows, wrong = _boxes(rows)
     found += wrong
@@ -74,13 +64,13 @@ def _normalise(given: sources.Source, source: object) -> pd.DataFrame:
     """All of sources.RAW as text, stripped, "" for none; dates as such; no theta column is 0."""
     if given.rows.empty:
         remedy = "a folder needs species/individual/photo.jpg, a table needs rows"
-        raise _fatal(source, [("", "no annotations", remedy)])
+        raise fatal(source, [("", "no annotations", remedy)])
     missing = [SOURCE_NAMES[name] for name in SOURCE_NAMES if name not in given.rows]
     if missing:
         remedy = f"add it; the columns are {', '.join(given.columns)}"
-        raise _fatal(source, [(column, f"no column {column}", remedy) for column in missing])
+        raise fatal(source, [(column, f"no column {column}", remedy) for column in missing])
     rows = given.rows.reset_index(drop=True).reindex(columns=sources.RAW).astype(object)
-    rows = rows.where(rows.notna(), "").map(lambda cell: str(cell).strip())
+    rows = rows.where(rows.notna(), "").map(_text)
     rows["name"] = rows["name"].mask(rows["name"].str.lower().isin(UNKNOWN), "")
     rows["viewpoint"] = rows["viewpoint"].str.lower().replace(UNKNOWN[0], "")
     if "theta" not in given.rows:
@@ -92,32 +82,38 @@ def _normalise(given: sources.Source, source: object) -> pd.DataFrame:
     return rows.assign(written=rows["date"], date=date)
 
 
+def _text(cell: object) -> str:
+    text = str(cell).strip()
+    return text if text.isascii() else HALF.sub("\ufffd", text)
+
+
+def _sides(given: Collection[str] | None) -> set[str]:
+    listed = isinstance(given, Collection) and not isinstance(given, str)
+    names = given if listed else [given] * (given is not None)
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"sides_differ is {given!r}; give a list of names of species")
+    return set(names)
+
+
 def _check_sides(sides: set[str], rows: pd.DataFrame, source: object) -> None:
     there = ", ".join(sorted(set(rows["species"]) - {""}))
     strange = ", ".join(sorted(sides - set(rows["species"])))
     if strange:
         problem = f"sides_differ names {strange}, which no row has"
-        raise _fatal(source, [("species", problem, f"the species are {there}")])
-
-
-def _note(
-    rows: pd.DataFrame, bad: pd.Series, column: str, problem: Words, remedy: Words
-) -> pd.DataFrame:
-    """Columns PROBLEM for each row where `bad`, indexed as the rows."""
-    noted = rows[["row", "file"]].assign(column=column, problem=problem, remedy=remedy)
-    return noted[bad.to_numpy(bool)]
+        raise fatal(source, [("species", problem, f"the species are {there}")])
 
 
 def _label_and_file_problems(rows: pd.DataFrame, sides: set[str]) -> list[pd.DataFrame]:
     unsided = rows["species"].isin(sides) & (rows["viewpoint"] == "")
-    undated = rows["date"].isna() & (rows["written"] != "")
+    undated = (rows["written"] != "") & (rows["date"].isna() | ~rows["written"].str.match(YEAR))
     date = "date " + rows["written"] + " can't be read"
     return [
-        _note(rows, rows["species"] == "", "species", "no species", "fill it in"),
-        _note(rows, rows["name"] == "", "name", "no name", "fill it in or leave the row out"),
-        _note(rows, unsided, "viewpoint", "no viewpoint, but sides differ", "left or right?"),
-        _note(rows, undated, "date", date, "write it as 2024-05-31 or 2024-05-31T12:00:00"),
-        _note(rows, rows["problem"] != "", "file", rows["problem"], rows["remedy"]),
+        note(rows, rows["species"] == "", "species", "no species", "fill it in"),
+        note(rows, rows["name"] == "", "name", "no name", "fill it in or leave the row out"),
+        note(rows, unsided, "viewpoint", "no viewpoint, but sides differ", "left or right?"),
+        note(rows, undated, "date", date, "write it as 2024-05-31 or 2024-05-31T12:00:00"),
+        note(rows, rows["problem"] != "", "file", rows["problem"], rows["remedy"]),
+        *spelling.problems(rows),
     ]
 
 
@@ -134,12 +130,13 @@ def _boxes(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     text = ", ".join(BOX)
     values = "box " + rows["x"] + ", " + rows["y"] + ", " + rows["w"] + ", " + rows["h"]
     size = rows["width"].astype(str) + " x " + rows["height"].astype(str)
-    turn = "rotation '" + rows["theta"] + "' is no finite number"
+    turn = "rotation '" + rows["theta"] + "' is no finite number of radians, at most a full turn"
+    odd_turn = ~(numbers["theta"].abs() <= FULL_TURN)
     found = [
-        _note(rows, odd, text, values + " is not four finite numbers", "give pixels"),
-        _note(rows, empty, text, values + " is empty", "give a width and height above 0"),
-        _note(rows, outside, text, values + " is outside the image of " + size, "correct it"),
-        _note(rows, ~np.isfinite(numbers["theta"]), "theta", turn, "give radians, 0 for none"),
+        note(rows, odd, text, values + " is not four finite numbers", "give pixels, with a point"),
+        note(rows, empty, text, values + " is empty", "give a width and height above 0"),
+        note(rows, outside, text, values + " is outside the image of " + size, "correct it"),
+        note(rows, odd_turn, "theta", turn, "give radians, 0 for none"),
     ]
     return rows.assign(**clipped, theta=numbers["theta"]), found
 
@@ -151,7 +148,8 @@ def _clipped(
 
     The corners of a rotated box may leave the photo (its chip is white there), its centre may not.
     """
-    clipped, outside = box.copy(), pd.Series(False, box.index)
+    reach = 2 * np.hypot(whole["w"], whole["h"])  # of what could be meant by a rotated box
+    clipped, outside = box.copy(), (box[["w", "h"]].max(axis=1) > reach) & ~upright
     for start, length in (("x", "w"), ("y", "h")):
         first, last, edge = box[start], box[start] + box[length], whole[length]
         middle = first + box[length] / 2
@@ -195,9 +193,9 @@ def _repeated(rows: pd.DataFrame, wrong: pd.Index) -> list[pd.DataFrame]:
     again = given["annotation_id"].duplicated(keep=False)
     shared = "id " + given["annotation_id"] + " is given to several annotations"
     return [
-        _note(sound, twice, "file", first, "keep one of them"),
-        _note(named, names > 1, "name", "one box of one photo has two names", "keep the right one"),
-        _note(given, again, "annotation_id", shared, "give each annotation its own"),
+        note(sound, twice, "file", first, "keep one of them"),
+        note(named, names > 1, "name", "one box of one photo has two names", "keep the right one"),
+        note(given, again, "annotation_id", shared, "give each annotation its own"),
     ]
 
 
@@ -216,8 +214,8 @@ def _usable(
     if on_problem == "drop":
         photos.attrs["dropped"] = problems.to_dict("records")
     if len(problems):
-        dropped = f"{_called(source)}: dropped {len(rows) - len(photos)} of {len(rows)} rows"
-        warnings.warn(f"{dropped}: {_listed(problems)}", CatalogWarning, stacklevel=3)
+        dropped = f"{called(source)}: dropped {len(rows) - len(photos)} of {len(rows)} rows"
+        warnings.warn(f"{dropped}: {listed(problems)}", CatalogWarning, stacklevel=3)
     return photos
 
 
@@ -227,25 +225,4 @@ def _nothing_to_evaluate(rows: pd.DataFrame) -> pd.DataFrame:
     able = (encounters > 1).groupby(rows["species"]).transform("any")
     problem = "species with nothing to evaluate: no individual has annotations of two encounters"
     remedy = "add photos of known individuals or leave the species out"
-    return _note(rows, ~able, "species", problem, remedy)
-
-
-def _fatal(source: object, problems: list[tuple[str, str, str]]) -> CatalogError:
-    """An error about the catalog as a whole: column, problem and remedy of each."""
-    whole = pd.DataFrame(problems, columns=PROBLEM[2:]).assign(row="", file="")
-    return CatalogError(source, whole[PROBLEM])
-
-
-def _called(source: object) -> str:
-    return str(source) if isinstance(source, str | Path) else type(source).__name__
-
-
-def _listed(problems: pd.DataFrame, most: int = 20) -> str:
-    """The number of problems, and the first of them, one a line."""
-    lines = [
-        ": ".join(filter(None, [row, file, f"{problem}; {remedy}"]))
-        for row, file, _, problem, remedy in problems.head(most)[PROBLEM].itertuples(index=False)
-    ]
-    if len(problems) > most:
-        lines.append(f"... and {len(problems) - most} more, all in .problems or .attrs['dropped']")
-    return "\n  ".join([f"{len(problems)} problem{'s'[: len(problems) != 1]}", *lines])
+    return note(rows, ~able, "species", problem, remedy)

@@ -1,11 +1,17 @@
 """Where things lie on disk, content hashes, and writes that are whole or absent."""
 
 import contextlib
+import errno
 import hashlib
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 
 def _root() -> Path:
@@ -16,6 +22,9 @@ def _root() -> Path:
 
 ROOT = _root()
 CACHE = Path(os.environ.get("MIEWID_CACHE", ROOT / ".cache"))
+LEFT = 3600  # seconds without a change after which a temporary file's writer is taken for dead
+# what the system, NumPy and safetensors say of a full disk: the last two give no error number
+FULL = re.compile("No space left|File too large|[Qq]uota exceeded|requested and .* written")
 
 
 @contextlib.contextmanager
@@ -23,10 +32,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what is written there replaces `path` at once.
 
     The folder is made if it is missing. When the block raises, the temporary file is removed and
-    an earlier `path` stays as it was. The temporary name keeps the suffix of `path`.
+    an earlier `path` stays as it was; OSError says so where the disk is full. The temporary name
+    keeps the suffix of `path`; those that killed processes left there are removed after an hour.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
@@ -36,8 +47,21 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        if not FULL.search(str(error)):
+            raise
+        told = "there is no room for it: free some and start again, what was there before is kept"
+        raise OSError(errno.ENOSPC, told, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@cache  # once per process: some folders hold many files
+def _sweep(folder: Path) -> None:
+    for part in folder.glob(".part-*"):
+        with contextlib.suppress(OSError):  # another process's, or swept by one just now
+            if time.time() - part.stat().st_mtime > LEFT:
+                part.unlink()
 
 
 def digest(*parts: bytes | str) -> str:

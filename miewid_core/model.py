@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from timm.models import PretrainedCfg
 from torch import nn
 
 from miewid_core.chips import resize
@@ -18,6 +19,7 @@ from miewid_core.files import replacing
 FORMAT = 1
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RELEASED = {"backbone": "efficientnetv2_rw_m", "size": 440, "mean": IMAGENET[0], "std": IMAGENET[1]}
+LARGEST = 10_000  # pixels of a side, more than any network takes
 PICKLED = {".bin", ".pth", ".pt", ".ckpt", ".pkl"}
 
 
@@ -71,6 +73,20 @@ class MiewIDNet(nn.Module):
         return features
 
 
+def _known(name: str) -> PretrainedCfg:
+    """timm's settings of a backbone; ValueError if there is none, so that none is looked for."""
+    try:
+        found = timm.get_pretrained_cfg(name) if isinstance(name, str) else None
+    except RuntimeError:  # an architecture without weights of that tag
+        found = None
+    if found is None:
+        raise ValueError(
+            f"timm {timm.__version__} has no backbone {name!r}: choose one of timm.list_models(), "
+            "or update timm"
+        )
+    return found
+
+
 def _backbone(name: str, pretrained: bool | str | Path, image_size: int | None) -> nn.Module:
     options = {"num_classes": 0, "global_pool": "", "pretrained": pretrained is True}
     try:
@@ -90,7 +106,7 @@ def _backbone(name: str, pretrained: bool | str | Path, image_size: int | None) 
 
 def _fixed_size(name: str, image_size: int | None) -> dict[str, int]:
     """The `img_size` argument for backbones that are built for one size."""
-    fixed = timm.get_pretrained_cfg(name).to_dict().get("fixed_input_size", False)
+    fixed = _known(name).to_dict().get("fixed_input_size", False)
     return {"img_size": image_size} if fixed and image_size else {}
 
 
@@ -110,19 +126,33 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def load_exactly(module: nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
-    """Load a state dict whose names and shapes all fit; ValueError lists those that don't."""
-    wanted = {key: value.shape for key, value in module.state_dict().items()}
-    faults = [f"missing {key}" for key in wanted if key not in state]
-    faults += [f"unexpected {key}" for key in state if key not in wanted]
+    """Load a state dict whose names, shapes and kinds all fit, and whose values are finite.
+
+    Raises ValueError with a list of those that don't.
+    """
+    own = module.state_dict()
+    faults = [f"missing {key}" for key in own if key not in state]
+    faults += [f"unexpected {key}" for key in state if key not in own]
+    both = {key: (state[key], value) for key, value in own.items() if key in state}
     faults += [
-        f"{key} has shape {tuple(state[key].shape)}, not {tuple(shape)}"
-        for key, shape in wanted.items()
-        if key in state and state[key].shape != shape
+        f"{key} has shape {tuple(given.shape)}, not {tuple(value.shape)}"
+        for key, (given, value) in both.items()
+        if given.shape != value.shape
+    ]
+    faults += [f"{key} is not finite" for key, (given, _) in both.items() if not _finite(given)]
+    faults += [
+        f"{key} is of {given.dtype}, not {value.dtype}"
+        for key, (given, value) in both.items()
+        if given.is_floating_point() != value.is_floating_point()
     ]
     if faults:
         more = f" and {len(faults) - 10} more" if len(faults) > 10 else ""
         raise ValueError(f"{source} does not fit: {', '.join(faults[:10])}{more}")
     module.load_state_dict(state)
+
+
+def _finite(values: torch.Tensor) -> bool:
+    return not values.is_floating_point() or bool(values.float().isfinite().all())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +168,7 @@ class Preprocess:
         """The preprocessing that a backbone's weights expect; MiewID's is ImageNet's."""
         if backbone == RELEASED["backbone"]:
             return cls(size, *IMAGENET)
-        config = timm.get_pretrained_cfg(backbone)
+        config = _known(backbone)
         return cls(size, tuple(config.mean), tuple(config.std))
 
     def __call__(self, image: Image.Image | np.ndarray) -> torch.Tensor:
@@ -194,4 +224,18 @@ def _config(path: str | Path) -> dict:
     if not RELEASED.keys() <= config.keys():
         missing = ", ".join(sorted(RELEASED.keys() - config.keys()))
         raise ValueError(f"{path}: its metadata is damaged (no {missing}); save it again")
+    if not _usable(config["size"], config["mean"], config["std"]):
+        what = ", ".join(f"{key} {config[key]}" for key in ("size", "mean", "std"))
+        raise ValueError(f"{path}: its metadata is damaged ({what}); save it again")
     return config
+
+
+def _usable(size: object, mean: object, std: object) -> bool:
+    """Whether these are a side in pixels, and two times three numbers, the last three above 0."""
+    try:
+        numbers = np.array([mean, std])
+    except ValueError:  # not of one length
+        return False
+    if not isinstance(size, int) or numbers.shape != (2, 3) or numbers.dtype.kind not in "if":
+        return False
+    return 1 <= size <= LARGEST and bool(np.isfinite(numbers).all() and (numbers[1] > 0).all())

@@ -1,28 +1,25 @@
-"""Readers of what people have: a CSV, COCO JSON, folder or wildlife-datasets frame; and photos."""
+"""Readers of what people have: a CSV, COCO JSON, folder or wildlife-datasets frame."""
 
 import json
 import os
-import struct
-import warnings
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
-from PIL import ExifTags, Image
-from tqdm import tqdm
+from PIL import Image
 
 RAW = [
     *["row", "annotation_id", "file", "species", "name", "viewpoint"],
     *["encounter", "date", "x", "y", "w", "h", "theta", "family"],
 ]
-UNREADABLE = (  # what Pillow raises for damaged files, and pathlib for paths that can't be
-    *(OSError, ValueError, SyntaxError, EOFError, RuntimeError, struct.error),
-    *(Image.DecompressionBombError, Warning),  # huge photos are a warning, made an error below
-)
+TABLE = {  # a CSV's cells stay text
+    **{"dtype": str, "keep_default_na": False, "skip_blank_lines": False},
+    "encoding": "utf-8-sig",
+}
+COCO = ("annotations", "images", "individuals", "categories")
+APPLE = {".heic", ".heif"}  # photos that Pillow can't read alone: reported, not passed over
 SUPPORTED = (
     'supported are "demo", a .csv, a .json (COCO), a folder species/individual/*.jpg, '
     "or an object with .df and .root (wildlife-datasets)"
@@ -58,7 +55,15 @@ def read(source: str | Path | WildlifeDataset) -> Source:
         return _frame(source)
     if not isinstance(source, str | os.PathLike):
         raise ValueError(f"a {type(source).__name__} is no catalog; {SUPPORTED}")
-    path = Path(source)
+    if not str(source).strip():
+        raise ValueError(f"no catalog is named; {SUPPORTED}")
+    try:
+        return _read_path(Path(source))
+    except OSError as error:
+        raise ValueError(f"{source}: {error.strerror}; {SUPPORTED}") from error
+
+
+def _read_path(path: Path) -> Source:
     if path.is_dir():
         return _folder(path)
     if not path.exists():
@@ -70,23 +75,50 @@ def read(source: str | Path | WildlifeDataset) -> Source:
 
 
 def _csv(path: Path) -> Source:
-    """The MiewID repository's columns; every cell stays text, so that a name 007 stays one."""
+    """The MiewID repository's columns; every cell stays text, so that a name 007 stays one.
+
+    Cells may be separated by semicolons or tabs, as spreadsheets write them in many countries.
+    """
     try:
-        rows = pd.read_csv(
-            path, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
-        )
+        with path.open(encoding=TABLE["encoding"]) as opened:
+            separator = max(",;\t", key=opened.readline().count)
+        header = pd.read_csv(path, sep=separator, header=None, nrows=1, **TABLE)
+        columns = _no_column_twice(header.loc[0].tolist())
+        rows = pd.read_csv(path, sep=separator, **TABLE)
         if not isinstance(rows.index, pd.RangeIndex):
             raise ValueError("its rows have more cells than its header")
     except ValueError as error:
-        raise ValueError(f"{path}: no comma-separated table in UTF-8: {error}") from error
-    columns = list(rows)
+        raise ValueError(
+            f"{path}: no comma-separated table in UTF-8: {error}; save it so"
+        ) from error
+    rows.columns = rows.columns.str.strip()
     rows = rows.rename(columns={"uuid": "annotation_id"} if "annotation_id" not in rows else {})
     files = [column for column in ("file_path", "file_name") if column in rows]
     if files:
         rows["file"] = rows[files[0]].where(rows[files[0]].str.strip() != "", rows[files[-1]])
-    rows["row"] = [f"line {line}" for line in range(2, len(rows) + 2)]
-    blank = (rows[columns_of(rows, RAW[1:])].fillna("") == "").all(axis=1)
-    return Source(rows.loc[~blank, columns_of(rows, RAW)], path.parent, columns)
+    rows["row"] = [f"line {line}" for line in _lines(path, rows)]
+    used = columns_of(rows, RAW[1:])
+    blank = (rows[used].fillna("") == "").all(axis=1) & bool(used)
+    return Source(rows.loc[~blank, [*used, "row"]], path.parent, columns)
+
+
+def _no_column_twice(columns: list[str]) -> list[str]:
+    """The columns; ValueError where one that is used is there twice."""
+    used = {*RAW, "uuid", "file_path", "file_name", "path", "identity", "orientation", "bbox"}
+    names = pd.Series([str(column).strip() for column in columns], dtype=str)
+    twice = names[names.duplicated() & names.isin(used)]
+    if len(twice):
+        raise ValueError(f"there are two columns {twice.iloc[0]}: rename or remove one")
+    return columns
+
+
+def _lines(path: Path, rows: pd.DataFrame) -> np.ndarray:
+    """The line of each row in its file: further down than its place if cells have line breaks."""
+    places = np.arange(2, len(rows) + 2)
+    if path.read_bytes().count(b"\n") <= len(rows) + 1:
+        return places
+    breaks = sum((rows[column].str.count("\n").fillna(0) for column in rows), np.zeros(len(rows)))
+    return places + breaks.cumsum().shift(fill_value=0).astype(int)
 
 
 def columns_of(rows: pd.DataFrame, wanted: Iterable[str]) -> list[str]:
@@ -98,42 +130,65 @@ def _coco(path: Path) -> Source:
     """Wildbook's export: names on the annotations, or in a table of individuals."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"{path}: no JSON in UTF-8: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: no JSON in UTF-8: {error}; export it again") from error
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise ValueError(f"{path}: no COCO export; it needs images and annotations")
-    tables = {part: _by_id(content.get(part, [])) for part in ("images", "individuals")}
-    categories = _by_id(content.get("categories", []))
-    entries = content["annotations"]
-    rows = [
-        _coco_row(place, entry, categories=categories, **tables)
-        for place, entry in enumerate(entries)
-    ]
+    parts = {part: content.get(part) or [] for part in COCO}
+    for part, entries in parts.items():
+        if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+            raise ValueError(
+                f"{path}: {part} is no list of objects, as COCO has it; export it again"
+            )
+    entries = parts.pop("annotations")
+    tables = {part: _by_id(path, part, given) for part, given in parts.items()}
+    rows = [_coco_row(place, entry, **tables) for place, entry in enumerate(entries)]
     columns = sorted({key for entry in entries for key in entry})
     return Source(pd.DataFrame(rows, dtype=object), path.parent, columns)
 
 
-def _by_id(entries: list[dict]) -> dict[str, dict]:
-    """Entries by their uuid and by their id, as text."""
-    return {str(entry[key]): entry for entry in entries for key in ("id", "uuid") if key in entry}
+def _by_id(path: Path, part: str, entries: list[dict]) -> dict[str, dict]:
+    """Entries by their uuid and by their id, as text; ValueError for an id of two entries."""
+    found = {}
+    for entry in entries:
+        for own in {_text(entry.get("id")), _text(entry.get("uuid"))} - {None}:
+            if found.setdefault(own, entry) != entry:
+                raise ValueError(f"{path}: {part} has two entries with the id {own}; keep one")
+    return found
+
+
+def _text(value: object) -> str | None:
+    """Text of a label in JSON; None for what is none: null, true, a list, an object."""
+    is_label = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return str(value) if is_label and value == value else None  # NaN is none either
+
+
+def _entry(table: dict[str, dict], entry: dict, *links: str) -> dict:
+    """What the first of an entry's links that leads somewhere leads to; {} for nothing."""
+    return next((table[to] for to in map(_text, map(entry.get, links)) if to in table), {})
+
+
+def _first(*values: object) -> str | None:
+    """The first of the values that is a label."""
+    return next((text for text in map(_text, values) if text is not None), None)
 
 
 def _coco_row(
     place: int, entry: dict, images: dict, individuals: dict, categories: dict
 ) -> dict[str, str]:
     """Text of what is known of an annotation; an explicit null rotation stays to be reported."""
-    image = images.get(str(entry.get("image_uuid"))) or images.get(str(entry.get("image_id")), {})
-    individual = individuals.get(str(entry.get("individual_uuid")), {})
-    category = categories.get(str(entry.get("category_id")), {})
-    own = entry.get("uuid", entry.get("id"))
+    image = _entry(images, entry, "image_uuid", "image_id")
+    individual = _entry(individuals, entry, "individual_uuid")
+    category = _entry(categories, entry, "category_id")
+    own = _first(entry.get("uuid"), entry.get("id"))
     known = {
         "row": f"annotation number {place + 1}" if own is None else f"annotation {own}",
         "annotation_id": own,
-        "file": image.get("file_name"),
-        "species": entry.get("species") or category.get("species") or category.get("name"),
-        "name": entry.get("name", individual.get("name")),
-        "viewpoint": entry.get("viewpoint"),
-        "encounter": entry.get("encounter", entry.get("encounter_id")),
+        "file": _text(image.get("file_name")),
+        "species": _first(entry.get("species"), category.get("species"), category.get("name")),
+        "name": _first(entry.get("name"), individual.get("name")),
+        "viewpoint": _text(entry.get("viewpoint")),
+        "encounter": _first(entry.get("encounter"), entry.get("encounter_id")),
         "family": entry.get("family", category.get("family")),
         "date": image.get("date_captured", image.get("datetime")),
         "theta": str(entry.get("theta", 0)),
@@ -148,24 +203,27 @@ def _box(box: object) -> dict[str, str]:
     if isinstance(box, str):
         try:
             box = json.loads(box)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"x": box} if box else {}
-    if pd.api.types.is_list_like(box):
+    if pd.api.types.is_list_like(box, allow_sets=False):
         sides = [str(side) for side in box]
         return dict(zip("xywh", sides, strict=True)) if len(sides) == 4 else {"x": str(box)}
-    return {} if pd.isna(box) else {"x": str(box)}
+    return {} if pd.api.types.is_scalar(box) and pd.isna(box) else {"x": str(box)}
 
 
 def _folder(root: Path) -> Source:
     """Photos at species/individual/; the labels of photos elsewhere are missing, to be reported."""
     endings = Image.registered_extensions()
     files = sorted(
-        file.relative_to(root)
+        # a name that is no UTF-8 gets a mark, by which it is reported
+        PurePosixPath(os.fsencode(file.relative_to(root)).decode(errors="replace"))
         for file in root.rglob("*")
-        if endings.get(file.suffix.lower()) in Image.OPEN and file.is_file()
+        if (endings.get(suffix := file.suffix.lower()) in Image.OPEN and file.is_file())
+        or suffix in APPLE
+        or (file.is_symlink() and file.is_dir())
     )
     labels = [file.parts[:2] if len(file.parts) == 3 else ("", "") for file in files]
-    rows = pd.DataFrame(labels, columns=["species", "name"])
+    rows = pd.DataFrame(labels, columns=["species", "name"], dtype=object)
     rows["file"] = [file.as_posix() for file in files]
     rows["row"] = [f"photo {place}" for place in range(1, len(rows) + 1)]
     return Source(rows, root, ["species", "individual"])
@@ -174,61 +232,16 @@ def _folder(root: Path) -> Source:
 def _frame(dataset: WildlifeDataset) -> Source:
     """The columns that wildlife-datasets describes: path, identity, orientation, bbox, ..."""
     called = {"path": "file", "identity": "name", "orientation": "viewpoint"}
+    if not (isinstance(dataset.df, pd.DataFrame) and isinstance(dataset.root, str | os.PathLike)):
+        raise ValueError(
+            f"a {type(dataset).__name__} has no frame .df and folder .root; {SUPPORTED}"
+        )
     called |= {column: column for column in ("species", "encounter", "date", "family")}
     given = dataset.df.reset_index(drop=True)
+    given.columns = _no_column_twice([str(column) for column in given])
     rows = given[columns_of(given, called)].rename(columns=called)
     if "bbox" in given:
         boxes = [_box(box) for box in given["bbox"]]
         rows = rows.join(pd.DataFrame(boxes, rows.index, list("xywh"), dtype=object))
     rows["row"] = [f"row {place}" for place in range(len(rows))]
     return Source(rows, Path(dataset.root), list(map(str, given)))
-
-
-def photos(files: pd.Series, root: Path, verify: bool, absolute: bool) -> pd.DataFrame:
-    """Per row its photo's path, key, width, height, problem and remedy; each file is read once.
-
-    Indexed as `files`. The key is the path below `root` (posix), width and height are pixels of the
-    upright photo, NaN where there is a problem. `verify` decodes the pixels too.
-    """
-    look = partial(_look, root=root, verify=verify, absolute=absolute)
-    unique = files.unique()
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # before any thread starts
-        seen = list(tqdm(pool.map(look, unique), "photos", len(unique)))
-    columns = ["path", "key", "width", "height", "problem", "remedy"]
-    looks = pd.DataFrame(seen, index=unique, columns=columns)
-    return looks.loc[files].set_index(files.index)
-
-
-def _look(file: str, root: Path, verify: bool, absolute: bool) -> tuple:
-    """A row of `photos`."""
-    unseen = (np.nan, np.nan)
-    if not file:
-        return "", "", *unseen, "no file", "fill in its path"
-    if Path(file).is_absolute() and not absolute:
-        return "", file, *unseen, "absolute path", "make it relative or pass absolute_paths=True"
-    key = file
-    try:
-        path = (root / file).resolve()
-        inside = path.is_relative_to(root)
-        key = path.relative_to(root).as_posix() if inside else path.as_posix()
-        if not inside and not Path(file).is_absolute():
-            remedy = "move the photo there, or write its absolute path"
-            return "", key, *unseen, "path leaves the catalog's folder", remedy
-        if not path.is_file():
-            remedy = "correct its path or put the photo there"
-            return "", key, *unseen, f"missing file: {path} is none", remedy
-        return str(path), key, *_size(path, verify), "", ""
-    except UNREADABLE as error:
-        return "", key, *unseen, f"unreadable file: {error}", "replace the photo"
-
-
-def _size(path: Path, verify: bool) -> tuple[int, int]:
-    """Width and height of the upright photo, in pixels; with `verify`, after decoding it."""
-    with Image.open(path) as photo:
-        width, height = photo.size
-        turned = photo.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-        if verify:
-            photo.draft(None, (max(1, width // 8), max(1, height // 8)))  # quick, JPEG only
-            photo.load()
-    return (height, width) if turned else (width, height)

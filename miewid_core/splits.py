@@ -39,7 +39,10 @@ def split(photos: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     Returns annotation_id, species, individual, encounter, part, reason, sorted by annotation_id.
     Depends on the seed and the species' own rows, in any order. Encounter "" is one of its own.
+    Raises ValueError for a seed that is no whole number from 0.
     """
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; give a whole number, 0 or above")
     drawn = photos.sort_values("annotation_id", ignore_index=True).assign(part="", reason="")
     for species, own in drawn.groupby("species"):
         rng = default_rng([seed, int(digest(species), 16)])  # the same whatever other species
@@ -193,7 +196,9 @@ def save(split: pd.DataFrame, path: Path | str) -> str:
 
 
 def load(path: Path | str) -> pd.DataFrame:
-    """Read a split that `save` wrote; raises ValueError when the file has changed since."""
+    """Read a split that `save` wrote; ValueError when there is none or it has changed since."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: there is no such file; save a split there first")
     stated, _, content = Path(path).read_bytes().partition(b"\n")
     if stated != f"# sha256={digest(content)}".encode():
         raise ValueError(
