@@ -103,6 +103,8 @@ def test_a_perfect_network_counts_right_between_the_gaps_and_wrong_beyond():
     assert table.loc[("bee", 0.8), ecology.MEASURES].tolist() == pytest.approx([1, 0, 0, 1])
     assert table.loc[("ant", -1), ["count", "splits", "merges"]].tolist() == [1, 0, 9]
     assert table.loc[("bee", 1), ["count", "splits", "merges"]].tolist() == [18, 12, 0]
+    assert table.loc[("ant", -1), "merge_rate"] == pytest.approx(0.9)
+    assert table.loc[("bee", 1), "split_rate"] == pytest.approx(2)
     assert table.loc[("mean", -1), ecology.NUMBERS].tolist() == [58, 16, 2, 0, 14]
     assert table.loc[("mean", -1), "ratio"] == pytest.approx((1 / 10 + 1 / 6) / 2)
 
@@ -154,8 +156,9 @@ def test_a_threshold_comes_from_the_other_species_alone(table):
     assert chosen.loc[("bee", "identities"), "threshold"] == others["ari"].mean().idxmax()
     nearest = others["ratio"].mean().map(lambda ratio: max(ratio, 1 / ratio)).idxmin()
     assert chosen.loc[("bee", "count"), "threshold"] == nearest
-    changed = table.assign(ari=table["ari"].mask(bees, -table["ari"]), ratio=1 / table["ratio"])
-    changed.loc[~bees, "ratio"] = table["ratio"]
+    changed = table.copy()  # the bees' own rows, upside down, with far more weight in any mean
+    changed.loc[bees, "ari"] = 100 - 100 * table.loc[bees, "ari"]
+    changed.loc[bees, "ratio"] = 100 / table.loc[bees, "ratio"]
     again = ecology.chosen_elsewhere(changed).set_index(["species", "goal"])
     assert again.loc["bee", "threshold"].tolist() == chosen.loc["bee", "threshold"].tolist()
     with pytest.raises(ValueError, match="at least two species"):
