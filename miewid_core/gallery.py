@@ -25,7 +25,8 @@ def ahead(embeddings: np.ndarray, photos: pd.DataFrame) -> pd.DataFrame:
             best = true.max(axis=1, keepdims=True)
             nearer = np.logical_or.reduceat(wrong >= best - np.float32(TIE), starts, axis=1)
             own = np.where(np.isneginf(best[:, 0]), np.nan, nearer.sum(axis=1))
-            counts[database.rows[queries]] = np.column_stack([0 * own + len(starts) - 1, own])
+            counts[database.rows[queries], 0] = len(starts) - 1
+            counts[database.rows[queries], 1] = own
     table = photos[["annotation_id", "species", "individual"]].reset_index(drop=True)
     return table.assign(others=counts[:, 0], ahead=counts[:, 1]).astype(
         {"others": "Int64", "ahead": "Int64"}
@@ -41,8 +42,9 @@ def top_1(ahead: pd.DataFrame, size: int) -> pd.Series:
     """
     counted = ahead[ahead["ahead"].notna()]
     others, wrong = (counted[name].to_numpy(dtype=int) for name in ("others", "ahead"))
-    right = 100 * hypergeom.pmf(0, others, wrong, np.minimum(size - 1, others))
-    return pd.Series(np.where(size <= others + 1, right, np.nan), counted.index)
+    right = hypergeom.pmf(0, others, wrong, np.minimum(size - 1, others))
+    right[wrong == 0] = 1  # of no others at all scipy knows nothing
+    return pd.Series(np.where(size <= others + 1, 100 * right, np.nan), counted.index)
 
 
 def common_size(ahead: pd.DataFrame) -> int:
