@@ -24,7 +24,7 @@ def few_shot(table: pd.DataFrame, title: str, k: int = 1) -> Figure:
     species = table["species"].unique()
     columns = min(2, len(species))
     rows = -(-len(species) // columns)
-    drawn = Figure(title, 0.9 + 1.9 * rows, PAGE if columns == 2 else COLUMN)
+    drawn = Figure(title, 1.3 + 1.9 * rows, PAGE if columns == 2 else COLUMN)
     grid = drawn.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, name in zip(grid.flat, species, strict=False):
         _panel(axes, table[table["species"] == name], k)
@@ -32,7 +32,8 @@ def few_shot(table: pd.DataFrame, title: str, k: int = 1) -> Figure:
         axes.remove()
     for axes in grid[:, 0]:
         axes.set_ylabel(f"top-{k} accuracy (%)")
-    drawn.legend(*_legend(grid.flat[: len(species)]), loc="outside lower left", ncols=2)
+    look = {"ncols": columns, "title": "bars: one standard deviation over draws"}
+    drawn.legend(*_legend(grid.flat[: len(species)]), loc="outside lower left", **look)
     return drawn
 
 

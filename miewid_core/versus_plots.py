@@ -97,8 +97,9 @@ def accuracy_against_cost(table: pd.DataFrame, title: str) -> Figure:
 
 def _log(axes: Axes) -> None:
     """A logarithmic x axis with room at both ends and its numbers written out."""
+    axes.set_xscale("log")  # first: the limits of a linear axis can lie below zero
     low, high = axes.get_xlim()
-    axes.set(xscale="log", xlim=(low / 1.5, high * 1.5))
+    axes.set_xlim(low / 1.5, high * 1.5)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -235,3 +235,10 @@ def test_cost_draws_the_table():
     ends = segments(right)
     np.testing.assert_array_equal(ends[::2, :, 1], table[["top_1_low", "top_1_high"]])
     np.testing.assert_array_equal(ends[1::2, :, 0], table[["slowest", "fastest"]])
+
+
+def test_rounds_far_apart_fit_a_logarithmic_axis():
+    table = accuracy_and_costs().assign(slowest=2.0, fastest=2000.0)
+    _, right = versus_plots.accuracy_against_cost(table, TITLE).axes  # once a warning: an error
+    assert 0 < right.get_xlim()[0] < 2
+    assert right.get_xlim()[1] > 2000
