@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib import pyplot, rc_params_from_file, style
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from optuna.distributions import IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
@@ -149,11 +150,15 @@ def contour_plot(study: optuna.Study, pair: list[str], title: str) -> Figure:
     with _optuna():
         axes = plots.plot_contour(study, pair, target_name=SCORE)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_label_text(WORDS[axis.get_label_text()])
-            if axis.get_scale() == "log":
-                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                axis.set_major_formatter("{x:g}")
+            name = axis.get_label_text()
+            axis.set_label_text(WORDS[name])
+            if SPACE[name].log:
+                axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
                 axis.set_minor_locator(NullLocator())
+            else:
+                whole = isinstance(SPACE[name], IntDistribution)
+                axis.set_major_locator(MaxNLocator(6, integer=whole))
+            axis.set_major_formatter("{x:g}")
         return _ours(axes, title, 2.8)
 
 
