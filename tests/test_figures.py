@@ -156,8 +156,11 @@ class TestGrey:
         known = [lightness(colour) for colour in ("black", "white", "#777777")]
         assert known == pytest.approx([0, 100, 50], abs=0.1)
 
-    def test_models_differ_in_lightness_marker_and_fill(self):
-        (_, mark, dark, fill, _), (_, other, light, empty, _) = figures.MODELS.values()
+    @pytest.mark.parametrize("name", ["single", "left_out"])
+    def test_models_differ_in_lightness_marker_and_fill(self, name):
+        (_, mark, dark, fill, _), (_, other, light, empty, _) = (
+            figures.MODELS[model] for model in ("multi", name)
+        )
         assert lightness(light) - lightness(dark) > 20
         assert mark != other
         assert fill == dark
@@ -194,13 +197,16 @@ def labelled(axes, label):
 
 class TestNumbers:
     @pytest.mark.parametrize("n", SIZES)
-    def test_comparison_draws_the_table(self, n):
-        table = compared(n)
+    @pytest.mark.parametrize("other", ["single", "left_out"])
+    def test_comparison_draws_the_table(self, n, other):
+        table = compared(n).rename(columns=lambda name: name.replace("single", other))
         axes = figures.comparison(table, TITLE, 5).axes[0]
-        for column, (words, *_) in figures.MODELS.items():
+        models = ["multi", other]
+        for column in models:
+            words = figures.MODELS[column][0]
             np.testing.assert_array_equal(labelled(axes, words).get_xdata(), table[column])
         np.testing.assert_array_equal(labelled(axes, "random ranking").get_xdata(), table["chance"])
-        parts = [table[[f"{m}_low", f"{m}_high"]].dropna() for m in figures.MODELS]
+        parts = [table[[f"{m}_low", f"{m}_high"]].dropna() for m in models]
         low_high = np.concatenate(parts)
         assert len(low_high) == 2 * n - (n > 3)
         np.testing.assert_array_equal(segments(axes)[:, :, 0], low_high)
