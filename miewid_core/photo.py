@@ -100,7 +100,9 @@ def _size(path: Path, verify: bool) -> tuple[int, int]:
     """Width and height of the upright photo, in pixels; with `verify`, after decoding it."""
     with Image.open(path) as photo:
         _refuse_what_is_no_photo(photo)
-        width, height = photo.size
+        # Pillow swaps a turned TIFF's sides by itself, on opening it or later
+        tiff = photo.format == "TIFF"
+        width, height = (photo.tag_v2[256], photo.tag_v2[257]) if tiff else photo.size
         turned = photo.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
         if verify:
             photo.draft(None, (max(1, width // 8), max(1, height // 8)))  # quick, JPEG only

@@ -416,6 +416,16 @@ def test_nothing_to_evaluate(folder, chosen):
         refused(lambda how=on_problem: catalog.load(folder / "a.csv", on_problem=how), folder, text)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_turned_tiff_is_as_wide_as_its_chip_says(tmp_path, orientation, verify):
+    for file in ("ant/007/1.tif", "ant/007/2.tif"):
+        draw(tmp_path / file, orientation)
+    loaded = catalog.load(tmp_path, verify=verify)
+    pixels, _ = chips.read_photo(loaded["path"].iloc[0])
+    assert loaded[["h", "w"]].to_numpy().tolist() == [list(pixels.shape[:2])] * 2
+
+
 @pytest.mark.parametrize("sides", [7, [7], [None], ["ant", 1.5]])
 def test_sides_that_name_no_species(folder, sides):
     some_rows().to_csv(folder / "a.csv", index=False)
