@@ -36,7 +36,7 @@ test test-all: $(VENV)/installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest $(QUICK)
-	TQDM_DISABLE=1 $(RUN) -m pytest --nbval-lax --nbval-current-env -p no:cacheprovider notebooks
+	TQDM_DISABLE=1 $(RUN) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 3600 -p no:cacheprovider notebooks
 
 # rewrite the committed notebooks, executed on the demo data
 notebooks: $(VENV)/installed
