@@ -26,6 +26,9 @@ class TrainConfig:
     margin_high: float = 0.5
 
     def __post_init__(self) -> None:
+        for name in ("image_size", "batch_size", "epochs", "warmup_epochs", "sub_centers"):
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; give a whole number")
         for name in ("image_size", "batch_size", "sub_centers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")

@@ -590,6 +590,8 @@ PARAMETERS = {  # what a notebook is given: a name for each that is wrong, and w
     "preset": ({"preset": "large"}, "there is no preset 'large'; choose one of demo, compact, pap"),
     "epochs": ({"epochs": -1}, "epochs and warmup_epochs can't be negative"),
     "image_size": ({"image_size": -5}, "image_size is -5; it must be at least 1"),
+    "epochs in words": ({"epochs": "ten"}, "epochs is 'ten'; give a whole number"),
+    "image_size with a fraction": ({"image_size": 2.5}, "image_size is 2.5; give a whole number"),
     "pretrained": ({"pretrained": "gone.safetensors"}, "pretrained: there is no file gone"),
     "seed": ({"seed": -1}, "seed is -1; give a whole number"),
     "seed in words": ({"seed": "one"}, "seed is 'one'; give a whole number"),
