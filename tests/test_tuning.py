@@ -182,6 +182,11 @@ def test_stopped_anywhere_it_ends_the_same(undisturbed, task, tmp_path, monkeypa
     same(search(task, tmp_path / "study.db", 4), undisturbed)
     reached = sum(max(trial.intermediate_values) for trial in undisturbed.trials)
     assert done.count("epoch") == reached  # no epoch was trained twice
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db")
+    states = [t.state for t in optuna.load_study(study_name="miewid", storage=storage).trials]
+    storage.engine.dispose()
+    assert states.count(TrialState.FAIL) == 1  # the interrupted one
+    assert TrialState.RUNNING not in states
 
 
 def test_another_seed_gives_other_trials(undisturbed, task, tmp_path, toy):
