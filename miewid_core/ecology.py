@@ -9,10 +9,11 @@ from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
 BLOCK = 256  # annotations at once: 256 x 20,000 similarities are 41 MB
-THRESHOLDS = np.linspace(-1, 1, 101).round(2)  # of the cosine similarity
+THRESHOLDS = np.linspace(0, 1, 51).round(2)  # of the cosine similarity
 HALVES = 400  # of the individuals, drawn for an interval
 NUMBERS = ["annotations", "individuals", "count", "splits", "merges"]
 MEASURES = ["ratio", "split_rate", "merge_rate", "ari"]
+LIMITS = [0, 0, 0, -0.5], [np.inf, np.inf, np.inf, 1]  # least and greatest that each can be
 COLUMNS = [
     *["species", "threshold", *NUMBERS],
     *(f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")),
@@ -142,7 +143,8 @@ def _intervals(draws: np.ndarray) -> list[float]:
     """
     whole, halves = draws[:, 0], draws[:, 1:]
     spread = np.quantile(halves, [0.025, 0.975], axis=1) - halves.mean(axis=1)
-    return np.column_stack([whole, *(whole + spread)]).ravel().tolist()
+    low, high = (whole + spread).clip(*LIMITS)
+    return np.column_stack([whole, low, high]).ravel().tolist()
 
 
 def chosen_elsewhere(table: pd.DataFrame) -> pd.DataFrame:
@@ -150,13 +152,13 @@ def chosen_elsewhere(table: pd.DataFrame) -> pd.DataFrame:
 
     Column `goal` says for what: "identities", the best mean ARI of the others; "count", their mean
     ratio nearest to 1 as a factor. So nothing is chosen on the animals that are counted with it.
-    Raises ValueError with fewer than two species.
+    A single species has no others: no rows.
     """
     species = table[table["species"] != "mean"]
     grid = species.pivot(index="threshold", columns="species")
     ari, ratio = grid["ari"], grid["ratio"]
     if ari.shape[1] < 2:
-        raise ValueError("a threshold chosen on other species needs at least two species")
+        return species.head(0).assign(goal="")
     parts = []
     for name in ari:
         others = ari.columns != name
@@ -180,6 +182,8 @@ def in_words(table: pd.DataFrame, chosen: pd.DataFrame) -> str:
         f"{100 * fair['split_rate']:.0f} false splits and {100 * fair['merge_rate']:.0f} false "
         f"merges per 100 individuals; ARI {fair['ari']:.2f}."
     )
+    if chosen.empty:
+        told += " With one species alone, no other can choose its threshold."
     for goal, rows in chosen.groupby("goal"):
         off = (rows["ratio_low"] > 1) | (rows["ratio_high"] < 1)
         told += (

@@ -37,8 +37,9 @@ def curves(table: pd.DataFrame, title: str) -> Figure:
     errors.set_ylabel("per 100 true individuals")
     ari.set_ylabel("adjusted Rand index")
     changing = mean["threshold"][mean["count"].between(len(own) + 1, mean["annotations"] - 1)]
+    low, high = changing.agg(["min", "max"]) if len(changing) else (-1, 1)
     for axes in (ratio, errors, ari):
-        axes.set(xlim=(changing.min() - 0.02, changing.max() + 0.02), xlabel="threshold (cosine)")
+        axes.set(xlim=(low - 0.02, high + 0.02), xlabel="threshold (cosine)")
     n = f"{mean['individuals'].iloc[0]:,} individuals, {mean['annotations'].iloc[0]:,} annotations"
     lines = [line for axes in (ratio, errors) for line in axes.get_legend_handles_labels()[0]]
     look = {"loc": "outside lower left", "alignment": "left"}
@@ -71,6 +72,10 @@ def counts(chosen: pd.DataFrame, title: str) -> Figure:
     species = chosen.drop_duplicates("species").sort_values("individuals", ascending=False)
     drawn = Figure(title, 1.5 + 0.19 * len(species))
     axes = drawn.subplots()
+    if chosen.empty:
+        axes.set_axis_off()
+        axes.text(0, 0.5, "this needs two species: each has the threshold of the others")
+        return drawn
     places = np.arange(len(species))
     axes.axvline(1, color="black", linewidth=0.6)
     for goal, (marker, colour, fill, shift) in GOALS.items():

@@ -21,7 +21,7 @@ SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the list that someone loo
 SCORES = {"suspicion": "nearest neighbours", "away": "sub-centers"}
 COLUMNS = [
     *["annotation_id", "species", "individual", "encounter", "suspicion", "own", "other"],
-    *["nearest_own", "nearest_other", "proposed", "sub_center_share", "away"],
+    *["nearest_own", "nearest_other", "proposed", "sub_center_share", "away", "photo"],
 ]
 
 
@@ -32,7 +32,7 @@ def audit(embeddings: np.ndarray, photos: pd.DataFrame, seed: int = 0) -> pd.Dat
     that was has learnt the wrong ones with the right ones. `own` and `other` are the cosines to the
     nearest annotation of the same individual in another encounter and to that of any other one of
     the species, `suspicion` is other - own, in [-2, 2]; `proposed` is the other's individual. An
-    individual seen in one encounter only can't be judged: NaN, last.
+    individual seen in one encounter only can't be judged: NaN, last. `photo`: file and folder.
 
     A run keeps its network without the head that has the sub-centers (section 4), so these are
     k-means centers of an individual's embeddings, where it has twice as many annotations:
@@ -41,6 +41,7 @@ def audit(embeddings: np.ndarray, photos: pd.DataFrame, seed: int = 0) -> pd.Dat
     """
     unit = normalize(np.asarray(embeddings, dtype=np.float64))
     listed = photos[COLUMNS[:4]].reset_index(drop=True)
+    listed["photo"] = ["/".join(Path(path).parts[-2:]) for path in photos["path"]]
     ids, people = (listed[name].to_numpy(object) for name in ("annotation_id", "individual"))
     listed[["own", "other", "sub_center_share", "away"]] = np.nan
     listed[["nearest_own", "nearest_other", "proposed"]] = ""
@@ -95,18 +96,19 @@ def _sub_centers(unit: np.ndarray, seed: int) -> np.ndarray:
 def plant(photos: pd.DataFrame, share: float, generator: np.random.Generator) -> pd.DataFrame:
     """The rows with a `share` of them, at least one, filed under another individual at random.
 
-    It is one of the same species; `planted` says which rows are wrong. Raises ValueError where no
-    species has two individuals.
+    It is one of the same species, seen from the same side, as a wrong name doesn't change the side;
+    `planted` says which rows are wrong. Raises ValueError where nobody has such another.
     """
-    people = photos.groupby("species")["individual"].agg(lambda names: sorted(set(names)))
-    able = np.flatnonzero(photos["species"].map(people).map(len) > 1)
+    group = (photos["species"] + " " + photos["viewpoint"]).to_numpy(object)
+    labels = photos["individual"].to_numpy(object).copy()
+    people = {key: sorted(set(labels[group == key])) for key in set(group)}
+    able = np.flatnonzero([len(people[key]) > 1 for key in group])
     if not len(able):
         raise ValueError("no species has two individuals: there is no wrong label to plant")
     count = min(max(1, round(share * len(photos))), len(able))
     chosen = generator.choice(able, count, replace=False)
-    labels = photos["individual"].to_numpy(object).copy()
-    for row, species in zip(chosen, photos["species"].iloc[chosen], strict=True):
-        labels[row] = generator.choice([name for name in people[species] if name != labels[row]])
+    for row in chosen:
+        labels[row] = generator.choice([name for name in people[group[row]] if name != labels[row]])
     return photos.assign(individual=labels, planted=np.isin(np.arange(len(photos)), chosen))
 
 
@@ -129,9 +131,10 @@ def planting_test(
 ) -> pd.DataFrame:
     """How many wrong labels the top of the list holds, when a `share` of the labels is made wrong.
 
-    Per score and share of the list looked at: shown, annotations (in the list), planted (wrong
-    labels each time), plantings; precision, recall, and the range that 95 % of the plantings are
-    in: precision_low, precision_high, recall_low, recall_high. All in [0, 1].
+    Per score and share of the list looked at: shown, annotations (in the list), judged (by the
+    score, mean), planted (wrong labels each time), plantings; precision and recall in [0, 1], and
+    the range that 95 % of the plantings are in: precision_low, precision_high, recall_low,
+    recall_high.
     """
     rows = []
     for number in tqdm(range(plantings), "planting wrong labels"):
@@ -139,15 +142,14 @@ def planting_test(
         listed = audit(embeddings, wrong, seed)
         planted = wrong.loc[wrong["planted"], "annotation_id"]
         for score in SCORES:
-            rows += [
-                [score, top, len(listed), len(planted), *found(listed, planted, score, top)]
-                for top in SHOWN
-            ]
-    keys = ["score", "shown", "annotations", "planted"]
-    groups = pd.DataFrame(rows, columns=[*keys, "precision", "recall"]).groupby(keys, sort=False)
+            sizes = [len(listed), listed[score].count(), len(planted)]
+            rows += [[score, top, *sizes, *found(listed, planted, score, top)] for top in SHOWN]
+    numbers = ["annotations", "judged", "planted", "precision", "recall"]
+    frame = pd.DataFrame(rows, columns=["score", "shown", *numbers])
+    groups = frame.groupby(["score", "shown"], sort=False)
     table = groups.mean().join(groups.size().rename("plantings"))
     for end, level in (("low", 0.025), ("high", 0.975)):
-        table = table.join(groups.quantile(level).add_suffix(f"_{end}"))
+        table = table.join(groups[["precision", "recall"]].quantile(level).add_suffix(f"_{end}"))
     return table.reset_index()
 
 
@@ -155,18 +157,33 @@ def in_words(table: pd.DataFrame) -> str:
     """What a `planting_test` shows, in sentences that its numbers decide."""
     first = table.iloc[0]
     told = (
-        f"{first['planted']} of {first['annotations']:,} labels made wrong at random, "
+        f"{first['planted']:.0f} of {first['annotations']:,.0f} labels made wrong at random, "
         f"{first['plantings']} times; in brackets the range of 95 % of these times."
     )
     for score, words in SCORES.items():
-        for row in table[(table["score"] == score) & table["shown"].isin([0.02, 0.2])].itertuples():
-            told += (
-                f" By {words}, the first {100 * row.shown:.0f} % of the list hold "
-                f"{100 * row.recall:.0f} % ({100 * row.recall_low:.0f} to "
-                f"{100 * row.recall_high:.0f}) of the wrong labels, and "
-                f"{100 * row.precision:.0f} % of what is shown there is wrong."
-            )
+        rows = table[table["score"] == score].set_index("shown")
+        told += f" By {words}, which can judge {rows['judged'].iloc[0]:,.0f} of them:"
+        parts = [
+            f" the first {100 * shown:.0f} % of the list hold {100 * row['recall']:.0f} % "
+            f"({100 * row['recall_low']:.0f} to {100 * row['recall_high']:.0f}) of the wrong "
+            f"labels, and {100 * row['precision']:.0f} % of what is shown there is wrong"
+            for shown, row in rows.loc[[0.02, 0.2]].iterrows()
+        ]
+        told += f"{';'.join(parts)}."
     return told
+
+
+def memory_in_words(unseen: pd.DataFrame, seen: pd.DataFrame) -> str:
+    """How often a network disagrees with labels that it never saw, and with those it learnt.
+
+    Lists (of `audit`) of test and of training annotations.
+    """
+    shares = [
+        f"{100 * (rows['suspicion'] > 0).sum() / rows['suspicion'].count():.0f} % of "
+        f"{rows['suspicion'].count():,} {words}"
+        for rows, words in ((unseen, "test annotations"), (seen, "training annotations"))
+    ]
+    return f"Nearer to another individual than to their own are {shares[0]}, and {shares[1]}."
 
 
 @styled()
@@ -192,10 +209,10 @@ def curves(table: pd.DataFrame, title: str) -> Figure:
     both[1].plot(100 * shown, 100 * shown, **chance)
     both[0].set(xscale="log", ylabel="wrong among\nthose shown (%)", ylim=(0, None))
     both[1].set(ylabel="wrong labels\nfound (%)", ylim=(0, 103))
-    both[1].set_xlabel(f"first part of the list (% of {first['annotations']:,} annotations)")
+    both[1].set_xlabel(f"first part of the list (% of {first['annotations']:,.0f} annotations)")
     both[1].set_xticks(100 * shown, [f"{100 * share:.0f}" for share in shown], minor=False)
     both[1].xaxis.set_minor_locator(NullLocator())
-    words = f"{first['planted']} wrong labels, {first['plantings']} times; 95 % of times"
+    words = f"{first['planted']:.0f} wrong labels, {first['plantings']} times; bars: 95 % of them"
     lines = both[0].get_legend_handles_labels()
     drawn.legend(*lines, title=words, loc="outside lower left", alignment="left", ncols=2)
     drawn.align_ylabels()

@@ -142,6 +142,14 @@ def test_more_is_joined_at_lower_thresholds(table):
         assert rows["merges"].is_monotonic_decreasing
 
 
+def test_intervals_stay_within_what_can_be(table):
+    assert (table[["ratio_low", "split_rate_low", "merge_rate_low"]] >= 0).all(axis=None)
+    assert table["ari_high"].max() <= 1
+    for name in ecology.MEASURES:
+        assert (table[f"{name}_low"] <= table[name] + 1e-9).all()
+        assert (table[name] <= table[f"{name}_high"] + 1e-9).all()
+
+
 def test_rows_are_the_same_in_any_order(table):
     embeddings, rows = noisy(5)
     order = np.random.default_rng(0).permutation(len(rows))
@@ -161,8 +169,6 @@ def test_a_threshold_comes_from_the_other_species_alone(table):
     changed.loc[bees, "ratio"] = 100 / table.loc[bees, "ratio"]
     again = ecology.chosen_elsewhere(changed).set_index(["species", "goal"])
     assert again.loc["bee", "threshold"].tolist() == chosen.loc["bee", "threshold"].tolist()
-    with pytest.raises(ValueError, match="at least two species"):
-        ecology.chosen_elsewhere(table[bees])
 
 
 def test_words_and_figures_follow_the_table(table):
@@ -177,6 +183,15 @@ def test_words_and_figures_follow_the_table(table):
     for goal in ("identities", "count"):
         rows = chosen[chosen["goal"] == goal].sort_values("individuals", ascending=False)
         assert tuple(rows["ratio"]) in drawn
+
+
+def test_a_single_species_has_no_other_to_choose_its_threshold():
+    table = ecology.sweep(*clustered(5, 3, 0.5, 0))
+    chosen = ecology.chosen_elsewhere(table)
+    assert chosen.empty
+    assert "no other can choose" in ecology.in_words(table, chosen)
+    ecology_figures.curves(table, "title").png(30)
+    assert "two species" in ecology_figures.counts(chosen, "title").axes[0].texts[0].get_text()
 
 
 def test_no_square_matrix_is_kept():

@@ -23,7 +23,10 @@ def animals(individuals=8, encounters=4, frames=1, spread=0.3, seed=0, species=(
                     rows[-1] += (f"{kind}{name}-{visit}" if frames > 1 else "",)
                     embeddings.append(seen + 0.01 * rng.normal(size=32))
     names = ["annotation_id", "species", "individual", "encounter"]
-    return np.array(embeddings, dtype=np.float32), pd.DataFrame(rows, columns=names)
+    table = pd.DataFrame(rows, columns=names)
+    table["viewpoint"] = ""
+    table["path"] = "photos/" + table["species"] + "/" + table["annotation_id"] + ".jpg"
+    return np.array(embeddings, dtype=np.float32), table
 
 
 def slowly(embeddings, rows):
@@ -65,6 +68,7 @@ def test_a_wrong_label_comes_first_with_the_right_one_proposed():
     first = mislabels.audit(embeddings, rows).iloc[0]
     assert first["annotation_id"] == rows.loc[5, "annotation_id"]
     assert first["proposed"] == truth
+    assert first["photo"] == f"ant/{first['annotation_id']}.jpg"
     near = rows.set_index("annotation_id")["individual"]
     assert near[first["nearest_own"]] == "ant/6"
     assert near[first["nearest_other"]] == truth
@@ -129,6 +133,15 @@ def test_planting_changes_that_share_within_the_species(share, seed):
     assert wrong.equals(again)
 
 
+def test_planting_keeps_the_side_as_a_wrong_name_does():
+    _, rows = animals()
+    rows["viewpoint"] = np.where(np.arange(len(rows)) // 4 % 2, "left", "right")  # by individual
+    side = rows.groupby("individual")["viewpoint"].first()
+    wrong = mislabels.plant(rows, 1, np.random.default_rng(0))
+    assert wrong["planted"].all()
+    assert (wrong["individual"].map(side) == wrong["viewpoint"]).all()
+
+
 def test_planting_needs_two_individuals_of_a_species():
     _, rows = animals(individuals=1)
     with pytest.raises(ValueError, match="no species has two individuals"):
@@ -153,7 +166,8 @@ def test_planted_errors_are_found_by_good_embeddings_and_not_by_noise():
     embeddings, rows = animals(individuals=10, encounters=8, spread=0.4)
     table = mislabels.planting_test(embeddings, rows, 0.05, plantings=5, seed=1)
     top = table[table["shown"] == 0.05].set_index("score")
-    assert top.loc["suspicion", "planted"] == 8  # of 160
+    assert top.loc["suspicion", ["planted", "judged"]].tolist() == [8, 160]
+    assert 100 < top.loc["away", "judged"] <= 160  # some are left with fewer than six
     assert top.loc["suspicion", ["precision", "recall"]].min() > 0.9
     assert top.loc["away", "recall"] > 0.5
     noise = np.random.default_rng(0).normal(size=embeddings.shape)
@@ -171,6 +185,9 @@ def test_words_and_curves_follow_the_table():
     assert words.startswith("5 of 96 labels made wrong at random, 4 times")
     row = table[(table["shown"] == 0.02) & (table["score"] == "suspicion")].iloc[0]
     assert f"the first 2 % of the list hold {100 * row['recall']:.0f} %" in words
+    unseen = pd.DataFrame({"suspicion": [0.1, 0.2, -0.1, -0.2, np.nan]})
+    told = mislabels.memory_in_words(unseen, unseen.iloc[2:])
+    assert "50 % of 4 test annotations, and 0 % of 2 training annotations" in told
     above, below = mislabels.curves(table, "title").axes
     drawn = [tuple(line.get_ydata()) for line in above.lines]
     assert tuple(100 * table[table["score"] == "suspicion"]["precision"]) in drawn
