@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from miewid_core.evaluation import BLOCK, TIE, _by_species, _unit
+from miewid_core.evaluation import BLOCK, TIE, by_species, unit_vectors
 
 TOPS = (1, 5)  # Figure 3 shows top-1 and top-5
 DRAWS = 20  # random databases for each limit
@@ -58,7 +58,7 @@ def databases(embeddings: np.ndarray, photos: pd.DataFrame) -> Iterator[Database
         order = np.argsort(individuals, kind="stable")
         rows, individuals = rows[order], individuals[order]
         ends = (np.searchsorted(individuals, individuals, side) for side in ("left", "right"))
-        yield Database(species, rows, *ends, _unit(embeddings, rows, photos))
+        yield Database(species, rows, *ends, unit_vectors(embeddings, rows, photos))
 
 
 def ranks(
@@ -167,7 +167,7 @@ def cost(
         for k in TOPS:
             hit = 100 * (ranks[others > 0] <= k).mean(axis=1)  # (queries, limits)
             gap = pd.Series(hit[:, -1] - hit[:, place], counted.index)
-            mean = _by_species(gap, counted, seed).iloc[-1]
+            mean = by_species(gap, counted, seed).iloc[-1]
             ends = {f"cost_{k}_{end}": mean[end] for end in ("low", "high")}
             row |= {f"cost_{k}": mean["value"], **ends}
         fewer = 100 * (others[others > 0] > limit)

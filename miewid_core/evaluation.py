@@ -72,14 +72,14 @@ def one_vs_all(
     for rows in frame.groupby("species").indices.values():
         own = pd.factorize(frame["individual"].to_numpy()[rows])[0]
         order = np.argsort(own, kind="stable")  # true matches lie side by side
-        ranks[rows[order]] = _rank_species(_unit(embeddings, rows[order], frame), own[order])
+        ranks[rows[order]] = _rank_species(unit_vectors(embeddings, rows[order], frame), own[order])
     frame[COLUMNS[4:]] = ranks
     frame = frame.astype({"candidates": int, "relevant": int})
     frame["first_match_rank"] = frame["first_match_rank"].astype("Int64")
     return frame[COLUMNS]
 
 
-def _unit(embeddings: np.ndarray, rows: np.ndarray, frame: pd.DataFrame) -> torch.Tensor:
+def unit_vectors(embeddings: np.ndarray, rows: np.ndarray, frame: pd.DataFrame) -> torch.Tensor:
     """Rows (n, D) float32 of length 1, the only copy that is made; zero vectors stay zero."""
     unit = np.empty((len(rows), embeddings.shape[1]), np.float32)
     for start in range(0, len(rows), BLOCK):
@@ -178,7 +178,7 @@ def random_top_k(ranks: pd.DataFrame, k: int) -> float:
     return float((1 - hypergeom.pmf(0, n, r, np.minimum(k, n))).mean()) if len(n) else np.nan
 
 
-def _by_species(values: pd.Series, ranks: pd.DataFrame, seed: int) -> pd.DataFrame:
+def by_species(values: pd.Series, ranks: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Mean of `values` (index of counted `ranks`) per species with its interval; "mean" comes last.
 
     Columns species, queries, individuals, value, low, high. The mean is that over species; for its
@@ -201,7 +201,7 @@ def _by_species(values: pd.Series, ranks: pd.DataFrame, seed: int) -> pd.DataFra
 
 def per_species(ranks: pd.DataFrame, k: int, seed: int = 0) -> pd.DataFrame:
     """Top-k per species with its 95 % interval: species, queries, individuals, top_k, low, high."""
-    table = _by_species(hits(ranks, k).astype(float), ranks, seed)
+    table = by_species(hits(ranks, k).astype(float), ranks, seed)
     return table.rename(columns={"value": "top_k"})[:-1]
 
 
@@ -209,12 +209,12 @@ def overview(rankings: Mapping[str, pd.DataFrame], seed: int = 0, k: int = 1) ->
     """Top-k in percent of rankings of the same queries, one row per species, then their "mean".
 
     Columns species, queries, individuals; for each ranking its name, name_low and name_high (95 %
-    interval; of the mean as in `_by_species`); chance. Raises ValueError when the queries differ.
+    interval; of the mean as in `by_species`); chance. Raises ValueError when the queries differ.
     """
     first, parts = next(iter(rankings.values())), []
     for name, ranks in rankings.items():
         _joined(first, ranks)
-        own = _by_species(hits(ranks, k).astype(float), ranks, seed).set_index("species")
+        own = by_species(hits(ranks, k).astype(float), ranks, seed).set_index("species")
         own.columns = [*KEYS[1:], name, f"{name}_low", f"{name}_high"]
         parts.append(100 * own.iloc[:, 2:])
     chance = {species: 100 * random_top_k(rows, k) for species, rows in first.groupby("species")}
@@ -236,13 +236,13 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, k: int, seed: int = 0) -
     """Top-k of two rankings of the same queries, and their difference with a 95 % interval.
 
     Columns species, queries, individuals, a, b, difference, low, high; shares in [0, 1]. Last comes
-    species "mean": the mean over species of each, its interval as in `_by_species`. Raises
+    species "mean": the mean over species of each, its interval as in `by_species`. Raises
     ValueError when the queries, or their numbers of true matches, differ.
     """
     both = _joined(a, b)
     both = both[both["relevant"] > 0]
     hit_a, hit_b = (both[f"first_match_rank{end}"].le(k).astype(float) for end in ("", "_b"))
-    table = _by_species(hit_a - hit_b, both, seed).rename(columns={"value": "difference"})
+    table = by_species(hit_a - hit_b, both, seed).rename(columns={"value": "difference"})
     for place, hit in enumerate((hit_a, hit_b)):
         means = hit.groupby(both["species"]).mean()
         table.insert(3 + place, "ab"[place], [*means, means.mean()])
