@@ -116,7 +116,7 @@ def jobs_on(scheduler: str) -> Iterator[futures.Executor | None]:
     if not scheduler:
         yield None
         return
-    from distributed import Client  # optional: pip install miewid-companion[dask]
+    from distributed import Client  # optional: pip install -e .[dask]
 
     with Client(scheduler) as client:
         yield client.get_executor(pure=False, retries=RETRIES)
