@@ -40,7 +40,8 @@ class Run:
     def epochs_done(self) -> int:
         """Epochs of a training under way that its checkpoint holds; 0 before the first one."""
         try:
-            with safe_open(self.folder / "checkpoint.safetensors", framework="pt") as opened:
+            # not "pt", which opens the file twice: its process may end and take it away meanwhile
+            with safe_open(self.folder / "checkpoint.safetensors", framework="np") as opened:
                 return len(json.loads(opened.metadata()["history"]))
         except FileNotFoundError:
             return 0
