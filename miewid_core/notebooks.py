@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import papermill
@@ -75,7 +76,9 @@ def run(notebooks: list[Path], output: Path, parameters: dict[str, object]) -> N
         check(notebook, parameters)
     for number, notebook in enumerate(notebooks, 1):
         sys.stderr.write(f"\n[{number}/{len(notebooks)}] {notebook.name}\n")
+        begun = time.monotonic()
         execute(notebook, output / notebook.name, parameters, cwd=None)
+        sys.stderr.write(f"{notebook.name}: {time.monotonic() - begun:.0f} s\n")
 
 
 def refresh(notebooks: list[Path]) -> None:

@@ -1,4 +1,4 @@
-"""The project's own promises: packages in agreement, hygiene of notebooks, README commands."""
+"""The project's own promises: packages in agreement, hygiene of notebooks, what they save."""
 
 import itertools
 import re
@@ -139,16 +139,6 @@ def code_cells(path):
     return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
 
 
-def test_readme_commands_exist():
-    readme = (ROOT / "README.md").read_text()
-    makefile = (ROOT / "Makefile").read_text()
-    targets = re.findall(r"^(?:\$ )?make (\w+)", readme, flags=re.MULTILINE)
-    assert {"figures", "test"} <= set(targets)
-    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
-    for name in re.findall(r"notebooks/[\w.]+\.ipynb", readme):
-        assert (ROOT / name).exists()
-
-
 def test_no_forbidden_calls_in_the_core():
     for path in (ROOT / "miewid_core").glob("*.py"):
         text = path.read_text()
@@ -162,68 +152,3 @@ def test_no_forbidden_calls_in_the_core():
 def test_citation_prefers_the_paper():
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["preferred-citation"]
     assert cited["title"] == "Multispecies Animal Re-ID Using a Large Community-Curated Dataset"
-
-
-def results(data):
-    """Rows of the README's table of results from what notebook 04 saved."""
-    table = pd.read_csv(ROOT / "figures" / data / "table2_multi_single.csv").set_index("species")
-    for name, row in table.iterrows() if data != "demo" else [("mean", table.loc["mean"])]:
-        cells = [
-            f"{row[key]:.1f} ({row[f'{key}_low']:.1f} to {row[f'{key}_high']:.1f})"
-            for key in ("multi", "single", "gain")
-        ]
-        printed = [f"{row[f'paper_{key}']:.1f}" for key in ("multi", "single")]
-        printed = ["", ""] if name == "mean" or "nan" in printed else printed
-        yield " | ".join([f"| {data}", name, *cells, f"{row['untrained']:.1f}", *printed]) + " |"
-
-
-@pytest.mark.parametrize("data", ["demo", "realdata"])
-def test_readme_states_the_results_that_were_saved(data):
-    readme = (ROOT / "README.md").read_text()
-    for row in results(data):
-        assert row in readme, f"not in README.md: {row}"
-
-
-def measured(data, name, column, row=-1, scale=1.0):
-    """A number and its 95 % interval of a saved table's row, as the README prints them; "" if it
-    was not measured."""
-    path = ROOT / "figures" / data / f"{name}.csv"
-    if not path.exists():
-        return ""
-    found = pd.read_csv(path).iloc[row]
-    ends = ("low", "high") if f"{column}_low" not in found else (f"{column}_low", f"{column}_high")
-    values = [found[key] * scale for key in (column, *ends)]
-    return "{:.1f} ({:.1f} to {:.1f})".format(*values)
-
-
-def database_size(data):
-    """Top-1 with one annotation of each individual in the database, and with all of them."""
-    path = ROOT / "figures" / data / "figure3_database_size.csv"
-    if not path.exists():
-        return ""
-    table = pd.read_csv(path)
-    return "{:.1f} to {:.1f}".format(*table["top_1"].iloc[[0, -1]])
-
-
-def experiments():
-    """Rows of the README's table of experiments: all but their last two cells."""
-    for start, *what in (
-        (
-            "| Table 2, Figures 2, 9 to 12 | top-1 on unseen species",
-            "table2_leave_one_out",
-            "left_out",
-        ),
-        ("| the same | seen minus unseen", "table2_leave_one_out", "gain"),
-        ("| section 5.2 | unseen minus untrained", "leave_one_out_transfer", "difference"),
-        ("| Table 3 | unseen minus descriptor", "table3_descriptor", "gain"),
-        ("| Figure 4 | first minus second backbone", "figure4_backbones", "gain"),
-    ):
-        yield " | ".join([start, *(measured(data, *what) for data in ("demo", "realdata"))]) + " | "
-    cells = map(database_size, ("demo", "realdata"))
-    yield " | ".join(["| Figure 3 | top-1, one annotation to all", *cells]) + " | "
-
-
-def test_readme_states_the_experiments_that_were_saved():
-    readme = (ROOT / "README.md").read_text()
-    for row in experiments():
-        assert row.strip() in readme, f"not in README.md: {row}"
