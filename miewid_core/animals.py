@@ -181,18 +181,18 @@ BUILDS = {
     **{"shark": SHARK, "turtle": TURTLE, "dolphin": DOLPHIN, "orca": ORCA},
 }
 _TABLE = """
-plains_zebra    horses   450 savanna  horse    stripes  36 e8e0d0 262020 e8e0d0
-dune_leopard    cats     340 desert   cat      rosettes 38 d6a564 3a2a1e f0dfc0
-harbour_dolphin whales   320 harbour  dolphin  fins      0 545f6a dde2e6 545f6a
-mosaic_giraffe  ruminants 260 savanna giraffe  network  46 ecd9ae 9c5a2c f0e4c8
-speckled_shark  sharks   220 reef     shark    spots    29 50687c e0e8ec c8d4d8 sides
-coral_turtle    turtles  180 reef     turtle   scutes   42 e6dcb0 7a5a38 efe6c4 sides
-marsh_serval    cats     140 marsh    cat      spots    34 d8b070 34281e f2e6cc
-slate_orca      whales   110 fjord    orca     fins     26 2e343c 9aa4ac 2e343c
-ember_tiger     cats      90 forest   cat      streaks  42 d8813a 2a201c f4e4cc
-banded_kudu     ruminants 70 bush     antelope streaks  46 8e6c50 ece4d8 a89078
-lagoon_turtle   turtles   50 lagoon   turtle   scutes   38 d0d8b4 4e6248 dce4c4
-painted_dog     dogs      60 bush     dog      patches  44 3a2e28 bc8a4c f0e8dc
+plains_zebra    horses   675 savanna  horse    stripes  36 e8e0d0 262020 e8e0d0
+dune_leopard    cats     510 desert   cat      rosettes 38 d6a564 3a2a1e f0dfc0
+harbour_dolphin whales   480 harbour  dolphin  fins      0 545f6a dde2e6 545f6a
+mosaic_giraffe  ruminants 390 savanna giraffe  network  46 ecd9ae 9c5a2c f0e4c8
+speckled_shark  sharks   330 reef     shark    spots    29 50687c e0e8ec c8d4d8 sides
+coral_turtle    turtles  270 reef     turtle   scutes   42 e6dcb0 7a5a38 efe6c4 sides
+marsh_serval    cats     210 marsh    cat      spots    34 d8b070 34281e f2e6cc
+slate_orca      whales   165 fjord    orca     fins     26 2e343c 9aa4ac 2e343c
+ember_tiger     cats     135 forest   cat      streaks  42 d8813a 2a201c f4e4cc
+banded_kudu     ruminants 105 bush     antelope streaks  46 8e6c50 ece4d8 a89078
+lagoon_turtle   turtles   75 lagoon   turtle   scutes   38 d0d8b4 4e6248 dce4c4
+painted_dog     dogs      90 bush     dog      patches  44 3a2e28 bc8a4c f0e8dc
 """
 
 

@@ -146,9 +146,9 @@ def test_box_surrounds_what_was_drawn():
 
 def test_annotations_per_individual_have_a_long_tail():
     table = demo.plan()
-    assert 2000 <= len(table) <= 2500
+    assert 3000 <= len(table) <= 3700
     per_species = table.groupby("species").size()
-    assert per_species.min() < 70
+    assert per_species.min() < 100
     assert per_species.max() > 400
     counts = table.groupby(["species", "name", "viewpoint"]).size()
     assert 3 <= counts.median() <= 6
