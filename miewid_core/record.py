@@ -37,7 +37,7 @@ def read(folder: Path) -> dict:
         found = json.loads(path.read_bytes())
         newer = found.get("format", 0) > FORMAT
         named = found["files"] if "format" in found else {}
-        whole = isinstance(found["spec"], dict) and isinstance(named, dict)
+        whole = isinstance(found["spec"]["config"], dict) and isinstance(named, dict)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{path} is missing: no finished training lies there") from None
     except (ValueError, TypeError, AttributeError, KeyError):

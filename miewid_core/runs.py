@@ -58,10 +58,8 @@ class Run:
     @property
     def rows(self) -> pd.DataFrame:
         """What was trained on: annotation_id, species, individual, chip."""
-        kept = {"annotation_id": str, "species": str, "individual": str}
-        return pd.read_csv(
-            record.checked(self.folder, "rows.csv"), dtype=kept, keep_default_na=False
-        )
+        path = record.checked(self.folder, "rows.csv")
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
 
     @property
     def history(self) -> pd.DataFrame:
@@ -141,13 +139,26 @@ def train(
         raise ValueError(f"{title}: no annotation to train on; does the split leave any?")
     photos = photos.sort_values("annotation_id", ignore_index=True)
     store = ChipStore(chips_dir, config.image_size)
-    keys = store.build(photos)
-    what = spec(keys.tolist(), photos["individual"].tolist(), config, seed, start)
+    rows = photos[["annotation_id", "species", "individual"]].assign(chip=store.build(photos))
+    return train_rows(rows, config, seed, runs_dir, store, title, start)
+
+
+def train_rows(
+    rows: pd.DataFrame,
+    config: TrainConfig,
+    seed: int,
+    runs_dir: Path,
+    store: ChipStore,
+    title: str,
+    start: Run | None,
+) -> Run:
+    """As `train`, on `rows` such as `Run.rows`, whose chips lie in `store`; their order counts."""
+    what = spec(rows["chip"].tolist(), rows["individual"].tolist(), config, seed, start)
     run = run_of(what, runs_dir)
     run.folder.mkdir(parents=True, exist_ok=True)
     with _only_one(run.folder / "lock", title):
         if not run.finished:
-            _train_into(run.folder, photos, keys, store, what, config, title, start)
+            _train_into(run.folder, rows, store, what, config, title, start)
     return run
 
 
@@ -163,8 +174,7 @@ def _only_one(path: Path, title: str) -> FileLock:
 
 def _train_into(
     folder: Path,
-    photos: pd.DataFrame,
-    keys: pd.Series,
+    rows: pd.DataFrame,
     store: ChipStore,
     what: dict[str, object],
     config: TrainConfig,
@@ -172,16 +182,15 @@ def _train_into(
     start: Run | None,
 ) -> None:
     begun = time.monotonic()
-    labels, names = pd.factorize(photos["individual"], sort=True)
+    labels, names = pd.factorize(rows["individual"], sort=True)
     seed = int(what["seed"])
-    dataset = ChipDataset(store, keys.tolist(), labels, augment=True, seed=seed)
+    dataset = ChipDataset(store, rows["chip"].tolist(), labels, augment=True, seed=seed)
     checkpoint = folder / "checkpoint.safetensors"
     counts = np.bincount(labels, minlength=len(names))
     network, preprocess, history = fit(
         dataset, counts, config, seed, checkpoint, title, start=start and start.weights
     )
     model.save(network, preprocess, folder / "weights.safetensors")
-    rows = photos[["annotation_id", "species", "individual"]].assign(chip=keys)
     for name, frame in (("history", history), ("rows", rows)):
         with replacing(folder / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)
