@@ -12,7 +12,7 @@ from miewid_core.chips import ChipStore
 from miewid_core.config import FineTuneConfig, TrainConfig
 from miewid_core.files import file_digest
 from miewid_core.model import read_tensors
-from miewid_core.record import versions
+from miewid_core.record import RESULTS, checked, versions
 from miewid_core.runs import Run, run_of, train_rows
 
 
@@ -25,6 +25,8 @@ def repeat(
     that the training began with, where it was a local one. A fine-tuned run needs the one that it
     started from beside it. Raises ValueError naming what is missing or isn't what it was.
     """
+    for name in RESULTS:  # now, not when all is trained
+        checked(run.folder, name)
     told, rows = run.record, run.rows
     if Path(runs_dir).resolve() == run.folder.resolve().parent:
         raise ValueError(f"{runs_dir} is where the run itself lies: choose another folder")
@@ -124,7 +126,7 @@ def causes(first: Run, second: Run) -> list[str]:
     ]
     found += [
         f"{name} of the spec"
-        for name in one["spec"].keys() | other["spec"].keys()
+        for name in sorted(one["spec"].keys() | other["spec"].keys())
         if one["spec"].get(name) != other["spec"].get(name)
     ]
     if run_of(one["spec"], first.folder.parent).folder.name != first.folder.name:
@@ -138,10 +140,9 @@ def causes(first: Run, second: Run) -> list[str]:
 
 def in_words(found: pd.Series, why: list[str]) -> str:
     """What `differences` and `causes` found."""
-    if found.empty:
-        return "equal: every tensor of the weights, bit by bit"
-    largest = f"by up to {found.iloc[0]:.3g} ({found.index[0]})"
-    words = "; ".join(why) or "nothing in the two records"
-    return (
-        f"NOT equal: {len(found)} tensors of the weights differ, {largest}\nwhat differs: {words}"
-    )
+    told = "equal: every tensor of the weights, bit by bit"
+    if not found.empty:
+        largest = f"by up to {found.iloc[0]:.3g} ({found.index[0]})"
+        told = f"NOT equal: {len(found)} tensors of the weights differ, {largest}"
+        why = why or ["nothing in the two records"]
+    return f"{told}\nwhat differs else: {'; '.join(why)}" if why else told

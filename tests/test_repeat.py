@@ -73,9 +73,17 @@ def test_the_command_says_that_they_are_equal(trained, capsys):
     status, told = command(capsys, trained[1].folder, "--chips", trained[0] / "chips")
     assert status == 0
     assert "equal: every tensor of the weights, bit by bit" in told
-    assert "NOT" not in told
+    assert "differs" not in told
 
 
+def test_what_differs_is_said_of_equal_ones_too(copied, trained, capsys):
+    rewrite(copied[0], timm="0.1")
+    status, told = command(capsys, copied[0].folder, "--chips", trained[0] / "chips")
+    assert status == 0
+    assert "bit by bit\nwhat differs else: timm 0.1, then " in told
+
+
+@pytest.mark.slow
 def test_the_command_in_a_process_of_its_own(trained, tmp_path):
     """As a reader runs it, from another folder, with another number of threads."""
     words = ["-m", "miewid_core", "repeat", trained[1].folder, "--chips", trained[0] / "chips"]
@@ -202,8 +210,9 @@ def test_a_repetition_is_kept_where_it_is_asked_for(trained, tmp_path, capsys, m
         (lambda run: rewrite(run, format=99), "newer miewid_core: update this package"),
     ],
 )
-def test_what_cannot_be_repeated_is_said(copied, trained, capsys, change, text):
+def test_what_cannot_be_repeated_is_said(copied, trained, capsys, monkeypatch, change, text):
     change(copied[0])
+    monkeypatch.setattr(runs, "fit", None)  # before anything is trained
     status, told = command(capsys, copied[0].folder, "--chips", trained[0] / "chips")
     assert status == 2
     assert text in told
