@@ -122,7 +122,7 @@ class ChipStore:
         """
         keys = self.keys(photos)
         rows = photos[["path", "x", "y", "w", "h", "theta"]]
-        missing = rows[[not self._whole(key) for key in keys]].assign(key=keys)
+        missing = rows[[not self.has(key) for key in keys]].assign(key=keys)
         jobs = [group for _, group in missing.groupby("path")]
         if jobs:
             self._make_all(jobs, workers or os.cpu_count())
@@ -135,7 +135,7 @@ class ChipStore:
             done = tqdm(pool.map(self._make, jobs), "chips", len(jobs), unit="photo")
             _refuse([error for error in done if error])
 
-    def _whole(self, key: str) -> bool:
+    def has(self, key: str) -> bool:
         """Whether a chip lies on disk, isn't cut short, and ends with a checksum."""
         path = self.path(key)
         return path.exists() and path.stat().st_size == self._words * WORD.itemsize

@@ -15,7 +15,7 @@ from miewid_core.config import TrainConfig
 from miewid_core.dataset import ChipDataset
 from miewid_core.device import default_device
 from miewid_core.evaluation import embed, one_vs_all
-from miewid_core.files import digest, replacing
+from miewid_core.files import digest, kept_array
 from miewid_core.model import Preprocess, load_exactly, read_tensors
 
 MEGADESCRIPTOR = "hf-hub:BVRA/MegaDescriptor-L-384"
@@ -82,13 +82,10 @@ class Descriptor:
         state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
         name = digest(network.pretrained_cfg["architecture"], save(state), repr(preprocess), *keys)
         path = Path(folder) / f"{name[:16]}.npy"
-        if path.exists():
-            return np.load(path, allow_pickle=False)
         dataset = ChipDataset(store, keys.tolist())
-        embeddings = embed(network, preprocess, dataset, device=default_device())
-        with replacing(path) as temporary:
-            np.save(temporary, embeddings)
-        return embeddings
+        return kept_array(
+            path, lambda: embed(network, preprocess, dataset, device=default_device())
+        )
 
     def ranks(self, photos: pd.DataFrame, chips_dir: Path, folder: Path) -> pd.DataFrame:
         """One-vs-all ranks of `photos`, one row per query (section 3.4)."""

@@ -7,10 +7,11 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError
 
 
@@ -77,3 +78,22 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hex digits, read in blocks."""
     with Path(path).open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def kept_array(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array in `path` (.npy); made where it is missing or not what the .sha256 beside says."""
+    noted = path.with_suffix(".sha256")
+    with contextlib.suppress(FileNotFoundError):
+        if noted.read_bytes() == _noted(path):
+            return np.load(path, allow_pickle=False)
+    made = make()
+    with replacing(path) as temporary:
+        np.save(temporary, made)
+    with replacing(noted) as temporary:
+        temporary.write_bytes(_noted(path))
+    return made
+
+
+def _noted(path: Path) -> bytes:
+    """A line as the command sha256sum writes and checks it."""
+    return f"{file_digest(path)}  {path.name}\n".encode()

@@ -112,17 +112,21 @@ def _fixed_size(name: str, image_size: int | None) -> dict[str, int]:
 
 def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     """Tensors of a safetensors file by name. Raises ValueError for pickled or unreadable files."""
-    path = Path(path)
-    if path.suffix.lower() in PICKLED:
-        raise ValueError(
-            f"{path.name} is a pickle, which can run code when read. Convert it once, where you "
-            'trust it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "x.'
-            'safetensors")'
-        )
+    refuse_pickle(path)
     try:
         return load_file(path)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{path} is no readable safetensors file: {error}") from error
+
+
+def refuse_pickle(path: str | Path) -> None:
+    """Raise ValueError where a file's name is one of pickled weights."""
+    if Path(path).suffix.lower() in PICKLED:
+        raise ValueError(
+            f"{Path(path).name} is a pickle, which can run code when read. Convert it once, where "
+            'you trust it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "x.'
+            'safetensors")'
+        )
 
 
 def load_exactly(module: nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:

@@ -44,7 +44,7 @@ def choose(study: Study, weights: str = "", false_matches: float = 0.0) -> Netwo
         words = f"the weights in `{Path(weights).name}`. Whether they learned some of these animals"
         return Network(Path(weights), validation, tested, f"{words} already, can't be seen here.")
     run, words = _trained(study, rest)
-    return Network(run.folder / "weights.safetensors", validation, tested, words)
+    return Network(run.weights, validation, tested, words)
 
 
 def _trained(study: Study, rows: pd.DataFrame) -> tuple:

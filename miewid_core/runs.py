@@ -2,32 +2,31 @@
 
 import dataclasses
 import json
-import platform
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import timm
-import torch
 from filelock import FileLock, Timeout
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
-from miewid_core import __version__, model
+from miewid_core import model, record
 from miewid_core.chips import ChipStore
 from miewid_core.dataset import ChipDataset
 from miewid_core.device import default_device
 from miewid_core.evaluation import embed, one_vs_all
-from miewid_core.files import ROOT, digest, file_digest, replacing
+from miewid_core.files import digest, file_digest, kept_array, replacing
 from miewid_core.training import RECIPE, TrainConfig, fit
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished training: a folder with run.json, weights.safetensors, history.csv, rows.csv."""
+    """A finished training: a folder with run.json, weights.safetensors, history.csv, rows.csv.
+
+    What reads them raises ValueError for a file whose bytes were changed (see `record`).
+    """
 
     folder: Path
 
@@ -38,49 +37,51 @@ class Run:
 
     @property
     def epochs_done(self) -> int:
-        """Epochs of a training under way that its checkpoint holds; 0 before the first one."""
+        """Epochs of a training under way that its checkpoint holds; 0 where it can't be read."""
         try:
             # not "pt", which opens the file twice: its process may end and take it away meanwhile
             with safe_open(self.folder / "checkpoint.safetensors", framework="np") as opened:
                 return len(json.loads(opened.metadata()["history"]))
-        except FileNotFoundError:
-            return 0
+        except (OSError, SafetensorError, ValueError, TypeError, KeyError):
+            return 0  # only progress: a damaged one is told of when its training goes on
 
     @property
     def record(self) -> dict:
-        """The contents of run.json: spec, versions, duration in seconds, git commit."""
-        return json.loads((self.folder / "run.json").read_text())
+        """The contents of run.json: spec, versions, duration in seconds, git commit, digests."""
+        return record.read(self.folder)
+
+    @property
+    def weights(self) -> Path:
+        """The file of the trained weights, for `model.load`."""
+        return record.checked(self.folder, "weights.safetensors")
 
     @property
     def rows(self) -> pd.DataFrame:
         """What was trained on: annotation_id, species, individual, chip."""
-        kept = {"annotation_id": str, "species": str, "individual": str}
-        return pd.read_csv(self.folder / "rows.csv", dtype=kept, keep_default_na=False)
+        path = record.checked(self.folder, "rows.csv")
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
 
     @property
     def history(self) -> pd.DataFrame:
         """One row per epoch: epoch, loss, rate."""
-        return pd.read_csv(self.folder / "history.csv")
+        return pd.read_csv(record.checked(self.folder, "history.csv"))
 
     def load(self) -> tuple[model.MiewIDNet, model.Preprocess]:
         """The trained network in evaluation mode, and its preprocessing."""
-        return model.load(self.folder / "weights.safetensors", default_device())
+        return model.load(self.weights, default_device())
 
     def embed(self, photos: pd.DataFrame, chips_dir: Path) -> np.ndarray:
         """Embeddings (N, D) float32 of `photos`, kept in the run's folder once computed."""
         size = self.record["spec"]["config"]["image_size"]
         store = ChipStore(chips_dir, size)
-        keys = store.build(photos)
-        path = self.folder / "embeddings" / f"{digest(*keys)[:16]}.npy"
-        if path.exists():
-            return np.load(path, allow_pickle=False)
-        network, preprocess = self.load()
-        embeddings = embed(
-            network, preprocess, ChipDataset(store, keys.tolist()), device=default_device()
-        )
-        with replacing(path) as temporary:
-            np.save(temporary, embeddings)
-        return embeddings
+        keys, weights = store.build(photos), self.weights
+
+        def made() -> np.ndarray:
+            network, preprocess = model.load(weights, default_device())
+            dataset = ChipDataset(store, keys.tolist())
+            return embed(network, preprocess, dataset, device=default_device())
+
+        return kept_array(self.folder / "embeddings" / f"{digest(*keys)[:16]}.npy", made)
 
     def ranks(self, photos: pd.DataFrame, chips_dir: Path) -> pd.DataFrame:
         """One-vs-all ranks of `photos`, one row per query (section 3.4)."""
@@ -138,13 +139,26 @@ def train(
         raise ValueError(f"{title}: no annotation to train on; does the split leave any?")
     photos = photos.sort_values("annotation_id", ignore_index=True)
     store = ChipStore(chips_dir, config.image_size)
-    keys = store.build(photos)
-    what = spec(keys.tolist(), photos["individual"].tolist(), config, seed, start)
+    rows = photos[["annotation_id", "species", "individual"]].assign(chip=store.build(photos))
+    return train_rows(rows, config, seed, runs_dir, store, title, start)
+
+
+def train_rows(
+    rows: pd.DataFrame,
+    config: TrainConfig,
+    seed: int,
+    runs_dir: Path,
+    store: ChipStore,
+    title: str,
+    start: Run | None,
+) -> Run:
+    """As `train`, on `rows` such as `Run.rows`, whose chips lie in `store`; their order counts."""
+    what = spec(rows["chip"].tolist(), rows["individual"].tolist(), config, seed, start)
     run = run_of(what, runs_dir)
     run.folder.mkdir(parents=True, exist_ok=True)
     with _only_one(run.folder / "lock", title):
         if not run.finished:
-            _train_into(run.folder, photos, keys, store, what, config, title, start)
+            _train_into(run.folder, rows, store, what, config, title, start)
     return run
 
 
@@ -160,8 +174,7 @@ def _only_one(path: Path, title: str) -> FileLock:
 
 def _train_into(
     folder: Path,
-    photos: pd.DataFrame,
-    keys: pd.Series,
+    rows: pd.DataFrame,
     store: ChipStore,
     what: dict[str, object],
     config: TrainConfig,
@@ -169,45 +182,18 @@ def _train_into(
     start: Run | None,
 ) -> None:
     begun = time.monotonic()
-    labels, names = pd.factorize(photos["individual"], sort=True)
+    labels, names = pd.factorize(rows["individual"], sort=True)
     seed = int(what["seed"])
-    dataset = ChipDataset(store, keys.tolist(), labels, augment=True, seed=seed)
+    dataset = ChipDataset(store, rows["chip"].tolist(), labels, augment=True, seed=seed)
     checkpoint = folder / "checkpoint.safetensors"
     counts = np.bincount(labels, minlength=len(names))
-    weights = start and start.folder / "weights.safetensors"
     network, preprocess, history = fit(
-        dataset, counts, config, seed, checkpoint, title, start=weights
+        dataset, counts, config, seed, checkpoint, title, start=start and start.weights
     )
     model.save(network, preprocess, folder / "weights.safetensors")
-    rows = photos[["annotation_id", "species", "individual"]].assign(chip=keys)
     for name, frame in (("history", history), ("rows", rows)):
         with replacing(folder / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)
-    record = {"spec": what, "title": title, "seconds": round(time.monotonic() - begun, 1)}
-    with replacing(folder / "run.json") as temporary:  # last: its presence means a whole result
-        temporary.write_text(json.dumps(record | versions(), indent=1))
+    # last: its presence means a whole result
+    record.write(folder, what, title, time.monotonic() - begun)
     checkpoint.unlink(missing_ok=True)
-
-
-def versions() -> dict[str, str | None]:
-    """What the numbers were made with: package versions, device, and the checkout's git commit."""
-    device = default_device()
-    return {
-        "miewid_core": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "timm": timm.__version__,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
-        "threads": str(torch.get_num_threads()),
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    try:
-        asked = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None  # no git, or no checkout
-    return asked.stdout.strip()

@@ -1,6 +1,7 @@
 """What a notebook works on: a catalog, its split, a configuration, and where results go."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from miewid_core.config import preset as training_preset
 from miewid_core.files import CACHE, ROOT
 from miewid_core.jobs import Job, jobs_on, train_all
 from miewid_core.loss import dynamic_margins
+from miewid_core.model import refuse_pickle
+
+ADDRESS = re.compile(r"(tcp|tls|ucx|ucxx|wss?)://[^\s/]+:\d+")  # of a Dask scheduler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,8 +170,14 @@ def open_study(
         sides_differ = [name.strip() for name in sides_differ.split(",") if name.strip()]
     changes = {"pretrained": pretrained, "image_size": image_size, "epochs": epochs}
     config = training_preset(preset, **{key: value for key, value in changes.items() if value})
-    if isinstance(config.pretrained, str) and not Path(config.pretrained).is_file():
-        raise ValueError(f"pretrained: there is no file {config.pretrained}")
+    _refuse_weights(config.pretrained)
+    for name, folder in {
+        "figures_dir": figures_dir or ROOT / "figures",
+        "runs_dir": runs_dir or CACHE / "runs",
+        "chips_dir": CACHE / "chips",
+    }.items():
+        _refuse_file(name, folder)
+    _refuse_address(scheduler)
     photos = catalog.load(source, sides_differ=sides_differ or None, on_problem=on_problem)
     split = splits.split(photos, seed)
     scale = scale_name(source)
@@ -184,3 +194,27 @@ def open_study(
         chips_dir=CACHE / "chips",
         scheduler=scheduler,
     )
+
+
+def _refuse_weights(pretrained: bool | str) -> None:
+    if isinstance(pretrained, bool):
+        return
+    if not isinstance(pretrained, str):
+        raise ValueError(f"pretrained is {pretrained!r}; name a weights file")
+    if not Path(pretrained).is_file():
+        raise ValueError(f"pretrained: there is no file {pretrained}")
+    refuse_pickle(pretrained)
+
+
+def _refuse_file(name: str, folder: str | Path) -> None:
+    """Raise ValueError where no folder can be, as it or one that it lies in is a file."""
+    if not isinstance(folder, str | Path):
+        raise ValueError(f"{name} is {folder!r}; name a folder")
+    there = next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"{name} is {folder}, but {there} is a file; name a folder")
+
+
+def _refuse_address(scheduler: str) -> None:
+    if scheduler != "" and not (isinstance(scheduler, str) and ADDRESS.fullmatch(scheduler)):
+        raise ValueError(f'scheduler is {scheduler!r}; give an address such as "tcp://host:8786"')

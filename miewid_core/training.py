@@ -1,15 +1,18 @@
 """Training one embedding network by the recipe of the paper's A.1, resumable by the epoch."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -82,26 +85,30 @@ class Trainer:
         return loss.detach() * len(labels)
 
     def save(self, path: Path) -> None:
-        """Write all that the next epoch needs: tensors, and the history as metadata. No pickle."""
+        """Write all that the next epoch needs: tensors; as metadata the history, and a digest."""
         tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
         tensors |= {f"head.{key}": value for key, value in self.head.state_dict().items()}
         for number, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{key}": value for key, value in state.items()}
         whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
+        history = json.dumps(self.history)
         with replacing(path) as temporary:
-            save_file(whole, temporary, {"history": json.dumps(self.history)})
+            save_file(whole, temporary, {"history": history, "sha256": _digest(history, whole)})
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint that `save` wrote for the same data and config."""
+        """Go on from a checkpoint that `save` wrote for the same data and config.
+
+        Raises ValueError where it is damaged or of another training; all is to be begun anew then.
+        """
+        history, tensors = _read_checkpoint(path)
         parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "head": {}, "optimizer": {}}
-        with safe_open(path, framework="pt") as opened:
-            self.history = json.loads(opened.metadata()["history"])
-            for key in opened.keys():  # noqa: SIM118 (safe_open is no mapping)
-                part, _, rest = key.partition(".")
-                parts[part][rest] = opened.get_tensor(key)
-        self.model.load_state_dict(parts["model"])
-        self.head.load_state_dict(parts["head"])
+        for key, value in tensors.items():
+            part, _, rest = key.partition(".")
+            parts[part][rest] = value
+        load_exactly(self.model, parts["model"], path)
+        load_exactly(self.head, parts["head"], path)
         self._load_optimizer(parts["optimizer"])
+        self.history = json.loads(history)
 
     def _load_optimizer(self, tensors: dict[str, torch.Tensor]) -> None:
         state: dict[int, dict[str, torch.Tensor]] = {}
@@ -114,6 +121,28 @@ class Trainer:
             state.setdefault(int(number), {})[name] = moved
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _read_checkpoint(path: Path) -> tuple[str, dict[str, torch.Tensor]]:
+    """History (JSON) and tensors as they were written; ValueError where their digest is another."""
+    try:
+        with safe_open(path, framework="pt") as opened:
+            told = opened.metadata() or {}
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    history = told.get("history", "")
+    if told.get("sha256") != _digest(history, tensors):
+        raise ValueError(f"{path} is damaged: its checksum is another")
+    return history, tensors
+
+
+def _digest(history: str, tensors: dict[str, torch.Tensor]) -> str:
+    total = hashlib.sha256(history.encode())
+    for key, value in sorted(tensors.items()):
+        total.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
 
 
 class FineTuner(Trainer):
@@ -152,17 +181,17 @@ def fit(
 
     `start`: the weights of the network that a fine-tuning (FineTuneConfig) goes on from.
 
-    After each epoch the checkpoint is replaced, so a killed training repeats at most one epoch;
-    on a CPU it then ends with the same bits. On a GPU sums run in varying order and the last bits
-    vary. Returns the network (in evaluation mode), its preprocessing, and the history with columns
-    epoch, loss, rate. Raises FloatingPointError when the loss is no longer finite.
+    After each epoch the checkpoint is replaced, so a killed training repeats at most one epoch; a
+    damaged one is told of, and the training begins anew. On a CPU it then ends with the same bits.
+    On a GPU sums run in varying order and the last bits vary. Returns the network (in evaluation
+    mode), its preprocessing, and the history with columns epoch, loss, rate. Raises
+    FloatingPointError when the loss is no longer finite.
     """
     keep_freed_memory()
     device = device or default_device()
     given = counts, config, seed, device
-    trainer = Trainer(*given) if start is None else FineTuner(*given, start)
-    if checkpoint.exists():
-        trainer.load(checkpoint)
+    make = partial(Trainer, *given) if start is None else partial(FineTuner, *given, start)
+    trainer = _begun(make, checkpoint, title)
     batches = Batches(len(dataset), config.batch_size, seed)
     if workers is None:  # on a CPU they only take cores from the training
         workers = 0 if device.type == "cpu" else min(os.cpu_count() or 1, 8)
@@ -176,3 +205,15 @@ def fit(
             trainer.save(checkpoint)
     history = pd.DataFrame(trainer.history, columns=["epoch", "loss", "rate"])
     return trainer.model.eval(), trainer.preprocess, history
+
+
+def _begun(make: Callable[[], Trainer], checkpoint: Path, title: str) -> Trainer:
+    """A training where its checkpoint left it, or at its beginning."""
+    trainer = make()
+    if checkpoint.exists():
+        try:
+            trainer.load(checkpoint)
+        except ValueError as error:
+            tqdm.write(f"{title} begins anew: {error}")
+            return make()
+    return trainer

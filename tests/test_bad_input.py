@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_catalog import as_coco, draw, some_rows
 
-from miewid_core import catalog, chips, model, splits
+from miewid_core import catalog, chips, model, splits, study
 from miewid_core.study import open_study
 
 
@@ -600,11 +600,42 @@ PARAMETERS = {  # what a notebook is given: a name for each that is wrong, and w
     "sides_differ as a number": ({"sides_differ": 7}, "sides_differ is 7; give a list"),
     "catalog": ({"source": ""}, "no catalog is named; supported are"),
     "catalog as a number": ({"source": 7}, "a int is no catalog; supported are"),
+    "pretrained as a number": ({"pretrained": 7}, "pretrained is 7; name a weights file"),
+    "pretrained that is a folder": ({"pretrained": "."}, "pretrained: there is no file ."),
+    "pretrained in a pickle": ({"pretrained": "a.pth"}, "a.pth is a pickle.*Convert it once"),
+    "pretrained of the hub": ({"pretrained": "a.BIN"}, "a.BIN is a pickle.*Convert it once"),
+    "figures_dir": ({"figures_dir": "a.csv"}, "figures_dir is a.csv, but a.csv is a file; name a"),
+    "figures_dir in a file": ({"figures_dir": "a.csv/x/y"}, "but .*a.csv is a file; name a folder"),
+    "figures_dir as a number": ({"figures_dir": 7}, "figures_dir is 7; name a folder"),
+    "runs_dir": ({"runs_dir": "a.csv"}, "runs_dir is a.csv, but a.csv is a file; name a folder"),
+    "runs_dir in a file": ({"runs_dir": "a.pth/runs"}, "runs_dir is .*a.pth is a file"),
+    "runs_dir as a list": ({"runs_dir": ["a"]}, r"runs_dir is \['a'\]; name a folder"),
+    "scheduler": ({"scheduler": "somewhere"}, "scheduler is 'somewhere'; give an address such as"),
+    "scheduler without a port": ({"scheduler": "tcp://host"}, '; give .*"tcp://host:8786"'),
+    "scheduler of the web": ({"scheduler": "http://host:8787/status"}, "scheduler is 'http"),
+    "scheduler with a space": ({"scheduler": "tcp://host:8786 "}, "scheduler is 'tcp"),
+    "scheduler as a number": ({"scheduler": 8786}, "scheduler is 8786; give an address"),
+    "no scheduler": ({"scheduler": None}, "scheduler is None; give an address"),
 }
 
 
 @pytest.mark.parametrize(("changes", "text"), PARAMETERS.values(), ids=PARAMETERS)
-def test_a_notebook_parameter_that_is_wrong(folder, changes, text):
+def test_a_notebook_parameter_that_is_wrong(folder, changes, text, monkeypatch):
     some_rows().to_csv(folder / "a.csv", index=False)
-    given = {"source": str(folder / "a.csv")} | changes
-    refused(lambda: open_study(**given), folder, text)
+    for name in ("a.pth", "a.BIN"):
+        (folder / name).touch()
+    monkeypatch.chdir(folder)
+    refused(lambda: open_study(**{"source": "a.csv"} | changes), folder, text)
+
+
+def test_a_cache_that_is_a_file(folder, monkeypatch):
+    some_rows().to_csv(folder / "a.csv", index=False)
+    monkeypatch.setattr(study, "CACHE", folder / "a.csv")
+    given = {"source": str(folder / "a.csv"), "runs_dir": str(folder)}
+    refused(lambda: open_study(**given), folder, r"chips_dir is .*a\.csv is a file")
+
+
+@pytest.mark.parametrize("scheduler", ["tcp://host:8786", "tls://10.0.0.1:1", "tcp://[::1]:8786"])
+def test_addresses_that_dask_knows(folder, scheduler):
+    some_rows().to_csv(folder / "a.csv", index=False)
+    assert open_study(str(folder / "a.csv"), scheduler=scheduler).scheduler == scheduler

@@ -23,6 +23,7 @@ from miewid_core.animals import SPECIES
 from miewid_core.chips import ChipError, ChipStore
 from miewid_core.config import TrainConfig
 from miewid_core.files import replacing
+from miewid_core.runs import Run
 from miewid_core.training import Trainer
 
 # children of a clean process that has imported all this: fast to start, and without our threads
@@ -327,3 +328,49 @@ def test_every_writer_says_that_there_is_no_room_and_keeps_the_earlier_file(tmp_
         assert re.search(f"{FULL}.*{name}", text)
     assert set(contents(tmp_path).values()) == {b"earlier"}
     assert len(list(tmp_path.iterdir())) == len(WRITERS)
+
+
+def come_and_go(checkpoint, content):
+    while True:
+        with replacing(checkpoint) as temporary:
+            temporary.write_bytes(content)
+        checkpoint.unlink()
+
+
+def test_progress_is_read_while_the_checkpoint_comes_and_goes(tmp_path):
+    """As where a training ends in another process: the file may be gone between any two moments."""
+    path = tmp_path / "checkpoint.safetensors"
+    save_file({"a": torch.zeros(9)}, path, {"history": "[1, 2, 3]"})
+    assert Run(tmp_path).epochs_done == 3
+    process = started(come_and_go, path, path.read_bytes())
+    try:
+        seen = {Run(tmp_path).epochs_done for _ in range(20_000)}
+    finally:
+        process.kill()
+        process.join()
+    assert seen <= {0, 3}
+
+
+NO_PROGRESS = {
+    "nothing": b"",
+    "a header cut short": (9).to_bytes(8, "little") + b"{",
+    "a header larger than the file": (10**18).to_bytes(8, "little"),
+    "other bytes": b"\xff" * 99,
+}
+
+
+@pytest.mark.parametrize("content", NO_PROGRESS.values(), ids=NO_PROGRESS)
+def test_a_damaged_checkpoint_is_no_progress(tmp_path, content):
+    (tmp_path / "checkpoint.safetensors").write_bytes(content)
+    assert Run(tmp_path).epochs_done == 0
+
+
+@pytest.mark.parametrize("told", [None, {"other": "[]"}, {"history": "7"}, {"history": "{nope"}])
+def test_a_checkpoint_of_another_history_is_no_progress(tmp_path, told):
+    save_file({"a": torch.zeros(9)}, tmp_path / "checkpoint.safetensors", told)
+    assert Run(tmp_path).epochs_done == 0
+
+
+def test_a_folder_in_its_place_is_no_progress(tmp_path):
+    (tmp_path / "checkpoint.safetensors").mkdir()
+    assert Run(tmp_path).epochs_done == 0

@@ -29,11 +29,11 @@ class Study:
 
     def trained(self, rows, title, **changes):
         self.asked.append((rows, changes))
-        return types.SimpleNamespace(folder=network.Path("run"))
+        return types.SimpleNamespace(weights=network.Path("run/weights.safetensors"))
 
     def multi_species(self):
         self.asked.append("multi")
-        return types.SimpleNamespace(folder=network.Path("demo"))
+        return types.SimpleNamespace(weights=network.Path("demo/weights.safetensors"))
 
 
 @pytest.fixture

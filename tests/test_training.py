@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from miewid_core import model, training
+from miewid_core import catalog, model, training
 from miewid_core.batches import Batches
 from miewid_core.chips import ChipStore
 from miewid_core.config import (
@@ -240,3 +241,85 @@ def test_a_start_of_another_network_is_refused(photos, tmp_path, start):
     config = fine_tuning(dataclasses.replace(TINY, backbone="test_vit"))
     with pytest.raises(ValueError, match="does not fit"):
         tuned(photos, tmp_path, "other", config, start)
+
+
+def cut(size):
+    return lambda path: path.write_bytes(path.read_bytes()[:size])
+
+
+def turned(part):
+    """A change of one bit, at that part of the file."""
+
+    def change(path):
+        content = bytearray(path.read_bytes())
+        content[int(part * (len(content) - 1))] ^= 1
+        path.write_bytes(content)
+
+    return change
+
+
+def with_history(text):
+    return lambda path: save_file(load_file(path), path, {"history": text})
+
+
+def with_tensors(**tensors):
+    """Other tensors (None for one too few), with the digest that belongs to them."""
+
+    def change(path):
+        kept = {k: v for k, v in (load_file(path) | tensors).items() if v is not None}
+        save_file(kept, path, {"history": "[]", "sha256": training._digest("[]", kept)})
+
+    return change
+
+
+DAMAGES = {  # what is done to a checkpoint, and what is said of it
+    "nothing": (cut(0), "is damaged: .*header"),
+    "a header cut short": (cut(99), "is damaged: .*header"),
+    "tensors cut short": (cut(-99), "is damaged: .*not fully covered"),
+    "other bytes": (lambda path: path.write_bytes(b"\xff" * 999), "is damaged: .*header"),
+    "no history": (lambda path: save_file(load_file(path), path), "its checksum is another"),
+    "another history": (with_history("[]"), "its checksum is another"),
+    "a history that is none": (with_history("{nope"), "its checksum is another"),
+    "a bit in the middle": (turned(0.5), "its checksum is another"),
+    "a bit at the end": (turned(1.0), "its checksum is another"),
+    "a tensor too few": (with_tensors(**{"model.pooling.p": None}), "missing pooling.p"),
+    "a tensor too many": (with_tensors(**{"model.x": torch.zeros(1)}), "unexpected x"),
+    "another shape": (with_tensors(**{"model.pooling.p": torch.zeros(2)}), r"has shape \(2,\)"),
+    "other individuals": (with_tensors(**{"head.margins": torch.zeros(9)}), r"has shape \(9,\)"),
+    "no number": (with_tensors(**{"model.pooling.p": torch.full((1,), np.nan)}), "not finite"),
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(small_catalog, tmp_path_factory):
+    """The checkpoint of a training stopped after one epoch, and a whole one's network."""
+    folder, photos = tmp_path_factory.mktemp("stopped"), catalog.load(small_catalog)
+    whole, _, _ = fitted(photos, folder, "whole.safetensors")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training.Trainer, "epoch", _stopping(training.Trainer.epoch, 1))
+        with pytest.raises(KeyboardInterrupt):
+            fitted(photos, folder, "stopped.safetensors")
+    return folder / "stopped.safetensors", whole
+
+
+@pytest.mark.parametrize(("damage", "text"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_is_told_by_name(stopped, tmp_path, damage, text):
+    path = shutil.copy(stopped[0], tmp_path / "checkpoint.safetensors")
+    trainer = training.Trainer(np.full(6, 4), TINY, 0, torch.device("cpu"))
+    trainer.load(path)
+    assert len(trainer.history) == 1
+    damage(path)
+    with pytest.raises(ValueError, match=rf"{path} .*{text}"):
+        trainer.load(path)
+
+
+@pytest.mark.parametrize("damage", [cut(99), turned(0.5), *(DAMAGES["other individuals"][:1])])
+def test_from_a_damaged_checkpoint_a_training_begins_anew(
+    stopped, photos, tmp_path, capsys, damage
+):
+    path = shutil.copy(stopped[0], tmp_path / "checkpoint.safetensors")
+    damage(path)
+    network, _, history = fitted(photos, tmp_path, path.name)
+    assert f"test begins anew: {path}" in capsys.readouterr().out
+    assert same(network, stopped[1])
+    assert len(history) == 3
