@@ -1,9 +1,10 @@
 """Trainings asked for: counted before they start, and done side by side."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Sequence
 from concurrent import futures
-from contextlib import contextmanager
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -20,8 +21,10 @@ from miewid_core.device import default_device
 from miewid_core.files import digest
 
 POLL = 1.0  # seconds between two looks at the trainings under way
-RETRIES = 2  # of a training whose Dask worker died
+DELAY = 60.0  # seconds after which a network file system shows what another computer wrote
 MOST = 4  # trainings at once on one computer: each holds a network and its batches in memory
+TURN = threading.Lock()  # of trainings in a process, whose random generator and threads they share
+READ = ["annotation_id", "species", "individual", "path", "x", "y", "w", "h", "theta"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,9 +74,10 @@ def train_all(
     """The finished runs of `jobs`, in order; what is not yet trained is trained, each once.
 
     `executor`: where the trainings run, side by side; any of concurrent.futures, whose workers
-    share both folders. None: processes of this computer, as many as it has cores for, or one after
-    the other on its GPU. Raises what a training raises (see `training.fit`), and RuntimeError when
-    a worker dies; what was trained is kept then.
+    share both folders and do one training at a time, with as many threads as this process. None:
+    processes of this computer, as many as it has cores for, or one after the other on its GPU.
+    Raises what a training raises (see `training.fit`), and RuntimeError when a worker dies, or
+    shares no folder with this process; what was trained is kept then.
     """
     starts = [job.start for job in jobs if job.start]
     for size, sized in groupby(jobs, lambda job: job.config.image_size):
@@ -94,43 +98,65 @@ def train_all(
 def _train(
     pending: dict[runs.Run, Job], runs_dir: Path, chips_dir: Path, executor: futures.Executor | None
 ) -> None:
-    one_by_one = default_device().type == "cuda" or torch.get_num_threads() == 1
+    threads = torch.get_num_threads()
+    one_by_one = default_device().type == "cuda" or threads == 1
     if executor is None and (len(pending) < 2 or one_by_one):
         for number, job in enumerate(pending.values(), 1):
             title = f"[{number}/{len(pending)}] {job.title}"
             dataclasses.replace(job, title=title).train(runs_dir, chips_dir)
     elif executor is None:
-        with _processes(len(pending)) as pool:
-            _train(pending, runs_dir, chips_dir, pool)
+        count = min(len(pending), threads, MOST)
+        with _processes(count, threads // count) as pool:
+            _train_beside(pending, runs_dir, chips_dir, pool, threads // count)
     elif pending:
-        trainings = [executor.submit(job.train, runs_dir, chips_dir) for job in pending.values()]
-        _follow(trainings, pending)
+        _train_beside(pending, runs_dir, chips_dir, executor, threads)
 
 
-@contextmanager
-def jobs_on(scheduler: str) -> Iterator[futures.Executor | None]:
-    """An executor on the workers of a Dask scheduler ("tcp://..."), None for "".
+def _train_beside(
+    pending: dict[runs.Run, Job],
+    runs_dir: Path,
+    chips_dir: Path,
+    executor: futures.Executor,
+    threads: int,
+) -> None:
+    where = runs_dir.absolute(), chips_dir.absolute(), threads  # workers may stand elsewhere
+    trainings = [executor.submit(_train_there, _portable(job), *where) for job in pending.values()]
+    _follow(trainings, pending)
+    deadline = time.monotonic() + DELAY
+    while lost := [run.folder for run in pending if not run.finished]:
+        if time.monotonic() > deadline:
+            raise RuntimeError(
+                f"{len(lost)} trainings have ended, but {lost[0]} has no result: do all workers "
+                "see this folder, under the same path? Give a runs_dir that they share"
+            )
+        time.sleep(POLL)
 
-    A training whose worker dies is started again on another, and goes on from its last epoch.
-    """
-    if not scheduler:
-        yield None
-        return
-    from distributed import Client  # optional: pip install -e .[dask]
 
-    with Client(scheduler) as client:
-        yield client.get_executor(pure=False, retries=RETRIES)
+def _portable(job: Job) -> Job:
+    """A job without the columns that no training reads, and without a path of this process."""
+    weights, start = job.config.pretrained, job.start and _portable(job.start)
+    if isinstance(weights, str):
+        weights = str(Path(weights).absolute())
+    config = dataclasses.replace(job.config, pretrained=weights)
+    return dataclasses.replace(job, rows=job.rows[READ], config=config, start=start)
 
 
-def _processes(wanted: int) -> ProcessPoolExecutor:
+def _train_there(job: Job, runs_dir: Path, chips_dir: Path, threads: int) -> None:
+    """Train in a worker, with as many threads as here: with others sums are rounded otherwise."""
+    with TURN:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            job.train(runs_dir, chips_dir)
+        finally:
+            torch.set_num_threads(before)
+
+
+def _processes(count: int, threads: int) -> ProcessPoolExecutor:
     """Processes that share this computer's cores; two of one thread beat one of two threads."""
-    count = min(wanted, torch.get_num_threads(), MOST)
-    threads = torch.get_num_threads() // count
     quiet = {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": str(threads)}  # the bar is their parent's
     # of loky, as multiprocessing's run the reader's own script once more in each process
-    return ProcessPoolExecutor(
-        count, env=quiet, initializer=torch.set_num_threads, initargs=(threads,)
-    )
+    return ProcessPoolExecutor(count, env=quiet)
 
 
 def _follow(trainings: Sequence[futures.Future], pending: dict[runs.Run, Job]) -> None:

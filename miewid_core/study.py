@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from miewid_core import catalog, runs, splits
+from miewid_core.cluster import jobs_on
 from miewid_core.config import PRESETS, TrainConfig, fine_tuning
 from miewid_core.config import preset as training_preset
 from miewid_core.files import CACHE, ROOT
-from miewid_core.jobs import Job, jobs_on, train_all
+from miewid_core.jobs import Job, train_all
 from miewid_core.loss import dynamic_margins
 from miewid_core.model import refuse_pickle
 

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from miewid_core import peers
 from miewid_core.batches import Batches, loader
 from miewid_core.config import PRESETS, FineTuneConfig, TrainConfig, learning_rate, preset
 from miewid_core.dataset import ChipDataset
@@ -58,9 +59,12 @@ class Trainer:
             group["lr"] = rate
         self._set_mode(number)
         with torch.random.fork_rng():  # dropout and drop path draw from the global generator
-            torch.manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
-            total = sum(self.step(*batch, bar) for batch in batches)
-        loss = float(total) / batches.batch_sampler.n_items
+            seeds = np.random.SeedSequence([self.seed, number, peers.rank()])  # 0 is as without
+            torch.manual_seed(int(seeds.generate_state(1)[0]))
+            sizes = batches.batch_sampler.sizes
+            steps = zip(batches, sizes, strict=True)
+            total = sum(self.step(*batch, bar, whole) for batch, whole in steps)
+        loss = float(peers.total(total)) / sum(sizes)
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss} in epoch {number + 1}: lower peak_rate or check the photos"
@@ -72,16 +76,24 @@ class Trainer:
         """Train the whole network, BatchNorm's running statistics included."""
         self.model.train()
 
-    def step(self, chips: torch.Tensor, labels: torch.Tensor, bar: tqdm) -> torch.Tensor:
-        """Learn from chips (B, S, S, 3) uint8 with labels (B,); returns their summed loss."""
+    def step(
+        self, chips: torch.Tensor, labels: torch.Tensor, bar: tqdm, whole: int = 0
+    ) -> torch.Tensor:
+        """Learn from chips (B, S, S, 3) uint8 with labels (B,); returns their summed loss.
+
+        `whole`: size of the batch that they are this process's share of (see `peers`), 0 for B.
+        """
+        whole = whole or len(labels)
         images = self.preprocess.batch(chips.to(self.device, non_blocking=True))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        kind, on_gpu = self.device.type, self.device.type == "cuda"
+        with torch.autocast(kind, torch.bfloat16, enabled=on_gpu), peers.whole_batches():
             embeddings = self.model(images)
         loss = self.head(embeddings, labels.to(self.device, non_blocking=True))
         self.optimizer.zero_grad()
-        loss.backward()
+        (loss * (len(labels) / whole)).backward()  # shares may differ by one
+        peers.sum_gradients(self.parameters)
         self.optimizer.step()
-        bar.update(len(labels))
+        bar.update(whole)
         return loss.detach() * len(labels)
 
     def save(self, path: Path) -> None:
@@ -186,7 +198,11 @@ def fit(
     On a GPU sums run in varying order and the last bits vary. Returns the network (in evaluation
     mode), its preprocessing, and the history with columns epoch, loss, rate. Raises
     FloatingPointError when the loss is no longer finite.
+
+    The processes that `peers.join` brought together share it: the others call this with what the
+    first one announces here. They end with the same weights, the first one writes the checkpoint.
     """
+    peers.announce((dataset, counts, config, seed, checkpoint, title, device, workers, start))
     keep_freed_memory()
     device = device or default_device()
     given = counts, config, seed, device
@@ -194,15 +210,18 @@ def fit(
     trainer = _begun(make, checkpoint, title)
     batches = Batches(len(dataset), config.batch_size, seed)
     if workers is None:  # on a CPU they only take cores from the training
-        workers = 0 if device.type == "cpu" else min(os.cpu_count() or 1, 8)
+        cores = max(1, (os.cpu_count() or 1) // peers.count())
+        workers = 0 if device.type == "cpu" else min(cores, 8)
     source = loader(dataset, batches, workers)
     done, total = len(trainer.history) * len(dataset), config.epochs * len(dataset)
-    with tqdm(total=total, initial=done, desc=title, unit="photo") as bar:
+    silent = peers.rank() > 0 or None  # None: as TQDM_DISABLE says
+    with tqdm(total=total, initial=done, desc=title, unit="photo", disable=silent) as bar:
         while len(trainer.history) < config.epochs:
             dataset.set_epoch(len(trainer.history))
             batches.epoch = len(trainer.history)
             trainer.epoch(source, bar)
-            trainer.save(checkpoint)
+            if peers.rank() == 0:
+                trainer.save(checkpoint)
     history = pd.DataFrame(trainer.history, columns=["epoch", "loss", "rate"])
     return trainer.model.eval(), trainer.preprocess, history
 

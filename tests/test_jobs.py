@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from miewid_core import jobs, runs
@@ -40,11 +41,20 @@ def test_a_job_knows_its_run_before_it_is_trained(each, places):
     assert each[0].photos == 2 * len(each[0].rows)
 
 
+@pytest.fixture
+def threads():
+    """Sets torch's number of threads, which is put back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
-def test_processes_side_by_side_end_as_one_process_does(each, places, tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs.torch, "get_num_threads", lambda: 2)
+def test_processes_side_by_side_end_as_one_process_does(each, places, tmp_path, threads):
+    threads(2)
     beside = train_all([*each, each[0]], *places)
     assert beside[0] == beside[2]
+    threads(1)  # as each of the two had
     alone = [job.train(tmp_path / "alone", places[1]) for job in each]
     for one, other in zip(beside, alone, strict=False):
         assert one.folder.name == other.folder.name
@@ -86,14 +96,48 @@ def test_what_a_training_raises_comes_through_and_the_others_do_not_begin(each, 
     assert not each[1].run(*places).finished
 
 
+def test_trainings_of_one_process_take_turns_with_the_asked_threads(each, places, threads):
+    threads(3)
+    with ThreadPoolExecutor(2) as executor:
+        found = train_all(each, *places, executor)
+    assert [run.record["threads"] for run in found] == ["3", "3"]
+    with ThreadPoolExecutor(1) as executor:
+        alone = train_all(each, places[0] / "alone", places[1], executor)
+    for one, other in zip(found, alone, strict=True):
+        first, second = weights(one), weights(other)
+        assert all(first[key].equal(second[key]) for key in first)
+
+
+def test_workers_that_do_not_share_the_folder_are_noticed(each, places, monkeypatch):
+    monkeypatch.setattr(jobs, "DELAY", 0)
+    monkeypatch.setattr(Job, "train", lambda *_: None)
+    with (
+        ThreadPoolExecutor(1) as executor,
+        pytest.raises(RuntimeError, match=r"2 trainings have ended, but .* has no result"),
+    ):
+        train_all(each, *places, executor)
+
+
+def test_what_a_worker_is_sent_is_the_same_training(each, places, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    each[0].train(*places)
+    start = (each[0].run(*places).folder / "weights.safetensors").rename("start.safetensors")
+    config = preset("demo", image_size=32, epochs=1, pretrained=start.name)
+    job = Job("bee", each[1].rows, config, 0, start=each[0])
+    sent = jobs._portable(job)
+    assert sent.run(*places) == job.run(*places)
+    assert sent.config.pretrained == str(tmp_path / start.name)
+    assert set(sent.rows) < set(job.rows)
+
+
 def test_a_job_without_a_row_is_refused_at_once(each):
     with pytest.raises(ValueError, match="bee alone: no annotation to train on"):
         Job("bee alone", each[0].rows.iloc[:0], TINY, 0)
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_said_with_the_remedy(each, places, monkeypatch):
-    monkeypatch.setattr(jobs.torch, "get_num_threads", lambda: 2)
+def test_a_killed_worker_is_said_with_the_remedy(each, places, threads):
+    threads(2)
     long = [Job(job.title, job.rows, preset("demo", image_size=32, epochs=500), 0) for job in each]
     kill = ThreadPoolExecutor(1).submit(_kill_a_child_once_it_trains, long, places)
     with pytest.raises(RuntimeError, match="want of memory: lower batch_size"):
