@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import stat
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -158,9 +159,9 @@ class ChipStore:
         """Content hash of each photo, remembered by its size and time of change."""
         index = self.folder / "photos.json"
         known, marks = _read_index(index), {}
-        _refuse([f"{path}: there is no such file" for path in paths if not Path(path).is_file()])
-        for path in paths:
-            state = Path(path).stat()
+        states = {path: _state(path) for path in paths}
+        _refuse([f"{path}: there is no such file" for path in paths if states[path] is None])
+        for path, state in states.items():
             marks[path] = f"{path}|{state.st_size}|{state.st_mtime_ns}"
         new = [path for path in paths if marks[path] not in known]
         if new:
@@ -171,6 +172,15 @@ class ChipStore:
             with replacing(index) as temporary:
                 temporary.write_text(json.dumps(known))
         return {path: known[marks[path]] for path in paths}
+
+
+def _state(path: str) -> os.stat_result | None:
+    """What the system knows of a file; None where there is none."""
+    try:
+        state = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return state if stat.S_ISREG(state.st_mode) else None
 
 
 def _seal(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -67,25 +67,32 @@ def cells(
     individuals and its own seed of the training. None and all of them can't be drawn: they have one
     training, n = 0 the leave-one-out network, which never saw the species.
     """
+    return list(each_cell(study, species, methods, counts, draws))
+
+
+def each_cell(
+    study: Study,
+    species: Sequence[str],
+    methods: Sequence[str] = tuple(METHODS),
+    counts: Sequence[int] = (),
+    draws: int = 3,
+) -> Iterator[Cell]:
+    """The same, one at a time: at the paper's scale the rows of all of them take gigabytes."""
     counts = counts or (*COUNTS.get(study.scale, PAPER_COUNTS), ALL)
-    found = []
     for own in species:
-        rows = study.train[study.train["species"] == own]
-        whole = rows["individual"].nunique()
+        whole = study.train.loc[study.train["species"] == own, "individual"].nunique()
+        start = study.leave_one_out_jobs([own])[own]
         for n in sorted({min(count, whole) for count in counts}):
-            found += [
-                cell
-                for draw in range(draws if 0 < n < whole else 1)
-                for cell in _draw(study, own, n, draw, methods)
-            ]
-    return found
+            for draw in range(draws if 0 < n < whole else 1):
+                yield from _draw(study, start, own, n, draw, methods)
 
 
-def _draw(study: Study, species: str, n: int, draw: int, methods: Sequence[str]) -> list[Cell]:
+def _draw(
+    study: Study, start: Job, species: str, n: int, draw: int, methods: Sequence[str]
+) -> list[Cell]:
     seed = study.seed + draw
     joint = splits.few_shot(study.train, species, n, seed)
     own = joint[joint["species"] == species]
-    start = study.leave_one_out_jobs([species])[species]
     if n == 0:
         jobs = {"joint": start, "fine_tuned": start}
     else:

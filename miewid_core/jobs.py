@@ -1,6 +1,7 @@
 """Trainings asked for: counted before they start, and done side by side."""
 
 import dataclasses
+import json
 import threading
 import time
 from collections.abc import Sequence
@@ -44,8 +45,10 @@ class Job:
     @cached_property
     def key(self) -> str:
         """Equal for jobs of the same data, configuration and seed, without reading a photo."""
-        rows = sorted(zip(self.rows["annotation_id"], self.rows["individual"], strict=True))
-        labels = (text for row in rows for text in row)
+        rows = self.rows[["annotation_id", "individual"]]
+        if not rows["annotation_id"].is_monotonic_increasing:  # a split's rows are
+            rows = rows.sort_values("annotation_id")
+        labels = (json.dumps(rows[column].tolist()) for column in rows)
         return digest(repr((self.config, self.seed)), self.start.key if self.start else "", *labels)
 
     @property
@@ -85,14 +88,10 @@ def train_all(
         photos = pd.concat([job.rows for job in sized]).drop_duplicates("annotation_id")
         ChipStore(chips_dir, size).build(photos)
     for wave in (starts, jobs):  # a fine-tuning waits for the network that it goes on from
-        asked = {job.run(runs_dir, chips_dir): job for job in wave}
-        _train(
-            {run: job for run, job in asked.items() if not run.finished},
-            runs_dir,
-            chips_dir,
-            executor,
-        )
-    return [job.run(runs_dir, chips_dir) for job in jobs]
+        asked = [job.run(runs_dir, chips_dir) for job in wave]
+        pending = {run: job for run, job in zip(asked, wave, strict=True) if not run.finished}
+        _train(pending, runs_dir, chips_dir, executor)
+    return asked
 
 
 def _train(

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,16 +27,29 @@ from miewid_core.training import Trainer
 SECONDS, BATCH, CLASSES = 3.0, 32, 100  # of a measured rate
 
 
+class Asked(NamedTuple):
+    """A training that is asked for, without its rows, which of all would take gigabytes."""
+
+    key: str
+    annotations: int
+    photos: int
+    done: bool
+
+
 def asked(study: Study, preset: str, targets: Sequence[str] = (), draws: int = 3) -> dict:
-    """The trainings that each notebook asks for by its defaults: its number to a list of jobs."""
-    multi, single = study.multi_species_job(), list(study.single_species_jobs().values())
-    left_out = list(study.leave_one_out_jobs().values())
+    """The trainings that each notebook asks for by its defaults: its number to a list of them."""
+    multi = entry(study.multi_species_job(), study)
+    single = [entry(job, study) for job in study.single_species_jobs().values()]
+    left_out = [
+        entry(study.leave_one_out_jobs([species])[species], study)
+        for species in tqdm(sorted(study.test["species"].unique()), "leave-one-out")
+    ]
+    few: dict[str, list[Asked]] = {method: [] for method in few_shot.METHODS}
     chosen = few_shot.targets(study, targets)
-    few = {
-        method: [cell.job for cell in few_shot.cells(study, chosen, [method], draws=draws)]
-        for method in few_shot.METHODS
-    }
+    for cell in tqdm(few_shot.each_cell(study, chosen, draws=draws), "few individuals"):
+        few[cell.method].append(entry(cell.job, study))
     both = pair(preset, study.config).values()
+    backbones = [study.job(study.train, str(own["backbone"]), **own) for own in both]
     return {
         "03": [multi],
         "04": [multi, *single],
@@ -44,13 +58,18 @@ def asked(study: Study, preset: str, targets: Sequence[str] = (), draws: int = 3
         "07": [*few["species_only"], *few["joint"]],
         "08": [multi],
         "09": [*few["species_only"], *few["fine_tuned"], *few["joint"]],
-        "10": [study.job(study.train, str(own["backbone"]), **own) for own in both],
+        "10": [entry(job, study) for job in backbones],
         "11": [multi, *single, *left_out],
         "12": [multi],
     }
 
 
-def summary(study: Study, wanted: Mapping[str, Sequence[Job]], rate: float = 0) -> pd.DataFrame:
+def entry(job: Job, study: Study) -> Asked:
+    """What a plan says of a job of a study."""
+    return Asked(job.key, len(job.rows), job.photos, _done(job, study))
+
+
+def summary(study: Study, wanted: Mapping[str, Sequence[Asked]], rate: float = 0) -> pd.DataFrame:
     """Trainings that each notebook asks for, and how many of them an earlier one asked for already.
 
     Columns notebook, trainings, new (not asked for before), done (of the new ones), photos (that
@@ -59,13 +78,13 @@ def summary(study: Study, wanted: Mapping[str, Sequence[Job]], rate: float = 0) 
     """
     known: set[str] = set()
     rows = []
-    for name, jobs in wanted.items():
-        new = {job.key: job for job in jobs if job.key not in known}
+    for name, trainings in wanted.items():
+        new = {own.key: own for own in trainings if own.key not in known}
         known |= new.keys()
-        left = [job for job in new.values() if not _done(job, study)]
-        counts = len({job.key for job in jobs}), len(new), len(new) - len(left)
-        photos = sum(len(job.rows) for job in new.values())
-        rows.append((name, *counts, photos, sum(job.photos for job in left)))
+        left = [own for own in new.values() if not own.done]
+        counts = len({own.key for own in trainings}), len(new), len(new) - len(left)
+        photos = sum(own.annotations for own in new.values())
+        rows.append((name, *counts, photos, sum(own.photos for own in left)))
     columns = ["notebook", "trainings", "new", "done", "photos", "to_do"]
     table = pd.DataFrame(rows, columns=columns)
     table.loc[len(table)] = ["all", *table[columns[1:]].sum()]
@@ -76,7 +95,8 @@ def summary(study: Study, wanted: Mapping[str, Sequence[Job]], rate: float = 0) 
 
 def _done(job: Job, study: Study) -> bool:
     """Whether a job's result is there; a plan without photos (no path) has none."""
-    return bool(job.rows["path"].all()) and job.run(study.runs_dir, study.chips_dir).finished
+    begun = job.rows["path"].all() and any(study.runs_dir.glob("*/run.json"))
+    return bool(begun) and job.run(study.runs_dir, study.chips_dir).finished  # hashes its photos
 
 
 def rate_of(config: TrainConfig) -> float:

@@ -1,0 +1,176 @@
+"""Time and memory of everything but the networks, on a catalog of the paper's size.
+
+    python tests/bench_scale.py
+    python tests/bench_scale.py --files
+    python tests/bench_scale.py --embeddings
+
+The first makes a CSV of 225,000 annotations, 37,000 individuals and 49 species, which are boxes of
+one photo, and times what happens before the first training. Required: 60 seconds of CPU and 2 GB
+altogether, else it exits with 1. The second has a file for each annotation (links to small photos),
+so that opening and decoding each counts. The third ranks a test set of the paper's size by random
+embeddings with 2,152 features, which it reads from a memory-mapped file; required: less memory than
+that file takes.
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from miewid_core import catalog, plan, splits
+from miewid_core.config import PRESETS
+from miewid_core.evaluation import one_vs_all
+from miewid_core.study import Study
+
+ROWS, INDIVIDUALS, SPECIES, FEATURES = 225_000, 37_000, 49, 2152
+SECONDS, GIGABYTES = 60, 2.0
+PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
+LINKS = 30_000  # to one file, of which a file system takes 65,000
+SIDE, BOX = 500, 20  # pixels: of the photo whose boxes the annotations are, and of a box
+
+
+def write(folder: Path, own_files: bool = False) -> Path:
+    """A CSV of ROWS annotations, shuffled, of a long tail of species, individuals, encounters."""
+    rng = np.random.default_rng(0)
+    weights = rng.lognormal(0, 1.5, SPECIES)
+    own = 10 + rng.multinomial(INDIVIDUALS - 10 * SPECIES, weights / weights.sum())
+    species = np.repeat([f"species{number:02}" for number in range(SPECIES)], own)
+    names = [f"animal{number}" for number in range(INDIVIDUALS)]
+    tail = rng.lognormal(0, 1, INDIVIDUALS)
+    counts = 1 + rng.multinomial(ROWS - INDIVIDUALS, tail / tail.sum())
+    table = pd.DataFrame({"species": np.repeat(species, counts), "name": np.repeat(names, counts)})
+    visit = table.groupby("name").cumcount() // 2
+    table["encounter"] = table["name"] + "-" + visit.astype(str)
+    table["file_name"] = link_files(folder) if own_files else one_file(folder)
+    place = np.arange(ROWS)
+    box = {"x": place % SIDE, "y": place // SIDE, "w": BOX, "h": BOX, "theta": 0}
+    table = table.assign(**(box if not own_files else {}))
+    table.sample(frac=1, random_state=1).to_csv(folder / "annotations.csv", index=False)
+    return folder / "annotations.csv"
+
+
+def one_file(folder: Path) -> str:
+    """A photo in which ROWS boxes have a place each."""
+    Image.new("RGB", (SIDE + BOX, ROWS // SIDE + 1 + BOX), "grey").save(folder / "photo.png")
+    return "photo.png"
+
+
+def link_files(folder: Path) -> list[str]:
+    """ROWS files, a thousand a folder."""
+    found = [f"{number // 1000:03}/{number:06}.jpg" for number in range(ROWS)]
+    for number, name in enumerate(found):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        if number % LINKS:
+            path.hardlink_to(folder / found[number - number % LINKS])
+        else:
+            Image.new("RGB", (32, 32), "grey").save(path)
+    return found
+
+
+class Clock:
+    """Measures stages, and prints seconds of CPU and the process's peak memory after each."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+
+    def __call__(self, name: str, work: Callable, *arguments: object) -> object:
+        """The result of a stage."""
+        start, cpu = time.perf_counter(), time.process_time()
+        found = work(*arguments)
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+        self.total += cpu
+        print(f"{name:32}{cpu:8.1f} s of CPU{wall:8.1f} s{peak():8.2f} GB peak", flush=True)
+        return found
+
+
+def peak() -> float:
+    """Peak memory of this process so far, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT / 1e9
+
+
+def study_of(photos: pd.DataFrame, split: pd.DataFrame, folder: Path) -> Study:
+    """The study of a split catalog at the paper's settings."""
+    train, test = (splits.rows(photos, split, part) for part in ("train", "test"))
+    places = folder / "figures", folder / "runs", folder / "chips"
+    return Study("synthetic", photos, split, train, test, PRESETS["paper"], 0, *places)
+
+
+def before_training(folder: Path, own_files: bool = False) -> tuple[float, float]:
+    """Seconds of CPU and peak GB of what comes before the first training, each stage printed."""
+    path = write(folder, own_files)
+    print(f"{'(imports, and making the catalog)':34}{time.process_time():6.1f}{peak():30.2f} GB")
+    clock = Clock()
+    photos = clock("load and check", catalog.load, path)
+    assert photos.shape[0] == ROWS
+    assert photos["individual"].nunique() == INDIVIDUALS
+    split = clock("split", splits.split, photos)
+    study = clock("parts of the split", study_of, photos, split, folder)
+    largest = study.train["species"].value_counts().index[0]
+    few = [
+        clock(f"few-shot, {n} individuals", splits.few_shot, study.train, largest, n, 0)
+        for n in (25, 50, 100, 200)
+    ]
+    assert len(few[0]) < len(few[-1]) < len(study.train)
+    job = study.multi_species_job()
+    run = clock("spec hashing", job.run, study.runs_dir, study.chips_dir)
+    assert not run.finished
+    asked = clock("plan: trainings asked for", plan.asked, study, "paper")
+    table = clock("plan: bill", plan.summary, study, asked, 300)
+    print(plan.in_words(table))
+    print(f"{'altogether':32}{clock.total:8.1f} s of CPU, {peak():.2f} GB peak")
+    return clock.total, peak()
+
+
+def evaluation(folder: Path, share: int = 1) -> tuple[float, float]:
+    """GB by which ranking raises the peak, and GB of the file of random embeddings.
+
+    Ranked is the test set that `make plan CATALOG=paper` draws; of its rows each `share`-th.
+    """
+    test = plan.paper_study().test.iloc[::share].reset_index(drop=True)
+    path, rng = folder / "embeddings.npy", np.random.default_rng(0)
+    made = np.lib.format.open_memmap(path, "w+", np.float32, (len(test), FEATURES))
+    for start in range(0, len(test), 1000):
+        part = made[start : start + 1000]
+        part[:] = rng.standard_normal(part.shape, dtype=np.float32)
+    made.flush()
+    del made, part
+    before = peak()
+    labels = test["individual"], test["species"], test["encounter"], test["annotation_id"]
+    ranks = Clock()("one_vs_all", one_vs_all, np.load(path, mmap_mode="r"), *labels)
+    assert len(ranks) == len(test)
+    extra, size, largest = (
+        peak() - before,
+        path.stat().st_size / 1e9,
+        test["species"].value_counts(),
+    )
+    print(
+        f"{len(test):,} queries, {largest.iloc[0]:,} of the largest species: {extra:.2f} GB above"
+    )
+    print(f"the {before:.2f} GB before, with a file of {size:.2f} GB")
+    return extra, size
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--files", action="store_true", help="a file for each annotation")
+    parser.add_argument("--embeddings", action="store_true", help="the evaluation")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if chosen.embeddings:
+            extra, size = evaluation(Path(folder))
+            sys.exit(0 if extra < size else 1)
+        seconds, gigabytes = before_training(Path(folder), chosen.files)
+        sys.exit(0 if chosen.files or (seconds <= SECONDS and gigabytes <= GIGABYTES) else 1)
+
+
+if __name__ == "__main__":
+    main()
