@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -155,7 +156,18 @@ def _processes(count: int, threads: int) -> ProcessPoolExecutor:
     """Processes that share this computer's cores; two of one thread beat one of two threads."""
     quiet = {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": str(threads)}  # the bar is their parent's
     # of loky, as multiprocessing's run the reader's own script once more in each process
-    return ProcessPoolExecutor(count, env=quiet)
+    return ProcessPoolExecutor(count, env=quiet, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def _end_with(parent: int) -> None:
+    """End this process once its parent was killed: loky's would wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _follow(trainings: Sequence[futures.Future], pending: dict[runs.Run, Job]) -> None:

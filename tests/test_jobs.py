@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -152,3 +155,35 @@ def _kill_a_child_once_it_trains(long, places):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     os.kill(psutil.Process().children()[-1].pid, signal.SIGKILL)
+
+
+ORPHANING = """
+import sys
+from pathlib import Path
+import torch
+from miewid_core import catalog
+from miewid_core.config import preset
+from miewid_core.jobs import Job, train_all
+
+torch.set_num_threads(2)
+photos = catalog.load(sys.argv[1])
+long = preset("demo", image_size=32, batch_size=8, epochs=5000)
+jobs = [Job(name, rows, long, 0) for name, rows in photos.groupby("species")]
+train_all(jobs, Path("runs"), Path("chips"))
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_parent(small_catalog, tmp_path):
+    command = [sys.executable, "-c", ORPHANING, str(small_catalog)]
+    places = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    with subprocess.Popen(command, cwd=tmp_path, env=places) as parent:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("runs/*/checkpoint.safetensors")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        workers = psutil.Process(parent.pid).children(recursive=True)
+        parent.kill()
+    assert len(workers) >= 2
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
