@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,7 +69,9 @@ def entry(job: Job, study: Study) -> Asked:
     return Asked(job.key, len(job.rows), job.photos, _done(job, study))
 
 
-def summary(study: Study, wanted: Mapping[str, Sequence[Asked]], rate: float = 0) -> pd.DataFrame:
+def summary(
+    study: Study, wanted: Mapping[str, Iterable[Job | Asked]], rate: float = 0
+) -> pd.DataFrame:
     """Trainings that each notebook asks for, and how many of them an earlier one asked for already.
 
     Columns notebook, trainings, new (not asked for before), done (of the new ones), photos (that
@@ -78,7 +80,8 @@ def summary(study: Study, wanted: Mapping[str, Sequence[Asked]], rate: float = 0
     """
     known: set[str] = set()
     rows = []
-    for name, trainings in wanted.items():
+    for name, jobs in wanted.items():
+        trainings = [entry(job, study) if isinstance(job, Job) else job for job in jobs]
         new = {own.key: own for own in trainings if own.key not in known}
         known |= new.keys()
         left = [own for own in new.values() if not own.done]

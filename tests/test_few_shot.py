@@ -181,7 +181,7 @@ class TestPlan:
 
     def test_knows_what_is_done(self, study):
         study.multi_species()
-        table = plan.summary(study, {"03": [plan.entry(study.multi_species_job(), study)]})
+        table = plan.summary(study, {"03": [study.multi_species_job()]})
         assert table[["new", "done", "to_do", "hours"]].iloc[0].tolist() == [1, 1, 0, 0]
         assert "1 of them distinct, 1 done" in plan.in_words(table)
 
