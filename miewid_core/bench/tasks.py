@@ -1,0 +1,38 @@
+"""The comparisons by name, and how one is carried out."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+
+from miewid_core.bench import harness
+from miewid_core.files import ROOT
+
+FOLDER = ROOT / "figures" / "performance"  # what was measured in full
+TASKS = ("evaluation", "loss")
+
+
+def agreement(name: str) -> pd.DataFrame:
+    """How far the answers of each way of a task differ from ours: task, way, difference, allowed.
+
+    Raises ValueError where that is more than the task allows.
+    """
+    module = import_module(f"miewid_core.bench.{name}")
+    found = module.differences(harness.installed(module.WAYS))
+    table = pd.DataFrame(found.items(), columns=["way", "difference"])
+    table = table.assign(task=name, allowed=module.ALLOWED)
+    wrong = table.loc[table["difference"] > table["allowed"], "way"]
+    if len(wrong):
+        raise ValueError(f"{name}: other answers than ours by {', '.join(wrong)}:\n{table}")
+    return table[["task", "way", "difference", "allowed"]]
+
+
+def measure(
+    name: str, size: str = "quick", rounds: int = 3, path: Path | None = None
+) -> pd.DataFrame:
+    """Measurements of a task ("quick" or "full"), of `harness.compare`, after its agreement."""
+    module = import_module(f"miewid_core.bench.{name}")
+    agreement(name)
+    return harness.compare(
+        module.prepare, module.WAYS, module.SIZES[size], rounds, module.CALLS, path
+    )
