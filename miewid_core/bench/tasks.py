@@ -9,7 +9,7 @@ from miewid_core.bench import harness
 from miewid_core.files import ROOT
 
 FOLDER = ROOT / "figures" / "performance"  # what was measured in full
-TASKS = ("evaluation", "loss")
+TASKS = ("evaluation", "loss", "photos", "augment", "step")
 
 
 def agreement(name: str) -> pd.DataFrame:
