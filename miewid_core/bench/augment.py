@@ -26,11 +26,12 @@ def torchvision(size: int, mirrored: bool = True) -> v2.Transform:
 
     `mirrored`: as in ours the photo goes on beyond its edges; torchvision would leave them black.
     """
-    affine = v2.RandomAffine(15, (0.25, 0.25), (0.8, 1.2), interpolation=v2.InterpolationMode(BI))
-    margin = size // 2
-    if mirrored:
-        smaller = v2.RandomAffine(15, (0.125, 0.125), (0.8, 1.2), interpolation=affine.interpolation)
-        affine = v2.Compose([v2.Pad(margin, padding_mode="reflect"), smaller, v2.CenterCrop(size)])
+    bilinear = {"scale": (0.8, 1.2), "interpolation": v2.InterpolationMode.BILINEAR}
+    affine = v2.RandomAffine(15, (0.25, 0.25), **bilinear)
+    if mirrored:  # padded to twice the side, of which a shift is half as large a share
+        mirror = v2.Pad(size // 2, padding_mode="reflect")
+        moved = v2.RandomAffine(15, (0.125, 0.125), **bilinear)
+        affine = v2.Compose([mirror, moved, v2.CenterCrop(size)])
     texture = [v2.RandomAdjustSharpness(2, p=1), v2.Grayscale(3), v2.RandomEqualize(p=1)]
     return v2.Compose(
         [
@@ -41,14 +42,12 @@ def torchvision(size: int, mirrored: bool = True) -> v2.Transform:
     )
 
 
-BI = "bilinear"
-
-
 def augmented(way: str, photos: int, size: int, repeats: int) -> Callable[[], list[np.ndarray]]:
     """A function that augments each of `photos` chips `repeats` times: (size, size, 3) uint8."""
     rows = pictures.rows(photos)
     if way == "before resizing":
-        images = [_whole(*row) for row in rows[["path", "x", "y", "w", "h"]].itertuples(index=False)]
+        boxes = rows[["path", "x", "y", "w", "h"]].itertuples(index=False)
+        images = [crop(read_photo(path)[0], tuple(box)) for path, *box in boxes]
     else:
         store = ChipStore(pictures.FOLDER / "chips", size)
         images = [store.read(key) for key in store.build(rows)]
@@ -58,15 +57,10 @@ def augmented(way: str, photos: int, size: int, repeats: int) -> Callable[[], li
         return lambda: [transform(image) for _ in range(repeats) for image in tensors]
     transform = augmentation(size)
     transform.set_random_state(np.random.default_rng(0), random.Random(0))
+    each = [image for _ in range(repeats) for image in images]
     if way == "before resizing":
-        return lambda: [
-            resize(transform(image=image)["image"], size) for _ in range(repeats) for image in images
-        ]
-    return lambda: [transform(image=image)["image"] for _ in range(repeats) for image in images]
-
-
-def _whole(path: str, *box: float) -> np.ndarray:
-    return crop(read_photo(path)[0], box)
+        return lambda: [resize(transform(image=image)["image"], size) for image in each]
+    return lambda: [transform(image=image)["image"] for image in each]
 
 
 def prepare(way: str, photos: int, size: int, repeats: int) -> Callable[[], object]:

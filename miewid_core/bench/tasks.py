@@ -9,7 +9,9 @@ from miewid_core.bench import harness
 from miewid_core.files import ROOT
 
 FOLDER = ROOT / "figures" / "performance"  # what was measured in full
-TASKS = ("evaluation", "loss", "photos", "augment", "step")
+TASKS = (
+    *("evaluation", "loss", "photos", "augment", "step", "embedding", "epoch", "tried", "scaling"),
+)
 
 
 def agreement(name: str) -> pd.DataFrame:
