@@ -10,6 +10,9 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
+from miewid_core.files import ROOT, replacing
+
+CACHED = ROOT / "notebooks" / "03_training.ipynb"
 MODULES = ("miewid_core", "miewid_core.model", "miewid_core.study", "miewid_core.figures")
 
 
@@ -36,16 +39,29 @@ def _seconds(module: str) -> tuple[float, str]:
     return sum(own) / 1e6, max(others, key=others.get, default="")
 
 
-def papermill(notebook: Path, rounds: int = 3) -> pd.DataFrame:
-    """Seconds that papermill takes for a notebook whose results are cached, start included."""
+def papermill(rounds: int = 3, notebook: Path = CACHED) -> pd.DataFrame:
+    """Seconds that papermill takes for a notebook whose results are cached, start included.
+
+    Columns way, round, seconds; a run before, which may train, doesn't count.
+    """
     rows = []
     with TemporaryDirectory() as folder:
-        for turn in range(rounds):
-            command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(notebook)]
+        given = [str(notebook), f"{folder}/out.ipynb", "-p", "figures_dir", folder]
+        command = [sys.executable, "-m", "papermill", "--no-progress-bar", *given]
+        for turn in range(-1, rounds):
             start = time.perf_counter()
-            given = ["-p", "figures_dir", folder]
-            subprocess.run(
-                [*command, f"{folder}/out.ipynb", *given], check=True, capture_output=True
-            )
-            rows.append((notebook.stem, turn, time.perf_counter() - start))
-    return pd.DataFrame(rows, columns=["way", "round", "seconds"])
+            subprocess.run(command, check=True, capture_output=True)
+            rows.append((f"papermill {notebook.stem}", turn, time.perf_counter() - start))
+    return pd.DataFrame(rows[1:], columns=["way", "round", "seconds"])
+
+
+def measure(size: str, rounds: int, path: Path | None = None) -> pd.DataFrame:
+    """Imports, and in "full" a cached notebook; into the CSV `path`, which is kept if it exists."""
+    if path and path.exists():
+        return pd.read_csv(path)
+    parts = [imports(rounds), *([papermill(rounds)] if size == "full" else [])]
+    table = pd.concat(parts, ignore_index=True)
+    if path:
+        with replacing(path) as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
+    return table

@@ -11,6 +11,7 @@ from miewid_core.files import ROOT
 FOLDER = ROOT / "figures" / "performance"  # what was measured in full
 TASKS = (
     *("evaluation", "loss", "photos", "augment", "step", "embedding", "epoch", "tried", "scaling"),
+    "startup",
 )
 
 
@@ -34,7 +35,15 @@ def measure(
 ) -> pd.DataFrame:
     """Measurements of a task ("quick" or "full"), of `harness.compare`, after its agreement."""
     module = import_module(f"miewid_core.bench.{name}")
+    if name == "startup":  # runs programs, which measure themselves
+        return module.measure(size, rounds, path)
     agreement(name)
     return harness.compare(
         module.prepare, module.WAYS, module.SIZES[size], rounds, module.CALLS, path
     )
+
+
+def measured() -> dict[str, pd.DataFrame]:
+    """What was measured in full, by task, for those that were."""
+    paths = {name: FOLDER / f"{name}.csv" for name in TASKS}
+    return {name: pd.read_csv(path) for name, path in paths.items() if path.exists()}
