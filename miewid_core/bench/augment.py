@@ -15,7 +15,7 @@ from miewid_core.photo import read_photo
 WAYS = ("ours", "torchvision", "torchvision, black corners", "before resizing")
 SIZES = {
     "quick": [{"photos": 4, "size": 256, "repeats": 5}],
-    "full": [{"photos": 24, "size": 256, "repeats": 10}],
+    "full": [{"photos": 12, "size": 256, "repeats": 8}],
 }
 ALLOWED = 4  # of 255
 CALLS = 1

@@ -1,6 +1,7 @@
 """How long imports take beyond torch and timm, and a cached notebook under papermill."""
 
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -12,47 +13,62 @@ import pandas as pd
 
 from miewid_core.files import ROOT, replacing
 
-CACHED = ROOT / "notebooks" / "03_training.ipynb"
+CACHED = ROOT / "notebooks" / "04_multi_vs_single.ipynb"
 MODULES = ("miewid_core", "miewid_core.model", "miewid_core.study", "miewid_core.figures")
 
 
 def imports(rounds: int = 3, modules: Sequence[str] = MODULES) -> pd.DataFrame:
     """Seconds that the import of each module takes once torch and timm are imported.
 
-    Columns way (the module), round, seconds, slowest (the package of others that takes most).
+    Columns way (the module), round, seconds, torch_and_timm (theirs, just before), slowest (the
+    package of others that takes most).
     """
     rows = []
     for turn in range(rounds):
         for module in modules:
             rows.append((module, turn, *_seconds(module)))
-    return pd.DataFrame(rows, columns=["way", "round", "seconds", "slowest"])
+    return pd.DataFrame(rows, columns=["way", "round", "seconds", "torch_and_timm", "slowest"])
 
 
-def _seconds(module: str) -> tuple[float, str]:
+def _seconds(module: str) -> tuple[float, float, str]:
     code = f"import torch, timm\nimport {module}"
     command = [sys.executable, "-X", "importtime", "-c", code]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     lines = re.findall(r"\|\s+(\d+) \|( +)([\w.]+)$", told, flags=re.MULTILINE)
-    after = lines[1 + [name for *_, name in lines].index("timm") :]
-    own = [int(total) for total, indent, _ in after if len(indent) == 1]  # of no other's import
-    others = {name: int(t) for t, _, name in after if "." not in name and name != "miewid_core"}
-    return sum(own) / 1e6, max(others, key=others.get, default="")
+    ready = 1 + [name for *_, name in lines].index("timm")
+    # one space: imported by the program, not within another import
+    first, own = (
+        sum(int(total) for total, indent, _ in part if len(indent) == 1) / 1e6
+        for part in (lines[:ready], lines[ready:])
+    )
+    others = {name: int(t) for t, _, name in lines[ready:] if name.split(".") == [name]}
+    others.pop("miewid_core", None)
+    return own, first, max(others, key=others.get, default="")
 
 
 def papermill(rounds: int = 3, notebook: Path = CACHED) -> pd.DataFrame:
     """Seconds that papermill takes for a notebook whose results are cached, start included.
 
-    Columns way, round, seconds; a run before, which may train, doesn't count.
+    Columns way, round, seconds, processor (seconds of all cores, which other work slows less). A
+    run before, which may train, for one epoch as that is not what is measured, doesn't count.
     """
     rows = []
     with TemporaryDirectory() as folder:
         given = [str(notebook), f"{folder}/out.ipynb", "-p", "figures_dir", folder]
+        given += ["-p", "epochs", "1"]
         command = [sys.executable, "-m", "papermill", "--no-progress-bar", *given]
         for turn in range(-1, rounds):
-            start = time.perf_counter()
+            start, before = time.perf_counter(), _processor()
             subprocess.run(command, check=True, capture_output=True)
-            rows.append((f"papermill {notebook.stem}", turn, time.perf_counter() - start))
-    return pd.DataFrame(rows[1:], columns=["way", "round", "seconds"])
+            taken = time.perf_counter() - start, _processor() - before
+            rows.append((f"papermill {notebook.stem}", turn, *taken))
+    return pd.DataFrame(rows[1:], columns=["way", "round", "seconds", "processor"])
+
+
+def _processor() -> float:
+    """Seconds of processor time of all programs that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def measure(size: str, rounds: int, path: Path | None = None) -> pd.DataFrame:
