@@ -20,6 +20,8 @@ def main(arguments: list[str] | None = None) -> None:
         path = tasks.FOLDER / f"{name}.csv"
         if given.again:
             path.unlink(missing_ok=True)
+        if name != "startup":
+            tasks.agreement(name)
         measured = tasks.measure(name, "full", given.rounds, path)
         if measured.empty:
             sys.stdout.write(f"{name}: not measured here: no GPU\n\n")

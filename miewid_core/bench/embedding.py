@@ -20,7 +20,7 @@ from miewid_core.model import MiewIDNet, Preprocess
 WAYS = ("ours", "ours, first pass", "textbook", "textbook, network alone")
 SIZES = {
     "quick": [{"photos": 6, "preset_name": "demo"}],
-    "full": [{"photos": 48, "preset_name": "compact"}],
+    "full": [{"photos": 24, "preset_name": "compact"}],
 }
 ALLOWED = 1e-4  # of the largest value, from the same chips
 CALLS = 1

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -12,8 +13,10 @@ from miewid_core.bench import pictures, step
 from miewid_core.bench.textbook import Photos
 from miewid_core.chips import ChipStore
 from miewid_core.config import preset
+from miewid_core.cost import multiply_adds
 from miewid_core.dataset import ChipDataset, augmentation
 from miewid_core.device import default_device, keep_freed_memory
+from miewid_core.model import MiewIDNet
 
 WAYS = ("ours", "textbook")
 PAPER = {"preset_name": "paper", "photos": 448, "batch": 112, "classes": 37_138, "workers": 8}
@@ -53,16 +56,25 @@ def prepare(
     return epoch
 
 
-def limits(preset_name: str = "paper", size: int = 8192, repeats: int = 20) -> dict[str, float]:
-    """What a GPU could do: the rate of its matrix product in bfloat16, operations per second."""
-    device = default_device()
-    a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
-    a @ a
-    torch.cuda.synchronize()
+def product_rate(size: int = 8192, repeats: int = 20) -> float:
+    """Operations per second of this GPU's matrix product in bfloat16, which nothing exceeds."""
+    factor = torch.randn(size, size, device=default_device(), dtype=torch.bfloat16)
+    factor @ factor
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(repeats):
-        a @ a
+        factor @ factor
     end.record()
     torch.cuda.synchronize()
-    return {"operations_per_second": 2 * size**3 * repeats / (start.elapsed_time(end) / 1000)}
+    return 2 * size**3 * repeats / (start.elapsed_time(end) / 1000)
+
+
+def in_words(measured: pd.DataFrame | None) -> str:
+    """The rate of our epoch, and the share of the GPU's matrix products that it uses."""
+    if measured is None or measured.empty or not torch.cuda.is_available():
+        return "A training epoch of preset `paper`: not measured here: no GPU."
+    seconds = measured.loc[measured["way"] == "ours", "seconds"].median()
+    rate, config = PAPER["photos"] / seconds, preset(PAPER["preset_name"])
+    once = multiply_adds(MiewIDNet(config.backbone), config.image_size)
+    used = 3 * 2 * once * rate / product_rate()  # backward takes twice the forward's products
+    return f"Preset `paper`: {rate:,.0f} photos/s, {100 * used:.0f} % of the GPU's matrix products."

