@@ -1,6 +1,7 @@
 # make figures   every notebook through papermill; results in figures/<data>/
 # make plan      what would be trained for them, and how long it would take; CATALOG=paper for the paper's bill
 # make test      lint, quick unit tests, notebooks; make test-all: the slow tests as well
+# make bench     every comparison of notebook 13 in full, into figures/performance/ (hours); ONLY="loss photos" some
 # Any other variable is passed on to every notebook: make figures CATALOG=photos.csv PRESET=compact
 # ONLY="03 04" runs some notebooks; PYTHON=python3.12 chooses the interpreter of the environment.
 
@@ -12,7 +13,7 @@ PARAMETERS = $(filter-out PYTHON=% VENV=% ONLY=%,$(MAKEOVERRIDES))
 export MPLBACKEND ?= agg
 export NO_ALBUMENTATIONS_UPDATE = 1
 
-.PHONY: figures plan test test-all notebooks lock clean help
+.PHONY: figures plan bench test test-all notebooks lock clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -30,6 +31,11 @@ figures: $(VENV)/installed
 
 plan: $(VENV)/installed
 	$(RUN) -m miewid_core.plan $(PARAMETERS)
+
+# what was measured before is kept: remove its CSV to measure it again
+bench: $(VENV)/installed
+	$(RUN) -m pip install --disable-pip-version-check -e .[bench]
+	$(RUN) -m miewid_core.bench $(ONLY)
 
 test: QUICK = -m "not slow"
 test test-all: $(VENV)/installed

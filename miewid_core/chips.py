@@ -65,8 +65,10 @@ def _edges(start: float, length: float) -> tuple[int, int]:
 
 def _window(photo: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
     """Pixels of `photo` from left and top up to right and bottom, white outside."""
-    window = np.full((bottom - top, right - left, 3), WHITE, np.uint8)
     part = photo[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+    if part.shape[:2] == (bottom - top, right - left):  # as of most boxes: nothing to fill
+        return part
+    window = np.full((bottom - top, right - left, 3), WHITE, np.uint8)
     down, along = max(0, -top), max(0, -left)
     window[down : down + part.shape[0], along : along + part.shape[1]] = part
     return window

@@ -5,6 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+PART = 2**22  # values of sub-centers worked on at once: 16 MB stay in a processor's cache
+
 
 def dynamic_margins(counts: np.ndarray, low: float = 0.2, high: float = 0.5) -> torch.Tensor:
     """Margins (C,) float32 in radians by class frequency: n ** -1/4 scaled to [low, high].
@@ -19,6 +21,51 @@ def dynamic_margins(counts: np.ndarray, low: float = 0.2, high: float = 0.5) -> 
     spread = np.ptp(rarity)
     place = (rarity - rarity.min()) / spread if spread > 0 else np.full_like(rarity, 0.5)
     return torch.tensor(low + (high - low) * place, dtype=torch.float32)
+
+
+class NearestCenters(torch.autograd.Function):
+    """Products of rows (B, D) with each class's nearest of its k unit sub-centers: (B, C).
+
+    As autograd of normalize, @ and max would, to the bit while the sub-centers fit one part; but of
+    37,138 classes of the paper these hold several gigabytes, and pass over them a dozen times.
+    """
+
+    @staticmethod
+    def forward(ctx, rows: torch.Tensor, weight: torch.Tensor, k: int) -> torch.Tensor:
+        """`weight`: (C * K, D), not normalised."""
+        ctx.k, ctx.classes = k, max(1, PART // weight[:k].numel())
+        logits = rows.new_empty(len(rows), len(weight) // k)
+        nearest = torch.empty_like(logits, dtype=torch.int64)
+        each = logits.split(ctx.classes, 1), nearest.split(ctx.classes, 1)
+        for part, *found in zip(weight.split(ctx.classes * k), *each, strict=True):
+            products = rows @ _unit(part)[0].T  # (B, part of C * K)
+            torch.max(products.unflatten(1, (-1, k)), 2, out=tuple(found))
+        ctx.save_for_backward(rows, weight, nearest)
+        return logits
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """`gradient`: (B, C)."""
+        rows, weight, nearest = ctx.saved_tensors
+        to_rows, to_weight = torch.zeros_like(rows), torch.empty_like(weight)
+        both = (part.split(ctx.classes * ctx.k) for part in (weight, to_weight))
+        each = (part.split(ctx.classes, 1) for part in (gradient, nearest[..., None]))
+        for part, to_part, slope, place in zip(*both, *each, strict=True):
+            centers, lengths = _unit(part)
+            spread = slope.new_zeros(*slope.shape, ctx.k)  # (B, C, K): all but the nearest are 0
+            spread = spread.scatter_(2, place, slope[..., None]).flatten(1)
+            to_rows += spread @ centers
+            torch.mm(spread.T, rows, out=to_part)
+            # of normalize: what points along a center doesn't turn it
+            along = (centers / lengths).mul_(to_part).sum(1, keepdim=True)
+            to_part.div_(lengths).sub_(centers.mul_(along))
+        return to_rows, to_weight, None
+
+
+def _unit(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of length 1, and their lengths (N, 1) before, as torch's normalize."""
+    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min_(1e-12)
+    return rows / lengths, lengths
 
 
 class SubCenterArcFace(nn.Module):
@@ -49,10 +96,8 @@ class SubCenterArcFace(nn.Module):
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Mean loss of embeddings (B, D) with class labels (B,) int64 in [0, C)."""
         with torch.autocast(embeddings.device.type, enabled=False):
-            centers = functional.normalize(self.weight)
-            unit = functional.normalize(embeddings.to(centers.dtype))
-            products = (self.scale * unit) @ centers.T  # (B, C * K) scaled cosines
-            logits = products.unflatten(1, (-1, self.k)).max(2).values  # (B, C)
+            unit = functional.normalize(embeddings.to(self.weight.dtype))
+            logits = NearestCenters.apply(self.scale * unit, self.weight, self.k)  # (B, C)
             target = torch.arange(len(labels), device=labels.device), labels
             # only the target's logit changes: written in place, no second (B, C) tensor
             widened = self._widened(logits[target] / self.scale, self.margins[labels])

@@ -11,15 +11,12 @@ import time
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
-from PIL import Image
-from safetensors.torch import load_file
-from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from miewid_core import catalog, splits
+from miewid_core.bench.textbook import Network, OneHotArcFace, Photos
 from miewid_core.dataset import augmentation
 from miewid_core.training import learning_rate, preset
 
@@ -27,72 +24,6 @@ RELEASED = {  # loss and schedule of the released recipe; `compact` tunes them f
     **{"scale": 51.5, "margin_low": 0.2, "margin_high": 0.5},
     **{"warmup_epochs": 5, "start_rate": 1.5e-5, "peak_rate": 1e-3, "decay": 0.8},
 }
-
-
-class Photos(Dataset):
-    """Decodes, crops and resizes a photo each time that it is asked for."""
-
-    def __init__(self, rows, labels, size, augment):
-        self.rows, self.labels, self.size = rows, labels, size
-        self.transform = augmentation(size) if augment else None
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, index):
-        row = self.rows.iloc[index]
-        with Image.open(row["path"]) as opened:
-            image = opened.convert("RGB")
-        corners = (row["x"], row["y"], row["x"] + row["w"], row["y"] + row["h"])
-        image = np.asarray(image.crop([round(c) for c in corners]).resize((self.size,) * 2))
-        if self.transform:
-            image = self.transform(image=image)["image"]
-        return torch.from_numpy(image.transpose(2, 0, 1).copy()), self.labels[index]
-
-
-class Network(nn.Module):
-    """Backbone, GeM, BatchNorm."""
-
-    def __init__(self, name, weights):
-        super().__init__()
-        self.backbone = timm.create_model(name, num_classes=0, global_pool="")
-        if weights:
-            state = load_file(weights)
-            self.backbone.load_state_dict(
-                {k: v for k, v in state.items() if not k.startswith("classifier.")}
-            )
-        config = self.backbone.pretrained_cfg
-        self.mean = torch.tensor(config["mean"]).view(1, 3, 1, 1) * 255
-        self.std = torch.tensor(config["std"]).view(1, 3, 1, 1) * 255
-        self.p = nn.Parameter(torch.full((1,), 3.0))
-        self.bn = nn.BatchNorm1d(self.backbone.num_features)
-
-    def forward(self, x):
-        x = self.backbone((x.float() - self.mean.to(x.device)) / self.std.to(x.device))
-        return self.bn(x.clamp(min=1e-6).pow(self.p).mean((2, 3)).pow(1 / self.p))
-
-
-class OneHotArcFace(nn.Module):
-    """Sub-center ArcFace as usually written: a one-hot mask, and both logits for every class."""
-
-    def __init__(self, features, classes, margins, config):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(classes * config.sub_centers, features))
-        nn.init.xavier_uniform_(self.weight)
-        self.margins, self.config = margins, config
-
-    def forward(self, embeddings, labels):
-        cosine = functional.linear(
-            functional.normalize(embeddings), functional.normalize(self.weight)
-        )
-        cosine = cosine.view(len(labels), -1, self.config.sub_centers).amax(2)
-        margin = self.margins.to(labels.device)[labels][:, None]
-        sine = (1 - cosine**2).clamp(1e-7, 1).sqrt()
-        moved = cosine * margin.cos() - sine * margin.sin()
-        moved = torch.where(cosine > (np.pi - margin).cos(), moved, cosine - margin.sin() * margin)
-        mask = functional.one_hot(labels, cosine.shape[1]).float()
-        logits = self.config.scale * (mask * moved + (1 - mask) * cosine)
-        return functional.cross_entropy(logits, labels)
 
 
 def margins_of(counts, config):
@@ -108,12 +39,12 @@ def train(rows, config, weights, device, workers):
     labels, names = pd.factorize(rows["individual"], sort=True)
     network = Network(config.backbone, weights).to(device)
     counts = np.bincount(labels)
-    head = OneHotArcFace(
-        network.bn.num_features, len(names), margins_of(counts, config), config
-    ).to(device)
+    margins, features = margins_of(counts, config), network.bn.num_features
+    head = OneHotArcFace(features, len(names), margins, config.scale, config.sub_centers)
+    head.to(device)
     parameters = [*network.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=config.start_rate)
-    photos = Photos(rows, labels, config.image_size, augment=True)
+    photos = Photos(rows, labels, config.image_size, augmentation(config.image_size))
     loader = DataLoader(
         photos, config.batch_size, shuffle=True, num_workers=workers, drop_last=True
     )
@@ -140,7 +71,7 @@ def report(network, rows, config, device, title):
     """Print top-1, 5, 10, 20 of each species by a full similarity matrix."""
     network.eval()
     for species, part in rows.groupby("species"):
-        photos = Photos(part, np.zeros(len(part), int), config.image_size, augment=False)
+        photos = Photos(part, np.zeros(len(part), int), config.image_size)
         parts = [network(chips.to(device)) for chips, _ in DataLoader(photos, 64)]
         embeddings = functional.normalize(torch.cat(parts)).cpu().numpy()
         similarity = embeddings @ embeddings.T

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from miewid_core import loss
 from miewid_core.loss import SubCenterArcFace, dynamic_margins
 
 
@@ -165,8 +166,11 @@ class Written(TorchDispatchMode):
         self.size, self.found = size, []
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        out = operation(*args, **(kwargs or {}))
-        given_ = {one.data_ptr() for one in args if isinstance(one, torch.Tensor)}
+        kwargs = kwargs or {}
+        out = operation(*args, **kwargs)
+        given_ = {
+            one.data_ptr() for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)
+        }
         for one in out if isinstance(out, tuple) else (out,):
             if isinstance(one, torch.Tensor) and one.is_floating_point():
                 anew = one.numel() == self.size and one.data_ptr() not in given_
@@ -304,3 +308,48 @@ def test_margins_travel_with_the_weights_but_are_not_learned():
     made = SubCenterArcFace(8, 4, torch.arange(4.0))
     assert dict(made.named_parameters()).keys() == {"weight"}
     assert made.state_dict().keys() == {"weight", "margins"}
+
+
+def usual_loss(made, embeddings, labels):
+    """As autograd differentiates it: all sub-centers normalised, all products, their highest."""
+    unit = functional.normalize(embeddings)
+    products = (made.scale * unit) @ functional.normalize(made.weight).T
+    logits = products.unflatten(1, (-1, made.k)).max(2).values
+    target = torch.arange(len(labels)), labels
+    widened = made._widened(logits[target] / made.scale, made.margins[labels])
+    logits[target] = made.scale * widened
+    return functional.cross_entropy(logits, labels)
+
+
+def gradients(computed, made, embeddings, labels):
+    value = computed(embeddings, labels)
+    return value.detach(), *torch.autograd.grad(value, [embeddings, made.weight])
+
+
+@pytest.mark.parametrize(("classes", "size"), [(3, 16), (97, 256), (301, 1280)])
+def test_same_bits_as_by_autograd_alone(classes, size):
+    """Finished trainings rest on it, in one part; a center of no length has no gradient."""
+    generator = torch.Generator().manual_seed(classes)
+    embeddings = torch.randn(31, size, generator=generator, requires_grad=True)
+    labels = torch.randint(classes, (31,), generator=generator)
+    margins = 0.5 * torch.rand(classes, generator=generator)
+    made = SubCenterArcFace(size, classes, margins, generator=generator)
+    with torch.no_grad():
+        made.weight *= 9 * torch.rand(3 * classes, 1, generator=generator)
+        made.weight[0] = 0
+    ours = gradients(made, made, embeddings, labels)
+    usual = gradients(functools.partial(usual_loss, made), made, embeddings, labels)
+    assert all(torch.equal(*both) for both in zip(ours, usual, strict=True))
+
+
+@pytest.mark.parametrize("part", [1, 100, 3 * 3 * 16, 7 * 3 * 16, 2**22])
+def test_in_parts_of_any_size_the_gradients_are_the_same(part, monkeypatch):
+    monkeypatch.setattr(loss, "PART", part)
+    generator = torch.Generator().manual_seed(part)
+    embeddings = torch.randn(9, 16, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(20, (9,), generator=generator)
+    made = SubCenterArcFace(16, 20, torch.full((20,), 0.3), generator=generator).double()
+    ours = gradients(made, made, embeddings, labels)
+    usual = gradients(functools.partial(usual_loss, made), made, embeddings, labels)
+    for mine, theirs in zip(ours, usual, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)

@@ -1,0 +1,136 @@
+"""One-vs-all evaluation beside the bare matrix product, the textbook way, and search libraries."""
+
+import importlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from miewid_core.evaluation import BLOCK, mean_average_precision, one_vs_all, top_k
+
+WAYS = ("ours", "product", "textbook", "scikit-learn", "faiss", "pytorch-metric-learning")
+COMPUTES = {  # of WAYS: what comes out
+    "ours": "every rank, mAP",
+    "product": "similarities only",
+    "textbook": "every rank, mAP",
+    "scikit-learn": "20 nearest",
+    "faiss": "20 nearest",
+    "pytorch-metric-learning": "top-1, mAP",
+}
+SIZES = {
+    "quick": [{"n": 1500, "dim": 256, "case": "six each"}],
+    "full": [
+        {"n": n, "dim": 2152, "case": case} | ({"ways": WAYS[:-1]} if n > 10_000 else {})
+        for n in (5000, 10_000, 20_000)  # at 20,000 pytorch-metric-learning holds some 20 GB
+        for case in ("six each", "heavy tail")
+    ],
+}
+ALLOWED = 1e-6  # of a share: the sums are taken in another order
+CALLS = 1
+
+
+def data(n: int, dim: int, case: str) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings (n, dim) float32 of length 1 around their individual's, and individuals (n,)."""
+    rng = np.random.default_rng(0)
+    individuals = np.arange(n) // 6
+    if case == "heavy tail":  # three individuals share a fifth
+        individuals[: n // 5] = n + np.arange(n // 5) % 3
+    individuals = rng.permutation(individuals)
+    own = np.random.default_rng(1).standard_normal((2 * n, dim), dtype=np.float32)
+    embeddings = rng.standard_normal((n, dim), dtype=np.float32)
+    for start in range(0, n, BLOCK):
+        part = embeddings[start : start + BLOCK]
+        part += 0.2 * own[individuals[start : start + BLOCK]]
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+    return embeddings, individuals
+
+
+def prepare(way: str, n: int, dim: int, case: str) -> Callable[[], dict[str, float]]:
+    """What is timed; it returns the measures that the way computes, as shares."""
+    measure, given = MEASURES[way], data(n, dim, case)
+    measure(*data(60, 8, case))  # loads libraries, starts threads
+    return lambda: measure(*given)
+
+
+def ours(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
+    """What the notebooks call."""
+    ranks = one_vs_all(embeddings, individuals, ["a"] * len(embeddings))
+    shares = {f"top-{k}": top_k(ranks, k) for k in (1, 20)}
+    return shares | {"mAP": mean_average_precision(ranks)}
+
+
+def product(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
+    """The least that any exact search has to do, in the same blocks."""
+    unit = torch.from_numpy(embeddings)
+    block = torch.empty(BLOCK, len(unit))
+    for start in range(0, len(unit), BLOCK):
+        part = unit[start : start + BLOCK]
+        torch.mm(part, unit.T, out=block[: len(part)])
+    return {}
+
+
+def textbook(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
+    """As in the usual repositories: all distances, all rows sorted, then query by query."""
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    distances = 1 - unit @ unit.T
+    np.fill_diagonal(distances, np.inf)
+    order = np.argsort(distances, axis=1)
+    right = (individuals[order] == individuals[:, None]).astype(np.int32)
+    first, precisions = [], []
+    for row in right[:, :-1]:  # the query itself comes last
+        if row.any():
+            first.append(1 + row.argmax())
+            precision = row.cumsum() / np.arange(1, len(row) + 1)
+            precisions.append((precision * row).sum() / row.sum())
+    shares = {f"top-{k}": np.mean(np.array(first) <= k) for k in (1, 20)}
+    return shares | {"mAP": np.mean(precisions)}
+
+
+def scikit_learn(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
+    """scikit-learn's brute-force neighbours, the 20 nearest."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=20, algorithm="brute", metric="cosine").fit(embeddings)
+    return _shares(search.kneighbors(return_distance=False), individuals)
+
+
+def faiss(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
+    """FAISS's exact search, the 20 nearest."""
+    index = importlib.import_module("faiss").IndexFlatIP(embeddings.shape[1])
+    index.add(embeddings)
+    found = index.search(embeddings, 21)[1]
+    itself = found == np.arange(len(found))[:, None]
+    itself[~itself.any(axis=1), -1] = True
+    return _shares(found[~itself].reshape(-1, 20), individuals)
+
+
+def _shares(nearest: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
+    """Top-1 and top-20 by the nearest (n, 20) of each query that has a true match."""
+    right = individuals[nearest] == individuals[:, None]
+    counted = np.bincount(individuals)[individuals] > 1
+    return {f"top-{k}": right[counted, :k].any(axis=1).mean() for k in (1, 20)}
+
+
+def metric_learning(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
+    """pytorch-metric-learning's AccuracyCalculator over all ranks, as mAP needs."""
+    accuracy = importlib.import_module("pytorch_metric_learning.utils.accuracy_calculator")
+    wanted = {"precision_at_1": "top-1", "mean_average_precision": "mAP"}
+    calculator = accuracy.AccuracyCalculator(tuple(wanted), device=torch.device("cpu"))
+    found = calculator.get_accuracy(torch.from_numpy(embeddings), torch.from_numpy(individuals))
+    return {name: found[key] for key, name in wanted.items()}
+
+
+MEASURES = dict(
+    zip(WAYS, (ours, product, textbook, scikit_learn, faiss, metric_learning), strict=True)
+)
+
+
+def differences(ways: list[str], n: int = 1200, dim: int = 32) -> dict[str, float]:
+    """The largest difference from ours of any share that a way computes, on the same embeddings."""
+    given = data(n, dim, "heavy tail")
+    own = ours(*given)
+    found = {way: MEASURES[way](*given) for way in ways if way != "product"}
+    return {
+        way: max(abs(share - own[name]) for name, share in shares.items())
+        for way, shares in found.items()
+    }

@@ -1,0 +1,167 @@
+"""What was measured, as tables, figures and words."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from miewid_core.bench import harness, scaling
+from miewid_core.page import BLUE, GREY, ORANGE, PAGE, Figure, styled
+
+AXES = {
+    "annotations": "annotations (N)",
+    "classes": "classes (C)",
+    "species": f"species, of {scaling.TOTAL:,} annotations",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """`over` divided by `under` is to be at least (or, of a cost, at most) `bound`."""
+
+    task: str
+    over: str
+    under: str
+    bound: float
+    column: str = "seconds"
+    at_most: bool = False
+    case: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+
+RESULTS = ("way", "seconds", "ratio", "low", "high", "megabytes", "memory")
+LARGEST = {"n": 20_000}
+TARGETS = (
+    Target("evaluation", "textbook", "ours", 5, case=LARGEST),
+    Target("evaluation", "textbook", "ours", 30, "megabytes", case=LARGEST),
+    Target("evaluation", "ours", "product", 1.25, at_most=True, case=LARGEST),
+    Target("evaluation", "pytorch-metric-learning", "ours", 1, case={"n": 10_000}),
+    Target("loss", "ours", "products", 1.25, at_most=True),
+    Target("loss", "ours", "textbook", 0.6, "megabytes", at_most=True),
+    Target("photos", "textbook", "ours, first pass", 2),
+    Target("photos", "textbook", "ours", 20),
+    Target("augment", "torchvision", "ours", 1),
+    Target("augment", "before resizing", "ours", 1),
+    Target("step", "textbook", "ours", 1.4),
+    Target("epoch", "textbook", "ours", 4),
+    Target("embedding", "textbook", "ours", 1.5),
+    Target("embedding", "textbook", "ours, first pass", 1.5),
+)
+
+
+def ratios(measured: pd.DataFrame, target: Target) -> pd.DataFrame:
+    """Per case the ratio that `target` is about: the cases' columns, ratio, low, high (rounds)."""
+    for key, value in target.case.items():
+        measured = measured[measured[key] == value]
+    keys = [name for name in measured if name not in harness.MEASURED]
+    wide = measured.pivot_table(target.column, [*keys, "round"], "way")
+    if not {target.over, target.under} <= set(wide):
+        return pd.DataFrame(columns=[*keys, "ratio", "low", "high"])
+    ratio = wide[target.over] / wide[target.under].clip(lower=1e-9)
+    found = ratio.dropna().groupby(keys).agg(ratio="median", low="min", high="max")
+    return found.reset_index()
+
+
+def targets(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """What was to be reached and what was: one row per target and case.
+
+    Columns task, case, what, required, ratio, low, high, reached ("yes", "no", or why it isn't
+    known). `measured`: of `tasks.measured`.
+    """
+    rows = []
+    for target in TARGETS:
+        unit = "time" if target.column == "seconds" else "extra memory"
+        sign = "<=" if target.at_most else ">="
+        what = f"{unit}, {target.over} / {target.under}", f"{sign} {target.bound:g}"
+        table = measured.get(target.task, pd.DataFrame())
+        found = ratios(table, target) if len(table) else table
+        if found.empty:
+            why = "not measured here" + (": no GPU" if target.task == "epoch" else "")
+            rows.append((target.task, "", *what, np.nan, np.nan, np.nan, why))
+        for case in found.to_dict("records"):
+            numbers = [case.pop(name) for name in ("ratio", "low", "high")]
+            reached = numbers[0] <= target.bound if target.at_most else numbers[0] >= target.bound
+            words = ", ".join(f"{key} {value}" for key, value in case.items())
+            rows.append((target.task, words, *what, *numbers, "yes" if reached else "no"))
+    columns = ["task", "case", "what", "required", "ratio", "low", "high", "reached"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def in_words(table: pd.DataFrame) -> str:
+    """How many targets are reached, by `targets`, and a line for each that is not."""
+    known = table[table["reached"].isin(["yes", "no"])]
+    lines = [f"{(known['reached'] == 'yes').sum()} of {len(known)} are reached."]
+    for row in table[table["reached"] != "yes"].itertuples():
+        told = f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})"
+        found = told if row.reached == "no" else row.reached
+        case = f" ({row.case})" if row.case else ""
+        lines.append(f"- {row.task}{case}, {row.what}: {row.required} asked for, {found}.")
+    return "\n".join(lines)
+
+
+def together(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Summaries of all tasks in one table: task, case (in words), way, and `harness.summary`'s."""
+    parts = []
+    for task, table in measured.items():
+        own = harness.summary(table)
+        cases = own.drop(columns=list(RESULTS)).to_dict("records")
+        words = [", ".join(f"{key} {value}" for key, value in case.items()) for case in cases]
+        parts.append(own[list(RESULTS)].assign(task=task, case=words))
+    return pd.concat(parts, ignore_index=True)[["task", "case", *RESULTS]]
+
+
+@styled()
+def beside(table: pd.DataFrame, title: str) -> Figure:
+    """Time of each other way relative to ours (`table`: of `together`), with its range."""
+    shown = table[table["way"] != "ours"]
+    drawn = Figure(title, 0.9 + 0.16 * len(shown), PAGE)
+    axes = drawn.subplots()
+    places = np.arange(len(shown))
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.hlines(places, shown["low"], shown["high"], BLUE, linewidth=1)
+    axes.plot(shown["ratio"], places, "o", color=BLUE, ls="")
+    axes.set_yticks(places, shown["task"] + " (" + shown["case"] + "): " + shown["way"])
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set(xscale="log", xlabel="time relative to ours (log scale; line: range of the rounds)")
+    axes.xaxis.set_major_formatter("{x:g}")
+    return drawn
+
+
+@styled()
+def growth(measured: pd.DataFrame, slopes: pd.DataFrame, title: str) -> Figure:
+    """Our time and memory against what grows, log-log, with slopes (of `scaling.slopes`)."""
+    drawn = Figure(title, 3.6, PAGE)
+    grid = drawn.subplots(2, len(slopes), squeeze=False)
+    looks = (("seconds", "time (s)", BLUE, "o"), ("megabytes", "extra memory (MB)", ORANGE, "s"))
+    for place, row in enumerate(slopes.to_dict("records")):
+        own = measured[measured["axis"] == row["axis"]]
+        for axes, (column, words, colour, marker) in zip(grid[:, place], looks, strict=True):
+            medians = own.groupby("size")[column].median()
+            axes.plot(own["size"], own[column], ".", color=GREY, ls="")
+            axes.plot(medians.index, medians, f"-{marker}", color=colour)
+            axes.set(xscale="log", yscale="log", xlabel=AXES[row["axis"]])
+            slope = f"slope {row[column]:.2f} (expected {row[f'expected_{column}']:g})"
+            axes.set_title(slope, loc="left")
+            if not place:
+                axes.set_ylabel(words)
+    return drawn
+
+
+def did_not_pay(measured: pd.DataFrame) -> str:
+    """What was tried for a training step (`tried`): each variant's time relative to ours."""
+    table = harness.summary(measured)
+    lines = [
+        f"- {row.way}: {row.ratio:.2f} ({row.low:.2f} to {row.high:.2f}) times ours"
+        for row in table[table["way"] != "ours"].itertuples()
+    ]
+    return "\n".join(lines)
+
+
+def growth_in_words(slopes: pd.DataFrame) -> str:
+    """Each axis's slopes beside the expected ones, and the reason of these."""
+    lines = [
+        f"- {row.axis}: time {row.seconds:.2f} ({row.expected_seconds:g} expected), memory "
+        f"{row.megabytes:.2f} ({row.expected_megabytes:g} expected): {row.reason}."
+        for row in slopes.itertuples()
+    ]
+    return "\n".join(lines)
