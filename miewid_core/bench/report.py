@@ -48,6 +48,12 @@ TARGETS = (
     Target("embedding", "textbook", "ours, first pass", 1.5),
 )
 
+FLOORS = (  # what any way with the same answers has to do: nothing else in its task can be saved
+    Target("evaluation", "textbook", "product", 5, case=LARGEST),
+    Target("photos", "textbook", "least decoding", 2),
+    Target("loss", "textbook", "products", 1),
+)
+
 
 def ratios(measured: pd.DataFrame, target: Target) -> pd.DataFrame:
     """Per case the ratio that `target` is about: the cases' columns, ratio, low, high (rounds)."""
@@ -108,6 +114,18 @@ def together(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         words = [", ".join(f"{key} {value}" for key, value in case.items()) for case in cases]
         parts.append(own[list(RESULTS)].assign(task=task, case=words))
     return pd.concat(parts, ignore_index=True)[["task", "case", *RESULTS]]
+
+
+def floors(measured: Mapping[str, pd.DataFrame]) -> str:
+    """How many times as fast as the textbook the bare work alone would be, by task and case."""
+    lines = []
+    for floor in FLOORS:
+        for case in ratios(measured[floor.task], floor).to_dict("records"):
+            ratio, low, high = (case.pop(name) for name in ("ratio", "low", "high"))
+            words = ", ".join(f"{key} {value}" for key, value in case.items())
+            told = f"{ratio:.2f} ({low:.2f} to {high:.2f}) times as fast as the textbook"
+            lines.append(f"- {floor.task} ({words}): {floor.under} alone, {told}.")
+    return "\n".join(lines)
 
 
 @styled()
