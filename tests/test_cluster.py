@@ -8,12 +8,15 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tqdm import tqdm
 
 from miewid_core import cluster as cluster_module
+from miewid_core import jobs
 from miewid_core.cluster import jobs_on
 from miewid_core.study import open_study
 
@@ -108,7 +111,10 @@ def watched(runs):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_loses_no_training_and_no_bit(cluster, study, two_threads, capfd):
+def test_a_killed_worker_loses_no_training_and_no_bit(
+    cluster, study, two_threads, capfd, monkeypatch
+):
+    monkeypatch.setattr(jobs, "tqdm", partial(tqdm, disable=False))  # whatever TQDM_DISABLE says
     for name in ("one", "two"):
         cluster.start_worker(name)
     there = study(cluster.address, "there")
