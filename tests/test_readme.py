@@ -65,15 +65,45 @@ def test_make_commands_run_as_they_stand(command, checkout):
         assert list(saved.glob("*.csv"))
 
 
+@pytest.fixture
+def weights(checkout):
+    """Made in place of a download: the end of a command that trains on the reader's photos."""
+    network = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+    save_file(network.state_dict(), checkout / "weights.safetensors")
+    return {"pretrained": "weights.safetensors", "image_size": 32, "epochs": 1}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [line for line in COMMANDS if not line.startswith("make")])
-def test_papermill_commands_run_as_they_stand(command, checkout):
-    weights = timm.create_model("tf_efficientnet_lite0", num_classes=0).state_dict()
-    save_file(weights, checkout / "weights.safetensors")  # in place of a download
-    smaller = "-p pretrained weights.safetensors -p image_size 32 -p epochs 1"
-    run([*shlex.split(command), *shlex.split(smaller)], checkout)
+def test_papermill_runs_as_it_stands(checkout, weights):
+    (command,) = [line for line in COMMANDS if line.startswith("papermill")]
+    smaller = [f"-p {name} {value}" for name, value in weights.items()]
+    run(shlex.split(" ".join([command, *smaller])), checkout)
     assert (checkout / "out.ipynb").exists()
     assert (checkout / "figures" / "photos" / "table2_multi_single.csv").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_runs_as_it_stands(checkout, weights):
+    (command,) = [line for line in COMMANDS if line.startswith("torchrun")]
+    smaller = [f"{name.upper()}={value}" for name, value in weights.items()]
+    run(shlex.split(" ".join([command, *smaller])), checkout, OMP_NUM_THREADS="1")
+    (result,) = (checkout / "cache" / "runs").glob("*/run.json")
+    assert (result.parent / "weights.safetensors").exists()
+
+
+def test_no_other_command_stands_in_the_readme():
+    assert {line.split()[0] for line in COMMANDS} == {"make", "papermill", "torchrun"}
+
+
+@pytest.mark.slow
+def test_the_cluster_script_is_bash_and_its_options_are_those_of_dask(tmp_path):
+    """No SLURM is here: only what can be checked without it."""
+    (script,) = [text for kind, text in BLOCKS if kind == "sh"]
+    run(["bash", "-n", "-c", script], tmp_path)
+    for part in ("worker", "scheduler"):
+        known = run(["dask", part, "--help"], tmp_path)
+        (asked,) = [line for line in script.splitlines() if f"dask {part} " in line]
+        assert all(option in known for option in re.findall(r"--[\w-]+", asked))
 
 
 @pytest.mark.slow
