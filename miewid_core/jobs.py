@@ -91,22 +91,27 @@ def train_all(
     for wave in (starts, jobs):  # a fine-tuning waits for the network that it goes on from
         asked = [job.run(runs_dir, chips_dir) for job in wave]
         pending = {run: job for run, job in zip(asked, wave, strict=True) if not run.finished}
-        _train(pending, runs_dir, chips_dir, executor)
+        _train(pending, len(set(asked)), runs_dir, chips_dir, executor)
     return asked
 
 
 def _train(
-    pending: dict[runs.Run, Job], runs_dir: Path, chips_dir: Path, executor: futures.Executor | None
+    pending: dict[runs.Run, Job],
+    asked: int,
+    runs_dir: Path,
+    chips_dir: Path,
+    executor: futures.Executor | None,
 ) -> None:
     threads = torch.get_num_threads()
-    one_by_one = default_device().type == "cuda" or threads == 1
-    if executor is None and (len(pending) < 2 or one_by_one):
+    # by what is asked, not by what is left: fewer threads round otherwise, and a set of trainings
+    # that was interrupted is to end with the same bits
+    count = 1 if default_device().type == "cuda" else min(asked, threads, MOST)
+    if executor is None and count < 2:
         for number, job in enumerate(pending.values(), 1):
             title = f"[{number}/{len(pending)}] {job.title}"
             dataclasses.replace(job, title=title).train(runs_dir, chips_dir)
-    elif executor is None:
-        count = min(len(pending), threads, MOST)
-        with _processes(count, threads // count) as pool:
+    elif executor is None and pending:
+        with _processes(min(count, len(pending)), threads // count) as pool:
             _train_beside(pending, runs_dir, chips_dir, pool, threads // count)
     elif pending:
         _train_beside(pending, runs_dir, chips_dir, executor, threads)

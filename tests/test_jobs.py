@@ -1,6 +1,7 @@
 """Trainings side by side: each once, the same results as one by one, failures said."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,6 +64,18 @@ def test_processes_side_by_side_end_as_one_process_does(each, places, tmp_path, 
         assert one.folder.name == other.folder.name
         first, second = weights(one), weights(other)
         assert all(first[key].equal(second[key]) for key in first)
+
+
+@pytest.mark.slow
+def test_what_is_left_of_a_set_is_trained_with_the_threads_of_the_whole(each, places, threads):
+    threads(2)
+    found = train_all(each, *places)
+    before = weights(found[1])
+    shutil.rmtree(found[1].folder)
+    again = train_all(each, *places)[1]
+    assert again.record["threads"] == found[0].record["threads"] == "1"
+    after = weights(again)
+    assert all(before[key].equal(after[key]) for key in before)
 
 
 def test_any_executor_will_do_and_each_training_is_done_once(each, places, monkeypatch):
