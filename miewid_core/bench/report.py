@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator, NullLocator
 
 from miewid_core.bench import harness, scaling
 from miewid_core.page import BLUE, GREY, ORANGE, PAGE, Figure, styled
@@ -132,16 +133,25 @@ def floors(measured: Mapping[str, pd.DataFrame]) -> str:
 def beside(table: pd.DataFrame, title: str) -> Figure:
     """Time of each other way relative to ours (`table`: of `together`), with its range."""
     shown = table[table["way"] != "ours"]
-    drawn = Figure(title, 0.9 + 0.16 * len(shown), PAGE)
+    groups = [(f"{task}: {case}", own) for (task, case), own in shown.groupby(["task", "case"])]
+    drawn = Figure(title, 0.8 + 0.15 * (len(shown) + len(groups)), PAGE)
     axes = drawn.subplots()
-    places = np.arange(len(shown))
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.hlines(places, shown["low"], shown["high"], BLUE, linewidth=1)
-    axes.plot(shown["ratio"], places, "o", color=BLUE, ls="")
-    axes.set_yticks(places, shown["task"] + " (" + shown["case"] + "): " + shown["way"])
-    axes.set_ylim(len(shown) - 0.4, -0.6)
+    names: dict[int, str] = {}
+    place = 0
+    for words, own in groups:
+        look = {"va": "center", "fontweight": "bold"}
+        axes.annotate(words, (0.01, place), xycoords=("axes fraction", "data"), **look)
+        places = place + 1 + np.arange(len(own))
+        axes.hlines(places, own["low"], own["high"], BLUE, linewidth=1)
+        axes.plot(own["ratio"], places, "o", color=BLUE, ls="")
+        names |= dict(zip(places.tolist(), own["way"], strict=True))
+        place += 1 + len(own)
+    axes.set_yticks(list(names), list(names.values()))
+    axes.set_ylim(place - 0.4, -0.6)
     axes.set(xscale="log", xlabel="time relative to ours (log scale; line: range of the rounds)")
-    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     return drawn
 
 
@@ -158,6 +168,10 @@ def growth(measured: pd.DataFrame, slopes: pd.DataFrame, title: str) -> Figure:
             axes.plot(own["size"], own[column], ".", color=GREY, ls="")
             axes.plot(medians.index, medians, f"-{marker}", color=colour)
             axes.set(xscale="log", yscale="log", xlabel=AXES[row["axis"]])
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+                axis.set_minor_locator(NullLocator())
+                axis.set_major_formatter("{x:,g}")
             slope = f"slope {row[column]:.2f} (expected {row[f'expected_{column}']:g})"
             axes.set_title(slope, loc="left")
             if not place:
