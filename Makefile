@@ -22,7 +22,7 @@ help:
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --disable-pip-version-check --no-compile --progress-bar on -r requirements.lock
+	$(RUN) -m pip install --disable-pip-version-check --progress-bar on -r requirements.lock
 	$(RUN) -m pip install --disable-pip-version-check --no-deps -e .
 	touch $@
 
