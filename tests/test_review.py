@@ -136,8 +136,10 @@ class Browser:
         return answer["result"].get("value")
 
     def open(self, path):
+        time.sleep(0.3)  # what a page keeps reaches the next one by way of another process
+        self.run("window.left = true")  # of the page that is shown until the next one is there
         self.call("Page.navigate", url=path.as_uri())
-        wait_for(lambda: self.run("document.readyState === 'complete' && location.href !== 'x'"))
+        wait_for(lambda: self.run("!window.left && document.readyState === 'complete'"))
         wait_for(lambda: self.run("document.getElementById('progress')?.textContent"))
 
     def press(self, key):
