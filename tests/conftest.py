@@ -1,8 +1,9 @@
-"""A small catalog of drawn photos that several tests train on."""
+"""What several tests need: a small catalog of drawn photos to train on, a number of threads."""
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from miewid_core import catalog
@@ -30,3 +31,11 @@ def small_catalog(tmp_path_factory):
 def photos(small_catalog):
     """The small catalog, loaded."""
     return catalog.load(small_catalog)
+
+
+@pytest.fixture
+def threads():
+    """Sets torch's number of threads, which is put back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

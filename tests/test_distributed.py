@@ -51,11 +51,8 @@ def _joined(rank, port, work, arguments):
 
 
 @pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def one_thread(threads):
+    threads(1)
 
 
 def normalised(x, module):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from miewid_core import jobs, runs
@@ -43,14 +42,6 @@ def test_a_job_knows_its_run_before_it_is_trained(each, places):
     assert each[0].train(*places) == run
     assert run.finished
     assert each[0].photos == 2 * len(each[0].rows)
-
-
-@pytest.fixture
-def threads():
-    """Sets torch's number of threads, which is put back."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 @pytest.mark.slow

@@ -258,12 +258,12 @@ def experiments():
     """Rows of the README's table of results, without the minutes, which no test can know."""
     for (what, notebook, cell), paper in zip(EXPERIMENTS, of_the_paper(), strict=True):
         printed = paper if isinstance(paper, str) else f"{paper:.1f}"
-        few_or_not = "realdata_128px" if notebook in ("07", "09") else "realdata"
+        folder = "realdata_128px" if notebook in ("07", "09") else "realdata"
         cells = (
             what,
             printed,
             cell("demo"),
-            cell(few_or_not),
+            cell(folder),
             notebook,
             f"`make figures ONLY={notebook}`",
         )
