@@ -9,14 +9,17 @@ PYTHON ?= python3
 VENV ?= .venv
 ONLY ?=
 RUN := $(VENV)/bin/python
-PARAMETERS = $(filter-out PYTHON=% VENV=% ONLY=%,$(MAKEOVERRIDES))
+# what stands on the command line, each word in quotes: values may hold blanks
+GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+quoted = '$(subst ','\'',$(1))'
+PARAMETERS = $(foreach name,$(filter-out PYTHON VENV ONLY,$(GIVEN)),$(call quoted,$(name)=$(value $(name))))
 export MPLBACKEND ?= agg
 export NO_ALBUMENTATIONS_UPDATE = 1
 
 .PHONY: figures plan bench test test-all notebooks lock clean help
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '/^$$/q; s/^# //p' Makefile
 
 # The stamp carries the lock's content: installed once, and again when the lock or package changes.
 $(VENV)/installed: requirements.lock pyproject.toml

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -50,6 +51,21 @@ def test_the_lock_pins_every_package_within_its_bounds(declared):
         for pin in found:
             version = Version(str(pin.specifier).removeprefix("=="))
             assert version in wanted.specifier, f"{pin} breaks {wanted}: run make lock"
+
+
+def test_make_passes_values_with_blanks_on_as_they_are(tmp_path):
+    shown = tmp_path / "bin" / "python"
+    shown.parent.mkdir()
+    shown.write_text('#!/bin/sh\nfor word in "$@"; do echo "<$word>"; done\n')
+    shown.chmod(0o755)
+    (tmp_path / "installed").touch()
+    values = ["CATALOG=it's mine.csv", 'SIDES_DIFFER=[a b, "$c"]', "ONLY=00 01"]
+    command = ["make", "-s", "figures", f"VENV={tmp_path}", *values]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    words = [word.strip("<>") for word in done.stdout.splitlines()]
+    assert words[:3] == ["-m", "miewid_core.notebooks", "run"]
+    assert sorted(words[3:-3]) == sorted(values[:2])
+    assert words[-3:] == ["--only", "00", "01"]
 
 
 def test_every_notebook_is_looked_at():
