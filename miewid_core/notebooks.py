@@ -1,14 +1,25 @@
 """Runs the numbered notebooks through papermill: `python -m miewid_core.notebooks --help`."""
 
 import argparse
+import io
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    FIRST_EXCEPTION,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from pathlib import Path
 
 import papermill
 import yaml
+from tqdm import tqdm
 
 from miewid_core.files import CACHE, ROOT
 
@@ -35,6 +46,10 @@ def parse(assignments: list[str]) -> dict[str, object]:
         except yaml.YAMLError:
             raise ParameterError(f"the value of {word!r} can't be read; put it in quotes") from None
     return parameters
+
+
+class NotebookError(RuntimeError):
+    """A notebook that failed in a process of its own, which has said why."""
 
 
 def check(notebook: Path, parameters: dict[str, object]) -> None:
@@ -70,15 +85,77 @@ def execute(notebook: Path, output: Path, parameters: dict[str, object], cwd: Pa
     )
 
 
-def run(notebooks: list[Path], output: Path, parameters: dict[str, object]) -> None:
-    """Run notebooks with the same parameters, all of them checked before the first one starts."""
+def run(
+    notebooks: list[Path], output: Path, parameters: dict[str, object], at_once: int = 1
+) -> None:
+    """Run notebooks with the same parameters, all of them checked before the first one starts.
+
+    Several run in processes of their own, `at_once` side by side; what two of them ask for is still
+    trained once (see `runs.train`). Raises NotebookError when one fails: no other one begins then.
+    """
     for notebook in notebooks:
         check(notebook, parameters)
-    for number, notebook in enumerate(notebooks, 1):
-        sys.stderr.write(f"\n[{number}/{len(notebooks)}] {notebook.name}\n")
-        begun = time.monotonic()
-        execute(notebook, output / notebook.name, parameters, cwd=None)
-        sys.stderr.write(f"{notebook.name}: {time.monotonic() - begun:.0f} s\n")
+    if len(notebooks) == 1:
+        execute(notebooks[0], output / notebooks[0].name, parameters, cwd=None)
+    else:
+        _run_beside(notebooks, output, parameters, at_once)
+
+
+def _run_beside(
+    notebooks: list[Path], output: Path, parameters: dict[str, object], at_once: int
+) -> None:
+    words = [f"{name}={json.dumps(value, default=str)}" for name, value in parameters.items()]
+    options = [*words, "--output", str(output)]  # JSON is YAML on one line
+    lines = list(reversed(range(at_once)))  # of the terminal, one for each that runs
+    running = set()
+    with ThreadPoolExecutor(at_once) as pool:
+        for number, notebook in enumerate(notebooks, 1):
+            title = f"[{number}/{len(notebooks)}] {notebook.stem}"
+            running.add(pool.submit(_run_apart, notebook, title, options, lines))
+            if len(running) == at_once:
+                running = _wait(running, FIRST_COMPLETED)
+        _wait(running)
+
+
+def _wait(running: set[Future], until: str = FIRST_EXCEPTION) -> set[Future]:
+    """Those still running when the first has ended; raises what one of them raised."""
+    ended, running = wait(running, return_when=until)
+    for future in ended:
+        future.result()
+    return running
+
+
+def _run_apart(notebook: Path, title: str, options: list[str], lines: list[int]) -> None:
+    """Run a notebook in a process of its own, whose last words stand on a line of the terminal."""
+    words = [sys.executable, "-m", "miewid_core.notebooks", "run", *options]
+    begun, line = time.monotonic(), lines.pop()
+    with (
+        subprocess.Popen([*words, "--only", notebook.name], stderr=subprocess.PIPE) as process,
+        io.TextIOWrapper(process.stderr, "utf-8", "replace", newline="") as written,
+        tqdm(bar_format="{desc}", position=line, leave=False) as bar,
+    ):
+        for text in written:
+            _show(f"{title}: {text.strip()}", bar, passing=text.endswith("\r"))
+    lines.append(line)
+    if process.returncode:
+        raise NotebookError(f"{notebook.name} failed")
+    tqdm.write(f"{title}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
+
+
+def _show(text: str, bar: tqdm, passing: bool) -> None:
+    """Show a line that another process wrote: for good, or until the next one."""
+    if passing:  # tqdm itself cuts no description at the edge of a terminal
+        bar.set_description_str(text[: shutil.get_terminal_size().columns - 1])
+    else:
+        tqdm.write(text, file=sys.stderr)
+
+
+def _most_at_once(parameters: dict[str, object]) -> int:
+    """Two, as loading packages and drawing figures keep one core busy; one where a GPU trains."""
+    from miewid_core.device import default_device  # only here: torch takes seconds to load
+
+    on_gpus = parameters.get("scheduler") or default_device().type == "cuda"
+    return 1 if on_gpus else min(2, os.cpu_count() or 1)
 
 
 def refresh(notebooks: list[Path]) -> None:
@@ -98,15 +175,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="such as SEED=1")
     parser.add_argument("--only", nargs="+", default=[], metavar="04", help="starts of names")
     parser.add_argument("--output", type=Path, default=CACHE / "notebooks", help="executed copies")
+    parser.add_argument("--at-once", type=int, help="notebooks side by side; 2, on a GPU 1")
     given = parser.parse_args(arguments)
     try:
         parameters = parse(given.parameters)
         if given.action == "refresh":
             refresh(chosen(given.only))
         else:
-            run(chosen(given.only), given.output, parameters)
+            at_once = given.at_once or _most_at_once(parameters)
+            run(chosen(given.only), given.output, parameters, at_once)
     except ParameterError as error:
         parser.error(str(error))
+    except NotebookError as error:
+        parser.exit(1, f"{error}\n")
     except papermill.PapermillExecutionError as error:
         parser.exit(1, f"\n{error.ename} in a cell of the notebook: {error.evalue}\n")
 
