@@ -40,12 +40,14 @@ bench: $(VENV)/installed
 	$(RUN) -m pip install --disable-pip-version-check -e .[bench]
 	$(RUN) -m miewid_core.bench $(ONLY)
 
+# as many tests side by side as there are cores, up to what the memory of a laptop holds
+BESIDE = -n auto --maxprocesses 4
 test: QUICK = -m "not slow"
 test test-all: $(VENV)/installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest $(QUICK)
-	TQDM_DISABLE=1 $(RUN) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 3600 -p no:cacheprovider notebooks
+	$(RUN) -m pytest $(BESIDE) $(QUICK)
+	TQDM_DISABLE=1 $(RUN) -m pytest $(BESIDE) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 3600 -p no:cacheprovider notebooks
 
 # rewrite the committed notebooks, executed on the demo data
 notebooks: $(VENV)/installed

@@ -108,15 +108,20 @@ class Browser:
         wait_for(lambda: port.exists() and port.read_text().count("\n"))
         where, path = port.read_text().split("\n")[:2]
         self.socket = websocket.create_connection(f"ws://127.0.0.1:{where}{path}", timeout=20)
-        target = self.call("Target.getTargets")["targetInfos"][0]["targetId"]
-        whole = {"targetId": target, "flatten": True}
-        self.session = self.call("Target.attachToTarget", **whole)["sessionId"]
+        self.session = None
+
+    def forget(self):
+        """Show an empty page to someone new, of whom nothing is kept: clearing what another page
+        kept can still be under way when the next one keeps something."""
+        self.session = None
+        person = self.call("Target.createBrowserContext", disposeOnDetach=True)["browserContextId"]
+        target = {"url": "about:blank", "browserContextId": person}
+        attached = {"targetId": self.call("Target.createTarget", **target)["targetId"]}
+        self.session = self.call("Target.attachToTarget", flatten=True, **attached)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
         place = {"behavior": "allow", "downloadPath": str(self.downloads)}
-        self.call("Browser.setDownloadBehavior", **place)
-
-    session = None
+        self.call("Browser.setDownloadBehavior", browserContextId=person, **place)
 
     def call(self, method, **parameters):
         message = {"id": next(self.numbers), "method": method, "params": parameters}
@@ -136,9 +141,21 @@ class Browser:
         return answer["result"].get("value")
 
     def open(self, path):
-        time.sleep(0.3)  # what a page keeps reaches the next one by way of another process
+        self._leave("Page.navigate", url=path.as_uri())
+
+    def reload(self, progress):
+        """Reload until the page shows `progress`: Chromium tells a page that is opened within
+        milliseconds what was kept before them."""
+
+        def shown():
+            self._leave("Page.reload")
+            return self.run("progress.textContent")
+
+        wait_for(lambda: shown() == progress)
+
+    def _leave(self, method, **parameters):
         self.run("window.left = true")  # of the page that is shown until the next one is there
-        self.call("Page.navigate", url=path.as_uri())
+        self.call(method, **parameters)
         wait_for(lambda: self.run("!window.left && document.readyState === 'complete'"))
         wait_for(lambda: self.run("document.getElementById('progress')?.textContent"))
 
@@ -184,8 +201,7 @@ def browser(tmp_path_factory):
 @pytest.fixture
 def opened(browser, page):
     """The page as for someone who has decided nothing yet."""
-    browser.open(page)
-    browser.run("localStorage.clear()")
+    browser.forget()
     browser.open(page)
     browser.events.clear()
     return browser
@@ -210,13 +226,12 @@ class TestInTheBrowser:
         assert rows["score"].tolist()[0] == pytest.approx(-0.1)
         assert rows["date"].dt.day.tolist()[0::2] == [1, 3]
 
-    def test_a_reload_keeps_the_choices_and_the_name(self, opened, page):
+    def test_a_reload_keeps_the_choices_and_the_name(self, opened):
         opened.run(CLICK.format(0, "0"))
         opened.run(CLICK.format(2, "new"))
         typed = "const n = document.querySelector('#card2 input[type=text]');"
         opened.run(f"{typed} n.value = '@Zoë'; n.dispatchEvent(new Event('input'))")
-        opened.open(page)
-        assert opened.run("progress.textContent") == "2 of 4 decided"
+        opened.reload("2 of 4 decided")
         checked = "[...document.querySelectorAll('input:checked')].map(i => i.name + i.value)"
         assert opened.run(checked) == ["card00", "card2new"]
         assert opened.run("document.querySelector('#card2 input[type=text]').value") == "@Zoë"
