@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from miewid_core.files import digest, file_digest, replacing
 from miewid_core.photo import ChipError, read_photo
+from miewid_core.resizing import resize
 
 VERSION = "2"  # raise it whenever the same photo and box give other pixels
 WHITE = (255, 255, 255)
@@ -72,12 +73,6 @@ def _window(photo: np.ndarray, left: int, top: int, right: int, bottom: int) -> 
     down, along = max(0, -top), max(0, -left)
     window[down : down + part.shape[0], along : along + part.shape[1]] = part
     return window
-
-
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) to (size, size, 3) uint8, aspect not kept, bilinear with antialiasing."""
-    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(resized).copy()
 
 
 class ChipStore:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from timm.models import PretrainedCfg
 from torch import nn
 
-from miewid_core.chips import resize
 from miewid_core.files import replacing
+from miewid_core.resizing import resize
 
 FORMAT = 1
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from miewid_core import chips
-from miewid_core.chips import ChipError, ChipStore, crop, read_photo, resize
+from miewid_core.chips import ChipError, ChipStore, crop, read_photo
+from miewid_core.resizing import resize
 
 WHITE = 255.0
 SIDES = {  # EXIF orientation: where the stored row 0 and column 0 are seen

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -392,3 +394,12 @@ def test_preprocess_is_what_the_backbone_expects(name, mean):
     found = Preprocess.of(name, 99)
     assert found.size == 99
     assert found.mean == mean
+
+
+@pytest.mark.slow
+def test_a_network_needs_no_package_of_catalogs_or_photos():
+    code = (
+        "import sys, miewid_core.model; print({'pandas', 'cv2', 'albumentations'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
