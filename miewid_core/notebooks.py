@@ -96,6 +96,7 @@ def run(
     for notebook in notebooks:
         check(notebook, parameters)
     if len(notebooks) == 1:
+        sys.stderr.write(f"{notebooks[0].name}\n")
         execute(notebooks[0], output / notebooks[0].name, parameters, cwd=None)
     else:
         _run_beside(notebooks, output, parameters, at_once)
