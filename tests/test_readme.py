@@ -1,5 +1,6 @@
 """The README keeps its word: its tables are what was saved, its commands run as they stand."""
 
+import io
 import os
 import re
 import shlex
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -156,10 +158,12 @@ def test_readme_commands_exist():
         assert (ROOT / name).exists()
 
 
+@cache
 def table(data, name):
-    """A table that notebooks saved for `data`, or none."""
-    path = ROOT / "figures" / data / f"{name}.csv"
-    return pd.read_csv(path) if path.exists() else None
+    """A table of `data` as git has it, or none: another computer's notebooks round otherwise."""
+    command = ["git", "show", f":figures/{data}/{name}.csv"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return pd.read_csv(io.StringIO(done.stdout)) if done.returncode == 0 else None
 
 
 def interval(row, key):
@@ -283,6 +287,7 @@ def species(data):
         yield f"| {' | '.join(cells)} |"
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git to ask what was saved")
 @pytest.mark.parametrize("rows", [experiments, lambda: species("realdata")], ids=["all", "species"])
 def test_readme_states_the_results_that_were_saved(rows):
     for row in rows():
