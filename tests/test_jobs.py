@@ -158,7 +158,9 @@ def _kill_a_child_once_it_trains(long, places):
     while not any(job.run(*places).epochs_done for job in long):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    os.kill(psutil.Process().children()[-1].pid, signal.SIGKILL)
+    # other children are helpers of loky's and multiprocessing's, some of them of earlier tests
+    workers = [c for c in psutil.Process().children() if "popen_loky" in " ".join(c.cmdline())]
+    workers[-1].send_signal(signal.SIGKILL)
 
 
 ORPHANING = """
