@@ -32,8 +32,10 @@ def few_shot(table: pd.DataFrame, title: str, k: int = 1) -> Figure:
         axes.remove()
     for axes in grid[:, 0]:
         axes.set_ylabel(f"top-{k} accuracy (%)")
-    look = {"ncols": columns, "title": "bars: one standard deviation over draws"}
-    drawn.legend(*_legend(grid.flat[: len(species)]), loc="outside lower left", **look)
+    several = table["deviation"].notna().any()
+    bars = "bars: one standard deviation over draws" if several else "one draw of each number"
+    look = {"ncols": columns, "title": bars, "loc": "outside lower left"}
+    drawn.legend(*_legend(grid.flat[: len(species)]), **look)
     return drawn
 
 

@@ -31,6 +31,10 @@ class ParameterError(ValueError):
     """A parameter that a notebook doesn't have, or that can't be read."""
 
 
+class NotebookError(RuntimeError):
+    """A notebook that failed in a process of its own, which has said why."""
+
+
 def parse(assignments: list[str]) -> dict[str, object]:
     """Parameters from words NAME=VALUE: names in lower case, values read as YAML.
 
@@ -46,10 +50,6 @@ def parse(assignments: list[str]) -> dict[str, object]:
         except yaml.YAMLError:
             raise ParameterError(f"the value of {word!r} can't be read; put it in quotes") from None
     return parameters
-
-
-class NotebookError(RuntimeError):
-    """A notebook that failed in a process of its own, which has said why."""
 
 
 def check(notebook: Path, parameters: dict[str, object]) -> None:
@@ -86,12 +86,13 @@ def execute(notebook: Path, output: Path, parameters: dict[str, object], cwd: Pa
 
 
 def run(
-    notebooks: list[Path], output: Path, parameters: dict[str, object], at_once: int = 1
+    notebooks: list[Path], output: Path, parameters: dict[str, object], at_once: int = 0
 ) -> None:
     """Run notebooks with the same parameters, all of them checked before the first one starts.
 
-    Several run in processes of their own, `at_once` side by side; what two of them ask for is still
-    trained once (see `runs.train`). Raises NotebookError when one fails: no other one begins then.
+    Several run in processes of their own, `at_once` side by side (0: as many as make sense); what
+    two of them ask for is still trained once (see `runs.train`). Raises NotebookError when one
+    fails: no other one begins then.
     """
     for notebook in notebooks:
         check(notebook, parameters)
@@ -99,7 +100,7 @@ def run(
         sys.stderr.write(f"{notebooks[0].name}\n")
         execute(notebooks[0], output / notebooks[0].name, parameters, cwd=None)
     else:
-        _run_beside(notebooks, output, parameters, at_once)
+        _run_beside(notebooks, output, parameters, at_once or _most_at_once(parameters))
 
 
 def _run_beside(
@@ -153,7 +154,7 @@ def _show(text: str, bar: tqdm, passing: bool) -> None:
 
 def _most_at_once(parameters: dict[str, object]) -> int:
     """Two, as loading packages and drawing figures keep one core busy; one where a GPU trains."""
-    from miewid_core.device import default_device  # only here: torch takes seconds to load
+    from miewid_core.device import default_device  # only here: seconds of torch for each notebook
 
     on_gpus = parameters.get("scheduler") or default_device().type == "cuda"
     return 1 if on_gpus else min(2, os.cpu_count() or 1)
@@ -176,15 +177,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="such as SEED=1")
     parser.add_argument("--only", nargs="+", default=[], metavar="04", help="starts of names")
     parser.add_argument("--output", type=Path, default=CACHE / "notebooks", help="executed copies")
-    parser.add_argument("--at-once", type=int, help="notebooks side by side; 2, on a GPU 1")
+    parser.add_argument(
+        "--at-once", type=int, default=0, help="side by side; 2, on a GPU 1"
+    )
     given = parser.parse_args(arguments)
     try:
         parameters = parse(given.parameters)
         if given.action == "refresh":
             refresh(chosen(given.only))
         else:
-            at_once = given.at_once or _most_at_once(parameters)
-            run(chosen(given.only), given.output, parameters, at_once)
+            run(chosen(given.only), given.output, parameters, given.at_once)
     except ParameterError as error:
         parser.error(str(error))
     except NotebookError as error:

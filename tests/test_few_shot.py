@@ -159,6 +159,16 @@ def test_beside_paper_has_its_means():
     assert np.isnan(table.loc[200, "joint"])
 
 
+@pytest.mark.parametrize(
+    ("deviation", "said"), [(2.0, "bars: one standard deviation"), (np.nan, "one draw of each")]
+)
+def test_the_figure_says_what_its_bars_are(deviation, said):
+    row = {"species": "ant", "individuals": 5, "method": "joint", "annotations": 9, "queries": 8}
+    table = pd.DataFrame([row | {"draws": 1, "top_k": 50.0, "deviation": deviation}])
+    (legend,) = few_shot_figures.few_shot(table, "Title").legends
+    assert legend.get_title().get_text().startswith(said)
+
+
 def test_the_figure_draws_the_table(study):
     table = few_shot.summary(ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 9], [1, 9]]))
     axes = few_shot_figures.few_shot(table, "Title · demo").axes[0]
