@@ -177,9 +177,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="such as SEED=1")
     parser.add_argument("--only", nargs="+", default=[], metavar="04", help="starts of names")
     parser.add_argument("--output", type=Path, default=CACHE / "notebooks", help="executed copies")
-    parser.add_argument(
-        "--at-once", type=int, default=0, help="side by side; 2, on a GPU 1"
-    )
+    parser.add_argument("--at-once", type=int, default=0, help="side by side; 2, on a GPU 1")
     given = parser.parse_args(arguments)
     try:
         parameters = parse(given.parameters)
