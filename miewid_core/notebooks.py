@@ -2,25 +2,29 @@
 
 import argparse
 import io
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from concurrent.futures import (
+    ALL_COMPLETED,
     FIRST_COMPLETED,
-    FIRST_EXCEPTION,
     Future,
     ThreadPoolExecutor,
     wait,
 )
+from contextlib import ExitStack
 from pathlib import Path
 
 import papermill
 import yaml
+from jupyter_client.manager import KernelManager
+from nbclient.exceptions import DeadKernelError
 from tqdm import tqdm
 
+from miewid_core import kernels
 from miewid_core.files import CACHE, ROOT
 
 FOLDER = ROOT / "notebooks"
@@ -32,7 +36,29 @@ class ParameterError(ValueError):
 
 
 class NotebookError(RuntimeError):
-    """A notebook that failed in a process of its own, which has said why."""
+    """A notebook that failed, and why."""
+
+
+class Line(io.TextIOBase):
+    """A file of which the last words stand on one line of the terminal, and whole lines for good.
+
+    Progress bars, which go back to the start of their line, are followed there.
+    """
+
+    encoding = "utf-8"
+
+    def __init__(self, title: str, bar: tqdm) -> None:
+        self.title, self.bar, self.words = title, bar, ""
+
+    def write(self, text: str) -> int:
+        """Show a text, as far as it comes."""
+        for piece in re.split("([\r\n])", text):
+            if piece == "\n" and self.words.strip():
+                tqdm.write(f"{self.title}: {self.words.rstrip()}", file=sys.stderr)
+            self.words = "" if piece in ("\r", "\n") else self.words + piece
+        shown = f"{self.title}: {self.words}"  # tqdm cuts no description at the terminal's edge
+        self.bar.set_description_str(shown[: shutil.get_terminal_size().columns - 1])
+        return len(text)
 
 
 def parse(assignments: list[str]) -> dict[str, object]:
@@ -72,17 +98,23 @@ def chosen(words: list[str]) -> list[Path]:
     return found
 
 
-def execute(notebook: Path, output: Path, parameters: dict[str, object], cwd: Path | None) -> None:
-    """Run one notebook into `output`, its progress bars on this terminal."""
+def execute(
+    notebook: Path, output: Path, parameters: dict[str, object], cwd: Path | None, **options: object
+) -> None:
+    """Run one notebook into `output`, its progress bars on this terminal.
+
+    `options` are papermill's. Raises NotebookError with what a cell raised.
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(
-        str(notebook),
-        str(output),
-        parameters,
-        kernel_name="python3",
-        stderr_file=sys.stderr,
-        cwd=cwd and str(cwd),
-    )
+    options = {"kernel_name": "python3", "stderr_file": sys.stderr, "cwd": cwd} | options
+    try:
+        papermill.execute_notebook(notebook, output, parameters, **options)
+    except papermill.PapermillExecutionError as error:
+        told = f"{error.ename} in a cell of {notebook.name}: {error.evalue}"
+        raise NotebookError(told) from None
+    except DeadKernelError:
+        told = f"{notebook.name}: its process died, most likely for want of memory"
+        raise NotebookError(f"{told}; lower batch_size or image_size") from None
 
 
 def run(
@@ -90,9 +122,9 @@ def run(
 ) -> None:
     """Run notebooks with the same parameters, all of them checked before the first one starts.
 
-    Several run in processes of their own, `at_once` side by side (0: as many as make sense); what
-    two of them ask for is still trained once (see `runs.train`). Raises NotebookError when one
-    fails: no other one begins then.
+    Of several, `at_once` run side by side (0: as many as make sense), one after the other in the
+    same process, which loads the packages once; what two of them ask for is still trained once
+    (see `runs.train`). Raises NotebookError when one fails: no other one begins then.
     """
     for notebook in notebooks:
         check(notebook, parameters)
@@ -106,50 +138,43 @@ def run(
 def _run_beside(
     notebooks: list[Path], output: Path, parameters: dict[str, object], at_once: int
 ) -> None:
-    words = [f"{name}={json.dumps(value, default=str)}" for name, value in parameters.items()]
-    options = [*words, "--output", str(output)]  # JSON is YAML on one line
-    lines = list(reversed(range(at_once)))  # of the terminal, one for each that runs
     running = set()
-    with ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(at_once) as pool, ExitStack() as stack:
+        places = [(line, stack.enter_context(kernels.started())) for line in range(at_once)]
         for number, notebook in enumerate(notebooks, 1):
             title = f"[{number}/{len(notebooks)}] {notebook.stem}"
-            running.add(pool.submit(_run_apart, notebook, title, options, lines))
+            running.add(pool.submit(_run_in, places, notebook, title, output, parameters))
             if len(running) == at_once:
                 running = _wait(running, FIRST_COMPLETED)
-        _wait(running)
+        _wait(running, ALL_COMPLETED)
 
 
-def _wait(running: set[Future], until: str = FIRST_EXCEPTION) -> set[Future]:
-    """Those still running when the first has ended; raises what one of them raised."""
-    ended, running = wait(running, return_when=until)
+def _wait(running: set[Future], until: str) -> set[Future]:
+    """Those still running then; when one has failed, the others end before its error is raised."""
+    ended, going_on = wait(running, return_when=until)
+    if any(future.exception() for future in ended):
+        ended, going_on = wait(running)
     for future in ended:
         future.result()
-    return running
+    return going_on
 
 
-def _run_apart(notebook: Path, title: str, options: list[str], lines: list[int]) -> None:
-    """Run a notebook in a process of its own, whose last words stand on a line of the terminal."""
-    words = [sys.executable, "-m", "miewid_core.notebooks", "run", *options]
-    begun, line = time.monotonic(), lines.pop()
-    with (
-        subprocess.Popen([*words, "--only", notebook.name], stderr=subprocess.PIPE) as process,
-        io.TextIOWrapper(process.stderr, "utf-8", "replace", newline="") as written,
-        tqdm(bar_format="{desc}", position=line, leave=False) as bar,
-    ):
-        for text in written:
-            _show(f"{title}: {text.strip()}", bar, passing=text.endswith("\r"))
-    lines.append(line)
-    if process.returncode:
-        raise NotebookError(f"{notebook.name} failed")
+def _run_in(
+    places: list[tuple[int, KernelManager]],
+    notebook: Path,
+    title: str,
+    output: Path,
+    parameters: dict[str, object],
+) -> None:
+    """Run a notebook in a free kernel, whose last words stand on a line of the terminal."""
+    begun, (line, kernel) = time.monotonic(), places.pop()
+    with tqdm(bar_format="{desc}", position=line, leave=False) as bar:
+        told = Line(title, bar)
+        shown = {"stderr_file": told, "progress_bar": {"file": told}}
+        execute(notebook, output / notebook.name, parameters, None, km=kernel, **shown)
+    kernels.forget(kernel)
+    places.append((line, kernel))
     tqdm.write(f"{title}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
-
-
-def _show(text: str, bar: tqdm, passing: bool) -> None:
-    """Show a line that another process wrote: for good, or until the next one."""
-    if passing:  # tqdm itself cuts no description at the edge of a terminal
-        bar.set_description_str(text[: shutil.get_terminal_size().columns - 1])
-    else:
-        tqdm.write(text, file=sys.stderr)
 
 
 def _most_at_once(parameters: dict[str, object]) -> int:
@@ -188,9 +213,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ParameterError as error:
         parser.error(str(error))
     except NotebookError as error:
-        parser.exit(1, f"{error}\n")
-    except papermill.PapermillExecutionError as error:
-        parser.exit(1, f"\n{error.ename} in a cell of the notebook: {error.evalue}\n")
+        parser.exit(1, f"\n{error}\n")
 
 
 if __name__ == "__main__":

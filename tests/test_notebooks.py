@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import nbformat
 import papermill
+import psutil
 import pytest
+from tqdm import tqdm
 
 from miewid_core import notebooks
 
@@ -62,7 +66,7 @@ def test_runs_with_parameters_and_says_what_failed(notebook, tmp_path, monkeypat
     with pytest.raises(SystemExit) as stopped:
         notebooks.main(["run", "SEED=7", "--output", str(tmp_path / "out")])
     assert stopped.value.code == 1
-    assert "AssertionError in a cell of the notebook: too big" in capsys.readouterr().err
+    assert "AssertionError in a cell of 01_one.ipynb: too big" in capsys.readouterr().err
 
 
 MEET = """import pathlib, time
@@ -81,12 +85,29 @@ def project(tmp_path):
     return tmp_path
 
 
-def run_in(project, *words):
-    command = [sys.executable, "-m", "miewid_core.notebooks", "run", *words, "--at-once", "2"]
+def start_in(project, *words, at_once=2):
+    command = [sys.executable, "-m", "miewid_core.notebooks", "run", *words]
     given = os.environ | {"PYTHONPATH": str(project), "MIEWID_CACHE": str(project / "cache")}
-    return subprocess.run(
-        command, cwd=project, env=given, capture_output=True, text=True, timeout=120
+    return subprocess.Popen(
+        [*command, "--at-once", str(at_once)],
+        cwd=project,
+        env=given,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+
+
+def run_in(project, *words, at_once=2):
+    with start_in(project, *words, at_once=at_once) as process:
+        _, told = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, stderr=told)
+
+
+def wait_until(holds, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -102,14 +123,60 @@ def test_two_notebooks_run_side_by_side(project):
 
 
 @pytest.mark.slow
+def test_notebooks_share_a_process_but_no_names(project):
+    write(project / "notebooks" / "01_a.ipynb", "import os\nmine = 1\nos.getpid()")
+    write(
+        project / "notebooks" / "02_b.ipynb", "import os\nassert 'mine' not in dir()\nos.getpid()"
+    )
+    done = run_in(project, at_once=1)
+    assert done.returncode == 0, done.stderr
+    saved = [nbformat.read(path, 4) for path in sorted((project / "cache").rglob("*.ipynb"))]
+    first, second = (notebook.cells[-1] for notebook in saved)
+    assert first.outputs == second.outputs  # the same process number
+    assert first.execution_count == second.execution_count
+
+
+@pytest.mark.slow
+def test_a_kernel_that_dies_is_named(project):
+    for name in ("01_a", "02_b"):
+        write(project / "notebooks" / f"{name}.ipynb", "import os\nos.kill(os.getpid(), 9)")
+    done = run_in(project)
+    assert done.returncode == 1
+    assert "ipynb: its process died, most likely for want of memory; lower batch" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_notebooks_at_once(project):
+    code = "import os, pathlib, time\npathlib.Path(str(os.getpid())).touch()\ntime.sleep(100)"
+    for name in ("01_a", "02_b"):
+        write(project / "notebooks" / f"{name}.ipynb", code)
+    with start_in(project) as process:
+        wait_until(lambda: len(list(project.glob("[0-9]*"))) == 2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) != 0
+    for began in project.glob("[0-9]*"):
+        wait_until(lambda pid=int(began.name): not psutil.pid_exists(pid))
+
+
+def test_a_line_of_the_terminal_shows_the_last_words(capsys):
+    with tqdm(bar_format="{desc}", disable=False) as bar:
+        line = notebooks.Line("[1/2] 01_a", bar)
+        for text in ("\rphotos: 1", "/2\rphotos: 2/2", "\n", "\n", "dropp"):
+            print(text, end="", file=line)
+        assert bar.desc == "[1/2] 01_a: dropp"
+    kept = [words for words in capsys.readouterr().err.split("\n") if "photos: 2/2" in words]
+    assert any(words.endswith("[1/2] 01_a: photos: 2/2") for words in kept)
+
+
+@pytest.mark.slow
 def test_after_a_failure_no_other_notebook_begins(project):
     write(project / "notebooks" / "01_a.ipynb", "raise ValueError('no such species')")
     write(project / "notebooks" / "02_b.ipynb", "import time\ntime.sleep(20)")
     write(project / "notebooks" / "03_c.ipynb", "open('begun', 'w')")
     done = run_in(project)
     assert done.returncode == 1
-    assert "[1/3] 01_a: ValueError in a cell of the notebook: no such species" in done.stderr
-    assert done.stderr.endswith("01_a.ipynb failed\n")
+    assert done.stderr.endswith("\nValueError in a cell of 01_a.ipynb: no such species\n")
+    assert "[2/3] 02_b: " in done.stderr  # was let end
     assert not (project / "begun").exists()
 
 

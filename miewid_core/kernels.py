@@ -1,0 +1,29 @@
+"""Jupyter kernels that run one notebook after the other, so that packages are loaded once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from jupyter_client.manager import KernelManager
+
+CLIENT = "jupyter_client.asynchronous.AsyncKernelClient"  # what nbclient awaits answers of
+
+
+@contextmanager
+def started() -> Iterator[KernelManager]:
+    """A running kernel of this Python; it is ended with the block, whatever it is doing."""
+    kernel = KernelManager(kernel_name="python3", client_class=CLIENT)
+    kernel.start_kernel()
+    try:
+        yield kernel
+    finally:
+        kernel.shutdown_kernel(now=True)
+
+
+def forget(kernel: KernelManager) -> None:
+    """Empty an idle kernel's namespace: the next notebook finds none of the last one's names."""
+    client = kernel.blocking_client()
+    client.start_channels()
+    try:
+        client.execute("get_ipython().reset()", silent=True, reply=True)
+    finally:
+        client.stop_channels()
