@@ -1,6 +1,7 @@
 # make figures   every notebook through papermill; results in figures/<data>/
 # make plan      what would be trained for them, and how long it would take; CATALOG=paper for the paper's bill
-# make test      lint, quick unit tests, notebooks; make test-all: the slow tests as well
+# make test      lint, quick unit tests, and the notebooks that train little
+# make test-all  all tests and notebooks: half an hour or more where nothing is trained yet
 # make bench     every comparison of notebook 13 in full, into figures/performance/ (hours); ONLY="loss photos" some
 # Any other variable is passed on to every notebook: make figures CATALOG=photos.csv PRESET=compact
 # ONLY="03 04" runs some notebooks; PYTHON=python3.12 chooses the interpreter of the environment.
@@ -43,11 +44,14 @@ bench: $(VENV)/installed
 # as many tests side by side as there are cores, up to what the memory of a laptop holds
 BESIDE = -n auto --maxprocesses 4
 test: QUICK = -m "not slow"
+# each of these asks for at most the trainings of 04
+test: NOTEBOOKS = $(wildcard $(addprefix notebooks/,00_* 01_* 02_* 03_* 04_* 08_* 12_* 13_* 15_*))
+test-all: NOTEBOOKS = notebooks
 test test-all: $(VENV)/installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest $(BESIDE) $(QUICK)
-	TQDM_DISABLE=1 $(RUN) -m pytest $(BESIDE) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 3600 -p no:cacheprovider notebooks
+	TQDM_DISABLE=1 $(RUN) -m pytest $(BESIDE) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 3600 -p no:cacheprovider $(NOTEBOOKS)
 
 # rewrite the committed notebooks, executed on the demo data
 notebooks: $(VENV)/installed

@@ -3,6 +3,7 @@
 import itertools
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -66,6 +67,20 @@ def test_make_passes_values_with_blanks_on_as_they_are(tmp_path):
     assert words[:3] == ["-m", "miewid_core.notebooks", "run"]
     assert sorted(words[3:-3]) == sorted(values[:2])
     assert words[-3:] == ["--only", "00", "01"]
+
+
+def notebooks_of(target):
+    command = ["make", "-n", target, f"PYTHON={sys.executable}"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    line = next(line for line in told.splitlines() if "--nbval" in line)
+    return line.split("no:cacheprovider")[1]
+
+
+def test_the_quick_tests_leave_out_the_notebooks_that_train_much():
+    much = re.compile(r"ranks_left_out|leave_one_out|few_shot|backbones|tuning\.")
+    quick = [path for path in NOTEBOOKS if not any(much.search(c.source) for c in code_cells(path))]
+    assert notebooks_of("test").split() == [f"notebooks/{path.name}" for path in quick]
+    assert notebooks_of("test-all").split() == ["notebooks"]
 
 
 def test_every_notebook_is_looked_at():
