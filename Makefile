@@ -26,7 +26,8 @@ help:
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --disable-pip-version-check --progress-bar on -r requirements.lock
+	# Python compiles what is used at its first import, a fraction of what is installed
+	$(RUN) -m pip install --disable-pip-version-check --progress-bar on --no-compile -r requirements.lock
 	$(RUN) -m pip install --disable-pip-version-check --no-deps -e .
 	touch $@
 
