@@ -38,9 +38,9 @@ def load(
     the source's, or depend on the row's content alone.
 
     All problems are found in one pass. "raise" raises CatalogError with them; "drop" leaves those
-    rows out, warns, and lists them in `.attrs["dropped"]`. `verify=False` reads only the photos'
-    headers. Files lie in the catalog's folder, unless absolute and `absolute_paths` is set.
-    Raises ValueError for what is no catalog at all.
+    rows out, warns, and lists them in `.attrs["dropped"]`. Photos found sound are not decoded again
+    until they change; `verify=False` reads only their headers. Files lie in the catalog's folder,
+    unless absolute and `absolute_paths` is set. Raises ValueError for what is no catalog at all.
     """
     if on_problem not in ("raise", "drop"):
         raise ValueError(f'on_problem is {on_problem!r}; it can be "raise" or "drop"')

@@ -1,6 +1,5 @@
 """Chips: a box is cut from its photo, turned upright, resized to a square, and kept on disk."""
 
-import json
 import math
 import os
 import stat
@@ -15,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from miewid_core.files import digest, file_digest, replacing
+from miewid_core.memory import Memory
 from miewid_core.photo import ChipError, read_photo
 from miewid_core.resizing import resize
 
@@ -153,22 +153,14 @@ class ChipStore:
         return None
 
     def _digests(self, paths: np.ndarray) -> dict[str, str]:
-        """Content hash of each photo, remembered by its size and time of change."""
-        index = self.folder / "photos.json"
-        known, marks = _read_index(index), {}
-        states = {path: _state(path) for path in paths}
+        """Content hash of each photo, remembered until the photo changes."""
+        memory, states = Memory(self.folder / "photos.json"), {path: _state(path) for path in paths}
         _refuse([f"{path}: there is no such file" for path in paths if states[path] is None])
-        for path, state in states.items():
-            marks[path] = f"{path}|{state.st_size}|{state.st_mtime_ns}"
-        new = [path for path in paths if marks[path] not in known]
-        if new:
-            known |= {
-                marks[path]: file_digest(path)
-                for path in (tqdm(new, "hashing photos", unit="photo") if len(new) > 5000 else new)
-            }
-            with replacing(index) as temporary:
-                temporary.write_text(json.dumps(known))
-        return {path: known[marks[path]] for path in paths}
+        new = [path for path in paths if memory.of(path, states[path]) is None]
+        for path in tqdm(new, "hashing photos", unit="photo") if len(new) > 5000 else new:
+            memory.note(path, states[path], file_digest(path))
+        memory.save()
+        return {path: memory.of(path, states[path]) for path in paths}
 
 
 def _state(path: str) -> os.stat_result | None:
@@ -191,12 +183,3 @@ def _seal(path: Path) -> None:
 def _refuse(errors: list[str]) -> None:
     if errors:
         raise ChipError("\n".join([f"{len(errors)} photos can't be read:", *errors]))
-
-
-def _read_index(path: Path) -> dict[str, str]:
-    """The remembered hashes; none where the file is missing or damaged, they are computed again."""
-    try:
-        known = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}

@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from miewid_core.evaluation import BLOCK, TIE, by_species, unit_vectors
+from miewid_core.evaluation import BLOCK, by_species, unit_vectors
+from miewid_core.ranking import TIE
 
 TOPS = (1, 5)  # Figure 3 shows top-1 and top-5
 DRAWS = 20  # random databases for each limit

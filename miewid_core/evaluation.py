@@ -10,6 +10,7 @@ from scipy.stats import hypergeom
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from miewid_core import ranking
 from miewid_core.model import MiewIDNet, Preprocess
 
 COLUMNS = [
@@ -17,9 +18,7 @@ COLUMNS = [
     *["first_match_rank", "average_precision", "best_score"],
 ]
 KEYS = ["species", "queries", "individuals"]
-BLOCK = 512  # queries at once: 512 x 20,000 similarities are 41 MB
-TIE = 2e-6  # similarities that close are ties: a product's last columns are rounded otherwise
-FEW = 80  # true matches of a query up to which a pass over the candidates for each is fastest
+BLOCK = 512  # annotations at once
 DRAWS = 1000  # of a bootstrap
 
 
@@ -55,9 +54,10 @@ def one_vs_all(
     `embeddings`: (N, D), finite, memory-mapped if you like; the sequences have length N. Returns
     one row per query, in order, with COLUMNS: relevant is the number of true matches among the
     candidates; first_match_rank is <NA> and average_precision NaN without any; best_score is the
-    cosine to the nearest candidate. A tie with a wrong candidate (up to TIE) counts as behind it.
-    No N-by-N matrix is held: rank is 1 + the number of wrong candidates at least as similar as the
-    best true match. Raises ValueError for embeddings that don't fit, and without a label.
+    cosine to the nearest candidate. A tie with a wrong candidate (up to `ranking.TIE`) counts as
+    behind it. No N-by-N matrix is held: rank is 1 + the number of wrong candidates at least as
+    similar as the best true match. Raises ValueError for embeddings that don't fit, and without a
+    label.
     """
     if embeddings.ndim != 2:
         raise ValueError(f"embeddings must be (N, D), not {embeddings.shape}")
@@ -71,8 +71,9 @@ def one_vs_all(
     ranks = np.empty((count, 5))
     for rows in frame.groupby("species").indices.values():
         own = pd.factorize(frame["individual"].to_numpy()[rows])[0]
-        order = np.argsort(own, kind="stable")  # true matches lie side by side
-        ranks[rows[order]] = _rank_species(unit_vectors(embeddings, rows[order], frame), own[order])
+        order = ranking.order(own)
+        unit = unit_vectors(embeddings, rows[order], frame)
+        ranks[rows[order]] = ranking.rank(unit, own[order])
     frame[COLUMNS[4:]] = ranks
     frame = frame.astype({"candidates": int, "relevant": int})
     frame["first_match_rank"] = frame["first_match_rank"].astype("Int64")
@@ -91,39 +92,6 @@ def unit_vectors(embeddings: np.ndarray, rows: np.ndarray, frame: pd.DataFrame) 
             raise ValueError(f"embeddings are not finite for {', '.join(map(str, bad[:5]))}")
         part[:] = wide / np.where(length > 0, length, 1)
     return torch.from_numpy(unit)
-
-
-def _rank_species(unit: torch.Tensor, individuals: np.ndarray) -> np.ndarray:
-    """(n, 5) of the last five columns for rows sorted by individual."""
-    count = len(unit)
-    first = np.searchsorted(individuals, individuals, side="left")
-    last = np.searchsorted(individuals, individuals, side="right")
-    ranks = np.empty((count, 5))
-    block = torch.empty((min(BLOCK, count), count))
-    for start in range(0, count, BLOCK):
-        part = torch.mm(unit[start : start + BLOCK], unit.T, out=block[: count - start]).numpy()
-        for offset, row in enumerate(part):
-            query = start + offset
-            ranks[query] = _rank_row(row, query, first[query], last[query])
-    return ranks
-
-
-def _rank_row(row: np.ndarray, query: int, first: int, last: int) -> tuple[float, ...]:
-    """One query's columns from its similarities (n,) to all; its own individual is first:last."""
-    row[query] = -np.inf  # itself
-    true = np.sort(np.delete(row[first:last], query - first))[::-1].copy()
-    best = row.max() if len(row) > 1 else np.nan
-    if not len(true):
-        return len(row) - 1, 0, np.nan, np.nan, best
-    row[first:last] = -np.inf
-    least = true - np.float32(TIE)
-    if len(true) > FEW:
-        wrong = len(row) - np.searchsorted(np.sort(row), least)
-    else:
-        wrong = np.array([np.count_nonzero(row >= score) for score in least])
-    place = np.arange(1, len(true) + 1)
-    precision = (place / (place + wrong)).mean()
-    return len(row) - 1, len(true), 1 + wrong[0], precision, best
 
 
 def hits(ranks: pd.DataFrame, k: int) -> pd.Series:

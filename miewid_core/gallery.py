@@ -6,7 +6,8 @@ from scipy.stats import hypergeom
 from tqdm import tqdm
 
 from miewid_core.database import databases
-from miewid_core.evaluation import TIE, by_species
+from miewid_core.evaluation import by_species
+from miewid_core.ranking import TIE
 
 POINTS = 25  # of a species' curve
 
@@ -16,7 +17,7 @@ def ahead(embeddings: np.ndarray, photos: pd.DataFrame) -> pd.DataFrame:
 
     `photos`: annotation_id, species, individual; `embeddings` (N, D). Columns these; `others`, the
     other individuals of its species; `ahead` <NA> where a query has no true match. What ties with
-    the true match (up to `evaluation.TIE`) is ahead.
+    the true match (up to `ranking.TIE`) is ahead.
     """
     counts = np.full((len(photos), 2), np.nan)
     for database in databases(embeddings, photos):

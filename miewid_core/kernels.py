@@ -5,6 +5,10 @@ from contextlib import contextmanager
 
 from jupyter_client.manager import KernelManager
 
+# reset takes these of every module too, and a process that is spawned asks for them
+RESET = """get_ipython().reset()
+__doc__ = __loader__ = __package__ = __spec__ = None
+__annotations__ = {}"""
 CLIENT = "jupyter_client.asynchronous.AsyncKernelClient"  # what nbclient awaits answers of
 
 
@@ -24,6 +28,6 @@ def forget(kernel: KernelManager) -> None:
     client = kernel.blocking_client()
     client.start_channels()
     try:
-        client.execute("get_ipython().reset()", silent=True, reply=True)
+        client.execute(RESET, silent=True, reply=True, timeout=60)
     finally:
         client.stop_channels()

@@ -11,6 +11,8 @@ import pandas as pd
 from PIL import ExifTags, Image
 from tqdm import tqdm
 
+from miewid_core.files import CACHE
+from miewid_core.memory import Memory
 from miewid_core.spelling import shown
 
 # what Pillow raises for damaged files
@@ -42,13 +44,16 @@ def look_at(files: pd.Series, root: Path, verify: bool, absolute: bool) -> pd.Da
     """Per row its photo's path, key, width, height, problem and remedy; each file is read once.
 
     Indexed as `files`. The key is the path below `root` (posix), width and height are pixels of the
-    upright photo, NaN where there is a problem. `verify` decodes the pixels too.
+    upright photo, NaN where there is a problem. `verify` decodes the pixels too; a photo found
+    sound so is remembered, and not read again until it changes.
     """
-    look = partial(_look, root=root, verify=verify, absolute=absolute)
+    memory = Memory(CACHE / "sound_photos.json")
+    look = partial(_look, root=root, verify=verify, absolute=absolute, memory=memory)
     unique = files.unique()
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # before any thread starts
         seen = list(tqdm(pool.map(look, unique), "photos", len(unique)))
+    memory.save()
     columns = ["path", "key", "width", "height", "problem", "remedy"]
     looks = pd.DataFrame(seen, index=unique, columns=columns)
     for file in looks.index[looks["problem"].str.startswith("missing file")][:HINTS]:
@@ -57,7 +62,7 @@ def look_at(files: pd.Series, root: Path, verify: bool, absolute: bool) -> pd.Da
     return looks.loc[files].set_index(files.index)
 
 
-def _look(file: str, root: Path, verify: bool, absolute: bool) -> tuple:
+def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Memory) -> tuple:
     """A row of `look_at`."""
     unseen = (np.nan, np.nan)
     if not file:
@@ -76,7 +81,7 @@ def _look(file: str, root: Path, verify: bool, absolute: bool) -> tuple:
             found = f"{path} is {'a folder' if path.is_dir() else 'none'}"
             remedy = "correct its path or put the photo there"
             return "", key, *unseen, f"missing file: {found}", remedy
-        return str(path), key, *_size(path, verify), "", ""
+        return str(path), key, *_known_size(path, verify, memory), "", ""
     except UNREADABLE as error:
         return "", key, *unseen, f"unreadable file: {error}", SAVE_AGAIN
 
@@ -94,6 +99,16 @@ def _alike(root: Path, file: str) -> str:
 
 def _same(name: str, other: str) -> bool:
     return shown(name).casefold() == shown(other).casefold()
+
+
+def _known_size(path: Path, verify: bool, memory: Memory) -> tuple[int, int]:
+    state = path.stat()
+    if known := memory.of(str(path), state):
+        return tuple(known)
+    size = _size(path, verify)
+    if verify:
+        memory.note(str(path), state, size)
+    return size
 
 
 def _size(path: Path, verify: bool) -> tuple[int, int]:

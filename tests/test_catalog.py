@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from miewid_core import catalog, demo
+from miewid_core import catalog, demo, photo
 
 WIDTH, HEIGHT = 40, 30
 
@@ -36,6 +36,12 @@ def some_rows():
             for s, n, p in labels
         ]
     )
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(tmp_path, monkeypatch):
+    """No photo is known to be sound."""
+    monkeypatch.setattr(photo, "CACHE", tmp_path / "cache")
 
 
 @pytest.fixture(scope="module")
@@ -267,9 +273,9 @@ def test_the_box_of_a_whole_photo_is_that_of_the_upright_one(tmp_path, orientati
     for file in ("ant/one/1.jpg", "ant/one/2.png"):
         draw(tmp_path / file, orientation)
     photos = catalog.load(tmp_path)
-    for photo in photos.itertuples():
-        with Image.open(photo.path) as opened:
-            assert (photo.w, photo.h) == ImageOps.exif_transpose(opened).size
+    for row in photos.itertuples():
+        with Image.open(row.path) as opened:
+            assert (row.w, row.h) == ImageOps.exif_transpose(opened).size
     assert photos["w"].unique() == [HEIGHT if orientation in range(5, 9) else WIDTH]
 
 

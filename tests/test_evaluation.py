@@ -14,7 +14,7 @@ from scipy import stats
 from sklearn.metrics import average_precision_score
 from torch.utils.data import TensorDataset
 
-from miewid_core import evaluation
+from miewid_core import evaluation, ranking
 from miewid_core.evaluation import COLUMNS, one_vs_all
 from miewid_core.model import MiewIDNet, Preprocess
 
@@ -74,7 +74,9 @@ def test_ranks_are_those_of_the_loops(case, block, few):
     """Whatever the block, and in both ways to count."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "BLOCK", block)
-        patch.setattr(evaluation, "FEW", few)
+        patch.setattr(ranking, "BLOCK", block)
+        patch.setattr(ranking, "SIDE", block)
+        patch.setattr(ranking, "FEW", few)
         ranks = one_vs_all(*case)
     assert ranks.columns.tolist() == COLUMNS
     assert ranks["annotation_id"].tolist() == [str(i) for i in range(len(case[0]))]
@@ -149,7 +151,7 @@ def test_many_true_matches_are_counted_as_few_are(monkeypatch):
     embeddings = rng.integers(-2, 3, (400, 3)).astype(np.float32)
     people = np.where(np.arange(400) < 150, 0, rng.integers(1, 40, 400))
     by_sorting = one_vs_all(embeddings, people, ["a"] * 400)
-    monkeypatch.setattr(evaluation, "FEW", 1000)
+    monkeypatch.setattr(ranking, "FEW", 1000)
     pd.testing.assert_frame_equal(one_vs_all(embeddings, people, ["a"] * 400), by_sorting)
     assert by_sorting["relevant"].max() == 149
 

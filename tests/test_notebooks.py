@@ -124,15 +124,15 @@ def test_two_notebooks_run_side_by_side(project):
 
 @pytest.mark.slow
 def test_notebooks_share_a_process_but_no_names(project):
-    write(project / "notebooks" / "01_a.ipynb", "import os\nmine = 1\nos.getpid()")
-    write(
-        project / "notebooks" / "02_b.ipynb", "import os\nassert 'mine' not in dir()\nos.getpid()"
-    )
+    names = "[name for name in sorted(globals()) if name.strip('_i0123456789')]"
+    code = f"import os\nfound, {{own}} = {names}, 1\nos.getpid(), found, __annotations__"
+    for name, own in (("01_a", "first"), ("02_b", "second")):
+        write(project / "notebooks" / f"{name}.ipynb", code.format(own=own))
     done = run_in(project, at_once=1)
     assert done.returncode == 0, done.stderr
     saved = [nbformat.read(path, 4) for path in sorted((project / "cache").rglob("*.ipynb"))]
     first, second = (notebook.cells[-1] for notebook in saved)
-    assert first.outputs == second.outputs  # the same process number
+    assert first.outputs == second.outputs  # the same process, and the names of a fresh one
     assert first.execution_count == second.execution_count
 
 
