@@ -111,6 +111,16 @@ def test_other_answers_than_ours_are_an_error(monkeypatch):
         tasks.agreement("step")
 
 
+def test_answers_that_were_compared_are_not_compared_again(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(training_step, "differences", lambda ways: asked.append(ways) or {"a": 0.1})
+    monkeypatch.setattr(training_step, "ALLOWED", 0.2)
+    first = tasks.agreement("step", tmp_path / "kept" / "step.csv")
+    pd.testing.assert_frame_equal(tasks.agreement("step", tmp_path / "kept" / "step.csv"), first)
+    assert first["difference"].tolist() == [0.1]
+    assert len(asked) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["evaluation", "loss", "photos", "augment", "step", "embedding"])
 def test_all_ways_give_our_answers(name):

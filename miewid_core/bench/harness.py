@@ -36,6 +36,17 @@ def missing(ways: Sequence[str]) -> str:
     return f"Left out, not installed (the extra `bench`): {', '.join(lost)}." if lost else ""
 
 
+def kept_table(path: Path | None, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The table in `path` (CSV); made where it is missing, or `path` is None."""
+    if path and path.exists():
+        return pd.read_csv(path)
+    made = make()
+    if path:
+        with replacing(path) as temporary:
+            made.to_csv(temporary, index=False)
+    return made
+
+
 def compare(
     prepare: Prepare,
     ways: Sequence[str],

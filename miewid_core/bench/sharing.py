@@ -1,8 +1,11 @@
 """What the notebooks save by sharing their trainings: from their plan, without training."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from miewid_core import plan
+from miewid_core.bench.harness import kept_table
 from miewid_core.study import Study
 
 
@@ -24,6 +27,11 @@ def bill(study: Study, preset: str) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=columns)
     table.loc[len(table)] = ["all", *table[columns[1:]].sum()]
     return table
+
+
+def paper_bill(path: Path | None = None) -> pd.DataFrame:
+    """The bill of the paper's own Table 1 and training; kept in the CSV `path`."""
+    return kept_table(path, lambda: bill(plan.paper_study(), "paper"))
 
 
 def factor(table: pd.DataFrame) -> float:

@@ -1,5 +1,6 @@
 """The comparisons by name, and how one is carried out."""
 
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -15,11 +16,16 @@ TASKS = (
 )
 
 
-def agreement(name: str) -> pd.DataFrame:
+def agreement(name: str, path: Path | None = None) -> pd.DataFrame:
     """How far the answers of each way of a task differ from ours: task, way, difference, allowed.
 
-    Raises ValueError where that is more than the task allows.
+    What the CSV `path` has is not compared again. Raises ValueError where a difference is more than
+    the task allows.
     """
+    return harness.kept_table(path, partial(_agreement, name))
+
+
+def _agreement(name: str) -> pd.DataFrame:
     module = import_module(f"miewid_core.bench.{name}")
     found = module.differences(harness.installed(module.WAYS))
     table = pd.DataFrame(found.items(), columns=["way", "difference"])
