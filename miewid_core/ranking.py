@@ -4,15 +4,15 @@ import numpy as np
 import torch
 
 TIE = 2e-6  # similarities that close are ties: a product's last columns are rounded otherwise
-SIDE = 2048  # rows and columns of similarities at once: 17 MB, and as much turned
+ROWS, COLUMNS = 1024, 8192  # of similarities at once: 34 MB
 BLOCK = 512  # whole rows at once: 512 x 20,000 similarities are 41 MB
 FEW = 80  # true matches of a query up to which a pass over the candidates for each is fastest
 
 
 def order(individuals: np.ndarray) -> np.ndarray:
-    """An order (n,) of rows for `rank`: individuals side by side, those of many rows last."""
+    """An order (n,) of rows for `rank`: individuals side by side, those of most rows last."""
     _, codes, counts = np.unique(individuals, return_inverse=True, return_counts=True)
-    return np.lexsort((codes, counts[codes] > FEW))
+    return np.lexsort((codes, counts[codes]))
 
 
 def rank(unit: torch.Tensor, individuals: np.ndarray) -> np.ndarray:
@@ -35,15 +35,17 @@ def _rank_small(unit: torch.Tensor, groups: np.ndarray) -> np.ndarray:
     """Rank the rows of the first individuals, which begin and end as in `groups` (m, 2)."""
     tally = _Tally([true for group in groups for true in _true_matches(unit, *group)])
     count = len(tally.true)
-    for top in range(0, count, SIDE):
-        bottom = min(top + SIDE, count)
-        for left in range(top, len(unit), SIDE):
-            part = (unit[top:bottom] @ unit[left : left + SIDE].T).numpy()
+    for top in range(0, count, ROWS):
+        bottom = min(top + ROWS, count)
+        for left in range(top, len(unit), COLUMNS):
+            part = (unit[top:bottom] @ unit[left : left + COLUMNS].T).numpy()
             for start, end in groups[(groups[:, 0] < bottom) & (groups[:, 1] > left)]:
                 part[max(0, start - top) : end - top, max(0, start - left) : end - left] = -np.inf
-            tally.count(part, top)
-            if left > top:
-                tally.count(np.ascontiguousarray(part[:, : max(0, count - left)].T), left)
+            tally.count_rows(part, top)
+            # those left of `bottom` are rows of the same block
+            tally.count_columns(
+                part[:, max(0, bottom - left) : max(0, count - left)], max(left, bottom)
+            )
     return tally.ranks(len(unit) - 1)
 
 
@@ -57,23 +59,37 @@ class _Tally:
     """For each query, how many wrong candidates are ahead of each true match, block by block."""
 
     def __init__(self, true: list[np.ndarray]) -> None:
-        self.true = true
-        self.least = [similar - np.float32(TIE) for similar in true]
-        self.wrong = [np.zeros(len(similar), int) for similar in true]
+        """`true`: similarities of each query's true matches, falling; those with most last."""
+        self.true, counts = true, np.array([len(similar) for similar in true], int)
+        shape = counts.max(initial=0), len(true)
+        self.first = np.searchsorted(counts, np.arange(shape[0]), side="right")  # with a k-th match
+        self.least, self.wrong = np.empty(shape, np.float32), np.zeros(shape, int)
+        for query, similar in enumerate(true):
+            self.least[: len(similar), query] = similar - np.float32(TIE)
         self.best = np.full(len(true), -np.inf)
 
-    def count(self, part: np.ndarray, top: int) -> None:
+    def count_rows(self, part: np.ndarray, top: int) -> None:
         """Count similarities (queries, candidates) of the queries from `top` on; -inf: none."""
         queries = slice(top, top + len(part))
-        self.best[queries] = np.maximum(self.best[queries], part.max(axis=1, initial=-np.inf))
-        for row, least, wrong in zip(part, self.least[queries], self.wrong[queries], strict=True):
-            for place, score in enumerate(least):
-                wrong[place] += np.count_nonzero(row >= score)
+        self.best[queries] = np.maximum(self.best[queries], part.max(axis=1))
+        for query, row in enumerate(part, top):
+            for place in range(len(self.true[query])):
+                self.wrong[place, query] += np.count_nonzero(row >= self.least[place, query])
+
+    def count_columns(self, part: np.ndarray, left: int) -> None:
+        """Count similarities (candidates, queries) of the queries from `left` on."""
+        right = left + part.shape[1]
+        np.maximum(self.best[left:right], part.max(axis=0), out=self.best[left:right])
+        for top in range(0, len(part), 255):  # bytes can count so many
+            for place, first in enumerate(np.maximum(self.first, left)):
+                ahead = part[top : top + 255, first - left :] >= self.least[place, first:right]
+                self.wrong[place, first:right] += ahead.view(np.uint8).sum(axis=0, dtype=np.uint8)
 
     def ranks(self, candidates: int) -> np.ndarray:
         """The five columns of each query."""
-        counted = zip(self.true, self.wrong, self.best, strict=True)
-        return np.array([_row(candidates, *query) for query in counted]).reshape(-1, 5)
+        counted = zip(self.true, self.wrong.T, self.best, strict=True)
+        rows = [_row(candidates, true, wrong[: len(true)], best) for true, wrong, best in counted]
+        return np.array(rows).reshape(-1, 5)
 
 
 def _rank_large(unit: torch.Tensor, start: int, end: int) -> np.ndarray:

@@ -68,14 +68,18 @@ def annotations(draw):
     return embeddings, individuals, species
 
 
-@settings(max_examples=150, deadline=None)
-@given(annotations(), st.sampled_from([1, 2, 3, 7, 512]), st.sampled_from([0, 2, 80]))
-def test_ranks_are_those_of_the_loops(case, block, few):
-    """Whatever the block, and in both ways to count."""
+BLOCKS = st.sampled_from([1, 2, 3, 7, 512])
+
+
+@settings(max_examples=300, deadline=None)
+@given(annotations(), BLOCKS, BLOCKS, st.sampled_from([0, 2, 80]))
+def test_ranks_are_those_of_the_loops(case, block, columns, few):
+    """Whatever the blocks, and in all ways to count."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "BLOCK", block)
         patch.setattr(ranking, "BLOCK", block)
-        patch.setattr(ranking, "SIDE", block)
+        patch.setattr(ranking, "ROWS", block)
+        patch.setattr(ranking, "COLUMNS", columns)
         patch.setattr(ranking, "FEW", few)
         ranks = one_vs_all(*case)
     assert ranks.columns.tolist() == COLUMNS
