@@ -5,7 +5,7 @@ import torch
 
 TIE = 2e-6  # similarities that close are ties: a product's last columns are rounded otherwise
 ROWS, COLUMNS = 1024, 8192  # of similarities at once: 34 MB
-BLOCK = 512  # whole rows at once: 512 x 20,000 similarities are 41 MB
+BLOCK = 256  # whole rows at once: 256 x 20,000 similarities are 20 MB
 FEW = 80  # true matches of a query up to which a pass over the candidates for each is fastest
 
 
@@ -35,10 +35,11 @@ def _rank_small(unit: torch.Tensor, groups: np.ndarray) -> np.ndarray:
     """Rank the rows of the first individuals, which begin and end as in `groups` (m, 2)."""
     tally = _Tally([true for group in groups for true in _true_matches(unit, *group)])
     count = len(tally.true)
+    buffer = torch.empty(min(ROWS, count) * min(COLUMNS, len(unit)))
     for top in range(0, count, ROWS):
         bottom = min(top + ROWS, count)
         for left in range(top, len(unit), COLUMNS):
-            part = (unit[top:bottom] @ unit[left : left + COLUMNS].T).numpy()
+            part = _product(unit[top:bottom], unit[left : left + COLUMNS], buffer)
             for start, end in groups[(groups[:, 0] < bottom) & (groups[:, 1] > left)]:
                 part[max(0, start - top) : end - top, max(0, start - left) : end - left] = -np.inf
             tally.count_rows(part, top)
@@ -47,6 +48,12 @@ def _rank_small(unit: torch.Tensor, groups: np.ndarray) -> np.ndarray:
                 part[:, max(0, bottom - left) : max(0, count - left)], max(left, bottom)
             )
     return tally.ranks(len(unit) - 1)
+
+
+def _product(rows: torch.Tensor, columns: torch.Tensor, buffer: torch.Tensor) -> np.ndarray:
+    """Similarities (rows, columns), in memory that is used again: to get it anew takes time."""
+    part = buffer[: len(rows) * len(columns)].view(len(rows), len(columns))
+    return torch.mm(rows, columns.T, out=part).numpy()
 
 
 def _true_matches(unit: torch.Tensor, start: int, end: int) -> list[np.ndarray]:
@@ -63,7 +70,7 @@ class _Tally:
         self.true, counts = true, np.array([len(similar) for similar in true], int)
         shape = counts.max(initial=0), len(true)
         self.first = np.searchsorted(counts, np.arange(shape[0]), side="right")  # with a k-th match
-        self.least, self.wrong = np.empty(shape, np.float32), np.zeros(shape, int)
+        self.least, self.wrong = np.empty(shape, np.float32), np.zeros(shape, np.int32)
         for query, similar in enumerate(true):
             self.least[: len(similar), query] = similar - np.float32(TIE)
         self.best = np.full(len(true), -np.inf)
@@ -94,9 +101,9 @@ class _Tally:
 
 def _rank_large(unit: torch.Tensor, start: int, end: int) -> np.ndarray:
     """Rank the rows of one individual, by sorting the similarities of each."""
-    ranks = []
+    ranks, buffer = [], torch.empty(min(BLOCK, end - start) * len(unit))
     for top in range(start, end, BLOCK):
-        part = (unit[top : min(top + BLOCK, end)] @ unit.T).numpy()
+        part = _product(unit[top : min(top + BLOCK, end)], unit, buffer)
         for query, row in enumerate(part, top - start):
             true = np.sort(np.delete(row[start:end], query))[::-1]
             row[start:end] = -np.inf
