@@ -214,8 +214,8 @@ def fit(
         workers = 0 if device.type == "cpu" else min(cores, 8)
     source = loader(dataset, batches, workers)
     done, total = len(trainer.history) * len(dataset), config.epochs * len(dataset)
-    silent = peers.rank() > 0 or None  # None: as TQDM_DISABLE says
-    with tqdm(total=total, initial=done, desc=title, unit="photo", disable=silent) as bar:
+    silent = {"disable": True} if peers.rank() else {}  # disable=None is silent in notebooks too
+    with tqdm(total=total, initial=done, desc=title, unit="photo", **silent) as bar:
         while len(trainer.history) < config.epochs:
             dataset.set_epoch(len(trainer.history))
             batches.epoch = len(trainer.history)

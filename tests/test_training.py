@@ -101,6 +101,13 @@ def test_loss_falls_and_the_global_generator_is_left_alone(photos, tmp_path):
     assert history["loss"].iloc[-5:].max() < history["loss"].iloc[0]  # on 24 photos
 
 
+@pytest.mark.skipif("TQDM_DISABLE" in os.environ, reason="no bars are wanted")
+def test_a_training_shows_how_far_it_is_where_there_is_no_terminal(photos, tmp_path, capfd):
+    """As in a notebook."""
+    fitted(photos, tmp_path, "a")
+    assert "test: 100%" in capfd.readouterr().err
+
+
 def test_same_seed_same_bits_for_any_number_of_workers(photos, tmp_path):
     one, _, _ = fitted(photos, tmp_path, "one.safetensors")
     two, _, _ = fitted(photos, tmp_path, "two.safetensors", workers=2)
