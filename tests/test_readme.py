@@ -262,7 +262,7 @@ def experiments():
     """Rows of the README's table of results, without the minutes, which no test can know."""
     for (what, notebook, cell), paper in zip(EXPERIMENTS, of_the_paper(), strict=True):
         printed = paper if isinstance(paper, str) else f"{paper:.1f}"
-        folder = "realdata_128px" if notebook in ("07", "09") else "realdata"
+        folder = "realdata_128px" if notebook in ("07", "09", "10") else "realdata"
         cells = (
             what,
             printed,

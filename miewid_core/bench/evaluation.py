@@ -60,7 +60,7 @@ def ours(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
 
 
 def product(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
-    """The least that any exact search has to do, in the same blocks."""
+    """All similarities, a block at a time; an exact search needs half of them."""
     unit = torch.from_numpy(embeddings)
     block = torch.empty(BLOCK, len(unit))
     for start in range(0, len(unit), BLOCK):
