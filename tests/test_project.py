@@ -76,8 +76,8 @@ def notebooks_of(target):
     return line.split("no:cacheprovider")[1]
 
 
-def test_the_quick_tests_leave_out_the_notebooks_that_train_much():
-    much = re.compile(r"ranks_left_out|leave_one_out|few_shot|backbones|tuning\.")
+def test_the_quick_tests_leave_out_the_notebooks_that_take_long():
+    much = re.compile(r"ranks_left_out|leave_one_out|few_shot|backbones|tuning\.|tasks\.measure")
     quick = [path for path in NOTEBOOKS if not any(much.search(c.source) for c in code_cells(path))]
     assert notebooks_of("test").split() == [f"notebooks/{path.name}" for path in quick]
     assert notebooks_of("test-all").split() == ["notebooks"]
