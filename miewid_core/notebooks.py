@@ -179,7 +179,7 @@ def _run_in(
 
 def _most_at_once(parameters: dict[str, object]) -> int:
     """Two, as loading packages and drawing figures keep one core busy; one where a GPU trains."""
-    from miewid_core.device import default_device  # only here: seconds of torch for each notebook
+    from miewid_core.device import default_device  # not for one notebook: seconds of torch
 
     on_gpus = parameters.get("scheduler") or default_device().type == "cuda"
     return 1 if on_gpus else min(2, os.cpu_count() or 1)

@@ -6,7 +6,7 @@ import torch
 TIE = 2e-6  # similarities that close are ties: a product's last columns are rounded otherwise
 ROWS, COLUMNS = 1024, 8192  # of similarities at once: 34 MB
 BLOCK = 256  # whole rows at once: 256 x 20,000 similarities are 20 MB
-FEW = 80  # true matches of a query up to which a pass over the candidates for each is fastest
+FEW = 80  # rows of an individual up to which a pass over the candidates for each match is fastest
 
 
 def order(individuals: np.ndarray) -> np.ndarray:
