@@ -48,6 +48,8 @@ test: QUICK = -m "not slow"
 # each of these asks for at most the trainings of 04, and measures nothing
 test: NOTEBOOKS = $(wildcard $(addprefix notebooks/,00_* 01_* 02_* 03_* 04_* 08_* 12_* 15_*))
 test-all: NOTEBOOKS = notebooks
+# a thread that waits leaves its core to the other processes
+test test-all: export OMP_WAIT_POLICY ?= passive
 test test-all: $(VENV)/installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .

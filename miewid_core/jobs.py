@@ -19,7 +19,7 @@ from tqdm import tqdm
 from miewid_core import runs
 from miewid_core.chips import ChipStore
 from miewid_core.config import TrainConfig
-from miewid_core.device import default_device
+from miewid_core.device import default_device, threads
 from miewid_core.files import digest
 
 POLL = 1.0  # seconds between two looks at the trainings under way
@@ -102,19 +102,19 @@ def _train(
     chips_dir: Path,
     executor: futures.Executor | None,
 ) -> None:
-    threads = torch.get_num_threads()
+    cores = torch.get_num_threads()
     # by what is asked, not by what is left: fewer threads round otherwise, and a set of trainings
     # that was interrupted is to end with the same bits
-    count = 1 if default_device().type == "cuda" else min(asked, threads, MOST)
+    count = 1 if default_device().type == "cuda" else min(asked, cores, MOST)
     if executor is None and count < 2:
         for number, job in enumerate(pending.values(), 1):
             title = f"[{number}/{len(pending)}] {job.title}"
             dataclasses.replace(job, title=title).train(runs_dir, chips_dir)
     elif executor is None and pending:
-        with _processes(min(count, len(pending)), threads // count) as pool:
-            _train_beside(pending, runs_dir, chips_dir, pool, threads // count)
+        with _processes(min(count, len(pending)), cores // count) as pool:
+            _train_beside(pending, runs_dir, chips_dir, pool, cores // count)
     elif pending:
-        _train_beside(pending, runs_dir, chips_dir, executor, threads)
+        _train_beside(pending, runs_dir, chips_dir, executor, cores)
 
 
 def _train_beside(
@@ -122,9 +122,9 @@ def _train_beside(
     runs_dir: Path,
     chips_dir: Path,
     executor: futures.Executor,
-    threads: int,
+    each: int,
 ) -> None:
-    where = runs_dir.absolute(), chips_dir.absolute(), threads  # workers may stand elsewhere
+    where = runs_dir.absolute(), chips_dir.absolute(), each  # workers may stand elsewhere
     trainings = [executor.submit(_train_there, _portable(job), *where) for job in pending.values()]
     _follow(trainings, pending)
     deadline = time.monotonic() + DELAY
@@ -146,15 +146,10 @@ def _portable(job: Job) -> Job:
     return dataclasses.replace(job, rows=job.rows[READ], config=config, start=start)
 
 
-def _train_there(job: Job, runs_dir: Path, chips_dir: Path, threads: int) -> None:
+def _train_there(job: Job, runs_dir: Path, chips_dir: Path, count: int) -> None:
     """Train in a worker, with as many threads as here: with others sums are rounded otherwise."""
-    with TURN:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            job.train(runs_dir, chips_dir)
-        finally:
-            torch.set_num_threads(before)
+    with TURN, threads(count):
+        job.train(runs_dir, chips_dir)
 
 
 def _processes(count: int, threads: int) -> ProcessPoolExecutor:

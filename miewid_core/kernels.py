@@ -1,9 +1,14 @@
 """Jupyter kernels that run one notebook after the other, so that packages are loaded once."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from jupyter_client.manager import KernelManager
+
+# a thread that waits for others leaves its core to the kernel beside; else it spins, and two
+# kernels with two threads each on two cores get half as much done
+PATIENT = {"OMP_WAIT_POLICY": "passive"}
 
 # reset takes these of every module too, and a process that is spawned asks for them
 RESET = """get_ipython().reset()
@@ -16,7 +21,7 @@ CLIENT = "jupyter_client.asynchronous.AsyncKernelClient"  # what nbclient awaits
 def started() -> Iterator[KernelManager]:
     """A running kernel of this Python; it is ended with the block, whatever it is doing."""
     kernel = KernelManager(kernel_name="python3", client_class=CLIENT)
-    kernel.start_kernel()
+    kernel.start_kernel(env=os.environ | PATIENT)
     try:
         yield kernel
     finally:

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 PART = 2**22  # values of sub-centers worked on at once: 16 MB stay in a processor's cache
+SHORTEST = 1e-12  # length by which anything is divided, as torch's normalize has it
 
 
 def dynamic_margins(counts: np.ndarray, low: float = 0.2, high: float = 0.5) -> torch.Tensor:
@@ -26,8 +27,9 @@ def dynamic_margins(counts: np.ndarray, low: float = 0.2, high: float = 0.5) -> 
 class NearestCenters(torch.autograd.Function):
     """Products of rows (B, D) with each class's nearest of its k unit sub-centers: (B, C).
 
-    As autograd of normalize, @ and max would, to the bit while the sub-centers fit one part; but of
-    37,138 classes of the paper these hold several gigabytes, and pass over them a dozen times.
+    As autograd of normalize, @ and max would, but for rounding: of 37,138 classes of the paper the
+    sub-centers hold a gigabyte. So the products are divided by their lengths, not they themselves,
+    and what passes over them does so a part at a time, while that is in the processor's cache.
     """
 
     @staticmethod
@@ -35,37 +37,35 @@ class NearestCenters(torch.autograd.Function):
         """`weight`: (C * K, D), not normalised."""
         ctx.k, ctx.classes = k, max(1, PART // weight[:k].numel())
         logits = rows.new_empty(len(rows), len(weight) // k)
-        nearest = torch.empty_like(logits, dtype=torch.int64)
-        each = logits.split(ctx.classes, 1), nearest.split(ctx.classes, 1)
-        for part, *found in zip(weight.split(ctx.classes * k), *each, strict=True):
-            products = rows @ _unit(part)[0].T  # (B, part of C * K)
+        nearest, lengths = (
+            torch.empty_like(logits, dtype=torch.int64),
+            weight.new_empty(len(weight)),
+        )
+        both = (one.split(ctx.classes * k) for one in (weight, lengths))
+        each = (one.split(ctx.classes, 1) for one in (logits, nearest))
+        for part, length, *found in zip(*both, *each, strict=True):
+            torch.linalg.vector_norm(part, dim=1, out=length).clamp_min_(SHORTEST)
+            products = (rows @ part.T).div_(length)  # (B, part of C * K)
             torch.max(products.unflatten(1, (-1, k)), 2, out=tuple(found))
-        ctx.save_for_backward(rows, weight, nearest)
+        ctx.save_for_backward(rows, weight, lengths, logits.clone(), nearest)
         return logits
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         """`gradient`: (B, C)."""
-        rows, weight, nearest = ctx.saved_tensors
+        rows, weight, lengths, logits, nearest = ctx.saved_tensors
         to_rows, to_weight = torch.zeros_like(rows), torch.empty_like(weight)
-        both = (part.split(ctx.classes * ctx.k) for part in (weight, to_weight))
-        each = (part.split(ctx.classes, 1) for part in (gradient, nearest[..., None]))
-        for part, to_part, slope, place in zip(*both, *each, strict=True):
-            centers, lengths = _unit(part)
+        centers = (one.split(ctx.classes * ctx.k) for one in (weight, to_weight, lengths))
+        classes = (one.split(ctx.classes, 1) for one in (gradient, logits, nearest[..., None]))
+        for part, to_part, length, slope, logit, place in zip(*centers, *classes, strict=True):
             spread = slope.new_zeros(*slope.shape, ctx.k)  # (B, C, K): all but the nearest are 0
-            spread = spread.scatter_(2, place, slope[..., None]).flatten(1)
-            to_rows += spread @ centers
+            spread = spread.scatter_(2, place, slope[..., None]).flatten(1).div_(length)
+            to_rows.addmm_(spread, part)
             torch.mm(spread.T, rows, out=to_part)
-            # of normalize: what points along a center doesn't turn it
-            along = (centers / lengths).mul_(to_part).sum(1, keepdim=True)
-            to_part.div_(lengths).sub_(centers.mul_(along))
+            # what points along a center doesn't turn it
+            along = torch.einsum("bck,bc->ck", spread.unflatten(1, (-1, ctx.k)), logit).flatten()
+            to_part.addcmul_(part, along.div_(length)[:, None], value=-1)
         return to_rows, to_weight, None
-
-
-def _unit(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of length 1, and their lengths (N, 1) before, as torch's normalize."""
-    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min_(1e-12)
-    return rows / lengths, lengths
 
 
 class SubCenterArcFace(nn.Module):

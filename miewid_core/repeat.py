@@ -1,7 +1,5 @@
 """A training done again from what its run.json says: whether the same weights come out."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +8,7 @@ import torch
 from miewid_core import catalog
 from miewid_core.chips import ChipStore
 from miewid_core.config import FineTuneConfig, TrainConfig
+from miewid_core.device import threads
 from miewid_core.files import file_digest
 from miewid_core.model import read_tensors
 from miewid_core.record import RESULTS, checked, versions
@@ -37,7 +36,7 @@ def repeat(
         store.build(photos[photos["annotation_id"].isin(rows["annotation_id"])])
     _refuse_missing(rows, store)
     start = _start(run, told["spec"].get("start"))
-    with _threads(int(told["threads"])):
+    with threads(int(told["threads"])):
         return train_rows(rows, config, told["spec"]["seed"], runs_dir, store, told["title"], start)
 
 
@@ -78,17 +77,6 @@ def _start(run: Run, name: str | None) -> Run | None:
             f"{run.folder} was fine-tuned from {name}: put that run's folder beside it"
         )
     return start
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def differences(first: Run, second: Run) -> pd.Series:

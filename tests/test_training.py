@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -330,3 +331,28 @@ def test_from_a_damaged_checkpoint_a_training_begins_anew(
     assert f"test begins anew: {path}" in capsys.readouterr().out
     assert same(network, stopped[1])
     assert len(history) == 3
+
+
+@pytest.mark.parametrize(("most", "expected"), [(0, 3), (training.SMALL, 1)])
+def test_small_batches_are_trained_by_one_thread(
+    photos, tmp_path, monkeypatch, threads, most, expected
+):
+    """So that no number of cores changes the bits; whoever asked has as many threads afterwards."""
+    seen, epoch = [], training.Trainer.epoch
+
+    def watched(trainer, *given):
+        seen.append(torch.get_num_threads())
+        return epoch(trainer, *given)
+
+    monkeypatch.setattr(training.Trainer, "epoch", watched)
+    monkeypatch.setattr(training, "SMALL", most)
+    threads(3)
+    fitted(photos, tmp_path, "run")
+    assert set(seen) == {expected}
+    assert torch.get_num_threads() == 3
+
+
+def test_chips_are_augmented_by_one_thread(photos, tmp_path):
+    cv2.setNumThreads(3)
+    fitted(photos, tmp_path, "run")
+    assert cv2.getNumThreads() == 1
