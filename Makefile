@@ -48,13 +48,12 @@ test: QUICK = -m "not slow"
 # each of these asks for at most the trainings of 04, and measures nothing
 test: NOTEBOOKS = $(wildcard $(addprefix notebooks/,00_* 01_* 02_* 03_* 04_* 08_* 12_* 15_*))
 test-all: NOTEBOOKS = notebooks
-# a thread that waits leaves its core to the other processes
-test test-all: export OMP_WAIT_POLICY ?= passive
 test test-all: $(VENV)/installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest $(BESIDE) $(QUICK)
-	TQDM_DISABLE=1 $(RUN) -m pytest $(BESIDE) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 3600 -p no:cacheprovider $(NOTEBOOKS)
+	# notebooks side by side have a thread each: more get less done, as those that wait spin
+	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(RUN) -m pytest $(BESIDE) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 3600 -p no:cacheprovider $(NOTEBOOKS)
 
 # rewrite the committed notebooks, executed on the demo data
 notebooks: $(VENV)/installed

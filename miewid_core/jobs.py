@@ -5,6 +5,7 @@ import json
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent import futures
 from functools import cached_property
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from filelock import Timeout
 from loky import ProcessPoolExecutor
 from tqdm import tqdm
 
@@ -65,11 +67,11 @@ class Job:
         what = runs.spec(keys.tolist(), rows["individual"].tolist(), self.config, self.seed, start)
         return runs.run_of(what, runs_dir)
 
-    def train(self, runs_dir: Path, chips_dir: Path) -> runs.Run:
+    def train(self, runs_dir: Path, chips_dir: Path, wait: bool = True) -> runs.Run:
         """Train, or find it trained; see `runs.train`."""
         start = self.start and self.start.run(runs_dir, chips_dir)
         where = runs_dir, chips_dir, self.title, start
-        return runs.train(self.rows, self.config, self.seed, *where)
+        return runs.train(self.rows, self.config, self.seed, *where, wait)
 
 
 def train_all(
@@ -107,14 +109,27 @@ def _train(
     # that was interrupted is to end with the same bits
     count = 1 if default_device().type == "cuda" else min(asked, cores, MOST)
     if executor is None and count < 2:
-        for number, job in enumerate(pending.values(), 1):
-            title = f"[{number}/{len(pending)}] {job.title}"
-            dataclasses.replace(job, title=title).train(runs_dir, chips_dir)
+        _train_in_turn(pending, runs_dir, chips_dir)
     elif executor is None and pending:
         with _processes(min(count, len(pending)), cores // count) as pool:
             _train_beside(pending, runs_dir, chips_dir, pool, cores // count)
     elif pending:
         _train_beside(pending, runs_dir, chips_dir, executor, cores)
+
+
+def _train_in_turn(pending: dict[runs.Run, Job], runs_dir: Path, chips_dir: Path) -> None:
+    """One after the other; last those that another process has under way: two share the work."""
+    left, passed = deque(pending.values()), 0
+    while left:
+        job = left.popleft()
+        title = f"[{len(pending) - len(left)}/{len(pending)}] {job.title}"
+        try:
+            every_one = passed > len(left)  # is under way elsewhere
+            dataclasses.replace(job, title=title).train(runs_dir, chips_dir, wait=every_one)
+            passed = 0
+        except Timeout:
+            left.append(job)
+            passed += 1
 
 
 def _train_beside(

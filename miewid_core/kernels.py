@@ -6,10 +6,6 @@ from contextlib import contextmanager
 
 from jupyter_client.manager import KernelManager
 
-# a thread that waits for others leaves its core to the kernel beside; else it spins, and two
-# kernels with two threads each on two cores get half as much done
-PATIENT = {"OMP_WAIT_POLICY": "passive"}
-
 # reset takes these of every module too, and a process that is spawned asks for them
 RESET = """get_ipython().reset()
 __doc__ = __loader__ = __package__ = __spec__ = None
@@ -18,10 +14,15 @@ CLIENT = "jupyter_client.asynchronous.AsyncKernelClient"  # what nbclient awaits
 
 
 @contextmanager
-def started() -> Iterator[KernelManager]:
-    """A running kernel of this Python; it is ended with the block, whatever it is doing."""
+def started(beside: int) -> Iterator[KernelManager]:
+    """A running kernel of this Python; it is ended with the block, whatever it is doing.
+
+    It has its share of the cores: two kernels with two threads each on two cores get a third as
+    much done, as a thread that waits for another keeps its core busy.
+    """
     kernel = KernelManager(kernel_name="python3", client_class=CLIENT)
-    kernel.start_kernel(env=os.environ | PATIENT)
+    share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // beside))} if beside > 1 else {}
+    kernel.start_kernel(env=share | os.environ)
     try:
         yield kernel
     finally:

@@ -140,7 +140,7 @@ def _run_beside(
 ) -> None:
     running = set()
     with ThreadPoolExecutor(at_once) as pool, ExitStack() as stack:
-        places = [(line, stack.enter_context(kernels.started())) for line in range(at_once)]
+        places = [(line, stack.enter_context(kernels.started(at_once))) for line in range(at_once)]
         for number, notebook in enumerate(notebooks, 1):
             title = f"[{number}/{len(notebooks)}] {notebook.stem}"
             running.add(pool.submit(_run_in, places, notebook, title, output, parameters))

@@ -128,19 +128,21 @@ def train(
     chips_dir: Path,
     title: str = "training",
     start: Run | None = None,
+    wait: bool = True,
 ) -> Run:
     """Train on `photos` (catalog rows, each an annotation of its `individual`), or find it trained.
 
     With `start`, its network is fine-tuned (`config` is a FineTuneConfig then). Any process that
-    asks for the same training meanwhile waits for it; a killed one goes on from its last epoch.
-    Raises ValueError where there is nothing to learn from.
+    asks for the same training meanwhile waits for it, or gets filelock's Timeout if it isn't to
+    `wait`; a killed one goes on from its last epoch. Raises ValueError where there is nothing to
+    learn from.
     """
     if photos.empty:
         raise ValueError(f"{title}: no annotation to train on; does the split leave any?")
     photos = photos.sort_values("annotation_id", ignore_index=True)
     store = ChipStore(chips_dir, config.image_size)
     rows = photos[["annotation_id", "species", "individual"]].assign(chip=store.build(photos))
-    return train_rows(rows, config, seed, runs_dir, store, title, start)
+    return train_rows(rows, config, seed, runs_dir, store, title, start, wait)
 
 
 def train_rows(
@@ -151,23 +153,26 @@ def train_rows(
     store: ChipStore,
     title: str,
     start: Run | None,
+    wait: bool = True,
 ) -> Run:
     """As `train`, on `rows` such as `Run.rows`, whose chips lie in `store`; their order counts."""
     what = spec(rows["chip"].tolist(), rows["individual"].tolist(), config, seed, start)
     run = run_of(what, runs_dir)
     run.folder.mkdir(parents=True, exist_ok=True)
-    with _only_one(run.folder / "lock", title):
+    with _only_one(run.folder / "lock", title, wait):
         if not run.finished:
             _train_into(run.folder, rows, store, what, config, title, start)
     return run
 
 
-def _only_one(path: Path, title: str) -> FileLock:
+def _only_one(path: Path, title: str, wait: bool) -> FileLock:
     """The lock of a run, held; says when another process has it. A dead one's is free."""
     lock = FileLock(path)
     try:
         return lock.acquire(timeout=0).lock
     except Timeout:
+        if not wait:
+            raise
         tqdm.write(f"{title}: another process trains this; waiting for it")
         return lock.acquire().lock
 

@@ -5,12 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from miewid_core import jobs, runs
@@ -67,6 +69,28 @@ def test_what_is_left_of_a_set_is_trained_with_the_threads_of_the_whole(each, pl
     assert again.record["threads"] == found[0].record["threads"] == "1"
     after = weights(again)
     assert all(before[key].equal(after[key]) for key in before)
+
+
+def test_one_by_one_those_under_way_elsewhere_come_last(each, places, threads, monkeypatch):
+    threads(1)
+    order, real = [], runs.fit
+    monkeypatch.setattr(
+        runs, "fit", lambda *given, **named: order.append(given[5]) or real(*given, **named)
+    )
+    first = each[0].run(*places)
+    first.folder.mkdir(parents=True)
+    held = threading.Event()
+
+    def hold():
+        with FileLock(first.folder / "lock"):
+            held.set()
+            time.sleep(5)
+
+    threading.Thread(target=hold).start()
+    held.wait()
+    found = train_all(each, *places)
+    assert all(run.finished for run in found)
+    assert [title.split("] ")[1] for title in order] == [each[1].title, each[0].title]
 
 
 def test_any_executor_will_do_and_each_training_is_done_once(each, places, monkeypatch):
