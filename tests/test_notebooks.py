@@ -137,6 +137,19 @@ def test_notebooks_share_a_process_but_no_names(project):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("at_once", "expected"), [(1, None), (2, max(1, os.cpu_count() // 2))])
+def test_notebooks_side_by_side_share_the_cores(project, monkeypatch, at_once, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("01_a", "02_b"):
+        write(project / "notebooks" / f"{name}.ipynb", "import os\nos.getenv('OMP_NUM_THREADS')")
+    done = run_in(project, at_once=at_once)
+    assert done.returncode == 0, done.stderr
+    for path in (project / "cache").rglob("*.ipynb"):
+        found = [one["data"]["text/plain"] for one in nbformat.read(path, 4).cells[-1].outputs]
+        assert found == ([repr(str(expected))] if expected else [])
+
+
+@pytest.mark.slow
 def test_a_kernel_that_dies_is_named(project):
     for name in ("01_a", "02_b"):
         write(project / "notebooks" / f"{name}.ipynb", "import os\nos.kill(os.getpid(), 9)")
