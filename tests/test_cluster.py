@@ -22,7 +22,7 @@ from miewid_core.study import open_study
 
 # distributed closes its sockets from other threads, later than the test that opened them
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
-EPOCHS = 40
+EPOCHS = 60
 
 
 class Cluster:
@@ -102,8 +102,10 @@ def watched(runs):
 
     with ThreadPoolExecutor(1) as pool:
         looking = pool.submit(look)
-        yield seen
-        over.set()
+        try:
+            yield seen
+        finally:  # a failure in the block would wait for the look, which would never end
+            over.set()
         looking.result()
 
 
@@ -123,7 +125,7 @@ def test_a_killed_worker_loses_no_training_and_no_bit(
             assert not training.done() or training.result()
             time.sleep(0.02)
         cluster.kill("one")
-        assert not any(run.finished for run in asked)
+        assert sum(run.finished for run in asked) < 2  # each worker had one of the other two
         found = training.result(timeout=300)
     assert found == asked
     for counts in seen.values():  # none began anew: what the dead worker had done was gone on from
