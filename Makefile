@@ -16,6 +16,8 @@ quoted = '$(subst ','\'',$(1))'
 PARAMETERS = $(foreach name,$(filter-out PYTHON VENV ONLY,$(GIVEN)),$(call quoted,$(name)=$(value $(name))))
 export MPLBACKEND ?= agg
 export NO_ALBUMENTATIONS_UPDATE = 1
+# some containers set it: each process would compile torch anew, twenty seconds of it
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: figures plan bench test test-all notebooks lock clean help
 
