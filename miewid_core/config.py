@@ -54,7 +54,7 @@ PRESETS = {
     "demo": TrainConfig(
         backbone="test_efficientnet",
         pretrained=False,
-        image_size=80,
+        image_size=64,
         batch_size=32,
         epochs=12,
         warmup_epochs=3,
