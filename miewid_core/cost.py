@@ -15,7 +15,8 @@ from miewid_core.config import TrainConfig
 from miewid_core.device import default_device
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
-    "demo": "efficientvit_m0",  # 6 million multiply-adds a photo at 64 px, the backbone 9
+    # 6 million multiply-adds a photo at 64 px, the backbone 9; others learn nothing at demo's rate
+    "demo": "efficientvit_m0",
     "compact": "deit_tiny_patch16_224",  # ImageNet-1k alone, as the backbone; 0.6 and 0.2 billion
     "paper": "swinv2_base_window16_256",  # at 256 px no stage needs padding; 22 and 8 billion
 }
