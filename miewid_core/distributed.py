@@ -11,7 +11,8 @@ import sys
 
 import torch.distributed as dist
 
-from miewid_core import notebooks, peers, runs
+from miewid_core import peers, runs
+from miewid_core.parameters import parse
 from miewid_core.study import open_study
 from miewid_core.training import fit
 
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         serve()
     else:
         try:
-            run = train(notebooks.parse(words))
+            run = train(parse(words))
         except (ValueError, TypeError) as error:
             parser.error(str(error))  # torchrun ends the others
         peers.announce(None)

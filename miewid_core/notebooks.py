@@ -19,20 +19,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import papermill
-import yaml
 from jupyter_client.manager import KernelManager
 from nbclient.exceptions import DeadKernelError
 from tqdm import tqdm
 
 from miewid_core import kernels
 from miewid_core.files import CACHE, ROOT
+from miewid_core.parameters import ParameterError, parse
 
 FOLDER = ROOT / "notebooks"
 VOLATILE = "metadata.papermill cell.metadata.papermill cell.metadata.execution"
-
-
-class ParameterError(ValueError):
-    """A parameter that a notebook doesn't have, or that can't be read."""
 
 
 class NotebookError(RuntimeError):
@@ -59,23 +55,6 @@ class Line(io.TextIOBase):
         shown = f"{self.title}: {self.words}"  # tqdm cuts no description at the terminal's edge
         self.bar.set_description_str(shown[: shutil.get_terminal_size().columns - 1])
         return len(text)
-
-
-def parse(assignments: list[str]) -> dict[str, object]:
-    """Parameters from words NAME=VALUE: names in lower case, values read as YAML.
-
-    Raises ParameterError for a word of another form.
-    """
-    parameters = {}
-    for word in assignments:
-        name, sign, value = word.partition("=")
-        if not (sign and name.isidentifier()):
-            raise ParameterError(f"{word!r} is no parameter; write NAME=VALUE, such as SEED=1")
-        try:
-            parameters[name.lower()] = "" if value == "" else yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ParameterError(f"the value of {word!r} can't be read; put it in quotes") from None
-    return parameters
 
 
 def check(notebook: Path, parameters: dict[str, object]) -> None:

@@ -16,11 +16,12 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from miewid_core import few_shot, notebooks, reported, splits
+from miewid_core import few_shot, reported, splits
 from miewid_core.config import PRESETS, TrainConfig
 from miewid_core.cost import pair
 from miewid_core.device import default_device
 from miewid_core.jobs import Job
+from miewid_core.parameters import parse
 from miewid_core.study import Study, open_study
 from miewid_core.training import Trainer
 
@@ -165,7 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="such as SEED=1")
     words = parser.parse_args(arguments).parameters
     try:
-        given = notebooks.parse(words)
+        given = parse(words)
         preset = given.get("preset", "paper" if given.get("catalog") == "paper" else "demo")
         rate, targets = given.pop("rate", 0), given.pop("targets", [])
         if given.get("catalog") == "paper":

@@ -32,22 +32,6 @@ def notebook(tmp_path):
     return write(tmp_path / "01_one.ipynb", "assert seed < 5, 'too big'\nseed")
 
 
-def test_parameters_are_yaml_with_names_in_lower_case():
-    words = ["CATALOG=my photos.csv", "SEED=3", "SIDES_DIFFER=[a, b]", "RUNS_DIR="]
-    assert notebooks.parse(words) == {
-        "catalog": "my photos.csv",
-        "seed": 3,
-        "sides_differ": ["a", "b"],
-        "runs_dir": "",
-    }
-
-
-@pytest.mark.parametrize("word", ["SEED", "=3", "a b=3", "X=[1"])
-def test_words_that_are_no_parameter_are_refused(word):
-    with pytest.raises(notebooks.ParameterError):
-        notebooks.parse([word])
-
-
 def test_a_parameter_that_a_notebook_lacks_is_an_error(notebook, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
     with pytest.raises(SystemExit) as stopped:
