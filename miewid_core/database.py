@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from miewid_core.evaluation import BLOCK, by_species, unit_vectors
@@ -29,7 +28,7 @@ class Database:
     rows: np.ndarray
     first: np.ndarray
     last: np.ndarray
-    unit: torch.Tensor
+    unit: np.ndarray
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Some queries (B,) at a time, and cosines (B, n) to their true matches and to all others.
@@ -40,7 +39,7 @@ class Database:
         column = np.arange(len(self.rows))
         for start in range(0, len(self.rows), BLOCK):
             queries = column[start : start + BLOCK]
-            cosine = torch.mm(self.unit[queries], self.unit.T).numpy()
+            cosine = self.unit[queries] @ self.unit.T
             own = (column >= self.first[queries, None]) & (column < self.last[queries, None])
             others = np.where(own, -np.inf, cosine)
             own &= column != queries[:, None]

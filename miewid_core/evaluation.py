@@ -80,7 +80,7 @@ def one_vs_all(
     return frame[COLUMNS]
 
 
-def unit_vectors(embeddings: np.ndarray, rows: np.ndarray, frame: pd.DataFrame) -> torch.Tensor:
+def unit_vectors(embeddings: np.ndarray, rows: np.ndarray, frame: pd.DataFrame) -> np.ndarray:
     """Rows (n, D) float32 of length 1, the only copy that is made; zero vectors stay zero."""
     unit = np.empty((len(rows), embeddings.shape[1]), np.float32)
     for start in range(0, len(rows), BLOCK):
@@ -91,7 +91,7 @@ def unit_vectors(embeddings: np.ndarray, rows: np.ndarray, frame: pd.DataFrame) 
             bad = frame["annotation_id"][rows[start : start + BLOCK][~np.isfinite(length[:, 0])]]
             raise ValueError(f"embeddings are not finite for {', '.join(map(str, bad[:5]))}")
         part[:] = wide / np.where(length > 0, length, 1)
-    return torch.from_numpy(unit)
+    return unit
 
 
 def hits(ranks: pd.DataFrame, k: int) -> pd.Series:

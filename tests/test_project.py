@@ -153,7 +153,7 @@ PROMISED = {  # columns that each experiment's table is to have
     "topk_curves": "model species k top_k low high",
     "gallery_size": "species",
     "split_leakage": "kind species queries known leaks top_1 without without_low",
-    "performance_targets": "task case what required ratio low high reached",
+    "performance_targets": "task case what required found low high reached",
     "performance_now": "task case way seconds ratio low high megabytes memory",
     "performance_sharing": "notebook trainings photos new_trainings new_photos",
     "hyperparameters_trials": "trial state",

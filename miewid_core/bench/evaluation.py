@@ -61,11 +61,10 @@ def ours(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
 
 def product(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
     """All similarities, a block at a time; an exact search needs half of them."""
-    unit = torch.from_numpy(embeddings)
-    block = torch.empty(BLOCK, len(unit))
-    for start in range(0, len(unit), BLOCK):
-        part = unit[start : start + BLOCK]
-        torch.mm(part, unit.T, out=block[: len(part)])
+    block = np.empty((BLOCK, len(embeddings)), np.float32)
+    for start in range(0, len(embeddings), BLOCK):
+        part = embeddings[start : start + BLOCK]
+        np.matmul(part, embeddings.T, out=block[: len(part)])
     return {}
 
 
