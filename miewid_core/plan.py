@@ -26,6 +26,7 @@ from miewid_core.study import Study, open_study
 from miewid_core.training import Trainer
 
 SECONDS, BATCH, CLASSES = 3.0, 32, 100  # of a measured rate
+FEW = ("targets", "counts", "draws")  # parameters of 07 and 09
 
 
 class Asked(NamedTuple):
@@ -37,8 +38,17 @@ class Asked(NamedTuple):
     done: bool
 
 
-def asked(study: Study, preset: str, targets: Sequence[str] = (), draws: int = 3) -> dict:
-    """The trainings that each notebook asks for by its defaults: its number to a list of them."""
+def asked(
+    study: Study,
+    preset: str,
+    targets: Sequence[str] = (),
+    counts: Sequence[int] = (),
+    draws: int = 3,
+) -> dict[str, list[Asked]]:
+    """The trainings that each notebook asks for: its number to a list of them.
+
+    `targets`, `counts`, `draws`: what 07 and 09 vary, as their parameters and by their defaults.
+    """
     multi = entry(study.multi_species_job(), study)
     single = [entry(job, study) for job in study.single_species_jobs().values()]
     left_out = [
@@ -47,7 +57,7 @@ def asked(study: Study, preset: str, targets: Sequence[str] = (), draws: int = 3
     ]
     few: dict[str, list[Asked]] = {method: [] for method in few_shot.METHODS}
     chosen = few_shot.targets(study, targets)
-    for cell in tqdm(few_shot.each_cell(study, chosen, draws=draws), "few individuals"):
+    for cell in tqdm(few_shot.each_cell(study, chosen, counts=counts, draws=draws), "few individuals"):
         few[cell.method].append(entry(cell.job, study))
     both = pair(preset, study.config).values()
     backbones = [study.job(study.train, str(own["backbone"]), **own) for own in both]
@@ -168,12 +178,13 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         given = parse(words)
         preset = given.get("preset", "paper" if given.get("catalog") == "paper" else "demo")
-        rate, targets = given.pop("rate", 0), given.pop("targets", [])
+        rate = given.pop("rate", 0)
+        few = {name: given.pop(name) for name in FEW if name in given}
         if given.get("catalog") == "paper":
             study = paper_study(preset, given.get("seed", 0))
         else:
             study = open_study(given.pop("catalog", "demo"), **{"preset": preset} | given)
-        table = summary(study, asked(study, preset, targets), rate)
+        table = summary(study, asked(study, preset, **few), rate)
     except (ValueError, TypeError) as error:
         parser.error(str(error))
     sys.stdout.write(f"{table.to_string(index=False, float_format='{:.2f}'.format)}\n")

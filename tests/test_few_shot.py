@@ -189,6 +189,13 @@ class TestPlan:
         assert table.loc["03", "photos"] == table.loc["03", "to_do"] == 12
         assert table.loc["all", "hours"] == pytest.approx(table.loc["all", "to_do"] / 36_000)
 
+    def test_takes_the_parameters_of_few_shot_notebooks(self, study, monkeypatch, capsys):
+        monkeypatch.setattr(plan, "open_study", lambda *given, **named: study)
+        plan.main(["TARGETS=[ant]", "COUNTS=[1, 2]", "DRAWS=2", "RATE=10"])
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        trainings = {words[0]: words[1] for words in lines if words[0] in ("07", "09")}
+        assert trainings == {"07": "8", "09": "12"}  # each count twice, in two or three ways
+
     def test_knows_what_is_done(self, study):
         study.multi_species()
         table = plan.summary(study, {"03": [study.multi_species_job()]})
