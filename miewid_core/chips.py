@@ -13,6 +13,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
+from miewid_core.allocator import give_back, keep_freed_memory
 from miewid_core.files import digest, file_digest, replacing
 from miewid_core.memory import Memory
 from miewid_core.photo import ChipError, read_photo
@@ -127,11 +128,14 @@ class ChipStore:
         return keys
 
     def _make_all(self, jobs: list[pd.DataFrame], workers: int | None) -> None:
+        keep_freed_memory()
         # filters hold for all threads: they can't be set in one of them
         with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             done = tqdm(pool.map(self._make, jobs), "chips", len(jobs), unit="photo")
-            _refuse([error for error in done if error])
+            errors = [error for error in done if error]
+        give_back()
+        _refuse(errors)
 
     def has(self, key: str) -> bool:
         """Whether a chip lies on disk, isn't cut short, and ends with a checksum."""
@@ -157,8 +161,11 @@ class ChipStore:
         memory, states = Memory(self.folder / "photos.json"), {path: _state(path) for path in paths}
         _refuse([f"{path}: there is no such file" for path in paths if states[path] is None])
         new = [path for path in paths if memory.of(path, states[path]) is None]
-        for path in tqdm(new, "hashing photos", unit="photo") if len(new) > 5000 else new:
-            memory.note(path, states[path], file_digest(path))
+        with ThreadPoolExecutor() as pool:
+            quiet = len(new) <= 5000  # over in seconds
+            hashed = tqdm(pool.map(file_digest, new), "hashing photos", len(new), disable=quiet)
+            for path, own in zip(new, hashed, strict=True):
+                memory.note(path, states[path], own)
         memory.save()
         return {path: memory.of(path, states[path]) for path in paths}
 

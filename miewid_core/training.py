@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from miewid_core import peers
+from miewid_core.allocator import keep_freed_memory
 from miewid_core.batches import Batches, loader
 from miewid_core.config import PRESETS, FineTuneConfig, TrainConfig, learning_rate, preset
 from miewid_core.dataset import ChipDataset
-from miewid_core.device import default_device, keep_freed_memory, threads
+from miewid_core.device import default_device, threads
 from miewid_core.files import replacing
 from miewid_core.loss import SubCenterArcFace, dynamic_margins
 from miewid_core.model import MiewIDNet, Preprocess, load_exactly, read_tensors

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from miewid_core.allocator import keep_freed_memory
 from miewid_core.bench.textbook import OneHotArcFace
-from miewid_core.device import keep_freed_memory
 from miewid_core.loss import SubCenterArcFace
 
 WAYS = ("ours", "products", "textbook", "pytorch-metric-learning")
