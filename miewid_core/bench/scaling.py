@@ -11,7 +11,7 @@ from miewid_core.evaluation import one_vs_all
 WAYS = ("ours",)
 QUICK = {"annotations": (500, 1000, 2000), "classes": (500, 1000, 2000), "species": (1, 2, 4)}
 FULL = {
-    "annotations": (1250, 2500, 5000, 10_000),
+    "annotations": (2500, 5000, 10_000, 20_000),
     "classes": (2500, 5000, 10_000, 20_000),
     "species": (1, 2, 4, 8, 16, 32),
 }
@@ -26,7 +26,7 @@ SIZES = {
     name: [{"axis": axis, "size": size} for axis, sizes in given.items() for size in sizes]
     for name, given in (("quick", QUICK), ("full", FULL))
 }
-DIM, BATCH, TOTAL = 512, 112, 8000  # TOTAL annotations, split into species
+DIM, BATCH, TOTAL = 2152, 112, 16_000  # the paper's; TOTAL annotations, split into species
 
 
 def prepare(way: str, axis: str, size: int) -> Callable[[], object]:
