@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
+from threadpoolctl import threadpool_limits
 
 from miewid_core.chips import ChipStore
 from miewid_core.runs import Run
@@ -41,10 +42,15 @@ def _two_animals(rows: pd.DataFrame, generator: np.random.Generator) -> pd.DataF
 
 
 def projection(embeddings: np.ndarray, photos: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """t-SNE by cosine of embeddings (N, D): x, y (no unit), species, individual of each row."""
+    """t-SNE by cosine of embeddings (N, D): x, y (no unit), species, individual of each row.
+
+    By one thread: more of them round otherwise, and points end elsewhere.
+    """
     perplexity = min(30, max(1, (len(photos) - 1) / 3))
     place = TSNE(perplexity=perplexity, init="pca", random_state=seed, metric="cosine")
-    axes = pd.DataFrame(place.fit_transform(normalize(embeddings)), columns=["x", "y"])
+    with threadpool_limits(1):
+        placed = place.fit_transform(normalize(embeddings))
+    axes = pd.DataFrame(placed, columns=["x", "y"])
     return axes.join(photos[["species", "individual"]].reset_index(drop=True))
 
 
