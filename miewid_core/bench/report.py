@@ -147,7 +147,8 @@ def floors(measured: Mapping[str, pd.DataFrame]) -> str:
 def beside(table: pd.DataFrame, title: str) -> Figure:
     """Time of each other way relative to ours (`table`: of `together`), with its range."""
     shown = table[table["way"] != "ours"]
-    groups = [(f"{task}: {case}", own) for (task, case), own in shown.groupby(["task", "case"])]
+    cases = shown.groupby(["task", "case"], sort=False)
+    groups = [(f"{task}: {case}", own) for (task, case), own in cases]
     drawn = Figure(title, 0.8 + 0.15 * (len(shown) + len(groups)), PAGE)
     axes = drawn.subplots()
     axes.axvline(1, color="black", linewidth=0.8)
