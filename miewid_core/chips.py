@@ -120,8 +120,8 @@ class ChipStore:
         read, after making the others.
         """
         keys = self.keys(photos)
-        rows = photos[["path", "x", "y", "w", "h", "theta"]]
-        missing = rows[[not self.has(key) for key in keys]].assign(key=keys)
+        rows = photos[["path", "x", "y", "w", "h", "theta"]].assign(key=keys.to_numpy())
+        missing = rows[[not self.has(key) for key in keys]]
         jobs = [group for _, group in missing.groupby("path")]
         if jobs:
             self._make_all(jobs, workers or os.cpu_count())

@@ -150,7 +150,11 @@ def _run_in(
     with tqdm(bar_format="{desc}", position=line, leave=False) as bar:
         told = Line(title, bar)
         shown = {"stderr_file": told, "progress_bar": {"file": told}}
-        execute(notebook, output / notebook.name, parameters, None, km=kernel, **shown)
+        try:
+            execute(notebook, output / notebook.name, parameters, None, km=kernel, **shown)
+        except NotebookError as error:  # which is raised when what runs beside it has ended
+            tqdm.write(f"{title} failed, the others end first: {error}", file=sys.stderr)
+            raise
     kernels.forget(kernel)
     places.append((line, kernel))
     tqdm.write(f"{title}: {time.monotonic() - begun:.0f} s", file=sys.stderr)

@@ -349,6 +349,18 @@ def test_chips_are_cut_and_resized_and_each_photo_decoded_once(tmp_path, monkeyp
     pd.testing.assert_series_equal(again, keys.iloc[::-1])
 
 
+def test_chips_go_on_where_rows_share_labels(tmp_path):
+    """Several trainings' rows in one table, of which some chips were made before."""
+    for number in range(4):
+        Image.fromarray(noise(30, 40, number)).save(tmp_path / f"{number}.png")
+    rows = [(tmp_path / f"{number}.png", 1.0, 2.0, 11.0, 13.0, 0.0) for number in range(4)]
+    store = ChipStore(tmp_path / "chips", 8)
+    store.build(photos(*rows[:1]))
+    keys = store.build(photos(*rows).set_axis([0, 1, 0, 1]))
+    assert keys.index.tolist() == [0, 1, 0, 1]
+    assert all(map(store.has, keys))
+
+
 def test_keys_follow_the_content_the_box_and_the_size(tmp_path):
     Image.fromarray(noise(20, 20)).save(tmp_path / "a.png")
     shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
