@@ -1,47 +1,13 @@
-"""Chips as a torch data set, with the paper's augmentation (A.1)."""
+"""Chips as a torch data set, augmented as in the paper where it trains (A.1)."""
 
 import random
 from collections.abc import Sequence
 
-import albumentations
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from miewid_core.chips import ChipStore
-
-P_TEXTURE, P_EACH_TEXTURE, P_AFFINE, P_JITTER = 0.5, 0.3, 0.5, 0.5
-
-
-def augmentation(size: int) -> albumentations.Compose:
-    """A.1: colour sharpening, CLAHE; shift 25 %, scale 20 %, rotation 15 degrees; colour jitter.
-
-    All ranges are written out. By default albumentations 2 shifts hues by up to 0.5, which swaps
-    colours, where earlier versions, those of MiewID's time, shifted them by up to 0.2; and its
-    Affine stretches the axes apart, where ShiftScaleRotate scaled both alike.
-    """
-    return albumentations.Compose(
-        [
-            albumentations.OneOf(
-                [
-                    albumentations.Sharpen(p=P_EACH_TEXTURE),
-                    albumentations.ToGray(p=P_EACH_TEXTURE),
-                    albumentations.CLAHE(p=P_EACH_TEXTURE),
-                ],
-                p=P_TEXTURE,
-            ),
-            albumentations.Affine(
-                translate_percent=(-0.25, 0.25),
-                scale=(0.8, 1.2),
-                keep_ratio=True,
-                rotate=(-15, 15),
-                border_mode=cv2.BORDER_REFLECT_101,
-                p=P_AFFINE,
-            ),
-            albumentations.ColorJitter(*[(0.8, 1.2)] * 3, hue=(-0.2, 0.2), p=P_JITTER),
-        ]
-    )
 
 
 class ChipDataset(Dataset):
@@ -60,7 +26,11 @@ class ChipDataset(Dataset):
     ) -> None:
         self.store, self.keys, self.seed = store, list(keys), seed
         self.labels = np.full(len(self.keys), -1) if labels is None else np.asarray(labels)
-        self.transform = augmentation(store.size) if augment else None
+        self.transform = None
+        if augment:
+            from miewid_core.augmentation import augmentation  # half a second of albumentations
+
+            self.transform = augmentation(store.size)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:

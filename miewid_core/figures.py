@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -164,6 +163,8 @@ def curves(history: pd.DataFrame, title: str) -> Figure:
 @styled()
 def embedding_map(data: pd.DataFrame, title: str) -> Figure:
     """Annotations on two axes of a projection, by species (`data`: x, y, species)."""
+    import seaborn  # half a second, which no other figure needs
+
     counts = data["species"].value_counts().sort_index()
     labels = {name: f"{_words(name)} ({n:,})" for name, n in counts.items()}
     wide = len(labels) > MANY

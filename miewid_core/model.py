@@ -5,12 +5,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from timm.models import PretrainedCfg
 from torch import nn
 
 from miewid_core.files import replacing
@@ -73,41 +71,16 @@ class MiewIDNet(nn.Module):
         return features
 
 
-def _known(name: str) -> PretrainedCfg:
-    """timm's settings of a backbone; ValueError if there is none, so that none is looked for."""
-    try:
-        found = timm.get_pretrained_cfg(name) if isinstance(name, str) else None
-    except RuntimeError:  # an architecture without weights of that tag
-        found = None
-    if found is None:
-        raise ValueError(
-            f"timm {timm.__version__} has no backbone {name!r}: choose one of timm.list_models(), "
-            "or update timm"
-        )
-    return found
-
-
 def _backbone(name: str, pretrained: bool | str | Path, image_size: int | None) -> nn.Module:
-    options = {"num_classes": 0, "global_pool": "", "pretrained": pretrained is True}
-    try:
-        made = timm.create_model(name, **options, **_fixed_size(name, image_size))
-    except OSError as error:
-        raise ValueError(
-            f"the weights of {name} could not be downloaded ({error}); give pretrained= a local "
-            "safetensors file, or False"
-        ) from error
+    from miewid_core.backbone import created  # two seconds of timm: not for saved embeddings
+
+    made = created(name, pretrained is True, image_size)
     if not isinstance(pretrained, bool):
         head = made.pretrained_cfg["classifier"]
         heads = tuple(f"{part}." for part in ([head] if isinstance(head, str) else head or ()))
         state = {k: v for k, v in read_tensors(pretrained).items() if not k.startswith(heads)}
         load_exactly(made, state, pretrained)
     return made
-
-
-def _fixed_size(name: str, image_size: int | None) -> dict[str, int]:
-    """The `img_size` argument for backbones that are built for one size."""
-    fixed = _known(name).to_dict().get("fixed_input_size", False)
-    return {"img_size": image_size} if fixed and image_size else {}
 
 
 def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
@@ -172,7 +145,9 @@ class Preprocess:
         """The preprocessing that a backbone's weights expect; MiewID's is ImageNet's."""
         if backbone == RELEASED["backbone"]:
             return cls(size, *IMAGENET)
-        config = _known(backbone)
+        from miewid_core.backbone import known  # as above
+
+        config = known(backbone)
         return cls(size, tuple(config.mean), tuple(config.std))
 
     def __call__(self, image: Image.Image | np.ndarray) -> torch.Tensor:

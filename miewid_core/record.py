@@ -4,9 +4,9 @@ import json
 import platform
 import subprocess
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
-import timm
 import torch
 
 from miewid_core import __version__
@@ -83,7 +83,7 @@ def versions() -> dict[str, str | None]:
         "miewid_core": __version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "timm": timm.__version__,
+        "timm": version("timm"),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "threads": str(torch.get_num_threads()),
         "commit": _commit(),

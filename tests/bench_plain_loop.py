@@ -16,8 +16,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from miewid_core import catalog, splits
+from miewid_core.augmentation import augmentation
 from miewid_core.bench.textbook import Network, OneHotArcFace, Photos
-from miewid_core.dataset import augmentation
 from miewid_core.training import learning_rate, preset
 
 RELEASED = {  # loss and schedule of the released recipe; `compact` tunes them for few photos

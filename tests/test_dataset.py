@@ -12,9 +12,9 @@ from PIL import Image
 from scipy.stats import binom, chi2_contingency
 from torch.utils.data import DataLoader
 
-from miewid_core import dataset
+from miewid_core.augmentation import P_AFFINE, P_EACH_TEXTURE, P_JITTER, P_TEXTURE, augmentation
 from miewid_core.chips import ChipStore
-from miewid_core.dataset import ChipDataset, augmentation
+from miewid_core.dataset import ChipDataset
 
 CALLS = 2000
 TEXTURES = ("Sharpen", "ToGray", "CLAHE")
@@ -202,7 +202,7 @@ def test_augmentation_leaves_global_generators_alone(stored):
 
 def test_chances_stand_in_the_module_as_they_are_used():
     textures, affine, jitter = augmentation(8).transforms
-    assert textures.p == dataset.P_TEXTURE
-    assert affine.p == dataset.P_AFFINE
-    assert jitter.p == dataset.P_JITTER
-    assert {t.p for t in textures} == {dataset.P_EACH_TEXTURE}
+    assert textures.p == P_TEXTURE
+    assert affine.p == P_AFFINE
+    assert jitter.p == P_JITTER
+    assert {t.p for t in textures} == {P_EACH_TEXTURE}

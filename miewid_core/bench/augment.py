@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torchvision.transforms import v2
 
+from miewid_core.augmentation import P_AFFINE, P_EACH_TEXTURE, P_JITTER, P_TEXTURE, augmentation
 from miewid_core.bench import pictures
 from miewid_core.chips import ChipStore, crop
-from miewid_core.dataset import P_AFFINE, P_EACH_TEXTURE, P_JITTER, P_TEXTURE, augmentation
 from miewid_core.photo import read_photo
 from miewid_core.resizing import resize
 

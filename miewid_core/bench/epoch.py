@@ -9,13 +9,14 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from miewid_core.allocator import keep_freed_memory
+from miewid_core.augmentation import augmentation
 from miewid_core.batches import Batches, loader
 from miewid_core.bench import pictures, step
 from miewid_core.bench.textbook import Photos
 from miewid_core.chips import ChipStore
 from miewid_core.config import preset
 from miewid_core.cost import multiply_adds
-from miewid_core.dataset import ChipDataset, augmentation
+from miewid_core.dataset import ChipDataset
 from miewid_core.device import default_device
 from miewid_core.model import MiewIDNet
 
