@@ -51,9 +51,20 @@ def jobs_on(scheduler: str) -> Iterator[futures.Executor | None]:
 def _connected(scheduler: str) -> "Client":
     from distributed import Client
 
+    class Closing(Client):
+        """Closed where it can't start: collected later, it may wait for ever for the lock under
+        which another starts."""
+
+        def start(self, **kwargs: object) -> None:
+            try:
+                super().start(**kwargs)
+            except BaseException:
+                self.close()
+                raise
+
     try:
-        return Client(scheduler, timeout=ANSWER)
-    except (OSError, ValueError) as error:
+        return Closing(scheduler, timeout=ANSWER)
+    except (OSError, ValueError, TypeError) as error:  # the last of tls:// without its settings
         raise ValueError(
             f"scheduler: none answers at {scheduler!r} ({error}); give the address that "
             "`dask scheduler` printed, such as tcp://host:8786, or leave it empty to train here"

@@ -1,6 +1,7 @@
 """Trainings on a real Dask scheduler and its workers, which are killed; and what is said if not."""
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from functools import partial
 
 import pytest
 import torch
+from distributed import Client
 from safetensors.torch import load_file
 from tqdm import tqdm
 
@@ -170,7 +172,15 @@ def until(holds):
 
 
 @pytest.mark.parametrize(
-    "address", ["tcp://127.0.0.1:9", "host", "tcp://127.0.0.1:port", "ftp://a:1"]
+    "address",
+    [
+        "tcp://127.0.0.1:9",
+        "host",
+        "tcp://127.0.0.1:port",
+        "ftp://a:1",
+        "tls://127.0.0.1:9",
+        "inproc://a",
+    ],
 )
 def test_a_scheduler_that_is_not_there_is_said_soon(address, monkeypatch):
     monkeypatch.setattr(cluster_module, "ANSWER", 0.5)
@@ -179,6 +189,16 @@ def test_a_scheduler_that_is_not_there_is_said_soon(address, monkeypatch):
         jobs_on(address),
     ):
         pytest.fail("an executor on nothing")
+
+
+def test_no_client_stays_open_that_found_no_scheduler(monkeypatch):
+    # collected while the next one started, it waited for a lock of that one, for ever
+    monkeypatch.setattr(cluster_module, "ANSWER", 0.5)
+    with pytest.raises(ValueError, match="none answers") as caught, jobs_on("tcp://127.0.0.1:port"):
+        pytest.fail("an executor on nothing")
+    assert caught.value.__cause__  # a notebook keeps the last error, and all that it refers to
+    clients = [each for each in gc.get_objects() if issubclass(type(each), Client)]
+    assert {client.status for client in clients} <= {"closed"}
 
 
 def test_without_distributed_its_installation_is_named(monkeypatch):
