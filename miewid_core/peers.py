@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # imported later, as optimizers do, it would keep the group for ever
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 

@@ -108,6 +108,23 @@ def shares(*given):
     return list(batches), batches.sizes
 
 
+LEAVE = """
+import weakref, torch, torch.distributed as dist
+from miewid_core import peers
+peers.join()
+group = weakref.ref(dist.group.WORLD)
+torch.optim.AdamW([torch.ones(1, requires_grad=True)]).step()
+dist.destroy_process_group()
+assert group() is None
+"""
+
+
+def test_a_left_group_is_gone():
+    # what was left of it had threads, and one that ended after Python did aborted the process
+    given = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    subprocess.run([sys.executable, "-c", LEAVE], env=os.environ | given, check=True)
+
+
 @pytest.mark.slow
 def test_shares_make_up_the_batches():
     (first, sizes), (second, _) = in_two(shares, 23, 8, 5)
