@@ -5,9 +5,12 @@ import io
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import (
     ALL_COMPLETED,
     FIRST_COMPLETED,
@@ -15,7 +18,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import papermill
@@ -28,6 +31,7 @@ from miewid_core.files import CACHE, ROOT
 from miewid_core.parameters import ParameterError, parse
 
 FOLDER = ROOT / "notebooks"
+LOOK = 0.2  # seconds after which an interrupt is seen
 VOLATILE = "metadata.papermill cell.metadata.papermill cell.metadata.execution"
 
 
@@ -120,19 +124,39 @@ def _run_beside(
     running = set()
     with ThreadPoolExecutor(at_once) as pool, ExitStack() as stack:
         places = [(line, stack.enter_context(kernels.started(at_once))) for line in range(at_once)]
+        interrupted = stack.enter_context(_interrupts())
         for number, notebook in enumerate(notebooks, 1):
             title = f"[{number}/{len(notebooks)}] {notebook.stem}"
             running.add(pool.submit(_run_in, places, notebook, title, output, parameters))
             if len(running) == at_once:
-                running = _wait(running, FIRST_COMPLETED)
-        _wait(running, ALL_COMPLETED)
+                running = _wait(running, FIRST_COMPLETED, interrupted)
+        _wait(running, ALL_COMPLETED, interrupted)
 
 
-def _wait(running: set[Future], until: str) -> set[Future]:
-    """Those still running then; when one has failed, the others end before its error is raised."""
-    ended, going_on = wait(running, return_when=until)
-    if any(future.exception() for future in ended):
-        ended, going_on = wait(running)
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Is set by Ctrl-C instead of KeyboardInterrupt, of which Python loses one that it raises in a
+    destructor; that of a progress bar then keeps the lock of all bars."""
+    interrupted = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _wait(running: set[Future], until: str, interrupted: threading.Event) -> set[Future]:
+    """Those still running then; when one has failed, the others end before its error is raised.
+
+    Raises KeyboardInterrupt once `interrupted`, which nothing wakes: it is looked for.
+    """
+    ended, going_on = set(), running
+    while going_on and not (ended and until == FIRST_COMPLETED):
+        ended, going_on = wait(running, LOOK, until)
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        if any(future.exception() for future in ended):
+            until = ALL_COMPLETED
     for future in ended:
         future.result()
     return going_on

@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 
 import nbformat
 import papermill
@@ -157,6 +159,35 @@ def test_an_interrupt_ends_the_notebooks_at_once(project):
             process.kill()  # one that ignored it is not waited for
     for began in project.glob("[0-9]*"):
         wait_until(lambda pid=int(began.name): not psutil.pid_exists(pid))
+
+
+class Ending:
+    """Is interrupted while it is destroyed, where Python loses what is raised."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def interrupt_beside():
+    """In a thread, which the system may choose: nothing wakes the main one then."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
+
+
+@pytest.mark.parametrize("interrupt", [Ending, interrupt_beside])
+def test_no_interrupt_is_lost(interrupt):
+    with notebooks._interrupts() as interrupted:
+        interrupt()
+        with pytest.raises(KeyboardInterrupt):
+            notebooks._wait({Future()}, FIRST_COMPLETED, interrupted)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_is_seen_while_nothing_ends():
+    later = threading.Timer(1, interrupt_beside)
+    later.start()
+    with notebooks._interrupts() as interrupted, pytest.raises(KeyboardInterrupt):
+        notebooks._wait({Future()}, FIRST_COMPLETED, interrupted)
 
 
 def test_a_line_of_the_terminal_shows_the_last_words(capsys):
