@@ -58,6 +58,12 @@ def crop(photo: np.ndarray, box: Box, theta: float = 0.0) -> np.ndarray:
     )
 
 
+def lowest(box: Box, theta: float = 0.0) -> float:
+    """The row of the photo below which `crop` needs none."""
+    _, y, w, h = box
+    return y + h / 2 + (math.hypot(w, h) if theta else h) / 2
+
+
 def _edges(start: float, length: float) -> tuple[int, int]:
     """Whole first and last edge of a side, at least a pixel apart."""
     # both edges are rounded, not the length: that could reach a pixel past the photo
@@ -121,18 +127,21 @@ class ChipStore:
         """
         keys = self.keys(photos)
         rows = photos[["path", "x", "y", "w", "h", "theta"]].assign(key=keys.to_numpy())
-        missing = rows[[not self.has(key) for key in keys]]
-        jobs = [group for _, group in missing.groupby("path")]
+        jobs: dict[str, list] = {}
+        for row in rows.itertuples(index=False):
+            if not self.has(row.key):
+                jobs.setdefault(row.path, []).append(row)
         if jobs:
             self._make_all(jobs, workers or os.cpu_count())
         return keys
 
-    def _make_all(self, jobs: list[pd.DataFrame], workers: int | None) -> None:
+    def _make_all(self, jobs: dict[str, list], workers: int | None) -> None:
         keep_freed_memory()
         # filters hold for all threads: they can't be set in one of them
         with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            done = tqdm(pool.map(self._make, jobs), "chips", len(jobs), unit="photo")
+            made = pool.map(self._make, *zip(*jobs.items(), strict=True))
+            done = tqdm(made, "chips", len(jobs), unit="photo")
             errors = [error for error in done if error]
         give_back()
         _refuse(errors)
@@ -142,18 +151,19 @@ class ChipStore:
         path = self.path(key)
         return path.exists() and path.stat().st_size == self._words * WORD.itemsize
 
-    def _make(self, rows: pd.DataFrame) -> str | None:
+    def _make(self, path: str, rows: list) -> str | None:
         try:
-            needed = (2 * self.size / rows[["w", "h"]].min(axis=1)).max()
-            photo, scale = read_photo(rows["path"].iloc[0], needed)
-            for row in rows.itertuples():
+            needed = max(2 * self.size / max(1, min(row.w, row.h)) for row in rows)
+            down_to = max(lowest((row.x, row.y, row.w, row.h), row.theta) for row in rows)
+            photo, scale = read_photo(path, needed, down_to)
+            for row in rows:
                 box = tuple(scale * side for side in (row.x, row.y, row.w, row.h))
                 chip = resize(crop(photo, box, row.theta), self.size)
                 with replacing(self.path(row.key)) as temporary:
                     np.save(temporary, chip)
                     _seal(temporary)
         except ChipError as error:
-            return f"{rows['path'].iloc[0]}: {error}"
+            return f"{path}: {error}"
         return None
 
     def _digests(self, paths: np.ndarray) -> dict[str, str]:

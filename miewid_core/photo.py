@@ -1,5 +1,7 @@
 """A photo file: whether it can be used, its size, and its pixels upright in RGB."""
 
+import io
+import math
 import struct
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ from PIL import ExifTags, Image
 from tqdm import tqdm
 
 from miewid_core.files import CACHE
+from miewid_core.jpeg import shortened
 from miewid_core.memory import Memory
 from miewid_core.spelling import shown
 
@@ -24,6 +27,7 @@ UNREADABLE = (  # and what else stops its reader, pathlib for paths that can't b
 MOVING = {"GIF", "PNG", "WEBP", "AVIF"}  # not MPO, a phone's photo with its preview, nor TIFF
 PROGRAMS = {"EPS", "WMF", "EMF"}  # Pillow has another program run what such a file says
 SAVE_AGAIN = "replace it, or save it again as JPEG or PNG"
+BELOW = 64  # rows decoded below the last one asked for, whose colours are of its neighbours too
 HINTS = 20  # so many missing files are looked for under similar names, which takes time
 TURNS = {  # EXIF orientation: how to turn the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -132,14 +136,16 @@ def _refuse_what_is_no_photo(image: Image.Image) -> None:
         raise ValueError(f"an animation of {image.n_frames} pictures, not one photo")
 
 
-def read_photo(path: Path | str, at_least: float = 1.0) -> tuple[np.ndarray, float]:
+def read_photo(
+    path: Path | str, at_least: float = 1.0, down_to: float = math.inf
+) -> tuple[np.ndarray, float]:
     """An upright RGB photo (H, W, 3) uint8, and its size relative to the file's (1, 1/2, 1/4, 1/8).
 
-    JPEGs are decoded at a reduced size, as far as that is at least `at_least` times the full one.
-    Raises ChipError.
+    JPEGs are decoded at a reduced size, as far as that is at least `at_least` times the full one;
+    rows below `down_to` (in pixels of the full size) may be missing. Raises ChipError.
     """
     try:
-        with Image.open(path) as opened:
+        with _opened(path, down_to) as opened:
             _refuse_what_is_no_photo(opened)
             turn = _turn(opened)
             fraction = _fraction(opened, turn, at_least)
@@ -153,6 +159,15 @@ def read_photo(path: Path | str, at_least: float = 1.0) -> tuple[np.ndarray, flo
             return np.asarray(_as_rgb(upright)), scale
     except UNREADABLE as error:
         raise ChipError(f"can't be read as an image ({error}); {SAVE_AGAIN}") from error
+
+
+def _opened(path: Path | str, down_to: float) -> Image.Image:
+    """A photo, not decoded yet; a JPEG that is stored upright without the rows far below."""
+    image, rows = Image.open(path), max(0, down_to) + BELOW
+    if image.format not in ("JPEG", "MPO") or rows >= image.height or _turn(image) is not None:
+        return image
+    image.close()
+    return Image.open(io.BytesIO(shortened(Path(path).read_bytes(), math.ceil(rows))))
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

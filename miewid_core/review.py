@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from miewid_core.chips import crop
+from miewid_core.chips import crop, lowest
 from miewid_core.files import digest, replacing
 from miewid_core.photo import read_photo
 
@@ -117,7 +117,7 @@ def _image(kind: str, name: str, photo: tuple | pd.Series, images: dict[str, str
 
 def _thumbnail(path: str, box: tuple[float, ...], theta: float) -> bytes:
     """JPEG of a box of a photo, its aspect kept, its longer side at most SIDE pixels."""
-    pixels, scale = read_photo(path, min(1.0, 2 * SIDE / max(box[2:])))
+    pixels, scale = read_photo(path, min(1.0, 2 * SIDE / max(box[2:])), lowest(box, theta))
     image = Image.fromarray(crop(pixels, tuple(scale * side for side in box), theta))
     image.thumbnail((SIDE, SIDE))
     with io.BytesIO() as whole:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from miewid_core import chips
 from miewid_core.chips import ChipError, ChipStore, crop, read_photo
+from miewid_core.photo import BELOW
 from miewid_core.resizing import resize
 
 WHITE = 255.0
@@ -275,6 +276,60 @@ def test_jpegs_are_reduced_no_further_than_asked(tmp_path, at_least, fraction, w
         assert read_photo(tmp_path / "a.jpg", 0.01)[1] == 1 / 8
 
 
+codings = st.fixed_dictionaries(
+    {
+        "subsampling": st.sampled_from(["4:4:4", "4:2:2", "4:2:0"]),
+        "progressive": st.booleans(),
+        "restart_marker_rows": st.integers(0, 2),
+    }
+)
+kinds = st.sampled_from([("jpeg", "RGB"), ("jpeg", "L"), ("jpeg", "CMYK"), ("mpo", "RGB")])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(70, 700), st.floats(-50, 700), st.sampled_from([1, 0.5, 0.2, 0.1]), kinds, codings
+)
+def test_a_jpeg_decoded_down_to_a_row_is_the_whole_one_above_it(
+    tmp_path_factory, height, down_to, at_least, kind, coding
+):
+    path = tmp_path_factory.mktemp("jpeg") / "a.jpg"
+    image = Image.fromarray(noise(height, 130)).convert(kind[1])
+    preview = {"save_all": True, "append_images": [image]} if kind[0] == "mpo" else {}
+    image.save(path, kind[0], **coding, **preview)
+    whole, scale = read_photo(path, at_least)
+    part, reduced = read_photo(path, at_least, down_to)
+    assert reduced == scale
+    needed = min(len(whole), math.ceil(max(0, down_to) * scale) + 3)  # a turned box reaches so far
+    assert needed <= len(part) <= needed + BELOW * scale + 1
+    np.testing.assert_array_equal(part[:needed], whole[:needed])
+
+
+def test_chips_are_those_of_the_whole_photo(tmp_path):
+    """Boxes near the top, of which the photo is decoded, give what the whole photo gives."""
+    Image.fromarray(noise(900, 300)).save(tmp_path / "a.jpg")
+    rng = np.random.default_rng(0)
+    boxes = [(*rng.uniform(-40, 250, 2), *rng.uniform(2, 90, 2)) for _ in range(20)]
+    for box, theta in zip(boxes, [0.0, 0.8, -1.6, 2.5] * 5, strict=True):
+        store = ChipStore(tmp_path / "chips", 32)
+        key = store.build(photos((tmp_path / "a.jpg", *box, theta))).iloc[0]
+        whole, scale = read_photo(tmp_path / "a.jpg", 64 / min(box[2:]))
+        expected = resize(crop(whole, tuple(scale * side for side in box), theta), 32)
+        np.testing.assert_array_equal(store.read(key), expected)
+
+
+def test_a_photo_is_decoded_no_further_than_its_lowest_box(tmp_path):
+    """Whatever stands below is not looked at: damage there costs no chip."""
+    content = io.BytesIO()
+    Image.fromarray(noise(900, 300)).save(content, "jpeg")
+    (tmp_path / "a.jpg").write_bytes(content.getvalue()[: len(content.getvalue()) // 2])
+    store = ChipStore(tmp_path / "chips", 32)
+    above, below = (photos((tmp_path / "a.jpg", 9.0, y, 80.0, 90.0, 0.3)) for y in (20.0, 700.0))
+    assert store.read(store.build(above).iloc[0]).std() > 10
+    with pytest.raises(ChipError, match="truncated"):
+        store.build(below)
+
+
 def smooth(height, width):
     """A photo without detail finer than some 40 pixels."""
     y, x = np.mgrid[:height, :width]
@@ -331,9 +386,9 @@ def test_chips_are_cut_and_resized_and_each_photo_decoded_once(tmp_path, monkeyp
     decoded = []
     whole = chips.read_photo
 
-    def noted(path, at_least):
+    def noted(path, *how):
         decoded.append(path)
-        return whole(path, at_least)
+        return whole(path, *how)
 
     monkeypatch.setattr(chips, "read_photo", noted)
     store = ChipStore(tmp_path / "chips", 8)

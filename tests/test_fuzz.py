@@ -1,5 +1,6 @@
 """Thousands of damaged and odd inputs: each is read right, or refused by an error of ours."""
 
+import contextlib
 import copy
 import io
 import json
@@ -249,3 +250,20 @@ def test_damaged_photos(folder, content, changes, kept, short):
     assert pixels.dtype == np.uint8
     if seen["problem"] == "":
         assert pixels.shape == (seen["height"], seen["width"], 3)
+
+
+@fuzz(2000)
+@given(damage, st.floats(0.05, 1), st.booleans(), st.integers(0, 140))
+def test_damaged_jpegs_decoded_in_part(folder, changes, kept, short, down_to):
+    """The upper rows come, or the file is refused, whatever its header says."""
+    path, content = folder / "photo.jpg", io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 24, 3), np.uint8)).save(
+        content, "jpeg"
+    )
+    damaged = edited(content.getvalue(), changes)
+    path.write_bytes(damaged[: int(kept * len(damaged))] if short else damaged)
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(ChipError):
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)
+        pixels = read_photo(path, 0.5, down_to)[0]
+        assert pixels.dtype == np.uint8
+        assert pixels.shape[2] == 3
