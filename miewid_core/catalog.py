@@ -19,6 +19,7 @@ SOURCE_NAMES = {"file": "file_path or file_name", "species": "species", "name": 
 UNKNOWN = ("unknown", "____")  # wildlife-datasets' and Wildbook's words for no name
 SLACK = 1.0  # pixels by which rounding may push a box out of its photo
 FULL_TURN = 6.3  # radians: what is more was meant as degrees
+ZONE = r"(?<=\d)\s*(?:[zZ]|[+-]\d\d(?::?\d\d)?)$"  # of a time, at its end
 YEAR = r"(?:18|19|20)\d\d"  # of photos; pandas also reads "now" and the years -1 and 9999
 HALF = re.compile("[\ud800-\udfff]")  # halves of characters, of a file name that is no UTF-8
 
@@ -53,7 +54,7 @@ def load(
     _check_sides(sides, rows, source)
     rows = rows.join(photo.look_at(rows["file"], given.root.resolve(), verify, absolute_paths))
     found = _label_and_file_problems(rows, sides)
-    rows, wrong = _boxes(rows)
+    rows, wrong = boxes(rows)
     found += wrong
     rows = _identified(rows, sides)
     found += _repeated(rows, pd.concat(found).index)
@@ -75,11 +76,19 @@ def _normalise(given: sources.Source, source: object) -> pd.DataFrame:
     rows["viewpoint"] = rows["viewpoint"].str.lower().replace(UNKNOWN[0], "")
     if "theta" not in given.rows:
         rows["theta"] = "0"
-    dates = pd.to_datetime(
-        rows["date"].mask(rows["date"] == ""), errors="coerce", format="ISO8601", utc=True
-    )
-    date = dates.dt.tz_localize(None).astype("datetime64[us]")
-    return rows.assign(written=rows["date"], date=date)
+    return rows.assign(written=rows["date"], date=dates(rows["date"]))
+
+
+def dates(written: pd.Series) -> pd.Series:
+    """Dates and times (datetime64[us]) as a clock on the spot shows them; NaT for what is none.
+
+    A zone at the end is left out: what matters here are the days on which an animal was seen, and
+    cameras' own times have no zone.
+    """
+    timed = written.str.contains("[T:]", regex=True).astype(bool)
+    local = written.mask(timed, written.str.replace(ZONE, "", regex=True))
+    read = pd.to_datetime(local.mask(local == ""), errors="coerce", format="ISO8601", utc=True)
+    return read.dt.tz_localize(None).astype("datetime64[us]")
 
 
 def _text(cell: object) -> str:
@@ -117,8 +126,11 @@ def _label_and_file_problems(rows: pd.DataFrame, sides: set[str]) -> list[pd.Dat
     ]
 
 
-def _boxes(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """The rows with boxes and rotations as numbers, and what is wrong with them."""
+def boxes(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    """The rows with boxes and rotations as numbers, and what is wrong with them (`note`).
+
+    `rows`: row, file, x, y, w, h and theta as text, width and height of the photo in pixels.
+    """
     numbers = rows[[*BOX, "theta"]].apply(pd.to_numeric, errors="coerce").astype(float) + 0.0
     given = (rows[BOX] != "").any(axis=1)
     whole = rows[["width", "height"]].astype(float).set_axis(["w", "h"], axis=1)
@@ -127,6 +139,7 @@ def _boxes(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     empty = (box[["w", "h"]] <= 0).any(axis=1)
     clipped, outside = _clipped(box, whole, numbers["theta"] == 0)
     outside &= ~odd & ~empty & whole["w"].notna()
+    shares = given & ~odd & ~empty & (box.abs() <= 1).all(axis=1)
     text = ", ".join(BOX)
     values = "box " + rows["x"] + ", " + rows["y"] + ", " + rows["w"] + ", " + rows["h"]
     size = rows["width"].astype(str) + " x " + rows["height"].astype(str)
@@ -135,6 +148,7 @@ def _boxes(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     found = [
         note(rows, odd, text, values + " is not four finite numbers", "give pixels, with a point"),
         note(rows, empty, text, values + " is empty", "give a width and height above 0"),
+        note(rows, shares, text, values + " is a single pixel", "give pixels, not parts of 1"),
         note(rows, outside, text, values + " is outside the image of " + size, "correct it"),
         note(rows, odd_turn, "theta", turn, "give radians, 0 for none"),
     ]

@@ -49,9 +49,8 @@ def relatives(photos: pd.DataFrame) -> pd.DataFrame:
 
     Both are "" where the catalog gives no family: then nobody knows how unseen a species is.
     """
-    families = (
-        photos.drop_duplicates("species").sort_values("species").set_index("species")["family"]
-    )
+    said = photos.sort_values("family", ascending=False, kind="stable")  # "" comes last
+    families = said.drop_duplicates("species").set_index("species")["family"].sort_index()
     others = [
         ", ".join(families.index[(families == own) & (families.index != name)]) if own else ""
         for name, own in families.items()

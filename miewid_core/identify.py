@@ -45,14 +45,11 @@ def unidentified(source: Path | str, species: list[str]) -> pd.DataFrame:
     rows = given.rows.reset_index(drop=True).reindex(columns=sources.RAW).astype(object)
     rows = rows.where(rows.notna(), "").map(lambda cell: str(cell).strip())
     rows = rows.join(look_at(rows["file"], given.root.resolve(), True, False))
-    rows["theta"] = rows["theta"].replace("", "0")
-    box = rows[[*catalog.BOX, "theta"]].apply(pd.to_numeric, errors="coerce").astype(float)
-    whole = rows[["width", "height"]].set_axis(["w", "h"], axis=1).assign(x=0, y=0)
-    unboxed = (rows[catalog.BOX] == "").all(axis=1)
-    box[catalog.BOX] = box[catalog.BOX].mask(unboxed, whole[catalog.BOX].astype(float))
-    wrong = ~(np.isfinite(box).all(axis=1) & (box[["w", "h"]] > 0).all(axis=1))
-    rows.loc[wrong & (rows["problem"] == ""), ["problem", "remedy"]] = "no box", "give x, y, w, h"
-    rows = rows.assign(**box, name="", individual="", column="file")
+    rows, wrong = catalog.boxes(rows.assign(theta=rows["theta"].replace("", "0"), column="file"))
+    wrong = pd.concat(wrong)
+    wrong = wrong[~wrong.index.duplicated() & (rows.loc[wrong.index, "problem"] == "")]
+    rows.loc[wrong.index, PROBLEM] = wrong[PROBLEM]
+    rows = rows.assign(name="", individual="")
     folder = rows["file"].str.partition("/")[0]
     rows["species"] = rows["species"].where(rows["species"].isin(species), folder)
     only = species[0] if len(species) == 1 else ""
@@ -69,8 +66,7 @@ def _usable(rows: pd.DataFrame, source: Path | str) -> pd.DataFrame:
     ids = rows["annotation_id"].mask(rows["annotation_id"] == "", rows["file"])
     again = ids.groupby(ids).cumcount()  # several boxes of one photo
     rows["annotation_id"] = ids.mask(again > 0, ids + "#" + (again + 1).astype(str))
-    dates = rows["date"].mask(rows["date"] == "")
-    rows["date"] = pd.to_datetime(dates, errors="coerce", format="ISO8601")
+    rows["date"] = catalog.dates(rows["date"])
     photos = with_dates(rows[catalog.COLUMNS].astype(dict.fromkeys(catalog.TEXT, str)))
     photos.attrs["dropped"] = problems.to_dict("records")
     return photos

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import struct
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +85,8 @@ def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Memory) -
         if not path.is_file():
             found = f"{path} is {'a folder' if path.is_dir() else 'none'}"
             remedy = "correct its path or put the photo there"
+            if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+                found, remedy = f"{path} is a folder that you may not read", "allow yourself to"
             return "", key, *unseen, f"missing file: {found}", remedy
         return str(path), key, *_known_size(path, verify, memory), "", ""
     except UNREADABLE as error:
@@ -94,7 +97,8 @@ def _alike(root: Path, file: str) -> str:
     """The path below `root` that `file` is but for its case, accents or slashes; "" for none."""
     here = root
     for part in Path(file.replace("\\", "/")).parts:
-        names = [path for path in here.iterdir() if _same(path.name, part)] if here.is_dir() else []
+        listable = here.is_dir() and os.access(here, os.R_OK)
+        names = [path for path in here.iterdir() if _same(path.name, part)] if listable else []
         if len(names) != 1:
             return ""
         here = names[0]

@@ -117,7 +117,8 @@ def _lines(path: Path, rows: pd.DataFrame) -> np.ndarray:
     places = np.arange(2, len(rows) + 2)
     if path.read_bytes().count(b"\n") <= len(rows) + 1:
         return places
-    breaks = sum((rows[column].str.count("\n").fillna(0) for column in rows), np.zeros(len(rows)))
+    each = (cells.str.count("\n").fillna(0) for _, cells in rows.items())  # by place, not by name
+    breaks = sum(each, np.zeros(len(rows)))
     return places + breaks.cumsum().shift(fill_value=0).astype(int)
 
 
@@ -212,7 +213,10 @@ def _box(box: object) -> dict[str, str]:
 
 
 def _folder(root: Path) -> Source:
-    """Photos at species/individual/; the labels of photos elsewhere are missing, to be reported."""
+    """Photos at species/individual/; the labels of photos elsewhere are missing, to be reported.
+
+    So are folders that `rglob` passes over: links, and those that may not be read.
+    """
     endings = Image.registered_extensions()
     files = sorted(
         # a name that is no UTF-8 gets a mark, by which it is reported
@@ -220,7 +224,7 @@ def _folder(root: Path) -> Source:
         for file in root.rglob("*")
         if (endings.get(suffix := file.suffix.lower()) in Image.OPEN and file.is_file())
         or suffix in APPLE
-        or (file.is_symlink() and file.is_dir())
+        or (file.is_dir() and (file.is_symlink() or not os.access(file, os.R_OK | os.X_OK)))
     )
     labels = [file.parts[:2] if len(file.parts) == 3 else ("", "") for file in files]
     rows = pd.DataFrame(labels, columns=["species", "name"], dtype=object)

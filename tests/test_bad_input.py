@@ -100,6 +100,10 @@ ROWS = {  # what is written over line 3, and what is said of it
     "name turned around": ({"name": "\u202e007"}, "looks like another.*same characters"),
     "accent as a letter of its own": ({"name": "Zoe\u0308"}, "looks like another"),
     "species with a sign of no width": ({"species": "ant\ufeff"}, "species .* looks like"),
+    "box in parts of the photo": (
+        {"x": "0.12", "y": "0.3", "w": "0.4", "h": "1"},
+        "box 0.12, 0.3, 0.4, 1 is a single pixel; give pixels, not parts of 1",
+    ),
     "rotation in degrees": ({"theta": "90"}, "rotation '90'.*at most a full turn; give radians"),
     "rotation of many turns": ({"theta": "-1e9"}, "rotation '-1e9'"),
     "turned box of huge width": ({"x": "-1e9", "w": "2e9", "theta": "1"}, "outside the image"),
@@ -359,6 +363,26 @@ def test_a_linked_folder_is_reported_not_passed_over(tmp_path):
         draw(tmp_path / file)
     (tmp_path / "ant/new").symlink_to(tmp_path / "bee")
     refused(lambda: catalog.load(tmp_path), tmp_path, "ant/new: .*is a folder")
+
+
+def test_a_folder_that_may_not_be_read_is_reported_not_passed_over(tmp_path, monkeypatch):
+    for file in some_rows()["file_path"]:
+        draw(tmp_path / file)
+    (tmp_path / "ant/new").mkdir(mode=0)
+    if os.geteuid() == 0:  # to root nothing is forbidden
+        allowed = os.access
+        monkeypatch.setattr(
+            os, "access", lambda file, how: file.name != "new" and allowed(file, how)
+        )
+    refused(lambda: catalog.load(tmp_path), tmp_path, "ant/new is a folder that you may not read")
+
+
+def test_two_unused_columns_of_one_name_do_not_matter(tmp_path):
+    rows = some_rows().assign(notes="two\nlines", **{"notes ": "x"})
+    for file in rows["file_path"]:
+        draw(tmp_path / file)
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    assert len(catalog.load(tmp_path / "a.csv")) == len(rows)
 
 
 def frame(**columns):

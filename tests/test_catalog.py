@@ -523,3 +523,24 @@ def test_what_is_no_catalog(tmp_path):
         catalog.load(str(tmp_path / "none.csv"))
     with pytest.raises(ValueError, match="on_problem is 'ignore'"):
         catalog.load(tmp_path, on_problem="ignore")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("2024-05-31", "2024-05-31"),
+        ("2024-05-31T12:00:00", "2024-05-31 12:00"),
+        ("2024-05-31T19:30:00-05:00", "2024-05-31 19:30"),  # the next day in Greenwich
+        ("2024-05-31 00:30:00+02", "2024-05-31 00:30"),
+        ("2024-05-31T00:30:00.5Z", "2024-05-31 00:30:00.5"),
+        ("20240531T003000+0200", "2024-05-31 00:30"),
+        ("", None),
+        ("31/05/2024", None),
+        ("never", None),
+    ],
+)
+def test_dates_are_those_of_a_clock_on_the_spot(written, read):
+    found = catalog.dates(pd.Series([written, "2024-01-01"], dtype=object))
+    assert found.dtype == "datetime64[us]"
+    assert found[0] is pd.NaT if read is None else found[0] == pd.Timestamp(read)
+    assert found[1] == pd.Timestamp("2024-01-01")

@@ -90,12 +90,38 @@ class TestUnidentified:
             "3.png,1,2,3,4,0.5,2024-01-01,\n3.png,5,2,3,4,,,\n3.png,,,,,,,own\n3.png,1,2,0,4,,,\n"
         )
         (folder / "t.csv").write_text(table)
-        with pytest.warns(catalog.CatalogWarning, match="no box"):
+        with pytest.warns(catalog.CatalogWarning, match="box 1, 2, 0, 4 is empty"):
             rows = identify.unidentified(folder / "t.csv", ["ant"])
         assert rows["annotation_id"].tolist() == ["3.png", "3.png#2", "own"]
         boxes = rows[["x", "y", "w", "h", "theta"]].to_numpy().tolist()
         assert boxes == [[1, 2, 3, 4, 0.5], [5, 2, 3, 4, 0], [0, 0, 20, 10, 0]]
         assert rows["date"].tolist()[0] == pd.Timestamp("2024-01-01")
+
+    @pytest.mark.parametrize(
+        ("row", "problem"),
+        [
+            ("1,2,3,4,90", "rotation '90' is no finite number of radians"),
+            ("0.1,0.2,0.5,0.4,", "is a single pixel"),
+            ("300,2,30,4,", "is outside the image"),
+            ("0,0,1000000,1000000,", "is outside the image"),
+        ],
+    )
+    def test_a_box_that_no_catalog_may_have_is_left_out(self, folder, row, problem):
+        (folder / "t.csv").write_text(f"file_name,x,y,w,h,theta\n3.png,{row}\n3.png,1,2,3,4,0\n")
+        with pytest.warns(catalog.CatalogWarning, match="left out 1 of 2 photos"):
+            rows = identify.unidentified(folder / "t.csv", ["ant"])
+        assert rows[["x", "y", "w", "h"]].to_numpy().tolist() == [[1, 2, 3, 4]]
+        (dropped,) = rows.attrs["dropped"]
+        assert problem in dropped["problem"]
+        assert dropped["row"] == "line 2"
+
+    def test_dates_are_read_as_a_catalogs(self, folder):
+        written = ["2024-01-01T20:30:00-05:00", "2024-07-01T20:30:00+02:00", "2024-05-31"]
+        table = "".join(f"3.png,{date}\n" for date in written)
+        (folder / "t.csv").write_text(f"file_name,date\n{table}")
+        rows = identify.unidentified(folder / "t.csv", ["ant"])
+        expected = ["2024-01-01 20:30", "2024-07-01 20:30", "2024-05-31"]
+        assert rows["date"].tolist() == list(map(pd.Timestamp, expected))
 
 
 def test_a_camera_without_a_clock_gives_no_date(tmp_path):
