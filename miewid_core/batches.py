@@ -16,9 +16,10 @@ from miewid_core.dataset import ChipDataset
 class Batches:
     """Batch sampler: a new order each epoch, in batches of nearly equal size.
 
-    Equal sizes leave no batch of one, on which BatchNorm can't train. The order depends on
-    (seed, epoch) alone, so a resumed training sees what an undisturbed one sees. Of each batch
-    this process gets its share, which is all where it trains alone (see `peers`).
+    Equal sizes, where they are three or more, leave no batch of one, on which BatchNorm can't
+    train. The order depends on (seed, epoch) alone, so a resumed training sees what an undisturbed
+    one sees. Of each batch this process gets its share, which is all where it trains alone (see
+    `peers`).
     """
 
     def __init__(self, n_items: int, batch_size: int, seed: int) -> None:

@@ -1,6 +1,7 @@
 """Any network that timm loads as a descriptor: used as it is, at its native size (section 5.3)."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,8 @@ class Descriptor:
         store = ChipStore(chips_dir, preprocess.size)
         keys = store.build(photos)
         state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-        name = digest(network.pretrained_cfg["architecture"], save(state), repr(preprocess), *keys)
+        built = re.sub(" at 0x[0-9a-f]+", "", repr(network))  # by its name and what it was given
+        name = digest(built, save(state), repr(preprocess), *keys)
         path = Path(folder) / f"{name[:16]}.npy"
         dataset = ChipDataset(store, keys.tolist())
         return kept_array(

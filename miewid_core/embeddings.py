@@ -1,5 +1,6 @@
 """Embeddings that travel: kept with what they were made from, checked when read, and searched."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -68,7 +69,8 @@ def embed(weights: Path | str, photos: pd.DataFrame, chips_dir: Path, cache: Pat
     hashes = file_digest(Path(weights)), preprocessing_digest(preprocess)
     path = Path(cache) / f"{digest(*hashes, rows.to_csv(index=False))[:16]}.parquet"
     if path.exists():
-        return load(path, *hashes, chips=dict(rows[["annotation_id", "chip"]].to_numpy()))
+        with contextlib.suppress(ValueError):  # damaged: made again
+            return load(path, *hashes, chips=dict(rows[["annotation_id", "chip"]].to_numpy()))
     chips = ChipDataset(store, rows["chip"].tolist())
     vectors = evaluation.embed(network, preprocess, chips, device=default_device())
     made = Embeddings(rows, vectors, *hashes)
@@ -99,7 +101,7 @@ def save(embeddings: Embeddings, path: Path | str) -> None:
 def _write_parquet(rows: pd.DataFrame, vectors: np.ndarray, path: Path) -> None:
     table = pa.Table.from_pandas(rows, preserve_index=False)
     lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-    parquet.write_table(table.append_column("embedding", lists), path)
+    parquet.write_table(table.append_column("embedding", lists), path, write_page_checksum=True)
 
 
 def _write_csv(rows: pd.DataFrame, vectors: np.ndarray, path: Path) -> None:
@@ -132,7 +134,9 @@ def load(
             raise ValueError(f"rows of several {' and '.join(mixed)}; keep one file for each")
         hashes = [rows[name].iloc[0] if len(rows) else "" for name in HASHES]
         found = Embeddings(rows[LABELS], vectors, *hashes)
-    except (ValueError, pa.ArrowException) as error:
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError, pa.ArrowException) as error:
         raise ValueError(f"{path} holds no embeddings that can be used: {error}") from error
     wanted = {"weights": weights, "preprocessing": preprocessing}
     _refuse(str(path), _other_hashes(found, wanted) + _other_photos(found, chips))
@@ -140,7 +144,7 @@ def load(
 
 
 def _read_parquet(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    table = parquet.read_table(path)
+    table = parquet.read_table(path, page_checksum_verification=True)
     if "embedding" not in table.column_names:
         raise ValueError("no column embedding")
     lists = table["embedding"].combine_chunks()

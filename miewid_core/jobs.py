@@ -112,7 +112,11 @@ def _train(
         _train_in_turn(pending, runs_dir, chips_dir)
     elif executor is None and pending:
         with _processes(min(count, len(pending)), cores // count) as pool:
-            _train_beside(pending, runs_dir, chips_dir, pool, cores // count)
+            try:
+                _train_beside(pending, runs_dir, chips_dir, pool, cores // count)
+            except KeyboardInterrupt:  # the workers got it too, but would go on with other jobs
+                pool.shutdown(kill_workers=True)
+                raise
     elif pending:
         _train_beside(pending, runs_dir, chips_dir, executor, cores)
 
@@ -141,7 +145,11 @@ def _train_beside(
 ) -> None:
     where = runs_dir.absolute(), chips_dir.absolute(), each  # workers may stand elsewhere
     trainings = [executor.submit(_train_there, _portable(job), *where) for job in pending.values()]
-    _follow(trainings, pending)
+    try:
+        _follow(trainings, pending)
+    finally:  # after an error or a Ctrl-C no other one begins
+        for training in trainings:
+            training.cancel()
     deadline = time.monotonic() + DELAY
     while lost := [run.folder for run in pending if not run.finished]:
         if time.monotonic() > deadline:
@@ -195,7 +203,7 @@ def _follow(trainings: Sequence[futures.Future], pending: dict[runs.Run, Job]) -
             ended, waiting = futures.wait(
                 waiting, timeout=POLL, return_when=futures.FIRST_COMPLETED
             )
-            _raise_failed(ended, waiting)
+            _raise_failed(ended)
             bar.set_postfix_str(f"{len(trainings) - len(waiting)} of {len(trainings)} done")
             bar.update(sum(map(_photos_done, pending, pending.values())) - bar.n)
 
@@ -204,17 +212,13 @@ def _photos_done(run: runs.Run, job: Job) -> int:
     return job.photos if run.finished else run.epochs_done * len(job.rows)
 
 
-def _raise_failed(ended: set[futures.Future], waiting: set[futures.Future]) -> None:
-    """Raise the first error of the trainings that ended, and let no other one begin."""
+def _raise_failed(ended: set[futures.Future]) -> None:
+    """Raise the first error of the trainings that ended."""
     try:
         for future in ended:
             future.result()
-    except BaseException as error:
-        for future in waiting:
-            future.cancel()
-        if isinstance(error, futures.BrokenExecutor):
-            raise RuntimeError(
-                "a training's process died, most likely for want of memory: lower batch_size or "
-                "image_size. Asked for again, each training goes on from its last epoch"
-            ) from error
-        raise
+    except futures.BrokenExecutor as error:
+        raise RuntimeError(
+            "a training's process died, most likely for want of memory: lower batch_size or "
+            "image_size. Asked for again, each training goes on from its last epoch"
+        ) from error

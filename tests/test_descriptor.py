@@ -158,6 +158,10 @@ class TestCache:
             (hub / "config.json").write_text(json.dumps(config))
             Descriptor(f"local-dir:{hub}", True, "").embed(photos, tmp_path / "chips", tmp_path)
         assert len(self.files(tmp_path)) == 6
+        config["model_args"] = {"global_pool": "max"}
+        (hub / "config.json").write_text(json.dumps(config))
+        Descriptor(f"local-dir:{hub}", True, "").embed(photos, tmp_path / "chips", tmp_path)
+        assert len(self.files(tmp_path)) == 7
         assert network.num_features == 256
 
 

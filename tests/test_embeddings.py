@@ -192,6 +192,22 @@ class TestEmbed:
         assert again.vectors.tobytes() == made.vectors.tobytes()
         assert kept.stat().st_mtime_ns == before
 
+    @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+    def test_a_damaged_file_is_made_again(self, weights, photos, tmp_path, damage):
+        places = tmp_path / "chips", tmp_path / "kept"
+        made = embeddings.embed(weights, photos, *places)
+        (kept,) = (tmp_path / "kept").glob("*.parquet")
+        whole = bytearray(kept.read_bytes())
+        half = len(whole) // 2
+        whole[half] ^= 1
+        damaged = {"cut": whole[:half], "flipped": whole, "empty": b""}[damage]
+        kept.write_bytes(damaged)
+        with pytest.raises(ValueError, match="holds no embeddings that can be used"):
+            embeddings.load(kept)
+        again = embeddings.embed(weights, photos, *places)
+        assert again.vectors.tobytes() == made.vectors.tobytes()
+        assert embeddings.load(kept).vectors.tobytes() == made.vectors.tobytes()
+
     def test_other_photos_labels_or_preprocessing_are_embedded_anew(
         self, weights, photos, tmp_path
     ):

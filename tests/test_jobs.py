@@ -188,6 +188,7 @@ def _kill_a_child_once_it_trains(long, places):
 
 
 ORPHANING = """
+import signal
 import sys
 from pathlib import Path
 import torch
@@ -195,25 +196,35 @@ from miewid_core import catalog
 from miewid_core.config import preset
 from miewid_core.jobs import Job, train_all
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 torch.set_num_threads(2)
 photos = catalog.load(sys.argv[1])
 long = preset("demo", image_size=32, batch_size=8, epochs=5000)
-jobs = [Job(name, rows, long, 0) for name, rows in photos.groupby("species")]
+each = photos.groupby("species")
+jobs = [Job(name, rows, long, seed) for name, rows in each for seed in (0, 1)]
 train_all(jobs, Path("runs"), Path("chips"))
 """
 
 
 @pytest.mark.slow
-def test_workers_end_with_a_killed_parent(small_catalog, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_a_killed_or_interrupted_parent(small_catalog, tmp_path, sent):
+    """A Ctrl-C, or a notebook's stop button, reaches the workers too; none takes another job."""
     command = [sys.executable, "-c", ORPHANING, str(small_catalog)]
     places = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    with subprocess.Popen(command, cwd=tmp_path, env=places) as parent:
+    group = {"start_new_session": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=places, **group) as parent:
         deadline = time.monotonic() + 120
         while not list(tmp_path.glob("runs/*/checkpoint.safetensors")):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         workers = psutil.Process(parent.pid).children(recursive=True)
-        parent.kill()
+        if sent == signal.SIGKILL:
+            parent.kill()
+        else:
+            os.killpg(parent.pid, sent)
+        _, alive = psutil.wait_procs([psutil.Process(parent.pid), *workers], timeout=30)
+        for process in alive:
+            process.kill()
     assert len(workers) >= 2
-    _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
