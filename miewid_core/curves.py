@@ -13,7 +13,7 @@ from miewid_core.evaluation import overview
 from miewid_core.figures import THIN
 from miewid_core.page import BLUE, ORANGE, PAGE, VERMILION, Figure, styled
 
-KS = (*range(1, 21), 25, 30, 35, 40, 45, 50)
+KS = tuple(range(1, 51))
 LOOKS = {  # of the models told apart, by colour, lightness and dashes
     "multi": {"color": BLUE, "ls": "-"},
     "single": {"color": ORANGE, "ls": "--"},

@@ -1,5 +1,7 @@
 """How many individuals would be counted: matches above a threshold joined, set beside the truth."""
 
+import zlib
+
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
@@ -86,7 +88,7 @@ def _pairs(counts: np.ndarray | csr_array) -> np.ndarray | csr_array:
     return (counts * counts - counts) / 2
 
 
-def _halves(n: int, seed: int) -> np.ndarray:
+def _halves(n: int, seed: list[int]) -> np.ndarray:
     """(HALVES, n) of 0 and 1: random halves of n individuals, whose means spread as those of n do.
 
     Half-samples without replacement, as a bootstrap's second copy of an animal would be a merge.
@@ -111,7 +113,7 @@ def sweep(
     for species, place in tqdm(photos.groupby("species").indices.items(), "counting"):
         people = photos["individual"].to_numpy(object)[place]
         tree = spanning_tree(embeddings[place])
-        halves = _halves(len(set(people)), seed)
+        halves = _halves(len(set(people)), [seed, zlib.crc32(str(species).encode())])
         for threshold in thresholds:
             numbers, drawn = _count(cells(people, join(tree, threshold)), halves)
             draws[threshold].append(drawn)

@@ -39,7 +39,8 @@ def choose(study: Study, weights: str = "", false_matches: float = 0.0) -> Netwo
     tested = study.test
     if tested.empty:
         tested = identify.one_an_encounter(study.photos, study.seed)
-        validation = validation[:0]
+        several = tested["individual"][tested["individual"].duplicated()]  # these can be found
+        rest, validation = rest[~rest["individual"].isin(several)], validation[:0]
     if weights:
         words = f"the weights in `{Path(weights).name}`. Whether they learned some of these animals"
         return Network(Path(weights), validation, tested, f"{words} already, can't be seen here.")

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from miewid_core import few_shot, reported, splits
+from miewid_core import few_shot, network, reported, splits, threshold
 from miewid_core.config import PRESETS, TrainConfig
 from miewid_core.cost import pair
 from miewid_core.device import default_device
@@ -26,6 +26,7 @@ from miewid_core.study import Study, open_study
 from miewid_core.training import Trainer
 
 SECONDS, BATCH, CLASSES = 3.0, 32, 100  # of a measured rate
+FALSE_MATCHES = 0.1  # the rate for which notebook 12 keeps individuals out, unless told otherwise
 FEW = ("targets", "counts", "draws")  # parameters of 07 and 09
 
 
@@ -63,6 +64,8 @@ def asked(
         few[cell.method].append(entry(cell.job, study))
     both = pair(preset, study.config).values()
     backbones = [study.job(study.train, str(own["backbone"]), **own) for own in both]
+    animals, _ = threshold.carve(study.train, study.test, FALSE_MATCHES, study.seed)
+    enough = animals["individual"].nunique() >= network.LEAST
     return {
         "03": [multi],
         "04": [multi, *single],
@@ -73,7 +76,7 @@ def asked(
         "09": [*few["species_only"], *few["fine_tuned"], *few["joint"]],
         "10": [entry(job, study) for job in backbones],
         "11": [multi, *single, *left_out],
-        "12": [multi],
+        "12": [entry(study.job(animals, "your animals"), study)] if enough else [],
     }
 
 

@@ -111,7 +111,8 @@ def _codes(queries: pd.DataFrame, database: pd.DataFrame) -> list[tuple[np.ndarr
 def choose(validation: pd.DataFrame, rate: float) -> Threshold:
     """The lowest threshold at which at most `rate` of the searches for new animals find a match.
 
-    `validation`: `searches` of individuals that the network didn't learn and that no test uses.
+    `validation`: `searches` of individuals that the network didn't learn and that no test uses, in
+    the database that new animals will search: the best of more candidates has a higher score.
     Raises TooFewIndividualsError where they are fewer than `needed`.
     """
     new = validation.dropna(subset="other")

@@ -36,6 +36,12 @@ def parts_of(train: pd.DataFrame, test: pd.DataFrame, seed: int) -> Parts:
     return parts
 
 
+def unsearched(ranks: pd.DataFrame, searched: Parts) -> pd.DataFrame:
+    """Those of `ranks` whose individual no trial was scored on: there the best had no luck."""
+    scored = ranks["individual"].isin(searched.validation["individual"])
+    return ranks[~scored].reset_index(drop=True)
+
+
 def shared_with_test(parts: Parts, test: pd.DataFrame) -> pd.DataFrame:
     """What each part has in common with the final test rows, one row per part.
 

@@ -21,8 +21,9 @@ def versus(
     """
     first, second = rankings.values()
     table = overview(rankings, seed, k)
-    gain = paired_difference(first, second, k, seed)[["difference", "low", "high"]]
-    table[["gain", "gain_low", "gain_high"]] = 100 * gain
+    gain = paired_difference(first, second, k, seed).set_index("species")
+    for column, name in (("gain", "difference"), ("gain_low", "low"), ("gain_high", "high")):
+        table[column] = table["species"].map(100 * gain[name])
     counts = train["species"].value_counts()
     table.insert(3, "train_annotations", table["species"].map(counts).fillna(0).astype(int))
     mean = table["species"] == "mean"

@@ -1,8 +1,13 @@
 """Two models compared, on ranks made by hand."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from miewid_core import comparison, reported
 
@@ -124,6 +129,9 @@ def test_the_interval_decides_the_words(low, high, verdict):
         ([1, 2, 3, 5, 7, 9], "Large species gain most (Spearman's rho +1.00"),
         ([1, 9, 2, 7, 3, 5], "No trend"),
         ([1, 2, 3], "With 3 species, no trend"),
+        ([4, 3, 2, 1], "No trend of the gain with a species' training annotations is shown ("),
+        ([1, 2, 3, 5, 4], "No trend"),  # p = 10 / 120, where the t of rho says 0.037
+        ([1, 2, 3, 4, 5], "Large species gain most (Spearman's rho +1.00, p = 0.017"),  # 2 / 120
     ],
 )
 def test_trend_in_words(gains, words):
@@ -178,3 +186,13 @@ def test_the_interval_decides_what_carries_over(low, high, verdict):
     words = comparison.transfer_in_words(pd.DataFrame(rows, columns=columns))
     assert verdict in words
     assert "better on 1 of them, worse on 0, no difference shown on 1" in words
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=4, max_size=6).filter(lambda gains: len({*gains}) > 1))
+def test_p_of_few_species_is_the_share_of_all_orders(gains):
+    sizes = np.arange(len(gains))
+    rho, p = comparison._rank_correlation(pd.Series(sizes), pd.Series(gains))
+    every = [spearmanr(sizes, order).statistic for order in itertools.permutations(gains)]
+    tails = [np.mean(np.array(every) >= rho - 1e-9), np.mean(np.array(every) <= rho + 1e-9)]
+    assert p == pytest.approx(min(1, 2 * min(tails)))

@@ -1,10 +1,12 @@
 """Few individuals of a species: what is trained on what, and the tables of the results."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from miewid_core import few_shot, few_shot_figures, plan, reported
+from miewid_core import few_shot, few_shot_figures, network, plan, reported, threshold
 from miewid_core.config import FineTuneConfig, preset
 from miewid_core.study import Study
 
@@ -201,6 +203,16 @@ class TestPlan:
         table = plan.summary(study, {"03": [study.multi_species_job()]})
         assert table[["new", "done", "to_do", "hours"]].iloc[0].tolist() == [1, 1, 0, 0]
         assert "1 of them distinct, 1 done" in plan.in_words(table)
+
+    def test_knows_the_network_that_keeps_individuals_out(self, study, monkeypatch):
+        monkeypatch.setattr(threshold, "needed", lambda rate: 2)
+        monkeypatch.setattr(network, "LEAST", 1)
+        study = dataclasses.replace(study, test=study.test[:2])  # of one individual
+        (before,) = plan.asked(study, "demo")["12"]
+        network.choose(study, "", plan.FALSE_MATCHES)
+        (after,) = plan.asked(study, "demo")["12"]
+        assert (before.done, after.done) == (False, True)
+        assert before.key == after.key != study.multi_species_job().key
 
     def test_measures_a_rate(self, monkeypatch):
         monkeypatch.setattr(plan, "SECONDS", 0.1)

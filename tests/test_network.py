@@ -84,3 +84,15 @@ def test_too_few_to_train_on_take_a_network_as_it_is(study, monkeypatch):
     ready = dataclasses.replace(tiny, config=PRESETS["compact"], asked=[])
     assert "as its pretraining left it" in network.choose(ready).words
     assert ready.asked[0][1] == {"epochs": 0}
+
+
+def test_without_a_test_set_it_learns_no_photo_that_it_is_measured_on(study):
+    once, twice = photos([f"j{i}" for i in range(12)]), photos(["k"])
+    once = once.assign(encounter=once["individual"])  # one encounter each: none can be searched
+    every = pd.concat([once, twice], ignore_index=True)
+    alone = dataclasses.replace(study, photos=every, train=every, test=every[:0])
+    chosen = network.choose(alone, "", 0.1)
+    learned = study.asked[0][0]
+    assert set(learned["individual"]) == set(once["individual"])
+    searched = chosen.tested["individual"].duplicated(keep=False)
+    assert set(chosen.tested.loc[searched, "individual"]) == {"k"}

@@ -129,6 +129,20 @@ class TestChoose:
         table = threshold.rates(made(400, seed=1), chosen, 0).set_index("measure")
         assert table.loc["false_match", "low"] <= 10 <= table.loc["false_match", "high"]
 
+    def test_it_holds_in_the_database_that_it_was_chosen_in_not_in_a_larger_one(self):
+        names = np.repeat([f"i{i}" for i in range(400)], 3)
+        database = embedded(names, "", 0, "k")
+        chosen_on = database.of(np.arange(1200) < 600)
+        tested = threshold.searches(database.of(np.arange(1200) >= 600), database)
+        exceeded = {
+            name: threshold.rates(
+                tested, threshold.choose(threshold.searches(chosen_on, searched), 0.1), 0
+            )["rate"][0]
+            for name, searched in (("half", chosen_on), ("whole", database))
+        }
+        assert exceeded["whole"] == pytest.approx(10, abs=3)
+        assert exceeded["half"] > 1.4 * exceeded["whole"]  # 1 - 0.9 ** 2 is 0.19
+
 
 class TestCalibration:
     def test_probabilities_are_those_that_made_the_answers(self):

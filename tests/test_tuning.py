@@ -14,12 +14,12 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 from PIL import Image
 
-from miewid_core import catalog, splits, training, tuning, tuning_report
+from miewid_core import catalog, evaluation, splits, training, tuning, tuning_report
 from miewid_core.chips import ChipStore
 from miewid_core.dataset import ChipDataset
 from miewid_core.study import open_study
 from miewid_core.tuning import SPACE, Search, search
-from miewid_core.tuning_split import parts_of, shared_with_test
+from miewid_core.tuning_split import Parts, parts_of, shared_with_test, unsearched
 
 TINY = training.preset("demo", image_size=32, batch_size=16, epochs=4, warmup_epochs=1)
 RUNGS = (1, 2)
@@ -339,8 +339,15 @@ def test_the_check_trains_on_no_test_row(drawn, tmp_path):
     for rows in saved:
         assert set(rows["annotation_id"]) == set(parts.train["annotation_id"])
         assert not set(rows["annotation_id"]) & set(study.test["annotation_id"])
+    searched = parts_of(study.train, study.test, 1)
+    scored = set(searched.validation["individual"])
     for own in ranks.values():
         assert set(own["annotation_id"]) == set(parts.validation["annotation_id"])
+        left = unsearched(own, searched)
+        assert set(left["individual"]) == set(own["individual"]) - scored
+        assert left["first_match_rank"].tolist() == (
+            own.loc[~own["individual"].isin(scored), "first_match_rank"].tolist()
+        )
 
 
 @pytest.mark.parametrize(
@@ -360,3 +367,14 @@ def test_words_follow_the_interval(best, preset, words):
     assert words in tuning_report.in_words(points, given, "preset", 0)
     points["preset"] = points["best"]
     assert tuning_report.in_words(points, given, "preset", 0).endswith("is the preset itself.")
+
+
+def test_where_the_search_was_scored_on_all_there_is_nothing_to_check():
+    rows = pd.DataFrame({"annotation_id": ["a", "b"], "species": "ant", "individual": ["1", "2"]})
+    rows = rows.assign(candidates=1, relevant=1, first_match_rank=pd.array([1, 1], "Int64"))
+    left = unsearched(rows, Parts(rows, rows))
+    assert left.empty
+    points = {"best": {"scale": 1}, "preset": {"scale": 2}}
+    words = tuning_report.in_words(points, {"best": left, "preset": left}, "preset", 0)
+    assert words == "The search was scored on every individual that could check its outcome."
+    assert evaluation.overview({"best": left, "preset": left}, 0)["queries"].tolist() == [0]

@@ -242,3 +242,15 @@ def test_rounds_far_apart_fit_a_logarithmic_axis():
     _, right = versus_plots.accuracy_against_cost(table, TITLE).axes  # once a warning: an error
     assert 0 < right.get_xlim()[0] < 2
     assert right.get_xlim()[1] > 2000
+
+
+def test_a_species_without_a_query_that_counts_moves_no_other_gain(three):
+    whole = versus.versus(three, training(nyala=30, hyena=40))
+    alone = {
+        name: pd.concat([ranks(aardvark=[1]).assign(relevant=0), own], ignore_index=True)
+        for name, own in three.items()
+    }
+    table = versus.versus(alone, training(nyala=30, hyena=40)).set_index("species")
+    expected = whole.set_index("species")["gain"]
+    assert table.loc[expected.index, "gain"].tolist() == pytest.approx(expected.tolist())
+    assert np.isnan(table.loc["aardvark", "gain"])
