@@ -32,5 +32,6 @@ def created(name: str, pretrained: bool, image_size: int | None) -> nn.Module:
     except OSError as error:
         raise ValueError(
             f"the weights of {name} could not be downloaded ({error}); give pretrained= a local "
-            "safetensors file, or False"
+            "safetensors file, or False (for notebook 10's second network other_pretrained= a "
+            "file, or from_scratch=True)"
         ) from error

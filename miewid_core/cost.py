@@ -23,16 +23,24 @@ COUNTERPART = {  # preset: a vision transformer to set beside its backbone
 
 
 def pair(
-    preset: str, config: TrainConfig, other: str = "", from_scratch: bool = False
+    preset: str,
+    config: TrainConfig,
+    other: str = "",
+    from_scratch: bool = False,
+    other_weights: str = "",
 ) -> dict[str, dict[str, object]]:
     """Fields of `config` for a training of its `backbone`, and for one of the `other_backbone`.
 
-    `other`: a timm name, or "" for the preset's counterpart. It starts from timm's ImageNet weights
-    where the first one starts from any; `from_scratch` starts both from random ones.
+    `other`: a timm name, or "" for the preset's counterpart. It starts from the safetensors file
+    `other_weights`, or else from timm's ImageNet weights where the first one starts from any;
+    `from_scratch` starts both from random ones. ValueError where both are asked for.
     """
+    if from_scratch and other_weights:
+        raise ValueError("from_scratch trains without weights: give no other_pretrained with it")
     weights = False if from_scratch else config.pretrained
     first = {"backbone": config.backbone, "pretrained": weights}
-    second = {"backbone": other or COUNTERPART[preset], "pretrained": weights is not False}
+    second = {"backbone": other or COUNTERPART[preset]}
+    second["pretrained"] = other_weights or weights is not False
     return {"backbone": first, "other_backbone": second}
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import itertools
 import os
 import re
 import shutil
@@ -61,14 +62,18 @@ class Line(io.TextIOBase):
         return len(text)
 
 
-def check(notebook: Path, parameters: dict[str, object]) -> None:
-    """Raise ParameterError naming the parameters that `notebook` doesn't have, and those it has."""
-    known = papermill.inspect_notebook(str(notebook))
-    unknown = sorted(set(parameters) - set(known))
-    if unknown:
-        raise ParameterError(
-            f"{notebook.name} has no parameter {', '.join(unknown)}; it has {', '.join(known)}"
-        )
+def shared(notebooks: list[Path], parameters: dict[str, object]) -> list[dict[str, object]]:
+    """To each notebook those of the parameters that it has.
+
+    Raises ParameterError naming those that none of them has, and those there are.
+    """
+    known = [list(papermill.inspect_notebook(str(notebook))) for notebook in notebooks]
+    every = dict.fromkeys(itertools.chain(*known))
+    if unknown := sorted(set(parameters) - set(every)):
+        which = notebooks[0].name if len(notebooks) == 1 else "none of these notebooks"
+        has = f"has {'no' if len(notebooks) == 1 else 'a'} parameter {', '.join(unknown)}"
+        raise ParameterError(f"{which} {has}; there are {', '.join(every)}")
+    return [{name: parameters[name] for name in own if name in parameters} for own in known]
 
 
 def chosen(words: list[str]) -> list[Path]:
@@ -103,30 +108,29 @@ def execute(
 def run(
     notebooks: list[Path], output: Path, parameters: dict[str, object], at_once: int = 0
 ) -> None:
-    """Run notebooks with the same parameters, all of them checked before the first one starts.
+    """Run notebooks, each with those of the parameters that it has (see `shared`).
 
     Of several, `at_once` run side by side (0: as many as make sense), one after the other in the
     same process, which loads the packages once; what two of them ask for is still trained once
     (see `runs.train`). Raises NotebookError when one fails: no other one begins then.
     """
-    for notebook in notebooks:
-        check(notebook, parameters)
+    given = shared(notebooks, parameters)
     if len(notebooks) == 1:
         sys.stderr.write(f"{notebooks[0].name}\n")
-        execute(notebooks[0], output / notebooks[0].name, parameters, cwd=None)
+        execute(notebooks[0], output / notebooks[0].name, given[0], cwd=None)
     else:
-        _run_beside(notebooks, output, parameters, at_once or _most_at_once(parameters))
+        both = dict(zip(notebooks, given, strict=True))
+        _run_beside(both, output, at_once or _most_at_once(parameters))
 
 
-def _run_beside(
-    notebooks: list[Path], output: Path, parameters: dict[str, object], at_once: int
-) -> None:
+def _run_beside(given: dict[Path, dict[str, object]], output: Path, at_once: int) -> None:
+    """Run notebooks, each with the parameters that `given` has for it."""
     running = set()
     with ThreadPoolExecutor(at_once) as pool, ExitStack() as stack:
         places = [(line, stack.enter_context(kernels.started(at_once))) for line in range(at_once)]
         interrupted = stack.enter_context(_interrupts())
-        for number, notebook in enumerate(notebooks, 1):
-            title = f"[{number}/{len(notebooks)}] {notebook.stem}"
+        for number, (notebook, parameters) in enumerate(given.items(), 1):
+            title = f"[{number}/{len(given)}] {notebook.stem}"
             running.add(pool.submit(_run_in, places, notebook, title, output, parameters))
             if len(running) == at_once:
                 running = _wait(running, FIRST_COMPLETED, interrupted)

@@ -112,6 +112,10 @@ class TestPair:
         first, second = cost.pair("compact", config, "resnet18").values()
         assert first == {"backbone": config.backbone, "pretrained": "a.safetensors"}
         assert second == {"backbone": "resnet18", "pretrained": True}
+        _, second = cost.pair("compact", config, other_weights="b.safetensors").values()
+        assert second["pretrained"] == "b.safetensors"
+        with pytest.raises(ValueError, match="give no other_pretrained with it"):
+            cost.pair("compact", config, "", True, "b.safetensors")
 
     def test_costs_about_as_much_on_the_demo(self):
         size = PRESETS["demo"].image_size

@@ -17,6 +17,7 @@ import pytest
 from tqdm import tqdm
 
 from miewid_core import notebooks
+from miewid_core.parameters import ParameterError
 
 
 def write(path, code):
@@ -40,8 +41,19 @@ def test_a_parameter_that_a_notebook_lacks_is_an_error(notebook, tmp_path, monke
     with pytest.raises(SystemExit) as stopped:
         notebooks.main(["run", "SED=1", "--output", str(tmp_path / "out")])
     assert stopped.value.code == 2
-    assert "01_one.ipynb has no parameter sed; it has catalog, seed" in capsys.readouterr().err
+    assert "01_one.ipynb has no parameter sed; there are catalog, seed" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_each_notebook_gets_the_parameters_that_it_has(notebook, tmp_path):
+    other = shutil.copy(notebook, tmp_path / "02_two.ipynb")
+    made = nbformat.read(other, 4)
+    made.cells[0].source += "\nextra: int = 0"
+    nbformat.write(made, other)
+    given = notebooks.shared([notebook, other], {"extra": 2, "seed": 1})
+    assert given == [{"seed": 1}, {"seed": 1, "extra": 2}]
+    with pytest.raises(ParameterError, match="none of these notebooks has a parameter sed; there"):
+        notebooks.shared([notebook, other], {"sed": 1})
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import timm
 from PIL import Image
 from safetensors.torch import save_file
 
-from miewid_core import golden, reported
+from miewid_core import golden, model, reported
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -31,6 +31,8 @@ BOUNDS = {
     "make figures": {"ONLY": "00"},
     "make test": {"PYTEST_ADDOPTS": "--collect-only -qq"},
     "make figures CATALOG=photos/annotations.csv PRESET=compact": {"ONLY": "01"},
+    "make figures ONLY=12 CATALOG=photos/annotations.csv PRESET=compact "
+    "WEIGHTS=weights.safetensors UNIDENTIFIED=new": {},
 }
 
 
@@ -64,6 +66,10 @@ def run(words, folder, **variables):
 @pytest.mark.skipif(not (VENV / "installed").exists(), reason="make has its own environment")
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("make")])
 def test_make_commands_run_as_they_stand(command, checkout):
+    network = model.MiewIDNet("test_efficientnet")
+    preprocess = model.Preprocess.of("test_efficientnet", 32)
+    model.save(network, preprocess, checkout / "weights.safetensors")
+    shutil.copytree(checkout / "photos", checkout / "new", ignore=shutil.ignore_patterns("*.csv"))
     saved = checkout / "figures" / ("photos" if "CATALOG" in command else "paper")
     shutil.rmtree(saved, ignore_errors=True)
     printed = run(shlex.split(command), checkout, **BOUNDS[command])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullLocator
 
-from miewid_core.bench import harness, scaling
+from miewid_core.bench import evaluation, harness, scaling
 from miewid_core.page import BLUE, GREY, ORANGE, PAGE, Figure, styled
 
 AXES = {
@@ -141,6 +141,11 @@ def floors(measured: Mapping[str, pd.DataFrame]) -> str:
             told = f"{ratio:.2f} ({low:.2f} to {high:.2f}) times as fast as the textbook"
             lines.append(f"- {floor.task} ({words}): {floor.under} alone, {told}.")
     return "\n".join(lines)
+
+
+def computed() -> str:
+    """What comes out of each way of the evaluation."""
+    return "\n".join(f"- evaluation, {way}: {what}." for way, what in evaluation.COMPUTES.items())
 
 
 @styled()
