@@ -1,6 +1,7 @@
 """run.json: what a training was, what made it, and the digests of the files that it left."""
 
 import json
+import os
 import platform
 import subprocess
 from functools import cache
@@ -13,6 +14,7 @@ from miewid_core import __version__
 from miewid_core.device import default_device
 from miewid_core.files import ROOT, file_digest, replacing
 
+ISA = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
 FORMAT = 1  # raise it when an earlier version would take a new run.json wrongly
 RESULTS = ("weights.safetensors", "history.csv", "rows.csv")
 
@@ -86,6 +88,8 @@ def versions() -> dict[str, str | None]:
         "timm": version("timm"),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "threads": str(torch.get_num_threads()),
+        # by which sums on a CPU are rounded: torch's own, and the most that its oneDNN may use
+        "instructions": f"{torch.backends.cpu.get_cpu_capability()}, {ISA or 'all'}",
         "commit": _commit(),
     }
 

@@ -115,13 +115,15 @@ def test_another_seed_in_the_record_is_found(copied, trained, capsys):
 
 
 def test_what_the_training_was_made_with_is_compared(copied, trained, tmp_path):
-    rewrite(copied[0], torch="1.0", threads="1", recipe=0)
+    rewrite(copied[0], torch="1.0", threads="1", recipe=0, instructions="none, all")
     before = torch.get_num_threads()
     again = repeat.repeat(copied[0], tmp_path / "again", trained[0] / "chips")
     assert torch.get_num_threads() == before
     assert again.record["threads"] == "1"
     told = repeat.causes(copied[0], again)
     assert f"torch 1.0, then {torch.__version__}" in told
+    capability = torch.backends.cpu.get_cpu_capability()
+    assert any(line.startswith(f"instructions none, all, then {capability}, ") for line in told)
     assert "recipe of the spec" in told
     assert not [line for line in told if "threads" in line]
 
