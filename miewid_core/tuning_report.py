@@ -76,7 +76,7 @@ def settled(study: optuna.Study, task: Search) -> dict[str, dict[str, float]]:
 def confirm(study: Study, parts: Parts, points: dict[str, dict[str, float]], epochs: int) -> dict:
     """Ranks of `parts.validation` by networks trained on `parts.train` with each of `points`.
 
-    Individuals may have been scored in the search too, see `tuning_split.unsearched`.
+    `parts`: of `tuning_split.search_and_check`, whose individuals the search hasn't scored.
     """
     jobs = [
         study.job(parts.train, f"check: {name}", epochs=epochs, **settings_of(point))
@@ -95,8 +95,6 @@ def in_words(
     """
     if points["best"] == points.get(other):
         return f"The best trial is {NAMES[other]} itself."
-    if ranks["best"].empty:
-        return "The search was scored on every individual that could check its outcome."
     table = paired_difference(ranks["best"], ranks[other], 1, seed)
     mean = table[table["species"] == "mean"].iloc[0]
     gain, low, high = (100 * mean[name] for name in ("difference", "low", "high"))

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from miewid_core import splits
@@ -36,10 +37,32 @@ def parts_of(train: pd.DataFrame, test: pd.DataFrame, seed: int) -> Parts:
     return parts
 
 
-def unsearched(ranks: pd.DataFrame, searched: Parts) -> pd.DataFrame:
-    """Those of `ranks` whose individual no trial was scored on: there the best had no luck."""
-    scored = ranks["individual"].isin(searched.validation["individual"])
-    return ranks[~scored].reset_index(drop=True)
+def search_and_check(train: pd.DataFrame, test: pd.DataFrame, seed: int) -> dict[str, Parts]:
+    """Parts to "search" on, by seed + 1, and to "check" the outcome on, by seed + 2.
+
+    They score no individual in common: half of each species' are drawn for the search, of which the
+    best trial is partly the luckiest. Raises ValueError as `parts_of`, and where none is left.
+    """
+    search, check = (parts_of(train, test, seed + further) for further in (1, 2))
+    drawn = _half(search.validation, seed + 1)
+    scored = search.validation["individual"].isin(drawn)
+    free = ~check.validation["individual"].isin(drawn)
+    if not free.any():
+        raise ValueError(
+            f"{len(drawn)} individuals to search on leave none to check the outcome on: it takes "
+            "a catalog of more individuals"
+        )
+    return {
+        "search": Parts(search.train, search.validation[scored].reset_index(drop=True)),
+        "check": Parts(check.train, check.validation[free].reset_index(drop=True)),
+    }
+
+
+def _half(rows: pd.DataFrame, seed: int) -> pd.Series:
+    """A random half of each species' individuals; of an odd number the larger half."""
+    each = rows.drop_duplicates("individual").sort_values("individual")
+    each = each.sample(frac=1, random_state=np.random.default_rng(seed)).groupby("species")
+    return each["individual"].apply(lambda own: own.head(-(-len(own) // 2)))
 
 
 def shared_with_test(parts: Parts, test: pd.DataFrame) -> pd.DataFrame:

@@ -14,12 +14,12 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 from PIL import Image
 
-from miewid_core import catalog, evaluation, splits, training, tuning, tuning_report
+from miewid_core import catalog, splits, training, tuning, tuning_report, tuning_split
 from miewid_core.chips import ChipStore
 from miewid_core.dataset import ChipDataset
 from miewid_core.study import open_study
 from miewid_core.tuning import SPACE, Search, search
-from miewid_core.tuning_split import Parts, parts_of, shared_with_test, unsearched
+from miewid_core.tuning_split import parts_of, search_and_check, shared_with_test
 
 TINY = training.preset("demo", image_size=32, batch_size=16, epochs=4, warmup_epochs=1)
 RUNGS = (1, 2)
@@ -339,15 +339,8 @@ def test_the_check_trains_on_no_test_row(drawn, tmp_path):
     for rows in saved:
         assert set(rows["annotation_id"]) == set(parts.train["annotation_id"])
         assert not set(rows["annotation_id"]) & set(study.test["annotation_id"])
-    searched = parts_of(study.train, study.test, 1)
-    scored = set(searched.validation["individual"])
     for own in ranks.values():
         assert set(own["annotation_id"]) == set(parts.validation["annotation_id"])
-        left = unsearched(own, searched)
-        assert set(left["individual"]) == set(own["individual"]) - scored
-        assert left["first_match_rank"].tolist() == (
-            own.loc[~own["individual"].isin(scored), "first_match_rank"].tolist()
-        )
 
 
 @pytest.mark.parametrize(
@@ -369,12 +362,28 @@ def test_words_follow_the_interval(best, preset, words):
     assert tuning_report.in_words(points, given, "preset", 0).endswith("is the preset itself.")
 
 
-def test_where_the_search_was_scored_on_all_there_is_nothing_to_check():
-    rows = pd.DataFrame({"annotation_id": ["a", "b"], "species": "ant", "individual": ["1", "2"]})
-    rows = rows.assign(candidates=1, relevant=1, first_match_rank=pd.array([1, 1], "Int64"))
-    left = unsearched(rows, Parts(rows, rows))
-    assert left.empty
-    points = {"best": {"scale": 1}, "preset": {"scale": 2}}
-    words = tuning_report.in_words(points, {"best": left, "preset": left}, "preset", 0)
-    assert words == "The search was scored on every individual that could check its outcome."
-    assert evaluation.overview({"best": left, "preset": left}, 0)["queries"].tolist() == [0]
+@pytest.mark.parametrize("seed", [0, 7])
+def test_search_and_check_score_no_individual_in_common(halves, seed):
+    train, test = halves
+    both = search_and_check(train, test, seed)
+    for name, further in (("search", 1), ("check", 2)):
+        whole = parts_of(train, test, seed + further)
+        pd.testing.assert_frame_equal(both[name].train, whole.train)
+        kept = whole.validation["individual"].isin(both[name].validation["individual"])
+        rows = whole.validation[kept].reset_index(drop=True)
+        pd.testing.assert_frame_equal(both[name].validation, rows)
+    search, check = (set(parts.validation["individual"]) for parts in both.values())
+    assert not search & check
+    every = parts_of(train, test, seed + 1).validation.drop_duplicates("individual")
+    for species, own in every.groupby("species")["individual"]:
+        assert len(search & set(own)) == -(-len(own) // 2), species
+    again = search_and_check(train.sample(frac=1, random_state=1), test, seed)
+    assert set(again["search"].validation["individual"]) == search
+
+
+def test_too_few_to_check_are_refused(halves, monkeypatch):
+    whole = parts_of(*halves, 1)
+    monkeypatch.setattr(tuning_split, "parts_of", lambda *given: whole)
+    monkeypatch.setattr(tuning_split, "_half", lambda rows, seed: rows["individual"])
+    with pytest.raises(ValueError, match="leave none to check the outcome on"):
+        search_and_check(*halves, 0)
