@@ -16,8 +16,8 @@ quoted = '$(subst ','\'',$(1))'
 PARAMETERS = $(foreach name,$(filter-out PYTHON VENV ONLY,$(GIVEN)),$(call quoted,$(name)=$(value $(name))))
 export MPLBACKEND ?= agg
 export NO_ALBUMENTATIONS_UPDATE = 1
-# AVX-512 rounds sums otherwise: kept to AVX2, a processor that has it gave the bits of one that
-# hasn't, 4 % more slowly; one without AVX2 is left alone, as torch takes the setting on trust
+# AVX-512 rounds sums otherwise: kept to AVX2, a processor that has it gave the bits of another
+# kind, 4 % more slowly; one without AVX2 is left alone, as torch may take the setting on trust
 ifneq ($(shell grep -m1 -ow avx2 /proc/cpuinfo 2>/dev/null),)
 export ATEN_CPU_CAPABILITY ?= avx2
 export ONEDNN_MAX_CPU_ISA ?= AVX2
