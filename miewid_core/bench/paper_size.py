@@ -34,18 +34,21 @@ def species_counts(annotations: int = WHOLE) -> pd.DataFrame:
     table = printed_table(1).fillna({"annotations": UNREADABLE})
     table = table.groupby("species")[["annotations", "individuals"]].sum().astype(float)
     table *= annotations / table["annotations"].sum()
-    return table.round().astype(int).clip(lower=4).reset_index()
+    table = table.round().astype(int).clip(lower=2)
+    table["annotations"] = table["annotations"].clip(lower=table["individuals"] + 1)
+    return table.reset_index()
 
 
 def write_catalog(folder: Path, annotations: int = WHOLE) -> Path:
     """A CSV of Table 1's species, shuffled, each with a long tail of individuals; its photo beside.
 
-    An encounter has up to two annotations. All of them are boxes of one photo.
+    The first annotation of an individual is an encounter of its own, then two each are one. All are
+    boxes of one photo.
     """
     rng = np.random.default_rng(0)
     parts = [_drawn(*row, rng) for row in species_counts(annotations).itertuples(index=False)]
     table = pd.concat(parts, ignore_index=True)
-    visit = table.groupby("name").cumcount() // 2
+    visit = (table.groupby("name").cumcount() + 1) // 2
     place = np.arange(len(table))
     box = {"x": place % SIDE, "y": place // SIDE, "w": BOX, "h": BOX, "theta": 0}
     table = table.assign(encounter=table["name"] + "-" + visit.astype(str), **box)

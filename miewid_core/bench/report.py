@@ -266,10 +266,11 @@ def largest_in_words(measured: Mapping[str, pd.DataFrame]) -> str:
     table = measuring.summary(measured["largest_species"]).set_index("way")
     ours, product = table.loc["ours"], table.loc["product"]
     return (
-        f"One-vs-all of {ours['n']:,} annotations of one species, {ours['dim']:,} features each, "
-        f"memory-mapped: {ours['seconds']:.0f} s and {ours['megabytes']:,.0f} MB, with the pages of "
-        f"the file. The bare product of all pairs takes {product['seconds']:.0f} s: ours compares "
-        f"at {product['ratio']:.2f} times its rate ({product['low']:.2f} to {product['high']:.2f})."
+        f"One-vs-all of {ours['n']:,.0f} annotations of one species, {ours['dim']:,.0f} features "
+        f"each, memory-mapped: {ours['seconds']:.0f} s and {ours['megabytes']:,.0f} MB, pages of "
+        f"the file included. The bare product of all pairs takes {product['seconds']:.0f} s: ours "
+        f"compares at {product['ratio']:.2f} times its rate ({product['low']:.2f} to "
+        f"{product['high']:.2f})."
     )
 
 
