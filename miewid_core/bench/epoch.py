@@ -1,7 +1,7 @@
 """The paper's preset on a GPU: an epoch, embedding, and the matrix products that bound both."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,6 @@ from miewid_core.chips import Batches, augmentation, loader
 from miewid_core.config import preset
 from miewid_core.evaluation import embed
 from miewid_core.machine import default_device, keep_freed_memory
-from miewid_core.model import MiewIDNet
-from miewid_core.paper.backbones import multiply_adds
 from miewid_core.readers.load import load_catalog
 
 PAPER = {"preset_name": "paper", "photos": 2240, "batch": 112, "classes": 37_138, "workers": 8}
@@ -86,25 +84,6 @@ def prepare_product(way: str, side: int) -> Callable[[], None]:
 
     run()
     return run
-
-
-def in_words(measured: Mapping[str, pd.DataFrame]) -> str:
-    """Rates of our epoch and embedding, and the share of the GPU's matrix products they use."""
-    if not {"epoch", "gpu_embedding", "gpu_product"} <= measured.keys():
-        return "Preset `paper` on a GPU: not measured (`python -m miewid_core bench gpu`)."
-    limit = 2 * LARGE**3 / _seconds(measured["gpu_product"])
-    config = preset(PAPER["preset_name"], pretrained=False)
-    once = 2 * multiply_adds(MiewIDNet(config.backbone, False), config.image_size)
-    lines = [f"Preset `paper` on {measured['epoch']['machine'].iloc[-1]}:"]
-    for task, passes in (("epoch", 3), ("gpu_embedding", 1)):  # backward is twice the forward
-        rate = measured[task]["photos"].iloc[0] / _seconds(measured[task])
-        share = 100 * passes * once * rate / limit
-        lines.append(f"- {task}: {rate:,.0f} photos/s, {share:.0f} % of the GPU's products.")
-    return "\n".join([*lines, f"- The products alone: {limit / 1e12:,.0f} TFLOP/s in bfloat16."])
-
-
-def _seconds(measured: pd.DataFrame) -> float:
-    return measured.loc[measured["way"] == "ours", "seconds"].median()
 
 
 EPOCH = Task(

@@ -4,10 +4,9 @@ And how our time and memory grow: evaluation with annotations and species, the l
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 import torch
 
 from miewid_core.bench import step
@@ -163,21 +162,6 @@ EXPECTED = {  # slopes of time and of memory, and the reason
     "classes": (1, 1, "every embedding is multiplied with every sub-center, which has a gradient"),
     "species": (-1, -1, "annotations are compared within their species: so many, n / species"),
 }
-
-
-def slopes(measured: pd.DataFrame, expected: Mapping[str, tuple] = EXPECTED) -> pd.DataFrame:
-    """Per axis the slope in a log-log plot, of medians: axis, seconds, megabytes, expected, reason.
-
-    What is fixed (a call's own costs) flattens the slopes of small sizes.
-    """
-    rows = []
-    for axis, own in measured.groupby("axis", sort=False):
-        medians = own.groupby("size")[["seconds", "megabytes"]].median()
-        x, time, memory = np.log(medians.index), *np.log(medians.clip(lower=1e-9)).to_numpy().T
-        fitted = np.polyfit(x, time, 1)[0], np.polyfit(x, memory, 1)[0]
-        rows.append((axis, *fitted, *expected[axis]))
-    columns = ["axis", "seconds", "megabytes", "expected_seconds", "expected_megabytes", "reason"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def _cases(**axes: tuple[int, ...]) -> list[dict[str, object]]:

@@ -7,6 +7,7 @@ python -m miewid_core bench gpu          all that needs a GPU, in less than ten 
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +36,7 @@ TASKS = {
     )
 }
 NAMES = (*TASKS, "startup")  # it runs programs, which measure themselves
+QUICK = ("evaluation", "loss", "photos", "step", "embedding")  # less than half a minute
 GPU_MINUTES = 9.0  # in which nothing more is begun after this long, unless told otherwise
 
 
@@ -42,6 +44,18 @@ def measured(folder: Path = FOLDER) -> dict[str, pd.DataFrame]:
     """What was measured in full, by task, for those that were."""
     paths = {name: folder / f"{name}.csv" for name in NAMES}
     return {name: pd.read_csv(path) for name, path in paths.items() if path.exists()}
+
+
+def agreement(names: Sequence[str], folder: Path) -> pd.DataFrame:
+    """`measuring.agreement` of these tasks, each kept as a CSV in `folder`."""
+    parts = [measuring.agreement(TASKS[n], folder / f"{n}_agreement.csv") for n in names]
+    return pd.concat(parts, ignore_index=True)
+
+
+def measure(names: Sequence[str], size: str, rounds: int, folder: Path) -> dict[str, pd.DataFrame]:
+    """`measuring.compare` of these tasks, each kept as a CSV in `folder`."""
+    paths = {name: folder / f"{name}_{size}.csv" for name in names}
+    return {n: measuring.compare(TASKS[n], size, rounds, path) for n, path in paths.items()}
 
 
 def main(arguments: list[str] | None = None, folder: Path = FOLDER, size: str = "full") -> None:

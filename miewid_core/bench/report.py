@@ -7,14 +7,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullLocator
 
-from miewid_core.bench import epoch, evaluation, measuring, paper_size
+from miewid_core.bench import epoch, evaluation, measuring, paper_size, peers
+from miewid_core.config import preset
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, Figure, styled
+from miewid_core.model import MiewIDNet
+from miewid_core.paper.backbones import multiply_adds
 
 AXES = {
     "annotations": "annotations (N)",
     "classes": "classes (C)",
     "species": f"species, of {evaluation.TOTAL:,} annotations",
 } | dict.fromkeys(paper_size.STAGES, "annotations")
+EXPECTED = evaluation.EXPECTED | paper_size.STAGES  # slopes of time and memory
 NOT_MEASURED = "Not measured yet: `python -m miewid_core bench {}` does."
 
 
@@ -152,6 +156,26 @@ def together(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[["task", "case", *RESULTS]]
 
 
+def on_a_gpu(measured: Mapping[str, pd.DataFrame]) -> str:
+    """Rates of our epoch and embedding, and the share of the GPU's matrix products they use."""
+    if not measured.keys() >= set(GPU):
+        return f"Preset `paper` on a GPU. {NOT_MEASURED.format('gpu')}"
+    limit = 2 * epoch.LARGE**3 / _ours(measured["gpu_product"])
+    config = preset(epoch.PAPER["preset_name"], pretrained=False)
+    once = 2 * multiply_adds(MiewIDNet(config.backbone, False), config.image_size)
+    lines = [f"Preset `paper` on {measured['epoch']['machine'].iloc[-1]}:"]
+    for task, passes in (("epoch", 3), ("gpu_embedding", 1)):  # backward is twice the forward
+        rate = measured[task]["photos"].iloc[0] / _ours(measured[task])
+        share = 100 * passes * once * rate / limit
+        lines.append(f"- {task}: {rate:,.0f} photos/s, {share:.0f} % of the GPU's products.")
+    return "\n".join([*lines, f"- The products alone: {limit / 1e12:,.0f} TFLOP/s in bfloat16."])
+
+
+def _ours(measured: pd.DataFrame) -> float:
+    """Our median seconds."""
+    return measured.loc[measured["way"] == "ours", "seconds"].median()
+
+
 def floors(measured: Mapping[str, pd.DataFrame]) -> str:
     """How many times as fast as the textbook the bare work alone would be, by task and case."""
     lines = []
@@ -196,9 +220,24 @@ def beside(table: pd.DataFrame, title: str) -> Figure:
     return drawn
 
 
+def slopes(measured: pd.DataFrame) -> pd.DataFrame:
+    """Per axis the slope in a log-log plot, of medians: axis, seconds, megabytes, expected, reason.
+
+    What is fixed (a call's own costs) flattens the slopes of small sizes.
+    """
+    rows = []
+    for axis, own in measured.groupby("axis", sort=False):
+        medians = own.groupby("size")[["seconds", "megabytes"]].median()
+        x, time, memory = np.log(medians.index), *np.log(medians.clip(lower=1e-9)).to_numpy().T
+        fitted = np.polyfit(x, time, 1)[0], np.polyfit(x, memory, 1)[0]
+        rows.append((axis, *fitted, *EXPECTED[axis]))
+    columns = ["axis", "seconds", "megabytes", "expected_seconds", "expected_megabytes", "reason"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 @styled()
 def growth(measured: pd.DataFrame, slopes: pd.DataFrame, title: str) -> Figure:
-    """Our time and memory against what grows, log-log, with slopes (of `evaluation.slopes`)."""
+    """Our time and memory against what grows, log-log, with slopes (of `slopes`)."""
     drawn = Figure(title, 3.6, PAGE)
     grid = drawn.subplots(2, len(slopes), squeeze=False)
     looks = (("seconds", "time (s)", BLUE, "o"), ("megabytes", "extra memory (MB)", ORANGE, "s"))
@@ -275,7 +314,12 @@ def largest_in_words(measured: Mapping[str, pd.DataFrame]) -> str:
 
 
 def peers_table(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """`together` of the packages as they are installed; without rows where it wasn't measured."""
+    """Packages as they are installed, and the lines of code that a user of each writes.
+
+    Columns stage, kind, size, preset_name, batch, those of `measuring.summary`, lines. Without rows
+    where it wasn't measured.
+    """
     if "peers" not in measured:
-        return pd.DataFrame(columns=["task", "case", *RESULTS])
-    return together({"peers": measured["peers"]})
+        return pd.DataFrame(columns=["stage", "kind", "size", *RESULTS, "lines"])
+    table = measuring.summary(measured["peers"])
+    return table.merge(peers.lines(), how="left", on=["stage", "way"])

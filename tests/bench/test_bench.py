@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from miewid_core.bench import evaluation, harness, measuring, peers, photos, report, startup, step
+from miewid_core.bench import harness, measuring, peers, photos, report, startup, step
 
 
 def prepare(way, size):
@@ -122,7 +122,7 @@ def test_slopes_of_power_laws():
         for axis, power in (("annotations", 2), ("classes", 1), ("species", -1))
         for size in (10, 100, 1000)
     ]
-    table = evaluation.slopes(pd.DataFrame(rows))
+    table = report.slopes(pd.DataFrame(rows))
     assert table["seconds"].tolist() == pytest.approx([2, 1, -1])
     assert table["megabytes"].tolist() == pytest.approx([0.5] * 3)
 
@@ -278,7 +278,20 @@ def test_where_and_when_is_said_of_each_measurement():
 def test_what_was_not_measured_is_said():
     assert "bench largest_species" in report.largest_in_words({})
     assert report.peers_table({}).empty
+    assert report.on_a_gpu({}).endswith("bench gpu` does.")
     large = made([10], [20], n=67_106).replace({"textbook": "product"}).assign(dim=2152)
     words = report.largest_in_words({"largest_species": large})
     assert words.startswith("One-vs-all of 67,106 annotations")
     assert "2.00 times its rate" in words
+
+
+def test_rates_on_a_gpu_are_shares_of_its_products():
+    full = {
+        "epoch": made([2], [9]).assign(photos=1000, machine="some GPU"),
+        "gpu_embedding": made([1], [9]).assign(photos=1000),
+        "gpu_product": made([1e-3], [1]),
+    }
+    words = report.on_a_gpu(full)
+    assert words.startswith("Preset `paper` on some GPU:")
+    assert "epoch: 500 photos/s" in words
+    assert "1,100 TFLOP/s" in words  # 2 * 8192**3 in a millisecond
