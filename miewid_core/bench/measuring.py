@@ -30,7 +30,7 @@ NEEDS = {  # way: the package that it measures, of the optional extra `bench`
     "faiss": "faiss",
     "wildlife-tools": "wildlife_tools",
 }
-WHERE = ["machine", "date"]
+WHERE = ["machine", "date", "load"]
 MEASURED = ["way", "round", "seconds", "megabytes", *WHERE]
 Case = Mapping[str, object]
 
@@ -87,9 +87,10 @@ def machine() -> str:
     return ", ".join([model[1] if model else platform.machine(), f"{cores} cores", *gpu])
 
 
-def here_and_now() -> dict[str, str]:
-    """The columns WHERE of what is measured now."""
-    return {"machine": machine(), "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+def here_and_now() -> dict[str, object]:
+    """The columns WHERE of what is measured now; `load`: of the last minute, by the system."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"machine": machine(), "date": today, "load": round(os.getloadavg()[0], 1)}
 
 
 def write(table: pd.DataFrame, path: Path | None) -> pd.DataFrame:
@@ -115,8 +116,8 @@ def compare(
     """Measure the ways of a task (those installed): one row per round, case and way.
 
     Columns: those of the cases; way, round, seconds (median of the calls), megabytes (by which a
-    call raises the peak memory, of the GPU where it uses one), machine, date. Rows are added to the
-    CSV `path`; what it has is not measured again. Nothing is begun after `time.monotonic()` `end`.
+    call raises the peak memory, of the GPU where it uses one), and WHERE. Rows are added to the CSV
+    `path`; what it has is not measured again. Nothing is begun after `time.monotonic()` `end`.
     """
     rows = pd.read_csv(path).to_dict("records") if path and path.exists() else []
     known = {_key(row) for row in rows}

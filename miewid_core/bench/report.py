@@ -280,12 +280,18 @@ def growth_in_words(slopes: pd.DataFrame) -> str:
 
 
 def sources(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Where and when each task was measured in full: task, machine, date, measurements."""
+    """Where and when each task was measured in full: task, machine, date, measurements, load.
+
+    load: the median of the system's load average; more than there are cores is a busy machine.
+    """
     parts = []
     for task, table in measured.items():
-        known = table.reindex(columns=measuring.WHERE).astype(object).fillna("not recorded")
-        parts.append(known.value_counts().rename("measurements").reset_index().assign(task=task))
-    return pd.concat(parts, ignore_index=True)[["task", *measuring.WHERE, "measurements"]]
+        known = table.reindex(columns=["machine", "date"]).astype(object).fillna("not recorded")
+        known["load"] = table.get("load", np.nan)
+        own = known.groupby(["machine", "date"])["load"].agg(measurements="size", load="median")
+        parts.append(own.reset_index().assign(task=task))
+    table = pd.concat(parts, ignore_index=True)
+    return table[["task", "machine", "date", "measurements", "load"]]
 
 
 def agreement_in_words(agreement: pd.DataFrame) -> str:

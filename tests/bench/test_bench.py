@@ -271,8 +271,10 @@ def test_where_and_when_is_said_of_each_measurement():
     assert table.groupby("task")["measurements"].sum().to_dict() == {
         k: len(v) for k, v in full.items()
     }
-    own = report.sources({"made": made([1], [2]).assign(machine="a", date="2026-01-02")})
-    assert own.loc[0].tolist() == ["made", "a", "2026-01-02", 2]
+    own = report.sources(
+        {"made": made([1], [2]).assign(machine="a", date="2026-01-02", load=[3, 4])}
+    )
+    assert own.loc[0].tolist() == ["made", "a", "2026-01-02", 2, 3.5]
 
 
 def test_what_was_not_measured_is_said():
