@@ -40,16 +40,16 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	touch $@
 
 figures: $(VENV)/installed
-	$(RUN) -m miewid_core.runs.notebooks run $(PARAMETERS) $(if $(ONLY),--only $(ONLY))
+	$(RUN) -m miewid_core figures $(PARAMETERS) $(if $(ONLY),--only $(ONLY))
 
 plan: $(VENV)/installed
-	$(RUN) -m miewid_core.paper.plan $(PARAMETERS)
+	$(RUN) -m miewid_core plan $(PARAMETERS)
 
 # what was measured before is kept: remove its CSV to measure it again
 bench: $(VENV)/installed
 	$(RUN) -m pip install --disable-pip-version-check -e .[bench]
 	# with all instructions that the processor has
-	env -u ATEN_CPU_CAPABILITY -u ONEDNN_MAX_CPU_ISA $(RUN) -m miewid_core.bench $(ONLY)
+	env -u ATEN_CPU_CAPABILITY -u ONEDNN_MAX_CPU_ISA $(RUN) -m miewid_core bench $(ONLY)
 
 # as many tests side by side as there are cores, up to what the memory of a laptop holds
 BESIDE = -n auto --maxprocesses 4
@@ -66,7 +66,7 @@ test test-all: $(VENV)/installed
 
 # rewrite the committed notebooks, executed on the demo data
 notebooks: $(VENV)/installed
-	$(RUN) -m miewid_core.runs.notebooks refresh $(if $(ONLY),--only $(ONLY))
+	$(RUN) -m miewid_core refresh $(if $(ONLY),--only $(ONLY))
 
 # needs uv; the same lock serves every platform and Python version
 lock:

@@ -361,12 +361,16 @@ def confirm(study: Study, parts: Parts, points: dict[str, dict[str, float]], epo
 
     `parts`: of `tuning_split.search_and_check`, whose individuals the search hasn't scored.
     """
-    jobs = [
-        study.job(parts.train, f"check: {name}", epochs=epochs, **settings_of(point))
+    trainings = {
+        name: study.training(parts.train, f"check: {name}", epochs=epochs, **settings_of(point))
         for name, point in points.items()
-    ]
-    trained = zip(points, study.train_all(jobs), strict=True)
-    return {name: run.ranks(parts.validation, study.chips_dir) for name, run in trained}
+    }
+    study.run(list(trainings.values()))  # side by side
+    rows = parts.validation
+    return {
+        name: study.rank(study.embeddings(training, rows), rows)
+        for name, training in trainings.items()
+    }
 
 
 def in_words(

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from miewid_core.chips import ChipStore
 from miewid_core.evaluation import databases, overview
 from miewid_core.paper.study import Study
-from miewid_core.runs.run import Run
+from miewid_core.runs.run import Training
 
 # Bits of 64 in which two near-duplicates may differ. Of pairs of different animals in the demo and
 # in 6,000 photos of nyala and cattle at most one in a million is as near, of frames of one sighting
@@ -71,12 +71,12 @@ def _equal(own: pd.Series, match: pd.Series) -> pd.Series:
     return own.eq(match).astype("boolean").mask(own.isna() | match.isna())
 
 
-def audit(study: Study, run: Run) -> pd.DataFrame:
-    """The ranks of a study's test annotations by a run, with the KINDS of leak of each query."""
+def audit(study: Study, training: Training) -> pd.DataFrame:
+    """Ranks of a study's test annotations by a network, with the KINDS of leak of each query."""
     photos = study.test
     prints = hashes(photos, study.chips_dir, study.config.image_size)
-    nearest = nearest_true(run.embed(photos, study.chips_dir), photos)
-    return study.ranks(run).join(flags(photos, nearest, prints))
+    nearest = nearest_true(study.embeddings(training), photos)
+    return study.ranks(training).join(flags(photos, nearest, prints))
 
 
 def summary(queries: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

@@ -9,9 +9,9 @@ from numpy.random import default_rng
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
-from miewid_core.evaluation import bootstrap_interval
+from miewid_core.evaluation import BLOCK, bootstrap_interval
 from miewid_core.figures import BLUE, GREY, Figure, styled
-from miewid_core.runs.embeddings import BLOCK, Embeddings
+from miewid_core.runs.embeddings import Embeddings
 
 COLUMNS = ["annotation_id", "species", "individual", "own", "other"]
 RATES = ["measure", "meaning", "rate", "low", "high", "searches", "individuals"]

@@ -23,7 +23,6 @@ from miewid_core.figures import (
     _words,
     styled,
 )
-from miewid_core.runs.run import Run
 
 LINES = ["-", "--", ":", "-."]
 
@@ -142,14 +141,19 @@ def projection(embeddings: np.ndarray, photos: pd.DataFrame, seed: int) -> pd.Da
 
 
 def matches(
-    run: Run, photos: pd.DataFrame, chips_dir: Path, seed: int, k: int = 5, size: int = 128
+    embeddings: np.ndarray,
+    photos: pd.DataFrame,
+    chips_dir: Path,
+    seed: int,
+    k: int = 5,
+    size: int = 128,
 ) -> list[list[Panel]]:
     """For one random query of each species: the query, then its k nearest other annotations.
 
-    A query has at least one true match among the candidates. Captions give the individual's name
+    `embeddings`: (N, D) of `photos`. A query has at least one true match among the candidates. Captions give the individual's name
     and the cosine similarity.
     """
-    embeddings = normalize(run.embed(photos, chips_dir))
+    embeddings = normalize(embeddings)
     store = ChipStore(chips_dir, size)
     generator = np.random.default_rng(seed)
     panels = []

@@ -147,13 +147,15 @@ def test_a_loss_that_is_not_finite_stops_the_training(photos, tmp_path):
 SCRIPT = """
 import sys
 from pathlib import Path
-from miewid_core import catalog, runs, training
+from miewid_core.config import preset
+from miewid_core.readers.load import load_catalog
+from miewid_core.runs.run import Training
 
-config = training.preset("demo", image_size=32, batch_size=8, epochs=6, warmup_epochs=1)
+config = preset("demo", image_size=32, batch_size=8, epochs=6, warmup_epochs=1)
 if __name__ == "__main__":
-    photos = catalog.load(sys.argv[1])
+    photos = load_catalog(sys.argv[1])
     folder = Path(sys.argv[2])
-    print(runs.train(photos, config, 0, folder / "runs", folder / "chips").folder)
+    print(Training("t", photos, config, 0, folder / "runs", folder / "chips").run().folder)
 """
 
 
