@@ -150,8 +150,8 @@ def matches(
 ) -> list[list[Panel]]:
     """For one random query of each species: the query, then its k nearest other annotations.
 
-    `embeddings`: (N, D) of `photos`. A query has at least one true match among the candidates. Captions give the individual's name
-    and the cosine similarity.
+    `embeddings`: (N, D) of `photos`. A query has at least one true match among the candidates.
+    Captions give the individual's name and the cosine similarity.
     """
     embeddings = normalize(embeddings)
     store = ChipStore(chips_dir, size)
