@@ -4,6 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import timm
 import torch
@@ -74,16 +75,18 @@ class Descriptor:
                 "timm.list_models(), hf-hub:OWNER/MODEL, or local-dir:FOLDER"
             ) from error
 
-    def ranks(self, study: Study) -> pd.DataFrame:
-        """One-vs-all ranks of a study's test annotations, one row per query (section 3.4)."""
+    def embed(self, annotations: pd.DataFrame, chips_dir: Path, cache: Path) -> np.ndarray:
+        """Embeddings (N, D) float32 of `annotations`, kept in the folder `cache`."""
         network, preprocess = self.load()
         state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
         built = re.sub(" at 0x[0-9a-f]+", "", repr(network))  # by its name and what it was given
         identity = digest(built, save(state), repr(preprocess))
-        store = ChipStore(study.chips_dir, preprocess.size)
-        cache = study.runs_dir / "embeddings"
-        vectors = kept_vectors(identity, lambda: (network, preprocess), store, study.test, cache)
-        return study.rank(vectors)
+        store = ChipStore(chips_dir, preprocess.size)
+        return kept_vectors(identity, lambda: (network, preprocess), store, annotations, cache)
+
+    def ranks(self, study: Study) -> pd.DataFrame:
+        """One row per query: a study's test annotations ranked by this network (section 3.4)."""
+        return study.rank(self.embed(study.test, study.chips_dir, study.runs_dir / "embeddings"))
 
 
 def _without_head(network: nn.Module, path: str) -> dict[str, torch.Tensor]:

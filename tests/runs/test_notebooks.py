@@ -227,11 +227,47 @@ def test_after_a_failure_no_other_notebook_begins(project):
     assert not (project / "begun").exists()
 
 
-def test_no_notebook_of_that_name(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("words", [["--only", "01", "99"], ["SEED=1", "--only", "99"]])
+def test_no_notebook_of_that_name(notebook, tmp_path, monkeypatch, capsys, words):
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
     with pytest.raises(SystemExit):
-        main(["figures", "--only", "99"])
-    assert "no notebook starts with 99" in capsys.readouterr().err
+        main(["figures", *words])
+    assert "no notebook starts with 99; there are 01_one" in capsys.readouterr().err
+
+
+def test_outside_a_checkout_it_is_said_where_notebooks_live(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    with pytest.raises(SystemExit):
+        main(["figures"])
+    assert "they live in the repository" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--only", "01", "SEED=3", "CATALOG=2024"],
+        ["SEED=3", "--only", "01", "CATALOG=2024"],
+        ["SEED=3", "--at-once", "1", "CATALOG=2024", "--only", "01"],
+    ],
+)
+def test_options_and_parameters_stand_in_any_order(notebook, tmp_path, monkeypatch, words):
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    ran = []
+    monkeypatch.setattr(notebooks, "run", lambda *given: ran.append(given))
+    main(["figures", *words])
+    ((which, _, parameters, _),) = ran
+    assert which == [notebook]
+    assert parameters == {"seed": "3", "catalog": "2024"}
+
+
+def test_a_parameter_in_the_environment_is_used(notebook, tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    monkeypatch.setenv("CATALOG", "a.csv")
+    monkeypatch.setenv("SEED", "1")
+    ran = []
+    monkeypatch.setattr(notebooks, "run", lambda *given: ran.append(given))
+    main(["figures", "SEED=2"])
+    assert ran[0][2] == {"catalog": "a.csv", "seed": "2"}
 
 
 def test_papermill_itself_only_logs_an_unknown_parameter(notebook, tmp_path):

@@ -228,5 +228,5 @@ def test_help_is_given(capsys):
         with pytest.raises(SystemExit, match="0"):
             __main__.main([*words, "--help"])
     told = capsys.readouterr().out
-    assert "train a run again and compare" in told
+    assert "train a finished run again and compare" in told
     assert "whether the weights are equal bit by bit" in " ".join(told.split())
