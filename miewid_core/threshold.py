@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from miewid_core.embeddings import BLOCK, Embeddings
-from miewid_core.evaluation import bootstrap_interval
+from miewid_core.evaluation import mean_interval
 
 COLUMNS = ["annotation_id", "species", "individual", "own", "other"]
 RATES = ["measure", "meaning", "rate", "low", "high", "searches", "individuals"]
