@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import hypergeom, t
+from scipy.special import stdtr, stdtrit
+from scipy.stats import hypergeom
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -206,7 +207,7 @@ def _one_species(
     center, variance = units.agresti_min()
     parts = [(variance, units.individuals - 1), *training]
     freedom = satterthwaite(*zip(*parts, strict=True))
-    quantile = t.isf((1 - level) / 2, freedom)
+    quantile = stdtrit(freedom, (1 + level) / 2)  # Student's t
     if signed:
         return _student(center, variance + added, freedom, level, -1)
     ends = np.array(units.wilson(quantile)) - units.mean
@@ -219,11 +220,11 @@ def _student(
 ) -> tuple[float, float, float]:
     """Low, not below `least`, high, and p, of a t distributed center."""
     error = np.sqrt(variance)
-    half = t.isf((1 - level) / 2, freedom) * error
+    half = stdtrit(freedom, (1 + level) / 2) * error
     return (
         max(least, center - half),
         min(1.0, center + half),
-        2 * t.sf(abs(center) / error, freedom),
+        2 * stdtr(freedom, -abs(center) / error),
     )
 
 
@@ -305,11 +306,12 @@ def by_species(
             runs.append([network[own].mean(axis=0) for network in hits])
             training = _of_training(runs[-1], next_training)
             rows[-1][3:] = units[-1].mean, *_one_species(units[-1], training, signed, level)
-    table = pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "p"])
     means = [sum(own) / len(own) for own in zip(*runs, strict=True)]
     training = _of_training(means, next_training, training_sd)
     ends = _over_species(units, training, signed, level)
-    table.loc[len(table)] = ["mean", *table[KEYS[1:]].sum(), table["value"].mean(), *ends]
+    mean = np.mean([one.mean for one in units]) if units else np.nan
+    rows.append(["mean", sum(row[1] for row in rows), sum(row[2] for row in rows), mean, *ends])
+    table = pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "p"])
     return table if signed else table.drop(columns="p")
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from miewid_core import reported, splits
-from miewid_core.evaluation import paired_difference, top_k
+from miewid_core.evaluation import top_k
 from miewid_core.jobs import Job
+from miewid_core.paper_comparison import ENDS, compare
 from miewid_core.study import Study
 
 METHODS = {  # how a network meets a new species, and where the paper prints it
@@ -169,7 +170,7 @@ def differences(
 ) -> pd.DataFrame:
     """Top-k of method `one` minus `other` at each n, in points, with its 95 % interval.
 
-    Paired over queries and draws; individuals are resampled with all their queries and draws, so
+    Paired over queries and draws; each individual counts with all its queries and draws, so
     the interval is that of new animals. Columns species, individuals, difference, low, high.
     """
     # the same query in another draw is another row, of the same individual
@@ -178,8 +179,8 @@ def differences(
     for (species, n), own in rows.groupby(["species", "n"]):
         pair = [own[own["method"] == method] for method in (one, other)]
         if all(map(len, pair)):
-            row = paired_difference(*pair, k, seed).iloc[0]
-            found.append([species, n, *(100 * row[["difference", "low", "high"]])])
+            row = compare(dict(zip((one, other), pair, strict=True)), k=k).iloc[0]
+            found.append([species, n, *row[[f"gain_over_{other}{end}" for end in ENDS]]])
     return pd.DataFrame(found, columns=["species", "individuals", "difference", "low", "high"])
 
 

@@ -65,7 +65,7 @@ def curve(ahead: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     spaced = np.geomspace(2, max(2, full.max()), POINTS).round().astype(int)
     parts = []
     for size in tqdm(sorted({*spaced.tolist(), *full.tolist(), common}), "gallery sizes"):
-        table = by_species(top_1(ahead, size).dropna(), counted, seed).assign(size=size)
+        table = by_species(top_1(ahead, size).dropna(), counted).assign(size=size)
         table = table[table["value"].notna()]
         parts.append(table if size <= common else table[:-1])
     columns = ["size", "species", "queries", "value", "low", "high"]

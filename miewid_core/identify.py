@@ -11,6 +11,7 @@ from PIL import ExifTags, Image
 from miewid_core import catalog, evaluation, sources
 from miewid_core.chips import ChipStore
 from miewid_core.embeddings import Embeddings, search
+from miewid_core.paper_comparison import compare
 from miewid_core.photo import UNREADABLE, look_at
 from miewid_core.problems import PROBLEM, CatalogWarning, listed
 from miewid_core.sheets import Panel
@@ -184,7 +185,8 @@ def success(tested: Embeddings, seed: int) -> pd.DataFrame:
     ranks = evaluation.one_vs_all(tested.vectors, *labels)
     tables = []
     for k in TOP:
-        table = evaluation.overview({f"top{k}": ranks}, seed, k).set_index("species")
+        table = compare({f"top{k}": ranks}, k=k).set_index("species")
+        table = table.drop(columns=f"top{k}_trainings")
         tables.append(table.rename(columns={"chance": f"chance{k}"}))
     whole = pd.concat([tables[0], *[table.iloc[:, 2:] for table in tables[1:]]], axis=1)
     return whole.reset_index()

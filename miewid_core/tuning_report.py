@@ -17,8 +17,8 @@ from optuna.trial import TrialState
 from optuna.visualization import matplotlib as plots
 
 from miewid_core.config import PRESETS
-from miewid_core.evaluation import paired_difference
 from miewid_core.page import COLUMN, STYLE, Figure, styled
+from miewid_core.paper_comparison import compare, verdict
 from miewid_core.study import Study
 from miewid_core.tuning import SPACE, Search, in_memory, settings_of, values_of
 from miewid_core.tuning_split import Parts
@@ -95,17 +95,8 @@ def in_words(
     """
     if points["best"] == points.get(other):
         return f"The best trial is {NAMES[other]} itself."
-    table = paired_difference(ranks["best"], ranks[other], 1, seed)
-    mean = table[table["species"] == "mean"].iloc[0]
-    gain, low, high = (100 * mean[name] for name in ("difference", "low", "high"))
-    if low > 0:
-        verdict = f"the best trial's settings are better than {NAMES[other]}"
-    elif high < 0:
-        verdict = f"the best trial's settings are worse than {NAMES[other]}"
-    else:
-        verdict = f"no difference shown between the best trial's settings and {NAMES[other]}"
-    interval = f"{gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
-    return f"Top-1, mean over {len(table) - 1} species: {verdict} ({interval})."
+    table = compare({name: ranks[name] for name in ("best", other)})
+    return verdict(table, {"best": "the best trial's settings", other: NAMES[other]})
 
 
 def at_rung(study: optuna.Study, rung: int) -> optuna.Study:

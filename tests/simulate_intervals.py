@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.special import ndtri
 
 from miewid_core.evaluation import by_species, difference_interval, mean_interval
 
@@ -52,7 +53,7 @@ def bootstrapped(hits, method, rng, size=100):
             warnings.simplefilter("ignore")  # BCa of equal values
             part = means[start : start + size]
             found = stats.bootstrap(
-                (part,), np.mean, n_resamples=1000, method=method, axis=1, rng=rng
+                (part,), np.mean, n_resamples=500, method=method, axis=1, rng=rng
             ).confidence_interval
         ends.append(np.stack(found, axis=1))
     ends = np.concatenate(ends)
@@ -97,12 +98,12 @@ def paired(rng, individuals, queries, rates, correlation, repeats, between=0.8):
     each = correlated(rng, (repeats, individuals, queries), between)
     parts = zip(own, each, rates, strict=True)
     return [
-        np.sqrt(correlation) * a + np.sqrt(1 - correlation) * b < stats.norm.ppf(rate)
+        np.sqrt(correlation) * a + np.sqrt(1 - correlation) * b < ndtri(rate)
         for a, b, rate in parts
     ]
 
 
-def two_models(rng, repeats, individuals=INDIVIDUALS, queries=QUERIES, pairs=PAIRS):
+def two_models(rng, repeats, individuals=INDIVIDUALS, queries=QUERIES[::2], pairs=PAIRS):
     """As `one_species`, of the paired difference of two models in one species."""
     rows = []
     for case in itertools.product(individuals, queries, pairs, CORRELATIONS):
@@ -118,42 +119,44 @@ def two_models(rng, repeats, individuals=INDIVIDUALS, queries=QUERIES, pairs=PAI
     return pd.DataFrame(rows)
 
 
-def experiment(rng, runs, shared=SHARED, each=EACH, queries=4, rates=(0.6, 0.42)):
+def demo_like(queries=4):
+    """Rows of species and individual, so many queries each."""
+    rows = [(f"s{s}", f"s{s}/{i}") for s, people in enumerate(SPECIES) for i in range(people)]
+    return pd.DataFrame(rows, columns=["species", "individual"]).loc[
+        np.repeat(np.arange(len(rows)), queries)
+    ]
+
+
+def experiment(rng, ranks, runs, shared=SHARED, each=EACH, rates=(0.6, 0.42)):
     """One network of all species, trained `runs` times, and one network for each species.
 
-    Returns ranks, the first's hits (queries, runs), those of the others (queries,), and by how much
-    one more training of the first differs from its mean over trainings.
+    Returns the first's hits (queries, runs), those of the others (queries,), and by how much one
+    more training of the first differs from its mean over trainings.
     """
     deviations = rng.normal(0, shared, runs + 1)
-    ranks, multi, single = [], [], []
-    for species, people in enumerate(SPECIES):
-        own, query = rng.standard_normal((people, 1)), rng.standard_normal((people, queries))
-        names = np.repeat([f"{species}/{i}" for i in range(people)], queries)
-        ranks.append(pd.DataFrame({"species": f"s{species}", "individual": names}))
-        true = [*(rates[0] + deviations[:runs]), rates[1] + rng.normal(0, each)]
-        hits = []
-        for rate in true:  # the same individuals and queries, and luck of each network's own
-            luck = rng.standard_normal(query.shape)
-            ease = np.sqrt(0.3) * own + np.sqrt(0.4) * query + np.sqrt(0.3) * luck
-            hits.append((ease < stats.norm.ppf(rate)).ravel().astype(float))
-        multi.append(np.stack(hits[:-1], axis=1))
-        single.append(hits[-1])
-    ranks = pd.concat(ranks, ignore_index=True)
-    return ranks, pd.DataFrame(np.concatenate(multi)), np.concatenate(single), deviations[-1]
+    species = pd.factorize(ranks["species"])[0]
+    people = pd.factorize(ranks["individual"])[0]
+    single = rates[1] + rng.normal(0, each, len(SPECIES))[species]
+    true = np.column_stack([np.tile(rates[0] + deviations[:runs], (len(ranks), 1)), single])
+    # the same individuals and queries for all, and luck of each network's own
+    parts = np.sqrt([0.3, 0.4, 0.3])[:, None, None] * rng.standard_normal((3, *true.shape))
+    ease = parts[0, people, :1] + parts[1, :, :1] + parts[2]
+    hits = (ease < ndtri(true)).astype(float)
+    return pd.DataFrame(hits[:, :-1]), pd.Series(hits[:, -1]), deviations[-1]
 
 
 def trainings(rng, repeats, runs=(1, 3, 6), shared=SHARED, each=EACH, truth=0.18):
     """Coverage of the mean gain over species where trainings deviate, by what is counted."""
-    rows = []
+    rows, ranks = [], demo_like().reset_index(drop=True)
     for count in runs:
         known = ONCE if count == 1 else SEVERAL
         ends, more = {name: [] for name in known}, []
         for _ in range(repeats):
-            ranks, multi, single, deviation = experiment(rng, count, shared, each)
+            multi, single, deviation = experiment(rng, ranks, count, shared, each)
             more.append(deviation)
             for name in known:
                 values = multi.mean(axis=1) if name == "individuals" else multi
-                table = by_species(values, ranks, pd.Series(single), **COUNTED[name])
+                table = by_species(values, ranks, single, **COUNTED[name])
                 ends[name].append(table.iloc[-1][["low", "high"]].tolist())
         for name, own in ends.items():
             true = truth + np.array(more) if name == "one more training" else truth
@@ -169,19 +172,23 @@ def with_and_without(rng, repeats):
     return pd.concat([trainings(rng, repeats), alike], ignore_index=True)
 
 
+SIMULATIONS = {
+    "interval_training": with_and_without,
+    "interval_coverage": one_species,
+    "interval_differences": two_models,
+}
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--repeats", type=int, default=2000)
+    parser.add_argument("--only", choices=SIMULATIONS, default=[*SIMULATIONS], nargs="+")
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
-    simulations = {
-        "interval_training": with_and_without,
-        "interval_coverage": one_species,
-        "interval_differences": two_models,
-    }
-    for place, (name, simulate) in enumerate(simulations.items()):
-        table = simulate(np.random.default_rng(place), given.repeats)
+    for name in given.only:
+        rng = np.random.default_rng([*SIMULATIONS].index(name))
+        table = SIMULATIONS[name](rng, given.repeats)
         path = given.folder / f"{name}.csv"
         table.to_csv(path, index=False, float_format="%.4f", lineterminator="\n")
 
