@@ -189,10 +189,11 @@ def verdict(
     interval = f"95 % interval {low:+.1f} to {high:+.1f}"
     if np.isnan(low):
         interval = "no interval, as no species has two individuals"
+    species = _by_species(rows, gain, int(mean[f"{first}_trainings"]))
     return (
         f"Top-{k}, mean over {len(rows)} species, {_trainings(mean, first, second)}: "
         f"{claim.format(first=one, second=other)} ({mean[first]:.1f} against {mean[second]:.1f} %, "
-        f"{mean[gain]:+.1f} points, {interval}). {_by_species(rows, gain)}"
+        f"{mean[gain]:+.1f} points, {interval}). {species}"
     )
 
 
@@ -205,9 +206,8 @@ def _trainings(mean: pd.Series, first: str, second: str) -> str:
     return f"mean over {one} training{'s' * (one > 1)} of the first and {other} of the second"
 
 
-def _by_species(rows: pd.DataFrame, gain: str) -> str:
-    if f"{gain}_same_sign" in rows:
-        trainings = rows.filter(regex="_trainings$").iloc[:, 0]
+def _by_species(rows: pd.DataFrame, gain: str, trainings: int) -> str:
+    if trainings > 1:
         agreed = rows[rows[f"{gain}_same_sign"] == trainings]
         return (
             f"All of the first's trainings are ahead on {(agreed[gain] > 0).sum()} species and "

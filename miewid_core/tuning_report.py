@@ -96,7 +96,7 @@ def in_words(
     if points["best"] == points.get(other):
         return f"The best trial is {NAMES[other]} itself."
     table = compare({name: ranks[name] for name in ("best", other)})
-    return verdict(table, {"best": "the best trial's settings", other: NAMES[other]})
+    return verdict(table, {"best": "the best trial", other: NAMES[other]})
 
 
 def at_rung(study: optuna.Study, rung: int) -> optuna.Study:

@@ -287,6 +287,15 @@ class TestTrainings:
 
 
 class TestSimulation:
+    @pytest.mark.parametrize("method", ["percentile", "BCa"])
+    def test_its_bootstraps_are_scipys(self, method):
+        rng = np.random.default_rng(0)
+        hits = simulate_intervals.beta_binomial(rng, 25, 5, 0.8, 0.3, 3)
+        found = simulate_intervals.bootstrapped(hits, method, rng, draws=20_000)
+        for one, ends in zip(hits.mean(axis=2), found, strict=True):
+            theirs = stats.bootstrap((one,), np.mean, n_resamples=20_000, method=method, rng=rng)
+            assert ends == pytest.approx(tuple(theirs.confidence_interval), abs=0.009)
+
     def test_covers_from_five_individuals_and_from_2_to_98_percent(self):
         """The full simulation's smaller sister; of 150 repeats 84 % are 2.4 deviations below 90."""
         rng = np.random.default_rng(0)
