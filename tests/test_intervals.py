@@ -290,11 +290,11 @@ class TestSimulation:
     @pytest.mark.parametrize("method", ["percentile", "BCa"])
     def test_its_bootstraps_are_scipys(self, method):
         rng = np.random.default_rng(0)
-        hits = simulate_intervals.beta_binomial(rng, 25, 5, 0.8, 0.3, 3)
+        hits = rng.random((3, 25, 5)) ** 4  # no ties, which scipy breaks by the last digit
         found = simulate_intervals.bootstrapped(hits, method, rng, draws=20_000)
         for one, ends in zip(hits.mean(axis=2), found, strict=True):
             theirs = stats.bootstrap((one,), np.mean, n_resamples=20_000, method=method, rng=rng)
-            assert ends == pytest.approx(tuple(theirs.confidence_interval), abs=0.009)
+            assert ends == pytest.approx(tuple(theirs.confidence_interval), abs=0.003)
 
     def test_covers_from_five_individuals_and_from_2_to_98_percent(self):
         """The full simulation's smaller sister; of 150 repeats 84 % are 2.4 deviations below 90."""
