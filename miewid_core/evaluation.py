@@ -221,11 +221,8 @@ def _student(
     """Low, not below `least`, high, and p, of a t distributed center."""
     error = np.sqrt(variance)
     half = stdtrit(freedom, (1 + level) / 2) * error
-    return (
-        max(least, center - half),
-        min(1.0, center + half),
-        2 * stdtr(freedom, -abs(center) / error),
-    )
+    p = 2 * stdtr(freedom, -abs(center) / error)
+    return max(least, center - half), min(1.0, center + half), p
 
 
 def _over_species(
@@ -294,8 +291,8 @@ def by_species(
     """
     signed, counted = against is not None, ranks.index.isin(values.index)
     parts = [values, against] if signed else [values]
-    hits = [pd.DataFrame(part).reindex(ranks.index).to_numpy(float) for part in parts]  # (N, R)
-    value = hits[0].mean(axis=1) - (hits[1].mean(axis=1) if signed else 0)
+    networks = [pd.DataFrame(part).reindex(ranks.index).to_numpy(float) for part in parts]  # (N, R)
+    value = networks[0].mean(axis=1) - (networks[1].mean(axis=1) if signed else 0)
     individuals = ranks["individual"].to_numpy()
     rows, units, runs = [], [], []
     for species, places in sorted(ranks.groupby("species").indices.items()):
@@ -303,7 +300,7 @@ def by_species(
         rows.append([species, len(own), len({*individuals[own]}), *[np.nan] * 4])
         if len(own):
             units.append(clustered(value[own], individuals[own]))
-            runs.append([network[own].mean(axis=0) for network in hits])
+            runs.append([network[own].mean(axis=0) for network in networks])
             training = _of_training(runs[-1], next_training)
             rows[-1][3:] = units[-1].mean, *_one_species(units[-1], training, signed, level)
     means = [sum(own) / len(own) for own in zip(*runs, strict=True)]
