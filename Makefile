@@ -40,10 +40,10 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	touch $@
 
 figures: $(VENV)/installed
-	$(RUN) -m miewid_core.notebooks run $(PARAMETERS) $(if $(ONLY),--only $(ONLY))
+	$(RUN) -m miewid_core.runs.notebooks run $(PARAMETERS) $(if $(ONLY),--only $(ONLY))
 
 plan: $(VENV)/installed
-	$(RUN) -m miewid_core.plan $(PARAMETERS)
+	$(RUN) -m miewid_core.paper.plan $(PARAMETERS)
 
 # what was measured before is kept: remove its CSV to measure it again
 bench: $(VENV)/installed
@@ -66,7 +66,7 @@ test test-all: $(VENV)/installed
 
 # rewrite the committed notebooks, executed on the demo data
 notebooks: $(VENV)/installed
-	$(RUN) -m miewid_core.notebooks refresh $(if $(ONLY),--only $(ONLY))
+	$(RUN) -m miewid_core.runs.notebooks refresh $(if $(ONLY),--only $(ONLY))
 
 # needs uv; the same lock serves every platform and Python version
 lock:

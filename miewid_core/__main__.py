@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from miewid_core import repeat
 from miewid_core.files import CACHE
-from miewid_core.runs import Run
+from miewid_core.runs import repeat
+from miewid_core.runs.run import Run
 
 REPEAT = """Train a finished run again from its folder alone (run.json, rows.csv), with as many
 threads as then, and say whether the weights are equal bit by bit. Exit status: 0 equal, 1 not

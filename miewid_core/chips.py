@@ -1,85 +1,35 @@
 """Chips: a box is cut from its photo, turned upright, resized to a square, and kept on disk."""
 
 import math
+import multiprocessing
 import os
+import random
 import stat
 import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from miewid_core.allocator import give_back, keep_freed_memory
-from miewid_core.files import digest, file_digest, replacing
-from miewid_core.memory import Memory
-from miewid_core.photo import ChipError, read_photo
-from miewid_core.resizing import resize
+from miewid_core.files import Memory, digest, file_digest, replacing
+from miewid_core.machine import give_back, keep_freed_memory
+from miewid_core.photos import ChipError, crop, lowest, read_photo, resize
+from miewid_core.runs import multi_gpu
+
+if TYPE_CHECKING:
+    import albumentations
 
 VERSION = "2"  # raise it whenever the same photo and box give other pixels
-WHITE = (255, 255, 255)
-Box = tuple[float, float, float, float]
-SIDE_LIMIT = 32_767
 HEADER = 128  # bytes before the pixels of a chip on disk
 WORD, SEAL = np.dtype("<u8"), int.from_bytes(b"MiewChip")  # all words of a chip add up to this
-
-
-def crop(photo: np.ndarray, box: Box, theta: float = 0.0) -> np.ndarray:
-    """Cut a box (x, y, w, h in pixels) from `photo` (H, W, 3) uint8: (h, w, 3) uint8.
-
-    The photo is turned counter-clockwise by `theta` radians about the box's centre first, as MiewID
-    does; what lies outside the photo is white. Raises ChipError for a turned box that is too large.
-    """
-    if theta == 0:
-        (left, right), (top, bottom) = _edges(box[0], box[2]), _edges(box[1], box[3])
-        return _window(photo, left, top, right, bottom)
-    x, y, w, h = box
-    shape = max(1, round(w)), max(1, round(h))
-    sine, cosine = np.sin(theta), np.cos(theta)
-    turn = np.array([[cosine, -sine], [sine, cosine]])  # from the chip to the photo
-    middle = np.array([x + w / 2, y + h / 2])
-    # only the part around the box is turned: OpenCV takes no side of 32,767 pixels or more
-    reach = np.abs(turn) @ shape / 2 + 2
-    start, end = np.floor(middle - reach).astype(int), np.ceil(middle + reach).astype(int)
-    if max(*shape, *(end - start)) >= SIDE_LIMIT:
-        raise ChipError(f"a turned box of {shape[0]} x {shape[1]} pixels: scale the photo down")
-    # pixels lie at whole numbers, half a pixel from their edges
-    offset = middle - 0.5 - start - turn @ ((np.array(shape) - 1) / 2)
-    return cv2.warpAffine(
-        _window(photo, *start, *end),
-        np.column_stack([turn, offset]),
-        shape,
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=WHITE,
-    )
-
-
-def lowest(box: Box, theta: float = 0.0) -> float:
-    """The row of the photo below which `crop` needs none."""
-    _, y, w, h = box
-    return y + h / 2 + (math.hypot(w, h) if theta else h) / 2
-
-
-def _edges(start: float, length: float) -> tuple[int, int]:
-    """Whole first and last edge of a side, at least a pixel apart."""
-    # both edges are rounded, not the length: that could reach a pixel past the photo
-    first = min(round(start), math.ceil(start + length) - 1)
-    return first, max(first + 1, round(start + length))
-
-
-def _window(photo: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
-    """Pixels of `photo` from left and top up to right and bottom, white outside."""
-    part = photo[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
-    if part.shape[:2] == (bottom - top, right - left):  # as of most boxes: nothing to fill
-        return part
-    window = np.full((bottom - top, right - left, 3), WHITE, np.uint8)
-    down, along = max(0, -top), max(0, -left)
-    window[down : down + part.shape[0], along : along + part.shape[1]] = part
-    return window
 
 
 class ChipStore:
@@ -200,3 +150,135 @@ def _seal(path: Path) -> None:
 def _refuse(errors: list[str]) -> None:
     if errors:
         raise ChipError("\n".join([f"{len(errors)} photos can't be read:", *errors]))
+
+
+P_TEXTURE, P_EACH_TEXTURE, P_AFFINE, P_JITTER = 0.5, 0.3, 0.5, 0.5
+
+
+def augmentation(size: int) -> "albumentations.Compose":
+    """A.1: colour sharpening, CLAHE; shift 25 %, scale 20 %, rotation 15 degrees; colour jitter.
+
+    All ranges are written out. By default albumentations 2 shifts hues by up to 0.5, which swaps
+    colours, where earlier versions, those of MiewID's time, shifted them by up to 0.2; and its
+    Affine stretches the axes apart, where ShiftScaleRotate scaled both alike.
+    """
+    import albumentations  # half a second
+
+    return albumentations.Compose(
+        [
+            albumentations.OneOf(
+                [
+                    albumentations.Sharpen(p=P_EACH_TEXTURE),
+                    albumentations.ToGray(p=P_EACH_TEXTURE),
+                    albumentations.CLAHE(p=P_EACH_TEXTURE),
+                ],
+                p=P_TEXTURE,
+            ),
+            albumentations.Affine(
+                translate_percent=(-0.25, 0.25),
+                scale=(0.8, 1.2),
+                keep_ratio=True,
+                rotate=(-15, 15),
+                border_mode=cv2.BORDER_REFLECT_101,
+                p=P_AFFINE,
+            ),
+            albumentations.ColorJitter(*[(0.8, 1.2)] * 3, hue=(-0.2, 0.2), p=P_JITTER),
+        ]
+    )
+
+
+class ChipDataset(Dataset):
+    """Items (chip (S, S, 3) uint8 tensor, label int64); label -1 where there are none.
+
+    What the augmentation does to item i in epoch e depends on (seed, e, i) alone.
+    """
+
+    def __init__(
+        self,
+        store: ChipStore,
+        keys: Sequence[str],
+        labels: np.ndarray | None = None,
+        augment: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.store, self.keys, self.seed = store, list(keys), seed
+        self.labels = np.full(len(self.keys), -1) if labels is None else np.asarray(labels)
+        self.transform = None
+        if augment:
+            self.transform = augmentation(store.size)
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's augmentation; running workers see it too."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        chip = self.store.read(self.keys[index])
+        if self.transform is not None:
+            seed = np.random.SeedSequence([self.seed, int(self._epoch), index])
+            # one stream for all parts: set_random_seed gives each part the same numbers, and then
+            # either all of them are applied or none
+            own = random.Random(int(seed.generate_state(1, np.uint64)[0]))
+            self.transform.set_random_state(np.random.default_rng(seed), own)
+            chip = self.transform(image=chip)["image"]
+        return torch.from_numpy(np.ascontiguousarray(chip)), int(self.labels[index])
+
+
+class Batches:
+    """Batch sampler: a new order each epoch, in batches of nearly equal size.
+
+    Equal sizes, where they are three or more, leave no batch of one, on which BatchNorm can't
+    train. The order depends on (seed, epoch) alone, so a resumed training sees what an undisturbed
+    one sees. Of each batch this process gets its share, which is all where it trains alone (see
+    `peers`).
+    """
+
+    def __init__(self, n_items: int, batch_size: int, seed: int) -> None:
+        self.n_items, self.seed, self.epoch = n_items, seed, 0
+        self.n_batches = math.ceil(n_items / batch_size)
+        if multi_gpu.count() > 1 and n_items // self.n_batches < multi_gpu.count():
+            raise ValueError(
+                f"{multi_gpu.count()} processes can't share batches of {n_items // self.n_batches} "
+                "photos: start fewer"
+            )
+
+    @property
+    def sizes(self) -> list[int]:
+        """Items of each batch, all shares together."""
+        return [len(batch) for batch in np.array_split(np.empty(self.n_items), self.n_batches)]
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_items)
+        own = slice(multi_gpu.rank(), None, multi_gpu.count())
+        return (batch[own].tolist() for batch in np.array_split(order, self.n_batches))
+
+
+def loader(dataset: ChipDataset, batches: Batches, workers: int) -> DataLoader:
+    """Loader of a training; its workers start from one clean server process and then persist."""
+    if workers == 0:
+        _alone()
+        return DataLoader(dataset, batch_sampler=batches)
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if "forkserver" in methods:
+        context.set_forkserver_preload(["miewid_core.chips"])
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        worker_init_fn=_alone,
+        multiprocessing_context=context,
+        persistent_workers=True,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _alone(worker: int = 0) -> None:
+    """Let OpenCV use one thread: on chips, several cost half as much again and gain nothing."""
+    cv2.setNumThreads(1)

@@ -1,6 +1,7 @@
 """One-vs-all identification (section 4): one row per query, and every measure a mean over rows."""
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,52 @@ from tqdm import tqdm
 
 from miewid_core import ranking
 from miewid_core.model import MiewIDNet, Preprocess
+
+
+@dataclasses.dataclass(frozen=True)
+class Database:
+    """The n annotations of one species, each of which is matched against the others (section 4).
+
+    `rows` (n,): their places among all annotations, sorted by individual; `first`, `last` (n,):
+    where the individual of each begins and ends among these; `unit` (n, D): embeddings of length 1.
+    """
+
+    species: str
+    rows: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    unit: np.ndarray
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Some queries (B,) at a time, and cosines (B, n) to their true matches and to all others.
+
+        A query is neither among its true matches nor among the others; what a matrix leaves out
+        is -inf in it. Only such blocks are held, never all n by n cosines.
+        """
+        column = np.arange(len(self.rows))
+        for start in range(0, len(self.rows), BLOCK):
+            queries = column[start : start + BLOCK]
+            cosine = self.unit[queries] @ self.unit.T
+            own = (column >= self.first[queries, None]) & (column < self.last[queries, None])
+            others = np.where(own, -np.inf, cosine)
+            own &= column != queries[:, None]
+            yield queries, np.where(own, cosine, -np.inf), others
+
+
+def databases(embeddings: np.ndarray, photos: pd.DataFrame) -> Iterator[Database]:
+    """The database of each species of `photos` (annotation_id, species, individual), one at a time.
+
+    `embeddings`: (N, D), a row for each of `photos`. Raises ValueError where they don't fit.
+    """
+    if len(embeddings) != len(photos):
+        raise ValueError(f"{len(embeddings)} embeddings for {len(photos)} annotations")
+    for species, rows in photos.groupby("species").indices.items():
+        individuals = pd.factorize(photos["individual"].to_numpy()[rows])[0]
+        order = np.argsort(individuals, kind="stable")
+        rows, individuals = rows[order], individuals[order]
+        ends = (np.searchsorted(individuals, individuals, side) for side in ("left", "right"))
+        yield Database(species, rows, *ends, unit_vectors(embeddings, rows, photos))
+
 
 COLUMNS = [
     *["annotation_id", "species", "individual", "encounter", "candidates", "relevant"],
@@ -151,7 +198,7 @@ def clustered(values: Sequence[float], individuals: Sequence[str]) -> Clustered:
     The design effect (how much wider individuals make it than N independent queries) is at least 1,
     and drawn towards that of individuals whose queries are all alike: by half where one individual
     alone departs from the rest, and less the more do. Where all values are equal nothing is known
-    of it, and each individual counts once. The weights were chosen by tests/simulate_intervals.py.
+    of it, and each individual counts once. The weights are tests/core/simulate_intervals.py's.
     """
     values = np.asarray(values, float)
     codes, names = pd.factorize(np.asarray(individuals, object))

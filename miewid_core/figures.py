@@ -1,32 +1,180 @@
 """One function for each kind of figure; the table that each draws is what is saved beside it."""
 
+import io
 import itertools
+import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
+import matplotlib.figure
 import numpy as np
 import pandas as pd
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from PIL import Image
 
-from miewid_core import page
-from miewid_core.labels import label_points
-from miewid_core.page import BLUE, COLOURS, COLUMN, GREY, ORANGE, PAGE, YELLOW, Figure, styled
-from miewid_core.sheets import match_panels, photo_sheet
+from miewid_core.files import replacing
 
-__all__ = ["match_panels", "photo_sheet"]  # a notebook imports figures alone
-save, save_photos, save_table = page.save, page.save_photos, page.save_table
+STYLE = Path(__file__).with_name("miewid.mplstyle")
+# Okabe and Ito's colours, told apart with any colour vision. What one figure compares differs in
+# lightness, marker or hatch as well, for print in grey.
+BLUE, ORANGE, VERMILION, YELLOW = "#0072B2", "#E69F00", "#D55E00", "#F0E442"
+COLOURS = [BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", VERMILION, "#000000", YELLOW]
+GREY = "#6E6E6E"
+COLUMN, PAGE = 3.4, 6.5  # widths in inches
+PHOTO_DPI, PHOTO_QUALITY = 75, 60  # of sheets in notebooks, which stay below 300 kB
 
+
+def styled() -> style.context:
+    """The package's style on matplotlib's own defaults, whatever the reader's settings are."""
+    return style.context(STYLE, after_reset=True)
+
+
+class Figure(matplotlib.figure.Figure):
+    """A figure that a notebook shows by itself, without pyplot, whatever matplotlib's backend.
+
+    `width`, `height`: inches. `photos`: shown as JPEG, so that a notebook stays small.
+    """
+
+    def __init__(self, title: str, height: float, width: float = COLUMN, photos: bool = False):
+        super().__init__(figsize=(width, height))
+        self.photos = photos
+        if title:  # the data's name, after a dot, stays in one line
+            lines = textwrap.fill(title.replace(" · ", " ·\u00a0"), int(14.5 * width))
+            place = {"y": 1 - 0.06 / height} if photos else {}  # a sheet has no layout to move it
+            self.suptitle(lines, x=0.01, ha="left", va="top", **place)
+
+    def png(self, dpi: float | None = None) -> bytes:
+        """The picture, the same bytes each time; `dpi` None: the style's for files.
+
+        256 colours are enough for all but photos, and a third of the size.
+        """
+        with styled(), io.BytesIO() as whole, io.BytesIO() as small:
+            self.savefig(whole, format="png", dpi=dpi, metadata={"Software": None})
+            if self.photos:
+                return whole.getvalue()
+            with Image.open(whole) as image:
+                image.convert("RGB").quantize(256).save(small, "png", optimize=True)
+            return small.getvalue()
+
+    def jpeg(self, dpi: float = PHOTO_DPI, quality: int = PHOTO_QUALITY) -> bytes:
+        """The picture, for a notebook coarse enough to keep it small."""
+        with styled(), io.BytesIO() as whole:
+            self.savefig(whole, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality})
+            return whole.getvalue()
+
+    def _repr_png_(self) -> bytes | None:
+        return None if self.photos else self.png(self.dpi)
+
+    def _repr_jpeg_(self) -> bytes | None:
+        return self.jpeg() if self.photos else None
+
+
+def save(figure: Figure, data: pd.DataFrame, name: str, folder: Path) -> None:
+    """Write `name`.png and the data that it draws, `name`.csv, into `folder`."""
+    with replacing(Path(folder) / f"{name}.png") as temporary:
+        temporary.write_bytes(figure.png())
+    _save_csv(data, Path(folder) / f"{name}.csv")
+
+
+def save_photos(figure: Figure, name: str, folder: Path) -> None:
+    """Write a picture that shows photos as photos/`name`.jpg below `folder`.
+
+    Git ignores that folder but for the drawn animals': photos are their owners' to publish.
+    """
+    with replacing(Path(folder) / "photos" / f"{name}.jpg") as temporary:
+        temporary.write_bytes(figure.jpeg(figure.dpi, 85))
+
+
+def save_table(table: pd.DataFrame, name: str, folder: Path) -> None:
+    """Write `name`.csv with all digits, and `name`.md with at most three decimals."""
+    _save_csv(table, Path(folder) / f"{name}.csv")
+    numeric = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
+    rows = [
+        [_cell(column) for column in table.columns],
+        ["---:" if number else "---" for number in numeric],
+        *([_cell(value) for value in row] for row in table.itertuples(index=False)),
+    ]
+    with replacing(Path(folder) / f"{name}.md") as temporary:
+        text = "".join("| " + " | ".join(row) + " |\n" for row in rows)
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _save_csv(table: pd.DataFrame, path: Path) -> None:
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def _cell(value: object) -> str:
+    """A value in a Markdown table; what is missing is empty."""
+    if pd.isna(value):
+        return ""
+    if isinstance(value, float):
+        small = 0 < abs(value) < 0.001
+        return f"{value:.2e}" if small else f"{value:.3f}".rstrip("0").rstrip(".")
+    return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
+Panel = tuple[np.ndarray, str, bool | None]  # chip (S, S, 3) uint8, caption, right or wrong
+
+
+def photo_sheet(chips: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
+    """Chips (S, S, 3) uint8, captions of up to two lines below; a new first line begins a row."""
+    panels = zip(chips, captions, itertools.repeat(None))
+    groups = itertools.groupby(panels, key=lambda panel: panel[1].partition("\n")[0])
+    rows = []
+    for _, group in groups:
+        own = list(group)
+        rows += [own[start : start + columns] for start in range(0, len(own), columns)]
+    return _sheet(rows, columns, "")
+
+
+def match_panels(panels: Sequence[Sequence[Panel]], title: str) -> Figure:
+    """A row for each query: the query, then its nearest annotations, marked right or wrong."""
+    return _sheet(panels, max(map(len, panels)), title)
+
+
+@styled()
+def _sheet(rows: Sequence[Sequence[Panel]], columns: int, title: str) -> Figure:
+    cell, text, head = PAGE / columns, 0.34, 0.3 if title else 0.05  # inches
+    height = head + len(rows) * (cell + text)
+    drawn = Figure(title, height, PAGE, photos=True)
+    drawn.set_layout_engine("none")
+    axes = drawn.add_axes((0, 0, 1, 1))
+    for number, row in enumerate(rows):
+        for column, panel in enumerate(row):
+            _panel(axes, panel, column * cell, head + number * (cell + text), cell)
+    axes.set(xlim=(0, PAGE), ylim=(height, 0), aspect="auto")
+    axes.set_axis_off()
+    return drawn
+
+
+def _panel(axes: Axes, panel: Panel, x: float, y: float, cell: float) -> None:
+    chip, caption, right = panel
+    edge, side = cell * 0.03, cell * 0.94
+    axes.imshow(chip, extent=(x + edge, x + edge + side, y + side, y))
+    if right is not None:
+        look = {"edgecolor": BLUE if right else VERMILION, "linestyle": "-" if right else ":"}
+        axes.add_patch(Rectangle((x + edge, y), side, side, fill=False, linewidth=2, **look))
+        caption = ("right: " if right else "wrong: ") + caption
+    most = int(cell / 0.062)  # characters of 7 points
+    lines = [_shortened(line, most) for line in caption.split("\n")]
+    axes.text(x + edge, y + side + 0.02, "\n".join(lines), va="top")
+
+
+def _shortened(line: str, most: int) -> str:
+    """A line of at most `most` characters, its middle left out: numbers differ at their ends."""
+    half = most // 2
+    return line if len(line) <= most else f"{line[: half - 1]}…{line[len(line) + half - most :]}"
+
+
+save, save_photos, save_table = save, save_photos, save_table
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]  # 7 and 8 share no factor: 56 combinations
 MANY = 12  # species: figures of more are as wide as a page
-LINES = ["-", "--", ":", "-."]
 THIN = {"color": "#AAAAAA", "linewidth": 0.5}
-PARTS = {  # column of `splits.summary`: words, colour from dark to light, hatch
-    "train_annotations": ("training", BLUE, ""),
-    "shared_annotations": ("test, individual also in training", ORANGE, ""),
-    "new_annotations": ("test, new individual", YELLOW, "/////"),
-    "unused_annotations": ("unused", "white", ""),
-}
 MODELS = {  # column of `comparison`: words, marker, colour, fill, shift in rows
     "multi": ("all species together", "o", BLUE, BLUE, -0.17),
     "single": ("that species alone", "D", ORANGE, "white", 0.17),
@@ -67,130 +215,6 @@ def _beside(axes: Axes, words: str) -> None:
 
 
 @styled()
-def long_tail(tail: pd.DataFrame, title: str) -> Figure:
-    """Share of individuals with at least so many annotations, of each species and of all.
-
-    `tail`: species, per_individual, individuals, as of `census.long_tail`. More than six species
-    are thin grey lines without names.
-    """
-    species = dict(list(tail.groupby("species")))
-    named = len(species) <= 6
-    drawn = Figure(title, 2.7 + 0.07 * len(species) * named)
-    axes = drawn.subplots()
-    for number, (name, own) in enumerate(species.items()):
-        look = {"color": COLOURS[number], "linestyle": LINES[number % 4]} if named else THIN
-        label = f"{_words(name)} ({own['individuals'].sum():,})"
-        axes.step(*_at_least(own), label=label if named else f"_{label}", **look)
-    each = tail["per_individual"].repeat(tail["individuals"])
-    label = f"all ({len(each):,}): median {each.median():g}, mean {each.mean():.1f}"
-    axes.step(*_at_least(tail), label=label, linewidth=2, color="black")
-    if not named:
-        axes.plot([], [], label=f"each of {len(species)} species", **THIN)
-    axes.set(xscale="log", yscale="log", xlabel="annotations per individual")
-    axes.set_ylabel("individuals with\nat least as many (%)")
-    _plain(axes.xaxis)
-    _plain(axes.yaxis)
-    drawn.legend(loc="outside lower left", ncols=2)
-    return drawn
-
-
-def _at_least(tail: pd.DataFrame) -> tuple[pd.Index, pd.Series]:
-    """Numbers of annotations, and the percentage of individuals with at least that many."""
-    counts = tail.groupby("per_individual")["individuals"].sum()
-    return counts.index, 100 * counts[::-1].cumsum()[::-1] / counts.sum()
-
-
-@styled()
-def split_bars(table: pd.DataFrame, title: str) -> Figure:
-    """Where the annotations of each species went, in percent (`table`: of `splits.summary`)."""
-    drawn = Figure(title, 1.3 + 0.17 * len(table))
-    axes = drawn.subplots()
-    places, total = np.arange(len(table)), table["annotations"]
-    left = np.zeros(len(table))
-    for column, (words, colour, hatch) in PARTS.items():
-        share = (100 * table[column] / total).to_numpy()
-        look = {"color": colour, "hatch": hatch, "edgecolor": "#333333", "linewidth": 0.5}
-        axes.barh(places, share, 0.72, left, label=words, **look)
-        left += share
-    numbers = [f"{n:,} / {m:,}" for n, m in zip(total, table["individuals"], strict=True)]
-    _rows(axes, places, table["species"], numbers)
-    _beside(axes, "annotations /\nindividuals")
-    axes.set(xlim=(0, 100), xlabel="share of the annotations (%)")
-    drawn.legend(loc="outside lower left", ncols=2)
-    return drawn
-
-
-@styled()
-def margins(margins: pd.DataFrame, title: str) -> Figure:
-    """Margin of an individual against its training annotations, and how many have that many.
-
-    `margins`: one row per individual: annotations, margin (radians).
-    """
-    drawn = Figure(title, 3)
-    above, below = drawn.subplots(2, sharex=True, height_ratios=[2, 1])
-    points = margins.groupby("annotations")["margin"].agg(["first", "size"])
-    above.plot(points.index, points["first"], "o-", color=BLUE, markersize=3)
-    above.set_ylabel("margin (radians)")
-    below.vlines(points.index, 0, points["size"], color=BLUE, linewidth=1.5)
-    below.set(xscale="log", ylim=(0, None), ylabel="individuals")
-    below.set_xlabel(f"training annotations per individual (n = {len(margins):,})")
-    _plain(below.xaxis)
-    below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    drawn.align_ylabels()
-    return drawn
-
-
-@styled()
-def curves(history: pd.DataFrame, title: str) -> Figure:
-    """Loss above and learning rate below, by epoch (`history`: run, epoch, loss, rate)."""
-    drawn = Figure(title, 3)
-    above, below = drawn.subplots(2, sharex=True, height_ratios=[3, 2])
-    for number, (run, own) in enumerate(history.groupby("run", sort=False)):
-        look = {"color": COLOURS[number % 8], "ls": LINES[number % 4], "label": run}
-        above.plot(own["epoch"], own["loss"], **look)
-        below.plot(own["epoch"], own["rate"], **look)
-    above.set_ylabel("training loss")
-    below.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
-    below.xaxis.set_major_locator(MaxNLocator(integer=True))
-    below.yaxis.set_major_locator(MaxNLocator(4))
-    _plain(below.yaxis, log=False)
-    drawn.align_ylabels()
-    if history["run"].nunique() > 1:
-        drawn.legend(*above.get_legend_handles_labels(), loc="outside lower left", ncols=3)
-    return drawn
-
-
-@styled()
-def embedding_map(data: pd.DataFrame, title: str) -> Figure:
-    """Annotations on two axes of a projection, by species (`data`: x, y, species)."""
-    import seaborn  # half a second, which no other figure needs
-
-    counts = data["species"].value_counts().sort_index()
-    labels = {name: f"{_words(name)} ({n:,})" for name, n in counts.items()}
-    wide = len(labels) > MANY
-    columns = 3 if wide else 2
-    rows = -(-len(labels) // columns)
-    drawn = Figure(title, (5 if wide else 2.8) + 0.14 * rows, PAGE if wide else COLUMN)
-    axes = drawn.subplots()
-    names = list(labels.values())
-    look = {
-        "palette": dict(zip(names, itertools.cycle(COLOURS))),
-        "markers": dict(zip(names, itertools.cycle(MARKERS))),
-        **{"s": 14, "linewidth": 0.2, "edgecolor": "black"},
-    }
-    shown = data.assign(species=data["species"].map(labels))
-    order = {"hue_order": names, "style_order": names}
-    seaborn.scatterplot(
-        shown, x="x", y="y", hue="species", style="species", **order, **look, ax=axes
-    )
-    axes.get_legend().remove()
-    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=columns)
-    axes.set(xlabel=f"t-SNE axis 1 (no unit; n = {len(data):,})", ylabel="t-SNE axis 2 (no unit)")
-    axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
-    return drawn
-
-
-@styled()
 def comparison(table: pd.DataFrame, title: str, k: int) -> Figure:
     """Top-k of two models by species, with 95 % intervals (Figures 1, 2 and 5 to 12).
 
@@ -218,32 +242,28 @@ def comparison(table: pd.DataFrame, title: str, k: int) -> Figure:
     return drawn
 
 
-@styled()
-def gain_by_size(table: pd.DataFrame, title: str) -> Figure:
-    """Gain of one model for all, with 95 % interval, against a species' training annotations.
+def _panels(title: str, count: int) -> tuple[Figure, Axes, list[Axes]]:
+    """A page with a panel of two by two cells and `count` of one cell each, with the same axes.
 
-    `table`: as for `comparison`; the mean's gain and interval are a line and a band. Species that
-    only one model has are left out.
+    Among small panels only the first of a row and the last of a column have numbers.
     """
-    shown = table[table["gain"].notna() & (table["species"] != "mean")]
-    mean = table[table["species"] == "mean"].iloc[0]
-    few, many = len(shown) <= 6, len(shown) > MANY
-    drawn = Figure(title, 3 if few else 6 if many else 3.6, COLUMN if few else PAGE)
-    axes = drawn.subplots()
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.axhspan(mean["gain_low"], mean["gain_high"], color=ORANGE, alpha=0.3, linewidth=0)
-    words = f"mean of {len(shown)} species: {mean['gain']:+.1f}"
-    axes.axhline(mean["gain"], color=ORANGE, linestyle="--", label=words)
-    places, bars = shown[["train_annotations", "gain"]], shown[["gain_low", "gain_high"]]
-    axes.vlines(places["train_annotations"], *bars.to_numpy().T, BLUE, linewidth=1, alpha=0.6)
-    words = "species with 95 % interval" + ("" if many else " (n queries)")
-    axes.plot(*places.to_numpy().T, "o", color=BLUE, label=words)
-    axes.set(xscale="log", xlabel="training annotations of the species")
-    axes.set(ylabel="gain in accuracy (points)")
-    axes.margins(x=0.12, y=0.15)
-    _plain(axes.xaxis)
-    drawn.legend(loc="outside lower left")
-    numbers = zip(shown["species"], shown["queries"], strict=True)
-    names = [_words(name) if many else f"{_words(name)} ({n:,})" for name, n in numbers]
-    label_points(axes, places.to_numpy(), bars.to_numpy(), names)
-    return drawn
+    columns = 4 if count <= 12 else 7
+    rows = max(2, -(-(count + 4) // columns))
+    drawn = Figure(title, 0.7 + rows * (1.35 if columns == 4 else 1.1), PAGE)
+    grid = drawn.add_gridspec(rows, columns)
+    places = itertools.product(range(rows), range(columns))
+    small = [place for place in places if max(place) > 1][:count]
+    large = drawn.add_subplot(grid[:2, :2])
+    panels = [drawn.add_subplot(grid[place], sharex=large, sharey=large) for place in small]
+    for (row, column), axes in zip(small, panels, strict=True):
+        first = column == (2 if row < 2 else 0)
+        axes.tick_params(labelleft=first, labelbottom=(row + 1, column) not in small)
+    return drawn, large, panels
+
+
+def _head(axes: Axes, words: str, numbers: pd.Series) -> None:
+    """Name a panel, within its width, and give its numbers, which the x axis explains."""
+    spec = axes.get_subplotspec()
+    letters = 95 * len(spec.colspan) // spec.get_gridspec().ncols  # 95 fill a page
+    name = textwrap.fill(words.replace("_", " "), letters)
+    axes.set_title("{}\n{:,} / {:,}".format(name, *numbers), loc="left", fontsize=7)

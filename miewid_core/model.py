@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,13 +13,52 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from miewid_core.files import replacing
-from miewid_core.resizing import resize
+from miewid_core.photos import resize
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
 
 FORMAT = 1
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RELEASED = {"backbone": "efficientnetv2_rw_m", "size": 440, "mean": IMAGENET[0], "std": IMAGENET[1]}
 LARGEST = 10_000  # pixels of a side, more than any network takes
 PICKLED = {".bin", ".pth", ".pt", ".ckpt", ".pkl"}
+
+
+def known(name: str) -> "PretrainedCfg":
+    """timm's settings of a backbone; ValueError if there is none, so that none is looked for."""
+    import timm  # two seconds: not for saved embeddings
+
+    try:
+        found = timm.get_pretrained_cfg(name) if isinstance(name, str) else None
+    except RuntimeError:  # an architecture without weights of that tag
+        found = None
+    if found is None:
+        raise ValueError(
+            f"timm {timm.__version__} has no backbone {name!r}: choose one of timm.list_models(), "
+            "or update timm"
+        )
+    return found
+
+
+def created(name: str, pretrained: bool, image_size: int | None) -> nn.Module:
+    """The backbone without its head and pooling; `pretrained`: with timm's weights, downloaded.
+
+    `image_size` matters only to backbones that are built for one size. Raises ValueError for a name
+    that timm lacks, and where the weights can't be had.
+    """
+    import timm  # as above
+
+    fixed = known(name).to_dict().get("fixed_input_size", False)
+    size = {"img_size": image_size} if fixed and image_size else {}
+    try:
+        return timm.create_model(name, num_classes=0, global_pool="", pretrained=pretrained, **size)
+    except OSError as error:
+        raise ValueError(
+            f"the weights of {name} could not be downloaded ({error}); give pretrained= a local "
+            "safetensors file, or False (for notebook 10's second network other_pretrained= a "
+            "file, or from_scratch=True)"
+        ) from error
 
 
 class GeM(nn.Module):
@@ -72,8 +112,6 @@ class MiewIDNet(nn.Module):
 
 
 def _backbone(name: str, pretrained: bool | str | Path, image_size: int | None) -> nn.Module:
-    from miewid_core.backbone import created  # two seconds of timm: not for saved embeddings
-
     made = created(name, pretrained is True, image_size)
     if not isinstance(pretrained, bool):
         head = made.pretrained_cfg["classifier"]
@@ -145,7 +183,7 @@ class Preprocess:
         """The preprocessing that a backbone's weights expect; MiewID's is ImageNet's."""
         if backbone == RELEASED["backbone"]:
             return cls(size, *IMAGENET)
-        from miewid_core.backbone import known  # as above
+        pass  # as above
 
         config = known(backbone)
         return cls(size, tuple(config.mean), tuple(config.std))

@@ -17,17 +17,14 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from miewid_core import peers
-from miewid_core.allocator import keep_freed_memory
-from miewid_core.batches import Batches, loader
-from miewid_core.config import PRESETS, FineTuneConfig, TrainConfig, learning_rate, preset
-from miewid_core.dataset import ChipDataset
-from miewid_core.device import default_device, threads
+from miewid_core.chips import Batches, ChipDataset, loader
+from miewid_core.config import FineTuneConfig, TrainConfig, learning_rate
 from miewid_core.files import replacing
 from miewid_core.loss import SubCenterArcFace, dynamic_margins
+from miewid_core.machine import default_device, keep_freed_memory, threads
 from miewid_core.model import MiewIDNet, Preprocess, load_exactly, read_tensors
+from miewid_core.runs import multi_gpu
 
-__all__ = ["PRESETS", "preset"]  # configurations belong to trainings for whoever imports them
 SMALL = 2**18  # pixels of a batch up to which a second thread gains little (see `fit`)
 RECIPE = 2  # raise it whenever a change alters the weights that a training ends with
 
@@ -61,12 +58,12 @@ class Trainer:
             group["lr"] = rate
         self._set_mode(number)
         with torch.random.fork_rng():  # dropout and drop path draw from the global generator
-            seeds = np.random.SeedSequence([self.seed, number, peers.rank()])  # 0 is as without
+            seeds = np.random.SeedSequence([self.seed, number, multi_gpu.rank()])  # 0 is as without
             torch.manual_seed(int(seeds.generate_state(1)[0]))
             sizes = batches.batch_sampler.sizes
             steps = zip(batches, sizes, strict=True)
             total = sum(self.step(*batch, bar, whole) for batch, whole in steps)
-        loss = float(peers.total(total)) / sum(sizes)
+        loss = float(multi_gpu.total(total)) / sum(sizes)
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss} in epoch {number + 1}: lower peak_rate or check the photos"
@@ -88,12 +85,12 @@ class Trainer:
         whole = whole or len(labels)
         images = self.preprocess.batch(chips.to(self.device, non_blocking=True))
         kind, on_gpu = self.device.type, self.device.type == "cuda"
-        with torch.autocast(kind, torch.bfloat16, enabled=on_gpu), peers.whole_batches():
+        with torch.autocast(kind, torch.bfloat16, enabled=on_gpu), multi_gpu.whole_batches():
             embeddings = self.model(images)
         loss = self.head(embeddings, labels.to(self.device, non_blocking=True))
         self.optimizer.zero_grad()
         (loss * (len(labels) / whole)).backward()  # shares may differ by one
-        peers.sum_gradients(self.parameters)
+        multi_gpu.sum_gradients(self.parameters)
         self.optimizer.step()
         bar.update(whole)
         return loss.detach() * len(labels)
@@ -206,7 +203,7 @@ def fit(
     The processes that `peers.join` brought together share it: the others call this with what the
     first one announces here. They end with the same weights, the first one writes the checkpoint.
     """
-    peers.announce((dataset, counts, config, seed, checkpoint, title, device, workers, start))
+    multi_gpu.announce((dataset, counts, config, seed, checkpoint, title, device, workers, start))
     keep_freed_memory()
     device = device or default_device()
     given = counts, config, seed, device
@@ -214,18 +211,20 @@ def fit(
     trainer = _begun(make, checkpoint, title)
     batches = Batches(len(dataset), config.batch_size, seed)
     if workers is None:  # on a CPU they only take cores from the training
-        cores = max(1, (os.cpu_count() or 1) // peers.count())
+        cores = max(1, (os.cpu_count() or 1) // multi_gpu.count())
         workers = 0 if device.type == "cpu" else min(cores, 8)
     source = loader(dataset, batches, workers)
     done, total = len(trainer.history) * len(dataset), config.epochs * len(dataset)
-    silent = {"disable": True} if peers.rank() else {}  # disable=None is silent in notebooks too
+    silent = (
+        {"disable": True} if multi_gpu.rank() else {}
+    )  # disable=None is silent in notebooks too
     shown = tqdm(total=total, initial=done, desc=title, unit="photo", **silent)
     with threads(_threads(config, device)), shown as bar:
         while len(trainer.history) < config.epochs:
             dataset.set_epoch(len(trainer.history))
             batches.epoch = len(trainer.history)
             trainer.epoch(source, bar)
-            if peers.rank() == 0:
+            if multi_gpu.rank() == 0:
                 trainer.save(checkpoint)
     history = pd.DataFrame(trainer.history, columns=["epoch", "loss", "rate"])
     return trainer.model.eval(), trainer.preprocess, history

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from miewid_core import catalog
+from miewid_core.readers.load import load_catalog
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def small_catalog(tmp_path_factory):
 @pytest.fixture
 def photos(small_catalog):
     """The small catalog, loaded."""
-    return catalog.load(small_catalog)
+    return load_catalog(small_catalog)
 
 
 @pytest.fixture

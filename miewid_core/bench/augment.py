@@ -7,11 +7,9 @@ import numpy as np
 import torch
 from torchvision.transforms import v2
 
-from miewid_core.augmentation import P_AFFINE, P_EACH_TEXTURE, P_JITTER, P_TEXTURE, augmentation
 from miewid_core.bench import pictures
-from miewid_core.chips import ChipStore, crop
-from miewid_core.photo import read_photo
-from miewid_core.resizing import resize
+from miewid_core.chips import P_AFFINE, P_EACH_TEXTURE, P_JITTER, P_TEXTURE, ChipStore, augmentation
+from miewid_core.photos import crop, read_photo, resize
 
 WAYS = ("ours", "torchvision", "torchvision, black corners", "before resizing")
 SIZES = {

@@ -10,11 +10,10 @@ from torch.utils.data import DataLoader
 
 from miewid_core.bench import pictures
 from miewid_core.bench.textbook import Network, Photos
-from miewid_core.chips import ChipStore
+from miewid_core.chips import ChipDataset, ChipStore
 from miewid_core.config import preset
-from miewid_core.dataset import ChipDataset
-from miewid_core.device import default_device
 from miewid_core.evaluation import embed
+from miewid_core.machine import default_device
 from miewid_core.model import MiewIDNet, Preprocess
 
 WAYS = ("ours", "ours, first pass", "textbook", "textbook, network alone")

@@ -8,17 +8,13 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from miewid_core.allocator import keep_freed_memory
-from miewid_core.augmentation import augmentation
-from miewid_core.batches import Batches, loader
 from miewid_core.bench import pictures, step
 from miewid_core.bench.textbook import Photos
-from miewid_core.chips import ChipStore
+from miewid_core.chips import Batches, ChipDataset, ChipStore, augmentation, loader
 from miewid_core.config import preset
-from miewid_core.cost import multiply_adds
-from miewid_core.dataset import ChipDataset
-from miewid_core.device import default_device
+from miewid_core.machine import default_device, keep_freed_memory
 from miewid_core.model import MiewIDNet
+from miewid_core.paper.backbones import multiply_adds
 
 WAYS = ("ours", "textbook")
 PAPER = {"preset_name": "paper", "photos": 448, "batch": 112, "classes": 37_138, "workers": 8}

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from miewid_core.allocator import keep_freed_memory
 from miewid_core.bench.textbook import OneHotArcFace
 from miewid_core.loss import SubCenterArcFace
+from miewid_core.machine import keep_freed_memory
 
 WAYS = ("ours", "products", "textbook", "pytorch-metric-learning")
 SIZES = {

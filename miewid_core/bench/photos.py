@@ -8,13 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from miewid_core.augmentation import augmentation
-from miewid_core.batches import Batches, loader
 from miewid_core.bench import pictures
 from miewid_core.bench.textbook import Photos
-from miewid_core.chips import ChipStore
-from miewid_core.dataset import ChipDataset
-from miewid_core.photo import read_photo
+from miewid_core.chips import Batches, ChipDataset, ChipStore, augmentation, loader
+from miewid_core.photos import read_photo
 
 WAYS = ("ours", "ours, first pass", "textbook", "least decoding")
 SIZES = {

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.ticker import LogLocator, NullLocator
 
 from miewid_core.bench import evaluation, harness, scaling
-from miewid_core.page import BLUE, GREY, ORANGE, PAGE, Figure, styled
+from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, Figure, styled
 
 AXES = {
     "annotations": "annotations (N)",
@@ -48,9 +48,7 @@ TARGETS = (
     Target("embedding", "textbook", "ours", 1.5),
     Target("embedding", "textbook", "ours, first pass", 1.5),
 )
-
 SECONDS = (("miewid_core", 0.3), ("papermill 04_multi_vs_single", 15.0))  # of `startup`, at most
-
 FLOORS = (  # what any way with the same answers has to do: nothing else in its task can be saved
     Target("evaluation", "textbook", "product", 5, case=LARGEST),
     Target("photos", "textbook", "least decoding", 2),

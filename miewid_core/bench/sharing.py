@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from miewid_core import plan
 from miewid_core.bench.harness import kept_table
-from miewid_core.study import Study
+from miewid_core.paper import plan
+from miewid_core.paper.study import Study
 
 
 def bill(study: Study, preset: str) -> pd.DataFrame:

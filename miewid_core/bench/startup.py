@@ -14,7 +14,7 @@ import pandas as pd
 from miewid_core.files import ROOT, replacing
 
 CACHED = ROOT / "notebooks" / "04_multi_vs_single.ipynb"
-MODULES = ("miewid_core", "miewid_core.model", "miewid_core.study", "miewid_core.figures")
+MODULES = ("miewid_core", "miewid_core.model", "miewid_core.paper.study", "miewid_core.figures")
 
 
 def imports(rounds: int = 3, modules: Sequence[str] = MODULES) -> pd.DataFrame:

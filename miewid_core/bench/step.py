@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from miewid_core.allocator import keep_freed_memory
 from miewid_core.bench.textbook import Network, OneHotArcFace
 from miewid_core.config import PRESETS, TrainConfig, preset
-from miewid_core.device import default_device
+from miewid_core.machine import default_device, keep_freed_memory
 from miewid_core.training import Trainer
 
 WAYS = ("ours", "textbook")

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from tqdm import tqdm
 
-from miewid_core.allocator import keep_freed_memory
 from miewid_core.bench.step import batch_of, trainer
 from miewid_core.config import preset
+from miewid_core.machine import keep_freed_memory
 
 WAYS = (
     *("ours", "torch.compile", "bfloat16", "twice the batch", "a third of classes"),

@@ -1,0 +1,1 @@
+"""What people do with such a network: identify, review, count, find wrong labels, and more."""

@@ -1,0 +1,140 @@
+"""Top-1 against the number of candidate individuals, so that species of any size compare."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import LogLocator, NullLocator
+from scipy.stats import hypergeom
+from tqdm import tqdm
+
+from miewid_core.evaluation import by_species, databases
+from miewid_core.figures import BLUE, THIN, Figure, _head, _panels, styled
+from miewid_core.ranking import TIE
+
+POINTS = 25  # of a species' curve
+
+
+def ahead(embeddings: np.ndarray, photos: pd.DataFrame) -> pd.DataFrame:
+    """For each query, how many other individuals have a candidate ahead of its best true match.
+
+    `photos`: annotation_id, species, individual; `embeddings` (N, D). Columns these; `others`, the
+    other individuals of its species; `ahead` <NA> where a query has no true match. What ties with
+    the true match (up to `ranking.TIE`) is ahead.
+    """
+    counts = np.full((len(photos), 2), np.nan)
+    for database in databases(embeddings, photos):
+        starts = np.unique(database.first)
+        for queries, true, wrong in database.blocks():
+            best = true.max(axis=1, keepdims=True)
+            nearer = np.logical_or.reduceat(wrong >= best - np.float32(TIE), starts, axis=1)
+            own = np.where(np.isneginf(best[:, 0]), np.nan, nearer.sum(axis=1))
+            counts[database.rows[queries], 0] = len(starts) - 1
+            counts[database.rows[queries], 1] = own
+    table = photos[["annotation_id", "species", "individual"]].reset_index(drop=True)
+    return table.assign(others=counts[:, 0], ahead=counts[:, 1]).astype(
+        {"others": "Int64", "ahead": "Int64"}
+    )
+
+
+def top_1(ahead: pd.DataFrame, size: int) -> pd.Series:
+    """Expected top-1 in percent of each query that counts, in a gallery of `size` individuals.
+
+    The gallery holds the query's individual and size - 1 random others, each with all annotations.
+    The answer is right if none of them is ahead: C(n - a, size - 1) / C(n, size - 1) for a of n
+    others ahead (hypergeometric). Queries of species with fewer individuals have NaN.
+    """
+    counted = ahead[ahead["ahead"].notna()]
+    others, wrong = (counted[name].to_numpy(dtype=int) for name in ("others", "ahead"))
+    right = hypergeom.pmf(0, others, wrong, np.minimum(size - 1, others))
+    right[wrong == 0] = 1  # of no others at all scipy knows nothing
+    return pd.Series(np.where(size <= others + 1, 100 * right, np.nan), counted.index)
+
+
+def common_size(ahead: pd.DataFrame) -> int:
+    """The most individuals that every species has: the size at which all can be compared."""
+    return int(ahead.groupby("species")["others"].max().min()) + 1
+
+
+def curve(ahead: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Top-1 in percent by gallery size: of each species from 2 individuals to all that it has.
+
+    Columns size, species, queries, top_1, low, high (95 % interval, as in `evaluation.by_species`).
+    The last row of a species is its top-1 of `evaluation.per_species`. Up to the common size the
+    last row of each size is the "mean" over species.
+    """
+    counted, common = ahead[ahead["ahead"].notna()], common_size(ahead)
+    full = counted.groupby("species")["others"].max() + 1
+    spaced = np.geomspace(2, max(2, full.max()), POINTS).round().astype(int)
+    parts = []
+    for size in tqdm(sorted({*spaced.tolist(), *full.tolist(), common}), "gallery sizes"):
+        table = by_species(top_1(ahead, size).dropna() / 100, counted).assign(size=size)
+        table[["value", "low", "high"]] *= 100
+        table = table[table["value"].notna()]
+        parts.append(table if size <= common else table[:-1])
+    columns = ["size", "species", "queries", "value", "low", "high"]
+    return pd.concat(parts, ignore_index=True)[columns].rename(columns={"value": "top_1"})
+
+
+def equal(curve: pd.DataFrame) -> pd.DataFrame:
+    """Top-1 in percent of each species among all its individuals, and at the common size.
+
+    `curve`: of `curve`. Columns species, queries, individuals (all), top_1, equal_individuals, and
+    equal_top_1 with its 95 % interval equal_low, equal_high; last their "mean".
+    """
+    common = curve.loc[curve["species"] == "mean", "size"].max()
+    scores = ["top_1", "low", "high"]
+    table = curve[curve["size"] == common].set_index("species")[["queries", *scores]]
+    table = table.rename(columns={name: f"equal_{name}" for name in scores})
+    whole = curve[curve["species"] != "mean"].groupby("species").last()
+    table.insert(1, "individuals", whole["size"].astype("Int64"))
+    table.insert(2, "top_1", whole["top_1"])
+    table.loc["mean", "top_1"] = whole["top_1"].mean()
+    table.insert(3, "equal_individuals", common)
+    return table.reset_index()
+
+
+def in_words(table: pd.DataFrame) -> str:
+    """How species compare at equal gallery size, in sentences that `equal`'s numbers decide."""
+    species, mean = table[:-1], table.iloc[-1]
+    order = species.sort_values("equal_top_1", kind="stable")
+    worst, best = order.iloc[0], order.iloc[-1]
+    moved = species["top_1"].rank().ne(species["equal_top_1"].rank()).sum()
+    names = [name.replace("_", " ") for name in (worst["species"], best["species"])]
+    return (
+        f"Against {mean['equal_individuals']} individuals of its own species each, top-1 goes from "
+        f"{worst['equal_top_1']:.1f} % ({names[0]}) to {best['equal_top_1']:.1f} % ({names[1]}), "
+        f"with a mean of {mean['equal_top_1']:.1f} % (95 % interval {mean['equal_low']:.1f} to "
+        f"{mean['equal_high']:.1f}); against all their individuals the mean is "
+        f"{mean['top_1']:.1f} %. {moved} of {len(species)} species change their place."
+    )
+
+
+@styled()
+def gallery_panels(curve: pd.DataFrame, title: str) -> Figure:
+    """A small panel of top-1 against candidate individuals per species, the others in grey.
+
+    `curve`: of `gallery.curve`. The large panel has the mean up to the gallery that every species
+    fills, which a dashed line marks in all of them. Bands are 95 % intervals.
+    """
+    species = [name for name in curve["species"].unique() if name != "mean"]
+    drawn, mean, panels = _panels(title, len(species))
+    common = curve.loc[curve["species"] == "mean", "size"].max()
+    gap = pd.DataFrame({"size": [None], "top_1": [None]}, dtype=float)
+    each = [curve.loc[curve["species"] == name, ["size", "top_1"]] for name in species]
+    grey = pd.concat([part for own in each for part in (own, gap)])  # one line, many times as fast
+    for name, axes in zip(["mean", *species], [mean, *panels], strict=True):
+        axes.plot(grey["size"], grey["top_1"], **THIN)
+        own = curve[curve["species"] == name]
+        axes.fill_between(own["size"], own["low"], own["high"], color=BLUE, alpha=0.25, linewidth=0)
+        axes.plot(own["size"], own["top_1"], "-o", color=BLUE, markevery=[-1])
+        axes.axvline(common, color="black", linewidth=0.7, linestyle="--")
+        words = f"mean of {len(species)} species" if name == "mean" else name
+        _head(axes, words, own.iloc[-1][["queries", "size"]])
+    mean.set(xscale="log", ylim=(0, 102), xlim=(1.8, 1.15 * curve["size"].max()))
+    mean.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    mean.xaxis.set_major_formatter("{x:,.0f}")
+    mean.xaxis.set_minor_locator(NullLocator())
+    drawn.supxlabel(
+        "candidate individuals, log scale (above: queries / most individuals)", fontsize=7.5
+    )
+    drawn.supylabel("top-1 accuracy (%), with 95 % interval", fontsize=7.5)
+    return drawn

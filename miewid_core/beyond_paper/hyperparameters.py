@@ -1,0 +1,477 @@
+"""Hyperparameters searched with optuna on splits of the training rows alone (section 3.3, A.1)."""
+
+import dataclasses
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import optuna
+import pandas as pd
+from filelock import FileLock
+from matplotlib import pyplot, rc_params_from_file, style
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, TrialState
+from optuna.visualization import matplotlib as plots
+
+from miewid_core import splits
+from miewid_core.chips import ChipDataset, ChipStore
+from miewid_core.config import PRESETS, TrainConfig
+from miewid_core.evaluation import embed, hits, one_vs_all
+from miewid_core.figures import COLUMN, STYLE, Figure, styled
+from miewid_core.files import digest, replacing
+from miewid_core.machine import default_device
+from miewid_core.paper.comparison import compare, verdict
+from miewid_core.paper.study import Study
+from miewid_core.runs.run import spec
+from miewid_core.training import fit
+
+SPACE = {  # A.1's values and those of every preset lie inside
+    "peak_rate": FloatDistribution(3e-4, 3e-2, log=True),
+    "scale": FloatDistribution(10, 64, log=True),
+    "margin_low": FloatDistribution(0, 0.3),  # radians
+    "margin_width": FloatDistribution(0, 0.4),  # of the highest margin above the lowest
+    "sub_centers": IntDistribution(1, 4),
+}
+AT_RANDOM = 4  # trials before the sampler learns from them; the known settings are among them
+SPARED = 2  # trials that are never stopped early: the later ones are measured against them
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it reports every trial on stderr
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What a search works on. `rungs`: epochs after which a trial is scored, rising.
+
+    A trial trains by `config` with its own values of SPACE, every trial from the same `seed`.
+    """
+
+    parts: "Parts"
+    config: TrainConfig
+    rungs: tuple[int, ...]
+    seed: int
+    chips_dir: Path
+
+    def __post_init__(self) -> None:
+        for name, value in values_of(self.config).items():
+            if not SPACE[name].low <= value <= SPACE[name].high:
+                raise ValueError(f"{name} is {value}, outside of {SPACE[name]}: widen tuning.SPACE")
+
+    def known(self) -> list[dict[str, float]]:
+        """The settings that are tried first: the preset's, then A.1's where they differ."""
+        preset, paper = values_of(self.config), values_of(PRESETS["paper"])
+        return [preset] if preset == paper else [preset, paper]
+
+    def identity(self) -> dict[str, object]:
+        """All that decides the trials, as JSON: equal identities give the same trials on a CPU."""
+        store = ChipStore(self.chips_dir, self.config.image_size)
+        train, validation = (
+            spec(store.build(rows), rows["individual"], self.config, self.seed)
+            for rows in self.parts
+        )
+        space = {name: str(values) for name, values in SPACE.items()}
+        own = {"validation": validation["data"], "rungs": list(self.rungs), "space": space}
+        return train | own
+
+    def path(self, runs_dir: Path) -> Path:
+        """The SQLite file of this search below the folder of runs, named by its identity."""
+        name = digest(json.dumps(self.identity(), sort_keys=True))[:16]
+        return Path(runs_dir) / "tuning" / name / "study.db"
+
+
+def values_of(config: TrainConfig) -> dict[str, float]:
+    """The point of SPACE at which a configuration lies."""
+    width = round(config.margin_high - config.margin_low, 6)  # 0.5 - 0.2 is 0.3, not 0.29999
+    own = {name: getattr(config, name) for name in SPACE if name != "margin_width"}
+    return {name: own.get(name, width) for name in SPACE}
+
+
+def settings_of(values: dict[str, float]) -> dict[str, float]:
+    """The fields of TrainConfig that a point of SPACE stands for: the inverse of `values_of`."""
+    settings = dict(values)
+    width = settings.pop("margin_width")
+    return settings | {"margin_high": settings["margin_low"] + width}
+
+
+def rungs_of(config: TrainConfig, epochs: int = 0) -> tuple[int, ...]:
+    """Half of a trial's epochs, then all; `epochs` 0: two more than the warm-up, if there are."""
+    epochs = epochs or min(config.warmup_epochs + 2, config.epochs)
+    return tuple(sorted({-(-epochs // 2), epochs}))
+
+
+def search(task: Search, path: Path, trials: int) -> optuna.Study:
+    """Go on with the study in the SQLite file `path` until it has `trials` finished trials.
+
+    A trial is scored by its validation top-1, the mean over species in [0, 1], after each rung, and
+    stopped there (pruned) when it is below the median of the complete ones. The next trial depends
+    on the seed and on the finished trials alone, so an interrupted search ends as an undisturbed
+    one; a trial that was under way goes on from its last epoch. Returns a copy in memory of the
+    first `trials` finished ones. Raises ValueError when the file holds another search.
+    """
+    if trials < 2:
+        raise ValueError(f"trials is {trials}; it must be at least 2, for there to be a choice")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):  # of any two processes one searches, the other finds it done
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+        try:
+            study = _opened(task, storage, path)
+            while (done := len(study.get_trials(False, FINISHED))) < trials:
+                study.sampler = _sampler(task, done)
+                _try(study, task, path.parent, f"[{done + 1}/{trials}] trial")
+            finished = study.get_trials(states=FINISHED)[:trials]
+        finally:
+            storage.engine.dispose()
+    return in_memory(finished)
+
+
+def in_memory(trials: list[FrozenTrial]) -> optuna.Study:
+    """A study of these trials, numbered from 0."""
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(trials)
+    return study
+
+
+def _opened(task: Search, storage: optuna.storages.RDBStorage, path: Path) -> optuna.Study:
+    """The study in the file, made if it is new; what a killed process left half done has failed."""
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=SPARED)
+    study = optuna.create_study(
+        storage=storage,
+        study_name="miewid",
+        direction="maximize",
+        pruner=pruner,
+        load_if_exists=True,
+    )
+    here, there = task.identity(), study.user_attrs.get("identity")
+    if there is None and not study.trials:
+        study.set_user_attr("identity", here)
+    elif there != here:
+        differ = [name for name in here if here[name] != (there or {}).get(name)]
+        raise ValueError(
+            f"{path} holds another search, which differs in {', '.join(differ)}: delete that file, "
+            "or search in another one"
+        )
+    for stale in study.get_trials(False, (TrialState.RUNNING,)):
+        study.tell(stale.number, state=TrialState.FAIL)
+    return study
+
+
+def _sampler(task: Search, done: int) -> optuna.samplers.BaseSampler:
+    """Gives the trial after `done` finished ones: a known setting, or the sampler's next idea."""
+    seed = int(np.random.SeedSequence([task.seed, done]).generate_state(1)[0])
+    tpe = optuna.samplers.TPESampler(n_startup_trials=AT_RANDOM, seed=seed)
+    if done >= len(task.known()):
+        return tpe
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        return optuna.samplers.PartialFixedSampler(task.known()[done], tpe)
+
+
+def _try(study: optuna.Study, task: Search, folder: Path, title: str) -> None:
+    """One trial, and its end noted in the study; its checkpoints are then deleted."""
+    trial = study.ask(SPACE)
+    own = folder / digest(json.dumps(trial.params, sort_keys=True))[:16]
+    try:
+        score = _score(trial, task, own, title)
+    except (optuna.TrialPruned, FloatingPointError):  # not worth going on with, or diverged
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        study.tell(trial, score)
+    shutil.rmtree(own)
+
+
+def _score(trial: optuna.Trial, task: Search, folder: Path, title: str) -> float:
+    """Train from rung to rung, report each score, and return the last one."""
+    folder.mkdir(exist_ok=True)
+    config = dataclasses.replace(task.config, **settings_of(trial.params))
+    before = None
+    for rung in task.rungs:
+        checkpoint = folder / f"{rung}.safetensors"
+        if before and not checkpoint.exists():  # the rate of an epoch doesn't depend on how many
+            with replacing(checkpoint) as temporary:  # follow: a rung goes on from the one before
+                shutil.copy(before, temporary)
+        before = checkpoint
+        score = _trained_score(task, dataclasses.replace(config, epochs=rung), checkpoint, title)
+        trial.report(score, rung)
+        if rung < task.rungs[-1] and trial.should_prune():
+            raise optuna.TrialPruned
+    return score
+
+
+def _trained_score(task: Search, config: TrainConfig, checkpoint: Path, title: str) -> float:
+    """Validation top-1 after training to `config.epochs`, from `checkpoint` where it is there."""
+    store = ChipStore(task.chips_dir, config.image_size)
+    train, validation = task.parts
+    labels, names = pd.factorize(train["individual"], sort=True)
+    keys = store.build(train).tolist()
+    dataset = ChipDataset(store, keys, labels, augment=True, seed=task.seed)
+    counts = np.bincount(labels, minlength=len(names))
+    network, preprocess, _ = fit(dataset, counts, config, task.seed, checkpoint, title)
+    chips = ChipDataset(store, store.build(validation).tolist())
+    embeddings = embed(network, preprocess, chips, device=default_device())
+    columns = (validation[name] for name in ("individual", "species"))
+    return species_mean(one_vs_all(embeddings, *columns))
+
+
+def species_mean(ranks: pd.DataFrame) -> float:
+    """Top-1 in [0, 1], the mean over species: what the search maximises."""
+    return float(hits(ranks, 1).astype(float).groupby(ranks["species"]).mean().mean())
+
+
+class Parts(NamedTuple):
+    """Training rows split once more: what the trials learn from, and what they are scored on."""
+
+    train: pd.DataFrame
+    validation: pd.DataFrame
+
+
+def parts_of(train: pd.DataFrame, test: pd.DataFrame, seed: int) -> "Parts":
+    """Split the final training rows by section 3.3 once more, with another seed than the final one.
+
+    Raises ValueError where `train` has an annotation or an encounter of the final test rows, and
+    where too few animals are left to learn from or to score.
+    """
+    touched = shared_with_test(Parts(train, train[:0]), test).iloc[0]
+    if touched[["annotations_in_test", "encounters_in_test"]].any():
+        raise ValueError(
+            f"{touched['annotations_in_test']} annotations and {touched['encounters_in_test']} "
+            "encounters are in the final test set too: pass the training rows of one split"
+        )
+    drawn = splits.split(train, seed)
+    parts = Parts(*(splits.rows(train, drawn, part) for part in ("train", "test")))
+    if parts.train.empty or parts.validation.empty:
+        raise ValueError(
+            f"{len(train)} training annotations are too few to split once more: "
+            f"{len(parts.train)} would train, {len(parts.validation)} validate"
+        )
+    return parts
+
+
+def search_and_check(train: pd.DataFrame, test: pd.DataFrame, seed: int) -> dict[str, Parts]:
+    """Parts to "search" on, by seed + 1, and to "check" the outcome on, by seed + 2.
+
+    They score no individual in common: half of each species' are drawn for the search, of which the
+    best trial is partly the luckiest. Raises ValueError as `parts_of`, and where none is left.
+    """
+    search, check = (parts_of(train, test, seed + further) for further in (1, 2))
+    drawn = _half(search.validation, seed + 1)
+    scored = search.validation["individual"].isin(drawn)
+    free = ~check.validation["individual"].isin(drawn)
+    if not free.any():
+        raise ValueError(
+            f"{len(drawn)} individuals to search on leave none to check the outcome on: it takes "
+            "a catalog of more individuals"
+        )
+    return {
+        "search": Parts(search.train, search.validation[scored].reset_index(drop=True)),
+        "check": Parts(check.train, check.validation[free].reset_index(drop=True)),
+    }
+
+
+def _half(rows: pd.DataFrame, seed: int) -> pd.Series:
+    """A random half of each species' individuals; of an odd number the larger half."""
+    each = rows.drop_duplicates("individual").sort_values("individual")
+    each = each.sample(frac=1, random_state=np.random.default_rng(seed)).groupby("species")
+    return each["individual"].apply(lambda own: own.head(-(-len(own) // 2)))
+
+
+def shared_with_test(parts: Parts, test: pd.DataFrame) -> pd.DataFrame:
+    """What each part has in common with the final test rows, one row per part.
+
+    Columns part, annotations, encounters, individuals, and how many of each are in the test set.
+    Individuals may be: half of those tested are also in training, with other photos (3.3).
+    """
+    table = []
+    for part, rows in parts._asdict().items():
+        mine, theirs = _sets(rows), _sets(test)
+        counts = {name: len(own) for name, own in mine.items()}
+        common = {f"{name}_in_test": len(own & theirs[name]) for name, own in mine.items()}
+        table.append({"part": part} | counts | common)
+    return pd.DataFrame(table)
+
+
+def _sets(rows: pd.DataFrame) -> dict[str, set]:
+    """Annotations, encounters (those that have a name), and individuals."""
+    met = rows[rows["encounter"] != ""]
+    return {
+        "annotations": set(rows["annotation_id"]),
+        "encounters": set(zip(met["species"], met["encounter"], strict=True)),
+        "individuals": set(zip(rows["species"], rows["individual"], strict=True)),
+    }
+
+
+WORDS = {  # of SPACE, for axes
+    "peak_rate": "peak learning rate",
+    "scale": "scale",
+    "margin_low": "lowest margin (radians)",
+    "margin_width": "width of the margins (radians)",
+    "sub_centers": "sub-centers (k)",
+}
+NAMES = {
+    "preset": "the preset",
+    "paper": "appendix A.1",
+    "untrained": "the network before any training",
+}
+SCORE = "validation top-1 (%)"
+
+
+def table(study: optuna.Study) -> pd.DataFrame:
+    """One row per trial, without times: trial, SPACE, top-1 in percent after each rung, state.
+
+    What a trial never reached is NaN; the same seed gives the same table.
+    """
+    reached = [pd.Series(trial.intermediate_values, dtype=float) for trial in study.trials]
+    scores = 100 * pd.DataFrame(reached).sort_index(axis=1).add_prefix("top1_after_")
+    frame = study.trials_dataframe(attrs=("number", "params", "state"))
+    frame = frame.rename(columns=lambda name: name.removeprefix("params_"))
+    frame = frame.rename(columns={"number": "trial"}).join(scores)
+    return frame[["trial", *SPACE, *scores, "state"]].assign(state=frame["state"].str.lower())
+
+
+def beside(study: optuna.Study, task: Search) -> pd.DataFrame:
+    """The best complete trial beside the preset and A.1: setting, lowest, highest, then these.
+
+    The last row is their validation top-1 in percent after all epochs, where they got so far.
+    """
+    points = settled(study, task)
+    frame = pd.DataFrame({name: [s.low, s.high] for name, s in SPACE.items()}).T
+    frame.columns = ["lowest", "highest"]
+    frame = frame.join(pd.DataFrame(points))
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    for name, point in points.items():
+        scores = [100 * trial.value for trial in complete if trial.params == point]
+        frame.loc[SCORE, name] = scores[0] if scores else np.nan
+    return frame.rename_axis("setting").reset_index()
+
+
+def settled(study: optuna.Study, task: Search) -> dict[str, dict[str, float]]:
+    """The settings worth a comparison, as points of SPACE: "best", "preset", "paper"."""
+    named = {"preset": values_of(task.config), "paper": values_of(PRESETS["paper"])}
+    return {"best": study.best_params} | named
+
+
+def confirm(study: Study, parts: Parts, points: dict[str, dict[str, float]], epochs: int) -> dict:
+    """Ranks of `parts.validation` by networks trained on `parts.train` with each of `points`.
+
+    `parts`: of `tuning_split.search_and_check`, whose individuals the search hasn't scored.
+    """
+    jobs = [
+        study.job(parts.train, f"check: {name}", epochs=epochs, **settings_of(point))
+        for name, point in points.items()
+    ]
+    trained = zip(points, study.train_all(jobs), strict=True)
+    return {name: run.ranks(parts.validation, study.chips_dir) for name, run in trained}
+
+
+def in_words(
+    points: dict[str, dict[str, float]], ranks: dict[str, pd.DataFrame], other: str, seed: int
+) -> str:
+    """Whether "best" is better than `other` on the same queries, decided by the interval.
+
+    `other`: of NAMES. `points`: of `settled`; `ranks`: of the same queries, by name.
+    """
+    if points["best"] == points.get(other):
+        return f"The best trial is {NAMES[other]} itself."
+    table = compare({name: ranks[name] for name in ("best", other)})
+    return verdict(table, {"best": "the best trial", other: NAMES[other]})
+
+
+def at_rung(study: optuna.Study, rung: int) -> optuna.Study:
+    """The study as it stood after `rung` epochs, with scores in percent: for optuna's plots.
+
+    The plots show complete trials only. After the first rung that is all of them (but those that
+    diverged), equally far trained; after the last one those that weren't stopped.
+    """
+    scores = [trial.intermediate_values.get(rung) for trial in study.trials]
+    trials = [
+        optuna.trial.create_trial(
+            state=TrialState.PRUNED if score is None else TrialState.COMPLETE,
+            value=None if score is None else 100 * score,
+            params=trial.params,
+            distributions=trial.distributions,
+        )
+        for trial, score in zip(study.trials, scores, strict=True)
+    ]
+    return in_memory(trials)
+
+
+def importance(study: optuna.Study, seed: int) -> pd.DataFrame:
+    """Share of the scores' variance that each setting explains (fANOVA): setting, importance."""
+    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
+    return pd.DataFrame(found.items(), columns=["setting", "importance"])
+
+
+def importance_plot(study: optuna.Study, seed: int, title: str) -> Figure:
+    """Optuna's plot of what `importance` tells."""
+    with _optuna():
+        axes = plots.plot_param_importances(study, FanovaImportanceEvaluator(seed=seed))
+        axes.set(xlabel="share of the variance explained", ylabel="")
+        axes.set_yticks(axes.get_yticks(), [WORDS[t.get_text()] for t in axes.get_yticklabels()])
+        axes.margins(x=0.15)  # room for the numbers beside the bars
+        axes.grid(axis="y", visible=False)
+        axes.get_legend().remove()
+        return _ours(axes, title, 2)
+
+
+def contour_plot(study: optuna.Study, pair: list[str], title: str) -> Figure:
+    """Optuna's contours of the score over two settings, interpolated between the trials (dots)."""
+    with _optuna():
+        axes = plots.plot_contour(study, pair, target_name=SCORE)
+        for axis in (axes.xaxis, axes.yaxis):
+            name = axis.get_label_text()
+            axis.set_label_text(WORDS[name])
+            if SPACE[name].log:
+                axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+                axis.set_minor_locator(NullLocator())
+            else:
+                whole = isinstance(SPACE[name], IntDistribution)
+                axis.set_major_locator(MaxNLocator(6, integer=whole))
+            axis.set_major_formatter("{x:g}")
+        return _ours(axes, title, 2.8)
+
+
+def history_plot(study: optuna.Study, title: str) -> Figure:
+    """Optuna's plot of the score of each complete trial, and of the best so far."""
+    with _optuna():
+        axes = plots.plot_optimization_history(study, target_name=SCORE)
+        axes.set(xlabel="trial")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.lines[0].set_drawstyle("steps-post")
+        axes.legend(axes.get_legend_handles_labels()[0], ["trial", "best so far"])
+        return _ours(axes, title, 2.2)
+
+
+@contextmanager
+def _optuna() -> Iterator[None]:
+    """Where optuna's plots are made: they are marked experimental, and switch to "ggplot".
+
+    That name means this package's style here.
+    """
+    theirs = style.library["ggplot"]
+    with styled(), warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        style.library["ggplot"] = rc_params_from_file(STYLE, use_default_template=False)
+        try:
+            yield
+        finally:
+            style.library["ggplot"] = theirs
+
+
+def _ours(axes: Axes, title: str, height: float) -> Figure:
+    """The figure that optuna made, as one that a notebook shows and saves like any other."""
+    figure = axes.figure
+    pyplot.close(figure)  # else a notebook shows it twice
+    for side in ("left", "center"):
+        axes.set_title("", loc=side)
+    figure.set_layout_engine("constrained")
+    figure.set_size_inches(COLUMN, height)
+    figure.suptitle(title, x=0.01, ha="left", va="top")
+    figure.__class__ = Figure  # pyplot makes plain ones, whatever it is asked for
+    figure.photos = False
+    return figure

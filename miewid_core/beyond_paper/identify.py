@@ -1,0 +1,353 @@
+"""Who is this? Ranked candidates for photos of unidentified animals, from photos of known ones."""
+
+import dataclasses
+import warnings
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import ExifTags, Image
+from sklearn.preprocessing import normalize
+from tqdm import tqdm
+
+from miewid_core import catalog, evaluation
+from miewid_core.beyond_paper import threshold
+from miewid_core.catalog import PROBLEM, CatalogWarning, listed
+from miewid_core.chips import ChipStore
+from miewid_core.figures import Panel
+from miewid_core.paper.comparison import compare
+from miewid_core.paper.study import Study, open_study
+from miewid_core.photos import UNREADABLE
+from miewid_core.readers import checks, sources
+from miewid_core.readers.load import dates
+from miewid_core.readers.photo_checks import look_at
+from miewid_core.runs.embeddings import BLOCK, HASHES, ROWS, Embeddings, _other_hashes, _refuse
+
+COLUMNS = ["query", "rank", "individual", "match", "score"]
+TOP = (1, 5, 10)
+FEW = 10  # individuals below which a bootstrap interval is no longer worth its name
+TAKEN = "%Y:%m:%d %H:%M:%S"  # how cameras write a time
+
+
+def to_identify(
+    photos: pd.DataFrame, tested: pd.DataFrame, source: str, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The photos to identify and the known ones: `unidentified` of a source, or else `hold_back`.
+
+    `photos`: the catalog; `tested`: those of it that the network hasn't learned.
+    """
+    if source:
+        return unidentified(source, sorted(photos["species"].unique())), photos
+    return hold_back(photos, tested, seed)
+
+
+def unidentified(source: Path | str, species: list[str]) -> pd.DataFrame:
+    """Photos to identify: a folder, or a table as for `catalog.load` whose names don't matter.
+
+    Returns catalog rows with individual and name "", annotation_id the source's or the file, and
+    the date of the photo's EXIF where none is given. Species is the source's, or the subfolder's
+    name, where it is one of `species`; the only one, where there is but one; else "": compared with
+    all. A photo that can't be used is left out, warned of, and listed in `.attrs["dropped"]`.
+    """
+    given = sources.read(source)
+    rows = given.rows.reset_index(drop=True).reindex(columns=sources.RAW).astype(object)
+    rows = rows.where(rows.notna(), "").map(lambda cell: str(cell).strip())
+    rows = rows.join(look_at(rows["file"], given.root.resolve(), True, False))
+    rows, wrong = checks.boxes(rows.assign(theta=rows["theta"].replace("", "0"), column="file"))
+    wrong = pd.concat(wrong)
+    wrong = wrong[~wrong.index.duplicated() & (rows.loc[wrong.index, "problem"] == "")]
+    rows.loc[wrong.index, PROBLEM] = wrong[PROBLEM]
+    rows = rows.assign(name="", individual="")
+    folder = rows["file"].str.partition("/")[0]
+    rows["species"] = rows["species"].where(rows["species"].isin(species), folder)
+    only = species[0] if len(species) == 1 else ""
+    rows["species"] = rows["species"].where(rows["species"].isin(species), only)
+    return _usable(rows, source)
+
+
+def _usable(rows: pd.DataFrame, source: Path | str) -> pd.DataFrame:
+    problems = rows.loc[rows["problem"] != "", PROBLEM]
+    if len(problems):
+        words = f"{source}: left out {len(problems)} of {len(rows)} photos: {listed(problems)}"
+        warnings.warn(words, CatalogWarning, stacklevel=3)
+    rows = rows[rows["problem"] == ""].reset_index(drop=True)
+    ids = rows["annotation_id"].mask(rows["annotation_id"] == "", rows["file"])
+    again = ids.groupby(ids).cumcount()  # several boxes of one photo
+    rows["annotation_id"] = ids.mask(again > 0, ids + "#" + (again + 1).astype(str))
+    rows["date"] = dates(rows["date"])
+    photos = with_dates(rows[catalog.COLUMNS].astype(dict.fromkeys(catalog.TEXT, str)))
+    photos.attrs["dropped"] = problems.to_dict("records")
+    return photos
+
+
+def with_dates(photos: pd.DataFrame) -> pd.DataFrame:
+    """The photos with the time in their EXIF where the catalog gives no date; NaT without either.
+
+    A camera's clock can be wrong: dates that a catalog gives come first.
+    """
+    taken = [_taken(path) for path in photos.loc[photos["date"].isna(), "path"]]
+    dates = photos["date"].astype("datetime64[us]")
+    dates[photos["date"].isna()] = pd.Series(taken, dtype="datetime64[us]").to_numpy()
+    return photos.assign(date=dates)
+
+
+def _taken(path: str) -> datetime | None:
+    try:
+        with Image.open(path) as photo:
+            text = photo.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
+        return datetime.strptime(str(text), TAKEN)
+    except UNREADABLE:
+        return None
+
+
+def one_an_encounter(photos: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """One random photo of each individual's encounter, as in a test set (section 3.3)."""
+    drawn = photos.sort_values("annotation_id").sample(frac=1, random_state=seed)
+    drawn = drawn[(drawn["encounter"] == "") | ~drawn.duplicated(["individual", "encounter"])]
+    return drawn.sort_values("annotation_id", ignore_index=True)
+
+
+def hold_back(
+    photos: pd.DataFrame, tested: pd.DataFrame, seed: int, most: int = 9
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Some photos of `tested` as if unidentified, and the `photos` that are left as known.
+
+    One of each of a few random individuals, at most a quarter of them; a third of these lose all
+    their other photos, and are new then. The others keep those of other encounters. Both tables
+    keep their `individual`, by which answers can be judged.
+    """
+    drawn = tested[tested["individual"].duplicated(keep=False)].sort_values("annotation_id")
+    drawn = drawn.sample(frac=1, random_state=seed).drop_duplicates("individual")
+    queries = drawn.head(min(most, max(1, len(drawn) // 4)))
+    new = queries["individual"].head(len(queries) // 3)
+    burst = queries.loc[queries["encounter"] != "", "encounter"]
+    seen = photos["annotation_id"].isin(queries["annotation_id"]) | photos["encounter"].isin(burst)
+    known = photos[~seen & ~photos["individual"].isin(new)]
+    return queries.reset_index(drop=True), known.reset_index(drop=True)
+
+
+def candidates(known: Embeddings, queries: Embeddings, k: int = 5) -> pd.DataFrame:
+    """The k individuals most like each query, each by its photo that is nearest by cosine.
+
+    Returns COLUMNS, one row per query and candidate, best first: query and match are annotation
+    ids, rank counts from 1, score is the cosine in [-1, 1]. A query of unknown species "" is
+    compared with all. Raises ValueError for embeddings that can't be compared (see `search`).
+    """
+    parts = []
+    for species in queries.rows["species"].unique():
+        own = queries.of(queries.rows["species"] == species)
+        every = np.full(len(known.rows), species == "")
+        parts.append(_ranked(known.of(every | (known.rows["species"] == species)), own, k))
+    found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+    order = pd.Series(range(len(queries.rows)), queries.rows["annotation_id"])
+    return found.sort_values("query", key=order.get, kind="stable", ignore_index=True)
+
+
+def _ranked(known: Embeddings, queries: Embeddings, k: int) -> pd.DataFrame:
+    # however many photos k - 1 individuals have, one photo more belongs to another one
+    enough = int(known.rows["individual"].value_counts().head(k - 1).sum()) + 1
+    scores, rows = search(known, queries, enough)
+    found = pd.DataFrame({"query": queries.rows["annotation_id"].repeat(scores.shape[1])})
+    nearest = known.rows.iloc[rows.ravel()]
+    found["individual"] = nearest["individual"].to_numpy()
+    found["match"], found["score"] = nearest["annotation_id"].to_numpy(), scores.ravel()
+    found = found.drop_duplicates(["query", "individual"])
+    found["rank"] = found.groupby("query").cumcount() + 1
+    return found.loc[found["rank"] <= k, COLUMNS]
+
+
+def panels(
+    found: pd.DataFrame,
+    queries: pd.DataFrame,
+    known: pd.DataFrame,
+    chips_dir: Path,
+    size: int = 128,
+) -> list[list[Panel]]:
+    """For each query its chip and those of its candidates, right or wrong where that is known.
+
+    `found`: of `candidates`. `queries`, `known`: catalog rows; individual "" is no truth.
+    """
+    store, shown = ChipStore(chips_dir, size), known.set_index("annotation_id")
+    rows = []
+    for query in queries.itertuples():
+        own = found[found["query"] == query.annotation_id]
+        photos = pd.concat([queries.loc[[query.Index]], shown.loc[own["match"]]])
+        chips = [store.read(key) for key in store.build(photos)]
+        captions = [f"{query.species}\nquery {query.name or Path(query.path).name}"]
+        pairs = zip(photos["name"][1:], own["score"], strict=True)
+        captions += [f"{name}\n{score:.2f}" for name, score in pairs]
+        right = [row == query.individual if query.individual else None for row in own["individual"]]
+        rows.append(list(zip(chips, captions, [None, *right], strict=True)))
+    return rows
+
+
+def success(tested: Embeddings, seed: int) -> pd.DataFrame:
+    """How often a known individual is among the first 1, 5 and 10 photos, in percent.
+
+    Columns species, queries, individuals; top1, top1_low, top1_high (95 % interval), chance1, and
+    so on for 5 and 10. The last row is the mean over species. Each of the photos `tested` queries
+    the others of its species (section 3.4).
+    """
+    labels = (tested.rows[name] for name in ("individual", "species", "encounter", "annotation_id"))
+    ranks = evaluation.one_vs_all(tested.vectors, *labels)
+    tables = []
+    for k in TOP:
+        table = compare({f"top{k}": ranks}, k=k).set_index("species")
+        table = table.drop(columns=f"top{k}_trainings")
+        tables.append(table.rename(columns={"chance": f"chance{k}"}))
+    whole = pd.concat([tables[0], *[table.iloc[:, 2:] for table in tables[1:]]], axis=1)
+    return whole.reset_index()
+
+
+def in_words(table: pd.DataFrame) -> str:
+    """What a table of `success` tells, and what so few individuals can't tell; a list."""
+    return "\n".join(f"- {_species_in_words(row)}" for row in table[:-1].itertuples())
+
+
+def _species_in_words(row: tuple) -> str:
+    if not row.queries:
+        return (
+            f"**{row.species}**: no individual was photographed in two encounters among the photos "
+            "kept for testing, so nothing can be said about how well it works. Photos of the same "
+            "individuals from other days are needed."
+        )
+    head = (
+        f"**{row.species}**: the nearest photo shows the right individual in {row.top1:.0f} % of "
+        f"{row.queries} searches for {row.individuals} individuals"
+    )
+    if row.individuals < FEW:
+        return (
+            f"{head}, where guessing finds {row.chance1:.0f} %. So few individuals tell little, "
+            f"an interval would mislead: even {row.individuals} successes with {row.individuals} "
+            f"leave room for {_at_most(row.individuals)} % of failures. With so few to choose "
+            "from, a search is also easier than it will be later."
+        )
+    verdict = "better than" if row.top1_low > row.chance1 else "no difference shown to"
+    return (
+        f"{head} (95 % interval {row.top1_low:.0f} to {row.top1_high:.0f}), {verdict} guessing "
+        f"({row.chance1:.0f} %); it is among the first five photos in {row.top5:.0f} %, among the "
+        f"first ten in {row.top10:.0f} %."
+    )
+
+
+def _at_most(n: int) -> int:
+    """Percentage of failures that n successes in a row don't exclude at 95 % confidence."""
+    return round(100 * min(1.0, 1 - 0.05 ** (1 / n)))
+
+
+LEAST = 10  # individuals below which a network isn't trained on a catalog
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A weights file with photos that it hasn't learned from, and `words` on what it is.
+
+    `validation`: photos of individuals to choose a threshold on, none where there are too few.
+    `tested`: photos to measure on, none of an individual in `validation`.
+    """
+
+    weights: Path
+    validation: pd.DataFrame
+    tested: pd.DataFrame
+    words: str
+
+
+def choose(study: Study, weights: str = "", false_matches: float = 0.0) -> Network:
+    """The network of a file `weights`, or else one trained on the study's training photos.
+
+    `false_matches`: the rate to choose a threshold at; 0 for none. A network trained here doesn't
+    learn the validation individuals that this needs, where enough can be spared. From a catalog of
+    fewer than LEAST training individuals no network is trained: the preset's pretrained one serves
+    as it is, or the demo's. Raises ValueError where `weights` is no file.
+    """
+    if weights and not Path(weights).is_file():
+        raise ValueError(f"weights: there is no file {weights}")
+    rest, validation = threshold.carve(study.train, study.test, false_matches, study.seed)
+    tested = study.test
+    if tested.empty:
+        tested = one_an_encounter(study.photos, study.seed)
+        several = tested["individual"][tested["individual"].duplicated()]  # these can be found
+        rest, validation = rest[~rest["individual"].isin(several)], validation[:0]
+    if weights:
+        words = f"the weights in `{Path(weights).name}`. Whether they learned some of these animals"
+        return Network(Path(weights), validation, tested, f"{words} already, can't be seen here.")
+    run, words = _trained(study, rest)
+    return Network(run.weights, validation, tested, words)
+
+
+def _trained(study: Study, rows: pd.DataFrame) -> tuple:
+    """A run, and in words what it learned."""
+    individuals = rows["individual"].nunique()
+    if individuals >= LEAST:
+        run = study.trained(rows, "your animals")
+        return run, f"trained here, on {len(rows):,} photos of {individuals} individuals."
+    few = f"{individuals} individuals to train on are too few"
+    if study.config.pretrained:
+        run = study.trained(study.photos, "as it came", epochs=0)
+        return run, f"as its pretraining left it: {few}. Better give `weights`, such as MiewID's."
+    run = open_study(runs_dir=str(study.runs_dir)).multi_species()
+    words = "the demo's, which knows drawn animals only: it serves to try this notebook out. "
+    return run, f"{words}{few}; give `weights`, such as the released MiewID's."
+
+
+NEIGHBORS, EXPLORED = 32, 128  # of FAISS's graph: links of a row, rows looked at for a query
+
+
+def search(
+    embeddings: Embeddings, queries: Embeddings, k: int, approximate: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k rows of `embeddings` nearest to each of M queries, by cosine, nearest first.
+
+    Returns cosines (M, k) float32 and row numbers (M, k) int64; k is at most the number of rows. A
+    query that is among the rows finds itself. Exact and fast enough up to some 100,000 rows; beyond
+    that `approximate` takes FAISS (the extra "faiss"), which may miss a few. Raises ValueError for
+    embeddings of another network or preprocessing, and where k is less than 1.
+    """
+    if k < 1:
+        raise ValueError(f"k is {k}; it must be at least 1")
+    wanted = {name: getattr(embeddings, name) for name in HASHES}
+    _refuse("queries and database can't be compared", _other_hashes(queries, wanted))
+    k = min(k, len(embeddings.rows))
+    if not k or queries.rows.empty:
+        return np.empty((len(queries.rows), k), np.float32), np.empty((len(queries.rows), k), int)
+    unit = [normalize(of.vectors.astype(np.float32)) for of in (embeddings, queries)]
+    return _by_faiss(*unit, k) if approximate else _exactly(*map(torch.from_numpy, unit), k)
+
+
+def _exactly(
+    database: torch.Tensor, queries: torch.Tensor, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    scores, rows = torch.empty(len(queries), k), torch.empty(len(queries), k, dtype=torch.long)
+    blocks = range(0, len(queries), BLOCK)
+    for start in tqdm(blocks, "search", disable=len(queries) * len(database) < 10**8):
+        own = queries[start : start + BLOCK]
+        found = [  # the best of each part of the database, then the best of these
+            _best(own, database[first : first + ROWS], first, k)
+            for first in range(0, len(database), ROWS)
+        ]
+        values, places = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+        scores[start : start + BLOCK], order = values.topk(k)
+        rows[start : start + BLOCK] = places.gather(1, order)
+    return scores.numpy(), rows.numpy()
+
+
+def _best(
+    queries: torch.Tensor, part: torch.Tensor, first: int, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    values, places = (queries @ part.T).topk(min(k, len(part)))
+    return values, places + first
+
+
+def _by_faiss(database: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        import faiss  # an extra: most databases are searched exactly in less than a second
+    except ImportError as error:
+        raise ImportError(
+            "approximate search needs FAISS: pip install miewid-core[faiss]"
+        ) from error
+    index = faiss.IndexHNSWFlat(database.shape[1], NEIGHBORS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efSearch = max(EXPLORED, 2 * k)
+    index.add(database)
+    return index.search(queries, k)

@@ -1,0 +1,196 @@
+"""Leakage audit: how much of a score rests on photos of the same sighting, or of the same scene."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from sklearn.metrics import pairwise_distances_argmin_min
+from tqdm import tqdm
+
+from miewid_core.chips import ChipStore
+from miewid_core.evaluation import databases
+from miewid_core.paper.comparison import compare
+from miewid_core.paper.study import Study
+from miewid_core.runs.run import Run
+
+# Bits of 64 in which two near-duplicates may differ. Of pairs of different animals in the demo and
+# in 6,000 photos of nyala and cattle at most one in a million is as near, of frames of one sighting
+# a tenth to a half: what is found was there, and there may be more.
+NEAR = 6
+KINDS = ["same encounter", "same day", "near-duplicate", "any of these"]
+ENDS = ("", "_low", "_high")  # of the columns of a score and its 95 % interval
+
+
+def dhash(chip: np.ndarray) -> np.ndarray:
+    """Difference hash (64,) bool of a chip (H, W, 3) uint8: is it brighter than to the left?
+
+    The chip is shrunk to 8 x 9 grey values; light and contrast don't matter (N. Krawetz, "Kind of
+    like that", 2013).
+    """
+    small = Image.fromarray(chip).convert("L").resize((9, 8), Image.Resampling.LANCZOS)
+    grey = np.asarray(small).astype(int)
+    return (grey[:, 1:] > grey[:, :-1]).ravel()
+
+
+def hashes(photos: pd.DataFrame, chips_dir: Path, size: int) -> np.ndarray:
+    """Difference hashes (N, 64) bool of the chips of `photos` at `size` pixels."""
+    store = ChipStore(chips_dir, size)
+    keys = tqdm(store.build(photos), "hashing chips")
+    return np.array([dhash(store.read(key)) for key in keys], bool).reshape(len(photos), 64)
+
+
+def nearest_true(embeddings: np.ndarray, photos: pd.DataFrame) -> np.ndarray:
+    """Place (N,) of the true match nearest by cosine of each of `photos`; -1 without any."""
+    nearest = np.full(len(photos), -1)
+    for database in databases(embeddings, photos):
+        for queries, true, _ in database.blocks():
+            best = database.rows[true.argmax(axis=1)]
+            found = ~np.isneginf(true.max(axis=1))
+            nearest[database.rows[queries]] = np.where(found, best, -1)
+    return nearest
+
+
+def flags(photos: pd.DataFrame, nearest: np.ndarray, prints: np.ndarray) -> pd.DataFrame:
+    """Whether each photo and its `nearest` (N,) true match are of KINDS; <NA> where not known.
+
+    `photos`: encounter ("" for unknown) and date (NaT); `prints`: their hashes (N, 64). "any of
+    these" goes by those that are known. What has no true match is all <NA>.
+    """
+    seen = photos["encounter"].replace("", pd.NA), photos["date"].dt.normalize()
+    columns = [_equal(values, values.iloc[nearest]) for values in seen]
+    columns.append((prints != prints[nearest]).sum(axis=1) <= NEAR)
+    table = pd.DataFrame(dict(zip(KINDS, columns, strict=False)), photos.index).astype("boolean")
+    table[KINDS[-1]] = table.fillna(False).any(axis=1)
+    table[nearest < 0] = pd.NA
+    return table
+
+
+def _equal(own: pd.Series, match: pd.Series) -> pd.Series:
+    """Whether values are those of their matches, in the same order; <NA> where one is not known."""
+    match = match.set_axis(own.index)
+    return own.eq(match).astype("boolean").mask(own.isna() | match.isna())
+
+
+def audit(study: Study, run: Run) -> pd.DataFrame:
+    """The ranks of a study's test annotations by a run, with the KINDS of leak of each query."""
+    photos = study.test
+    prints = hashes(photos, study.chips_dir, study.config.image_size)
+    nearest = nearest_true(run.embed(photos, study.chips_dir), photos)
+    return study.ranks(run).join(flags(photos, nearest, prints))
+
+
+def summary(queries: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Share of the queries that leak, and top-1 with and without those, all in percent.
+
+    `queries`: of `audit`. For each of KINDS one row per species, then their "mean". Columns kind,
+    species, queries; known (share of them for which it is known); leaks (share of those; NaN where
+    none is); top_1 of all queries and `without` of those that aren't known to leak, each with its
+    95 % interval (`_low`, `_high`). The mean of both scores is over the species that have both.
+    """
+    counted = queries[queries["relevant"] > 0]
+    return pd.concat([_kind(counted, kind, seed) for kind in KINDS], ignore_index=True)
+
+
+def _kind(counted: pd.DataFrame, kind: str, seed: int) -> pd.DataFrame:
+    leaks = counted[kind].astype("Float64").groupby(counted["species"])
+    shares = pd.DataFrame({"known": leaks.count() / leaks.size(), "leaks": leaks.mean()})
+    shares = 100 * shares.astype(float)
+    shares.loc["mean"] = shares.mean()
+    free = ~counted[kind].fillna(False).astype(bool)
+    left = counted[free & counted["species"].map(shares["known"]).gt(0)]
+    both = counted[counted["species"].isin(left["species"])]
+    table = _scores("top_1", counted, seed)
+    table.loc["mean"] = _scores("top_1", both, seed).loc["mean"]
+    without = _scores("without", left, seed).drop(columns="queries")
+    table = table[["queries"]].join([shares, table.drop(columns="queries"), without])
+    table.insert(0, "kind", kind)
+    return table.reset_index()[["kind", "species", *table.columns[1:]]]
+
+
+def _scores(name: str, ranks: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Queries, and top-1 with its interval, by species and their "mean"."""
+    table = compare({name: ranks}).set_index("species")
+    return table[["queries", *(name + end for end in ENDS)]]
+
+
+def readable(summary: pd.DataFrame) -> pd.DataFrame:
+    """One row per species: how many percent of its queries leak in each way, and top-1 with (all
+    queries) and without any such query, as text; what the catalog doesn't tell is "not known"."""
+    table = summary[["species", "queries"]].drop_duplicates("species").set_index("species")
+    for kind, own in summary.groupby("kind", sort=False):
+        own = own.set_index("species")
+        table[f"{kind} (%)"] = [
+            _share(*row) for row in zip(own["leaks"], own["known"], strict=True)
+        ]
+    table["top-1 (%)"], table["without these (%)"] = (_spans(own, n) for n in ("top_1", "without"))
+    return table.reset_index()
+
+
+def _share(leaks: float, known: float) -> str:
+    if not known > 0:
+        return "not known"
+    return f"{leaks:.1f}" + ("" if known == 100 else f" of the {known:.1f} % known")
+
+
+def _spans(table: pd.DataFrame, name: str) -> pd.Series:
+    """Scores with their intervals as text, "no query left" where there is none."""
+    values = table[[name + end for end in ENDS]]
+    text = values.apply(lambda row: "{:.1f} ({:.1f} to {:.1f})".format(*row), axis=1)
+    return text.where(values[name].notna(), "no query left")
+
+
+def in_words(summary: pd.DataFrame) -> str:
+    """What the audit found, a line for each kind of leak, as Markdown that the numbers decide."""
+    lines = []
+    for kind, own in summary.groupby("kind", sort=False):
+        species, mean = own[:-1], own.iloc[-1]
+        told = species[species["known"] > 0]
+        line = f"- Nearest true match, {kind}: "
+        if told.empty:
+            lines.append(f"{line}not known, the catalog doesn't say.")
+            continue
+        queries = f"queries of {len(told)} of {len(species)} species"
+        if told["known"].mean() < 100:
+            queries = f"{told['known'].mean():.1f} % known among the {queries}"
+        if not told["leaks"].any():
+            lines.append(f"{line}of none of the {queries}.")
+            continue
+        scores = [_spans(own, name).iloc[-1] for name in ("top_1", "without")]
+        lines.append(
+            f"{line}of {mean['leaks']:.1f} % of the {queries}; "
+            f"top-1 {scores[0]} with those that leak, {scores[1]} without."
+        )
+    return "\n".join(lines)
+
+
+def train_duplicates(study: Study) -> pd.DataFrame:
+    """Test photos of each species, and of all, that have a near-duplicate in its training photos.
+
+    Columns species, photos; near_duplicates and their share in percent; of_others: those of them
+    whose nearest training photo shows another individual (a photo in the catalog twice, a wrong
+    label, or photos that only look alike).
+    """
+    size, chips_dir = study.config.image_size, study.chips_dir
+    test, train = (hashes(rows, chips_dir, size) for rows in (study.test, study.train))
+    rows = []
+    for species, places in study.test.groupby("species").indices.items():
+        own = np.flatnonzero(study.train["species"] == species)
+        who = study.test["individual"].to_numpy()[places]
+        near, trained = _near(test[places], train[own], study.train["individual"].to_numpy()[own])
+        rows.append([species, len(places), near.sum(), (near & (who != trained)).sum()])
+    table = pd.DataFrame(rows, columns=["species", "photos", "near_duplicates", "of_others"])
+    table.loc[len(table)] = ["all", *table[table.columns[1:]].sum()]
+    table.insert(3, "share", 100 * table["near_duplicates"] / table["photos"])
+    return table
+
+
+def _near(
+    prints: np.ndarray, others: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each of `prints` (N, 64) has a near-duplicate in `others` (M, 64), and the nearest's
+    of their `labels` (M,)."""
+    if not len(others):
+        return np.zeros(len(prints), bool), np.full(len(prints), "")
+    nearest, apart = pairwise_distances_argmin_min(prints, others, metric="hamming")  # in chunks
+    return np.rint(64 * apart) <= NEAR, labels[nearest]

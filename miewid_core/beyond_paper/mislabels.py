@@ -1,0 +1,243 @@
+"""Which labels may be wrong: annotations that look more like another individual than their own."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import NullLocator
+from sklearn.cluster import KMeans
+from sklearn.preprocessing import normalize
+from tqdm import tqdm
+
+from miewid_core.chips import ChipStore
+from miewid_core.figures import BLUE, GREY, ORANGE, Figure, Panel, styled
+
+BLOCK = 256  # annotations at once: 256 x 20,000 similarities are 41 MB
+SUB_CENTERS = 3  # of an individual, as in the paper's loss (A.1)
+SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the list that someone looks through
+SCORES = {"suspicion": "nearest neighbours", "away": "sub-centers"}
+COLUMNS = [
+    *["annotation_id", "species", "individual", "encounter", "suspicion", "own", "other"],
+    *["nearest_own", "nearest_other", "proposed", "sub_center_share", "away", "photo"],
+]
+
+
+def audit(embeddings: np.ndarray, photos: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """The annotations with the most suspicious labels first: rows of COLUMNS.
+
+    `embeddings` (N, D) of `photos` (catalog rows), by a network not trained on these labels: one
+    that was has learnt the wrong ones with the right ones. `own` and `other` are the cosines to the
+    nearest annotation of the same individual in another encounter and to that of any other one of
+    the species, `suspicion` is other - own, in [-2, 2]; `proposed` is the other's individual. An
+    individual seen in one encounter only can't be judged: NaN, last. `photo`: file and folder.
+
+    A run keeps its network without the head that has the sub-centers (section 4), so these are
+    k-means centers of an individual's embeddings, where it has twice as many annotations:
+    `sub_center_share` is the share of its annotations at the same center, `away` 1 - the cosine
+    to the center that has most (Deng et al. 2020 drop what is far from that). NaN for the others.
+    """
+    unit = normalize(np.asarray(embeddings, dtype=np.float64))
+    listed = photos[COLUMNS[:4]].reset_index(drop=True)
+    listed["photo"] = ["/".join(Path(path).parts[-2:]) for path in photos["path"]]
+    ids, people = (listed[name].to_numpy(object) for name in ("annotation_id", "individual"))
+    listed[["own", "other", "sub_center_share", "away"]] = np.nan
+    listed[["nearest_own", "nearest_other", "proposed"]] = ""
+    for rows in listed.groupby("species").indices.values():
+        same = pd.factorize(people[rows])[0], _encounters(listed["encounter"].to_numpy()[rows])
+        for name, (nearest, cosine) in _neighbours(unit[rows], *same).items():
+            listed.loc[rows, name] = cosine
+            found = np.isfinite(cosine)
+            listed.loc[rows[found], f"nearest_{name}"] = ids[rows[nearest[found]]]
+            if name == "other":
+                listed.loc[rows[found], "proposed"] = people[rows[nearest[found]]]
+    for rows in listed.groupby("individual").indices.values():
+        if len(rows) >= 2 * SUB_CENTERS:
+            listed.loc[rows, ["sub_center_share", "away"]] = _sub_centers(unit[rows], seed)
+    listed["suspicion"] = listed["other"] - listed["own"]
+    return listed.sort_values(["suspicion", "annotation_id"], ascending=[False, True])[COLUMNS]
+
+
+def _encounters(names: np.ndarray) -> np.ndarray:
+    """Codes (n,) of encounters, each unnamed one its own."""
+    codes = pd.factorize(names)[0]
+    return np.where(names == "", -1 - np.arange(len(names)), codes)
+
+
+def _neighbours(
+    unit: np.ndarray, individuals: np.ndarray, encounters: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For "own" and "other": row (n,) of the nearest annotation, and the cosine to it, or NaN."""
+    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"own": [], "other": []}
+    for start in range(0, len(unit), BLOCK):
+        part = slice(start, start + BLOCK)
+        cosine = unit[part] @ unit.T
+        same = individuals[part, None] == individuals
+        # frames of one sighting, labelled together, would vouch for one another
+        apart = encounters[part, None] != encounters
+        for name, wanted in (("own", same & apart), ("other", ~same)):
+            scores = np.where(wanted, cosine, -np.inf)
+            nearest = scores.argmax(axis=1)
+            best = scores[np.arange(len(scores)), nearest]
+            found[name].append((nearest, np.where(np.isfinite(best), best, np.nan)))
+    return {name: tuple(map(np.concatenate, zip(*own, strict=True))) for name, own in found.items()}
+
+
+def _sub_centers(unit: np.ndarray, seed: int) -> np.ndarray:
+    """(n, 2): share of the n annotations at each one's center, and 1 - cosine to the main one."""
+    fitted = KMeans(SUB_CENTERS, n_init=4, random_state=seed).fit(unit)
+    sizes = np.bincount(fitted.labels_, minlength=SUB_CENTERS)
+    main = normalize(fitted.cluster_centers_[[sizes.argmax()]])[0]
+    return np.column_stack([sizes[fitted.labels_] / len(unit), 1 - unit @ main])
+
+
+def plant(photos: pd.DataFrame, share: float, generator: np.random.Generator) -> pd.DataFrame:
+    """The rows with a `share` of them, at least one, filed under another individual at random.
+
+    It is one of the same species, seen from the same side, as a wrong name doesn't change the side;
+    `planted` says which rows are wrong. Raises ValueError where nobody has such another.
+    """
+    group = (photos["species"] + " " + photos["viewpoint"]).to_numpy(object)
+    labels = photos["individual"].to_numpy(object).copy()
+    people = {key: sorted(set(labels[group == key])) for key in set(group)}
+    able = np.flatnonzero([len(people[key]) > 1 for key in group])
+    if not len(able):
+        raise ValueError("no species has two individuals: there is no wrong label to plant")
+    count = min(max(1, round(share * len(photos))), len(able))
+    chosen = generator.choice(able, count, replace=False)
+    for row in chosen:
+        labels[row] = generator.choice([name for name in people[group[row]] if name != labels[row]])
+    return photos.assign(individual=labels, planted=np.isin(np.arange(len(photos)), chosen))
+
+
+def found(listed: pd.DataFrame, planted: Sequence[str], score: str, share: float) -> list[float]:
+    """Precision and recall of the top `share` of a list (of `audit`) ordered by `score`.
+
+    `planted`: annotation ids of the wrong labels. What the score can't judge comes last, by id.
+    """
+    top = listed.sort_values([score, "annotation_id"], ascending=[False, True])["annotation_id"]
+    hits = top.head(max(1, round(share * len(top)))).isin(planted)
+    return [float(hits.mean()), float(hits.sum() / len(planted))]
+
+
+def planting_test(
+    embeddings: np.ndarray,
+    photos: pd.DataFrame,
+    share: float = 0.02,
+    plantings: int = 20,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How many wrong labels the top of the list holds, when a `share` of the labels is made wrong.
+
+    Per score and share of the list looked at: shown, annotations (in the list), judged (by the
+    score, mean), planted (wrong labels each time), plantings; precision and recall in [0, 1], and
+    the range that 95 % of the plantings are in: precision_low, precision_high, recall_low,
+    recall_high.
+    """
+    rows = []
+    for number in tqdm(range(plantings), "planting wrong labels"):
+        wrong = plant(photos, share, np.random.default_rng([seed, number]))
+        listed = audit(embeddings, wrong, seed)
+        planted = wrong.loc[wrong["planted"], "annotation_id"]
+        for score in SCORES:
+            sizes = [len(listed), listed[score].count(), len(planted)]
+            rows += [[score, top, *sizes, *found(listed, planted, score, top)] for top in SHOWN]
+    numbers = ["annotations", "judged", "planted", "precision", "recall"]
+    frame = pd.DataFrame(rows, columns=["score", "shown", *numbers])
+    groups = frame.groupby(["score", "shown"], sort=False)
+    table = groups.mean().join(groups.size().rename("plantings"))
+    for end, level in (("low", 0.025), ("high", 0.975)):
+        table = table.join(groups[["precision", "recall"]].quantile(level).add_suffix(f"_{end}"))
+    return table.reset_index()
+
+
+def in_words(table: pd.DataFrame) -> str:
+    """What a `planting_test` shows, in sentences that its numbers decide."""
+    first = table.iloc[0]
+    told = (
+        f"{first['planted']:.0f} of {first['annotations']:,.0f} labels made wrong at random, "
+        f"{first['plantings']} times; in brackets the range of 95 % of these times."
+    )
+    for score, words in SCORES.items():
+        rows = table[table["score"] == score].set_index("shown")
+        told += f" By {words}, which can judge {rows['judged'].iloc[0]:,.0f} of them:"
+        parts = [
+            f" the first {100 * shown:.0f} % of the list hold {100 * row['recall']:.0f} % "
+            f"({100 * row['recall_low']:.0f} to {100 * row['recall_high']:.0f}) of the wrong "
+            f"labels, and {100 * row['precision']:.0f} % of what is shown there is wrong"
+            for shown, row in rows.loc[[0.02, 0.2]].iterrows()
+        ]
+        told += f"{';'.join(parts)}."
+    return told
+
+
+def memory_in_words(unseen: pd.DataFrame, seen: pd.DataFrame) -> str:
+    """How often a network disagrees with labels that it never saw, and with those it learnt.
+
+    Lists (of `audit`) of test and of training annotations.
+    """
+    shares = [
+        f"{100 * (rows['suspicion'] > 0).sum() / rows['suspicion'].count():.0f} % of "
+        f"{rows['suspicion'].count():,} {words}"
+        for rows, words in ((unseen, "test annotations"), (seen, "training annotations"))
+    ]
+    return f"Nearer to another individual than to their own are {shares[0]}, and {shares[1]}."
+
+
+@styled()
+def curves(table: pd.DataFrame, title: str) -> Figure:
+    """Precision above and recall below, by how much of the list is looked at.
+
+    `table`: of `planting_test`; bars are the range of 95 % of the plantings.
+    """
+    drawn = Figure(title, 3.6)
+    both = drawn.subplots(2, sharex=True)
+    for place, (score, words) in enumerate(SCORES.items()):
+        rows = table[table["score"] == score]
+        at = 100 * rows["shown"] * (0.97, 1.03)[place]  # side by side
+        look = {"color": (BLUE, ORANGE)[place], "marker": "oD"[place], "ls": ("-", "--")[place]}
+        for axes, name in zip(both, ("precision", "recall"), strict=True):
+            low, high = 100 * rows[f"{name}_low"], 100 * rows[f"{name}_high"]
+            axes.vlines(at, low, high, look["color"], linewidth=1)
+            axes.plot(at, 100 * rows[name], label=words, **look)
+    shown, first = np.array(SHOWN), table.iloc[0]
+    chance = {"color": GREY, "ls": ":", "label": "random order"}
+    wrong = 100 * first["planted"] / first["annotations"]
+    both[0].plot(100 * shown, np.full(len(shown), wrong), **chance)
+    both[1].plot(100 * shown, 100 * shown, **chance)
+    both[0].set(xscale="log", ylabel="wrong among\nthose shown (%)", ylim=(0, None))
+    both[1].set(ylabel="wrong labels\nfound (%)", ylim=(0, 103))
+    both[1].set_xlabel(f"first part of the list (% of {first['annotations']:,.0f} annotations)")
+    both[1].set_xticks(100 * shown, [f"{100 * share:.0f}" for share in shown], minor=False)
+    both[1].xaxis.set_minor_locator(NullLocator())
+    words = f"{first['planted']:.0f} wrong labels, {first['plantings']} times; bars: 95 % of them"
+    lines = both[0].get_legend_handles_labels()
+    drawn.legend(*lines, title=words, loc="outside lower left", alignment="left", ncols=2)
+    drawn.align_ylabels()
+    return drawn
+
+
+def panels(
+    listed: pd.DataFrame, photos: pd.DataFrame, chips_dir: Path, n: int = 12, size: int = 128
+) -> list[list[Panel]]:
+    """The first `n` of a list (of `audit`) to look at, two in a row of `sheets.match_panels`.
+
+    Each is three chips: the annotation, the nearest one filed under the same individual, and the
+    nearest of all others. An annotation that could not be judged is left out.
+    """
+    rows = photos.set_index("annotation_id")
+    store = ChipStore(chips_dir, size)
+    triples = []
+    for row in listed[listed["suspicion"].notna()].head(n).itertuples():
+        three = rows.loc[[row.annotation_id, row.nearest_own, row.nearest_other]]
+        name, _, another = three["name"]
+        captions = [
+            f"{row.species}\nfiled as {name}",
+            f"also {name}\ncosine {row.own:.2f}",
+            f"like {another}\ncosine {row.other:.2f}",
+        ]
+        chips = [store.read(key) for key in store.build(three)]
+        triples.append(list(zip(chips, captions, [None] * 3, strict=True)))
+    pairs = itertools.zip_longest(triples[::2], triples[1::2], fillvalue=[])
+    return [first + second for first, second in pairs]

@@ -1,0 +1,229 @@
+"""The review of candidates: a page for a browser, a sheet, decisions, capture histories."""
+
+import base64
+import csv
+import hashlib
+import html
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from miewid_core.files import digest, replacing
+from miewid_core.photos import crop, lowest, read_photo
+
+TEMPLATE = Path(__file__).with_name("review.html")
+COLUMNS = ["query", "file", "species", "date", "decision", "individual", "score"]
+DECISIONS = ("accept", "new", "reject")  # a candidate; an unknown animal; none, can't be told
+SIDE, QUALITY = 200, 72  # of a thumbnail: pixels of its longer side, JPEG quality
+# at the start of a cell a spreadsheet takes these for a formula; the apostrophe shows ours
+FORMULA = re.compile(r"^\s*[=+\-@\t\r\n'＝＋－＠]")
+
+
+def neutral(text: str) -> str:
+    """Text that no spreadsheet runs: an apostrophe before what could be a formula."""
+    return "'" + text if FORMULA.match(text) else text
+
+
+def original(text: str) -> str:
+    """What `neutral` was given."""
+    return text.removeprefix("'")
+
+
+def save_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table for spreadsheets: all cells quoted, text `neutral`, UTF-8 with its mark."""
+    safe = table.map(lambda cell: neutral(cell) if isinstance(cell, str) else cell)
+    safe.columns = [neutral(str(name)) for name in table.columns]
+    with replacing(Path(path)) as temporary:
+        safe.to_csv(temporary, index=False, quoting=csv.QUOTE_ALL, encoding="utf-8-sig")
+
+
+def sheet(found: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
+    """One row per query to be filled in: COLUMNS, and each candidate with its score, best first.
+
+    `found`: of `identify.candidates`; `queries`: catalog rows. In `decision` goes one of DECISIONS,
+    in `individual` whom it accepts, or a name for a new animal. Read it with `read`.
+    """
+    rows = pd.DataFrame(
+        {
+            "query": queries["annotation_id"],
+            "file": queries["path"].map(lambda path: Path(path).name),
+            "species": queries["species"],
+            "date": pd.to_datetime(queries["date"]).dt.strftime("%Y-%m-%d").fillna(""),
+        }
+    ).assign(decision="", individual="", score="")
+    wide = found.pivot(index="query", columns="rank", values=["individual", "score"])
+    wide.columns = [f"{'best' if name == 'individual' else name}_{k}" for name, k in wide.columns]
+    places = sorted(wide.columns, key=lambda name: (int(name.split("_")[1]), name))
+    return rows.join(wide[places], on="query")
+
+
+def save_page(
+    found: pd.DataFrame,
+    queries: pd.DataFrame,
+    known: pd.DataFrame,
+    path: Path,
+    title: str,
+    notes: dict[str, str] | None = None,
+) -> None:
+    """Write the page on which queries are decided: one file, which loads nothing and sends nothing.
+
+    `found`: of `identify.candidates`; `queries`, `known`: catalog rows. `notes`: words for some
+    queries, by annotation id. Decisions stay in the browser until they are exported as CSV. The
+    thumbnails are drawn anew: what a camera wrote into its files, such as a place, isn't in them.
+    """
+    photos = known.set_index("annotation_id")
+    images: dict[str, str] = {}
+    cards = []
+    for row, given in zip(sheet(found, queries).itertuples(), queries.itertuples(), strict=True):
+        own = found[found["query"] == row.query]
+        cards.append(
+            {name: getattr(row, name) for name in COLUMNS[:4]}
+            | {
+                "note": (notes or {}).get(row.query, ""),
+                "image": _image("query", row.query, given, images),
+            }
+            | {
+                "candidates": [
+                    _candidate(of, photos.loc[of.match], images) for of in own.itertuples()
+                ]
+            }
+        )
+    with replacing(Path(path)) as temporary:
+        page = _page({"cards": cards, "images": images}, title)
+        temporary.write_text(page, encoding="utf-8", newline="\n")
+
+
+def _candidate(found: tuple, photo: pd.Series, images: dict[str, str]) -> dict[str, object]:
+    date = "" if pd.isna(photo["date"]) else f"{photo['date']:%Y-%m-%d}"
+    words = {"individual": found.individual, "score": round(float(found.score), 4), "date": date}
+    words["name"] = found.individual.removeprefix(f"{photo['species']}/")
+    return words | {"image": _image("known", found.match, photo, images)}
+
+
+def _image(kind: str, name: str, photo: tuple | pd.Series, images: dict[str, str]) -> str:
+    """The key in `images` of an annotation's thumbnail, base64 JPEG; each is kept once."""
+    key = digest(kind, name)[:12]
+    if key not in images:
+        box = (photo.x, photo.y, photo.w, photo.h)
+        images[key] = base64.b64encode(_thumbnail(photo.path, box, photo.theta)).decode()
+    return key
+
+
+def _thumbnail(path: str, box: tuple[float, ...], theta: float) -> bytes:
+    """JPEG of a box of a photo, its aspect kept, its longer side at most SIDE pixels."""
+    pixels, scale = read_photo(path, min(1.0, 2 * SIDE / max(box[2:])), lowest(box, theta))
+    image = Image.fromarray(crop(pixels, tuple(scale * side for side in box), theta))
+    image.thumbnail((SIDE, SIDE))
+    with io.BytesIO() as whole:
+        image.save(whole, "jpeg", quality=QUALITY, optimize=True)
+        return whole.getvalue()
+
+
+def _page(content: dict[str, object], title: str) -> str:
+    """The template with its data. Only its own style and script may run, by their hashes."""
+    data = json.dumps(content | {"key": digest(json.dumps(content))[:16]})
+    # in a script element only these could end it; the page puts all text in as text
+    data = data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    page = TEMPLATE.read_text(encoding="utf-8")
+    allowed = [
+        f"{kind}-src '{_hash(re.search(rf'<{kind}>(.*?)</{kind}>', page, re.DOTALL).group(1))}'"
+        for kind in ("style", "script")
+    ]
+    policy = ["default-src 'none'", "img-src data:", *allowed, "base-uri 'none'"]
+    parts = {"policy": "; ".join([*policy, "form-action 'none'"]), "data": data}
+    parts["title"] = html.escape(title)
+    return re.sub(r"\{\{(policy|title|data)\}\}", lambda place: parts[place.group(1)], page)
+
+
+def _hash(text: str) -> str:
+    """A hash as policies write it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def read(path: Path | str) -> pd.DataFrame:
+    """The decisions in a CSV that the page exported, or in a `sheet` that was filled in.
+
+    Returns COLUMNS of the decided rows, as text but for date (NaT where unknown) and score. Raises
+    ValueError naming the lines to mend.
+    """
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    missing = [name for name in COLUMNS if name not in rows]
+    if missing:
+        raise ValueError(f"{path}: no column {', '.join(missing)}; export it from the page again")
+    rows = rows[COLUMNS].map(original)
+    rows["decision"] = rows["decision"].str.strip().str.lower()
+    _check(rows, path)
+    rows["date"] = pd.to_datetime(rows["date"].mask(rows["date"] == ""), format="ISO8601")
+    rows["score"] = pd.to_numeric(rows["score"], errors="coerce")
+    return rows[rows["decision"] != ""].reset_index(drop=True)
+
+
+def _check(rows: pd.DataFrame, path: Path | str) -> None:
+    named = rows["decision"].isin(DECISIONS[:2])
+    dates = pd.to_datetime(rows["date"].mask(rows["date"] == ""), errors="coerce", format="ISO8601")
+    wrong = {
+        f"decision is none of {', '.join(DECISIONS)}": ~rows["decision"].isin(["", *DECISIONS]),
+        "accept and new need an individual": named & (rows["individual"].str.strip() == ""),
+        "date isn't written as 2024-05-31": dates.isna() & (rows["date"] != ""),
+    }
+    problems = [
+        f"line {line}: {words}" for words, bad in wrong.items() for line in np.flatnonzero(bad) + 2
+    ]
+    if problems:
+        raise ValueError(f"{path}: {'; '.join(problems[:20])}")
+
+
+def decisions(
+    found: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame, reviewed: Path | str = ""
+) -> pd.DataFrame:
+    """What was decided: `read` from a file `reviewed`, or else as the truth has it, where known.
+
+    The truth is each query's `individual`, "" where unknown: that stays undecided. Who knows it
+    accepts the right candidate, calls new whoever isn't among the `known`, and rejects the rest.
+    """
+    if reviewed:
+        return read(reviewed)
+    rows = sheet(found, queries)[COLUMNS].assign(individual=queries["individual"].to_numpy())
+    rows = rows[rows["individual"] != ""].drop(columns="score")
+    scores = found[["query", "individual", "score"]]
+    rows = rows.merge(scores, "left", on=["query", "individual"])
+    new = ~rows["individual"].isin(known["individual"])
+    rows["decision"] = np.select([rows["score"].notna(), new], ["accept", "new"], "reject")
+    rows["individual"] = rows["individual"].mask(rows["decision"] == "reject", "")
+    return rows.assign(date=pd.to_datetime(rows["date"].mask(rows["date"] == "")))[COLUMNS]
+
+
+def capture_histories(sightings: pd.DataFrame, occasion: str = "D") -> pd.DataFrame:
+    """Who was seen when: a row per individual, a column per occasion, 1 where it was seen, else 0.
+
+    `sightings`: rows with individual and date, those without date don't count. `occasion`: "D" day,
+    "W" week, "M" month, "Q" quarter, "Y" year. Occasions on which nobody was seen have no column:
+    whether anyone looked then isn't known. Raises ValueError for another occasion.
+    """
+    if occasion not in ("D", "W", "M", "Q", "Y"):
+        raise ValueError(f'occasion is {occasion!r}: take "D", "W", "M", "Q" or "Y"')
+    dated = sightings[sightings["date"].notna() & (sightings["individual"] != "")]
+    when = dated["date"].dt.to_period(occasion).dt.start_time.dt.strftime("%Y-%m-%d")
+    seen = pd.crosstab(dated["individual"], when).clip(upper=1)
+    return seen.rename_axis(columns=None).reset_index()
+
+
+def in_words(seen: pd.DataFrame, histories: pd.DataFrame) -> str:
+    """How many `sightings` the capture histories rest on."""
+    undated = int(seen["date"].isna().sum())
+    words = f"{len(histories):,} individuals on {histories.shape[1] - 1:,} occasions."
+    if undated:
+        words += f" {undated:,} of {len(seen):,} sightings have no date and don't count."
+    return words
+
+
+def sightings(known: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
+    """Individual and date of each known photo and of each that a review accepted or called new."""
+    named = decided[decided["decision"].isin(DECISIONS[:2])]
+    columns = ["individual", "date"]
+    return pd.concat([known[columns], named[columns]], ignore_index=True)

@@ -1,0 +1,1 @@
+"""The paper's printed numbers checked against each other and against its text."""

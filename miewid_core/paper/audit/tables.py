@@ -1,0 +1,151 @@
+"""Behind the audit's verdicts: the printed cells that a claim is about, side by side, and drawn."""
+
+import numpy as np
+import pandas as pd
+
+from miewid_core import figures
+from miewid_core.paper.audit import recount
+from miewid_core.paper.audit.claims import printed_range, stated, total
+from miewid_core.paper.printed import combined_table1, printed_table
+
+OVER = {2: "over single-species", 3: "over MegaDescriptor"}
+LEGIBLE = 6706  # all digits that can be read of Table 1's cell "67,06"
+
+
+def totals() -> pd.DataFrame:
+    """Annotations and individuals: what the text states and what Table 1 adds up to.
+
+    `largest_sets`: only the largest image set of each species, as if it held the others. The cell
+    that can't be read is left out.
+    """
+    sets, rows = printed_table(1), []
+    for name in ("annotations", "individuals"):
+        largest = sets.groupby("species")[name].max().sum()
+        rows.append((name, int(total(name)), sets[name].sum(), largest))
+    return pd.DataFrame(rows, columns=["of", "text", "all_sets", "largest_sets"])
+
+
+def unreadable_cell() -> pd.DataFrame:
+    """What Table 1 adds up to for some readings of its unreadable cell, printed "67,06"."""
+    individuals = printed_table(1)["individuals"].sum()
+    known = recount.annotations_total().low
+    wanted = printed_range("6.25")
+    need = [np.ceil(wanted[0] * individuals - known), np.floor(wanted[1] * individuals - known)]
+    words = ["left out", "least for 6.25", "most for 6.25", "6,706", "a digit lost: 67,060"]
+    table = pd.DataFrame({"reading": words, "cell": [0, *need, LEGIBLE, 10 * LEGIBLE]})
+    table["annotations"] = known + table["cell"]
+    table["per_individual"] = (table["annotations"] / individuals).round(3)
+    above = (recount.column("annotations", 0) > 10_000).sum()
+    table["cut_off"] = np.floor(100 * table["annotations"] / individuals) / 100
+    table["sets_above_10000"] = above + (table["cell"] > 10_000)
+    return table.astype({"cell": int, "annotations": int})
+
+
+def groupings() -> pd.DataFrame:
+    """Species by size for each way to group Table 1's image sets, and what the text states.
+
+    `otherwise`: what isn't grouped as by `reported` (see `recount.DOUBTS`). The cell that can't be
+    read is left out, which changes nothing below 1,000.
+    """
+    rows = [["stated in the text", *map(stated, ["species_total", "above_10000_species"])]]
+    rows[0] += [stated(f"below_{bound}_species") for bound in (1000, 500, 250)]
+    guesses = ["chimpanzee", "pilot whale", "spotted dolphin", "horse"]
+    cells = recount.column("annotations", 0)
+    for chosen, by in zip(recount.CHOICES, recount.groupings(), strict=True):
+        own = cells.groupby(by).sum()
+        words = ", ".join(np.array(guesses)[list(chosen)]) or "none: ours"
+        counts = [(own < bound).sum() for bound in (1000, 500, 250)]
+        rows.append([words, len(own), (own > 10_000).sum(), *counts])
+    names = ["otherwise", "species", "above_10000", "below_1000", "below_500", "below_250"]
+    return pd.DataFrame(rows, columns=names).astype(dict.fromkeys(names[1:], int))
+
+
+def lacking() -> pd.DataFrame:
+    """The species of Table 1 that Table 2 lacks."""
+    own = combined_table1()
+    return own[~own["species"].isin(printed_table(2)["species"])].reset_index(drop=True)
+
+
+def averages() -> pd.DataFrame:
+    """Several averages of each gain in top-1 over species, beside the one that the text states.
+
+    Weights are of Table 1, its unreadable cell left out.
+    """
+    found = recount.accuracy()
+    by = {name: recount.size_range(found.index, name)[0] for name in ("annotations", "individuals")}
+    rows = []
+    for name, claim in {
+        "gain": "gain_mean",
+        "mega_gain": "mega_gain",
+        "unseen_gain": "mega_gain",
+    }.items():
+        own = found[name].dropna()
+        weighted = [np.average(own, weights=size[own.index]) for size in by.values()]
+        rows.append((name, stated(claim), own.mean(), own.median(), *weighted))
+    names = ["gain", "text", "mean", "median", *(f"weighted_by_{name}" for name in by)]
+    return pd.DataFrame(rows, columns=names).round(1)
+
+
+def other_unseen() -> pd.DataFrame:
+    """Species whose "our model" in Table 3 isn't Table 2's leave-one-out, with Table 2's row."""
+    found = recount.accuracy().dropna().reset_index()
+    names = ["species", "miewid_leave_one_out", "leave_one_out", "multi_species", "single_species"]
+    return found.loc[found["miewid_leave_one_out"] != found["leave_one_out"], names]
+
+
+def no_whole_queries() -> pd.DataFrame:
+    """Species of Table 2 whose three accuracies no possible number of queries gives."""
+    found = recount.queries().reset_index()
+    return found[found["queries_all"].isna()].drop(columns="queries_all")
+
+
+def ends() -> pd.DataFrame:
+    """Tables 4 and 5 for 0 and for 200 individuals beside Table 2, which has all individuals."""
+    none, most, two = recount.at(0), recount.at(200), recount.accuracy()
+    table = two[["leave_one_out", "single_species", "multi_species"]].loc[none.index]
+    table.insert(1, "table4_none", none["joint_training"])
+    table.insert(2, "table5_none", none["fine_tuning"])
+    table.insert(4, "species_only_200", most["species_only"])
+    table["joint_200"] = most["joint_training"]
+    return table.reset_index()
+
+
+def exceptions() -> pd.DataFrame:
+    """Rows of Tables 4 and 5 where fine-tuning is above joint training, or below species-only."""
+    rows = recount.at(25, 50, 100, 200).reset_index()
+    names = ["species", "individuals", "species_only", "fine_tuning", "joint_training"]
+    above = rows["fine_tuning"] >= rows["joint_training"]
+    return rows.loc[above | (rows["lead"] <= 0), names]
+
+
+def gains() -> pd.DataFrame:
+    """Gain of each species in Tables 2 and 3 by size: table, place, species, gain, and both means.
+
+    `recomputed` is the mean of the table's gains, `stated` the text's.
+    """
+    found, parts = recount.accuracy(), []
+    for name, claim in {"gain": "gain_mean", "mega_gain": "mega_gain"}.items():
+        own = found[name].dropna().sort_values(kind="stable").rename("gain").reset_index()
+        means = {"recomputed": own["gain"].mean(), "stated": stated(claim)}
+        own.insert(0, "table", {"gain": 2, "mega_gain": 3}[name])
+        parts.append(own.assign(place=range(1, len(own) + 1), **means))
+    return pd.concat(parts, ignore_index=True)
+
+
+@figures.styled()
+def gains_figure(table: pd.DataFrame, title: str) -> figures.Figure:
+    """Gain of each species, of Table 2 and of Table 3, and their means (`table`: of `gains`)."""
+    drawn = figures.Figure(title, 2.7, figures.PAGE)
+    parts = zip(drawn.subplots(1, 2, sharey=True), table.groupby("table"), strict=True)
+    for axes, (number, own) in parts:
+        recomputed, text = own[["recomputed", "stated"]].iloc[0]
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.plot(own["place"], own["gain"], "o", color=figures.BLUE, label="species, as printed")
+        axes.axhline(recomputed, color=figures.BLUE, label="mean of the printed species")
+        axes.axhline(text, color=figures.ORANGE, linestyle="--", label="mean that the text states")
+        words = f"Table {number}, {OVER[number]}: mean {recomputed:.1f}, text {text:.1f}"
+        axes.set(title=words, xlabel=f"{len(own)} species by increasing gain")
+        axes.label_outer()
+    drawn.axes[0].set_ylabel("gain in top-1 accuracy (points)")
+    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+    return drawn

@@ -1,0 +1,181 @@
+"""How many annotations of an individual the database needs (section 5.4, Figure 3)."""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+from tqdm import tqdm
+
+from miewid_core.evaluation import Database, by_species, databases
+from miewid_core.figures import BLUE, VERMILION, Figure, styled
+from miewid_core.ranking import TIE
+
+TOPS = (1, 5)  # Figure 3 shows top-1 and top-5
+DRAWS = 20  # random databases for each limit
+ENOUGH = 1.0  # points: a limit that costs less is as good as none
+
+
+def ranks(
+    embeddings: np.ndarray,
+    photos: pd.DataFrame,
+    limits: Sequence[int],
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> np.ndarray:
+    """Rank of the first true match (N, draws, limits) with at most so many of each individual.
+
+    `photos`, `embeddings`: as for `databases`. Each draw orders every individual's annotations at
+    random and a database takes the first of them, so that a larger limit only adds annotations. A
+    query is never in its own database, and is asked at every limit; without any true match it has
+    NaN. Ranks are counted as in `evaluation.one_vs_all`, a tie with a wrong candidate behind it.
+    """
+    if min(limits, default=0) < 1:
+        raise ValueError(f"limits are {list(limits)}; a database needs at least one annotation")
+    found = np.full((len(photos), draws, len(limits)), np.nan, np.float32)
+    for database in tqdm(databases(embeddings, photos), "species", photos["species"].nunique()):
+        rng = np.random.default_rng([seed, zlib.crc32(str(database.species).encode())])
+        turns = [_turns(database, rng) for _ in range(draws)]
+        for queries, true, wrong in database.blocks():
+            for draw, turn in enumerate(turns):
+                found[database.rows[queries], draw] = _limited(
+                    true, wrong, turn, turn[queries], limits
+                )
+    return found
+
+
+def _turns(database: Database, rng: np.random.Generator) -> np.ndarray:
+    """(n,) 0, 1, ...: the random order in which an individual's annotations enter the database."""
+    order = np.lexsort([rng.random(len(database.rows)), database.first])
+    turn = np.empty(len(order), int)
+    turn[order] = np.arange(len(order)) - database.first  # individuals stay where they are
+    return turn
+
+
+def _limited(
+    true: np.ndarray, wrong: np.ndarray, turn: np.ndarray, own: np.ndarray, limits: Sequence[int]
+) -> np.ndarray:
+    """Ranks (B, limits) of queries whose own turns are `own` (B,), from cosines (B, n)."""
+    order = np.argsort(turn, kind="stable")
+    true, wrong, turn = true[:, order], wrong[:, order], turn[order]
+    best_so_far = np.maximum.accumulate(true, axis=1)
+    ranks = np.full((len(own), len(limits)), np.nan)
+    for place, limit in enumerate(limits):
+        # a query leaves its turn to the next of its individual, whose database is as large then
+        within = np.searchsorted(turn, limit + (own < limit))
+        best = best_so_far[np.arange(len(own)), within - 1]
+        ahead = wrong[:, : np.searchsorted(turn, limit)] >= (best - np.float32(TIE))[:, None]
+        ranks[:, place] = np.where(np.isneginf(best), np.nan, 1 + ahead.sum(axis=1))
+    return ranks
+
+
+def limits(photos: pd.DataFrame) -> range:
+    """1, 2, 3, ... to the most annotations that any individual of `photos` has, which is all."""
+    return range(1, int(photos.groupby(["species", "individual"]).size().max()) + 1)
+
+
+def by_draw(ranks: np.ndarray, photos: pd.DataFrame, limits: Sequence[int]) -> pd.DataFrame:
+    """Top-1 and top-5 in percent: species, draw, limit, queries, top_1, top_5 (from `ranks`)."""
+    parts = []
+    for species, rows in photos.groupby("species").indices.items():
+        own = ranks[rows][~np.isnan(ranks[rows, 0, 0])]  # (queries, draws, limits)
+        axes = [[species], range(ranks.shape[1]), limits]
+        index = pd.MultiIndex.from_product(axes, names=["species", "draw", "limit"])
+        if len(own):
+            tops = {f"top_{k}": 100 * (own <= k).mean(axis=0).ravel() for k in TOPS}
+            parts.append(pd.DataFrame({"queries": len(own)} | tops, index))
+    return pd.concat(parts).reset_index()
+
+
+def summary(by_draw: pd.DataFrame) -> pd.DataFrame:
+    """Figure 3's data: per limit the mean over species, in percent, and the standard deviations.
+
+    Columns limit, species (their number), queries; for each top-k its mean, `_deviation` (over
+    species, each the mean of its draws) and `_draws` (of that mean from draw to draw, a measure of
+    what the sampling adds). A deviation of a single value is NaN.
+    """
+    tops = [f"top_{k}" for k in TOPS]
+    species = by_draw.groupby(["limit", "species"])[["queries", *tops]].mean()
+    draws = by_draw.groupby(["limit", "draw"])[tops].mean().groupby("limit").std()
+    over = species.groupby("limit")
+    table = over["queries"].agg(species="size", queries="sum").astype(int)
+    for top in tops:
+        table[top], table[f"{top}_deviation"] = over[top].mean(), over[top].std()
+        table[f"{top}_draws"] = draws[top]
+    return table.reset_index()
+
+
+def cost(
+    ranks: np.ndarray, photos: pd.DataFrame, limits: Sequence[int], seed: int = 0
+) -> pd.DataFrame:
+    """What each limit costs against the largest one, in points, as a mean over species.
+
+    Columns limit; for each top-k `cost_k` with its 95 % interval `_low`, `_high` (paired over
+    queries, each the mean of its draws, as of `evaluation.by_species`); and `fewer`: the
+    share in percent of queries that have more true matches than the limit lets in.
+    """
+    others = photos.groupby(["species", "individual"])["individual"].transform("size") - 1
+    counted = photos[others > 0]
+    rows = []
+    for place, limit in enumerate(limits):
+        row = {"limit": limit}
+        for k in TOPS:
+            hit = pd.DataFrame((ranks[others > 0] <= k).mean(axis=1), counted.index)
+            mean = 100 * by_species(hit.iloc[:, -1], counted, hit[place]).iloc[-1, 3:6]
+            if place == len(limits) - 1:  # against itself
+                mean[:] = 0
+            row |= {f"cost_{k}": mean["value"]}
+            row |= {f"cost_{k}_{end}": mean[end] for end in ("low", "high")}
+        fewer = 100 * (others[others > 0] > limit)
+        rows.append(row | {"fewer": fewer.groupby(counted["species"]).mean().mean()})
+    return pd.DataFrame(rows)
+
+
+def in_words(summary: pd.DataFrame, cost: pd.DataFrame, k: int = 1) -> str:
+    """What few annotations per individual cost, in sentences that the numbers decide."""
+    one, every = summary[f"top_{k}"].iloc[[0, -1]]
+    low, high = (cost[f"cost_{k}_{end}"].iloc[0] for end in ("low", "high"))
+    verdict = ", no difference shown" if low <= 0 <= high else ""
+    enough = cost[cost[f"cost_{k}_high"][::-1].cummax()[::-1] < ENOUGH].iloc[0]
+    return (
+        f"Top-{k}, mean over {summary['species'].iloc[-1]} species: {one:.1f} % with one "
+        f"annotation per individual in the database, {every:.1f} % with all{verdict} (difference "
+        f"{every - one:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}). From "
+        f"{enough['limit']:.0f} on, all give less than {ENOUGH:g} point more, by the interval's "
+        f"upper end; {enough['fewer']:.0f} % of the queries have more true matches than that."
+    )
+
+
+TOP_LOOKS = {  # of Figure 3: words, colour, dashes, marker, opacity of the band
+    "top_1": ("top-1", BLUE, "-", "o", 0.25),
+    "top_5": ("top-5", VERMILION, "--", "s", 0.2),
+}
+
+
+@styled()
+def accuracy_figure(summary: pd.DataFrame, title: str) -> Figure:
+    """Figure 3: mean over species and its standard deviation, by annotations in the database.
+
+    `summary`: of `database.summary`.
+    """
+    drawn = Figure(title, 2.9)
+    axes = drawn.subplots()
+    limits = summary["limit"]
+    for top, (words, colour, dashes, marker, opacity) in TOP_LOOKS.items():
+        mean, deviation = summary[top], summary[f"{top}_deviation"]
+        look = {"color": colour, "alpha": opacity, "linewidth": 0}
+        axes.fill_between(limits, mean - deviation, mean + deviation, **look)
+        for edge in (mean - deviation, mean + deviation):
+            axes.plot(limits, edge, color=colour, ls=dashes, linewidth=0.4)
+        label = f"{words}: mean, standard deviation over species"
+        axes.plot(limits, mean, dashes + marker, color=colour, label=label)
+    species, queries = summary[["species", "queries"]].iloc[-1]
+    axes.set_xlabel(
+        f"most annotations per individual in the database\n"
+        f"({species} species, {queries:,} queries, the same at each size)"
+    )
+    axes.set(ylim=(0, 100), ylabel="accuracy (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    drawn.legend(loc="outside lower left")
+    return drawn

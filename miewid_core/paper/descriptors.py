@@ -1,0 +1,123 @@
+"""Any network that timm loads as a descriptor: used as it is, at its native size (section 5.3)."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from miewid_core.chips import ChipDataset, ChipStore
+from miewid_core.config import TrainConfig
+from miewid_core.evaluation import embed, one_vs_all
+from miewid_core.files import digest, kept_array
+from miewid_core.machine import default_device
+from miewid_core.model import Preprocess, load_exactly, read_tensors
+
+MEGADESCRIPTOR = "hf-hub:BVRA/MegaDescriptor-L-384"
+
+
+@dataclasses.dataclass(frozen=True)
+class Descriptor:
+    """A network of timm's, its features pooled by its own layer, that nobody trains here.
+
+    `name`: a timm name, "hf-hub:OWNER/MODEL", or "local-dir:FOLDER" with the files of such a model.
+    `weights`: True takes the name's own, a path reads a safetensors file, False draws them at
+    random from `seed`. `title`: what figures call it.
+    """
+
+    name: str
+    weights: bool | str
+    title: str
+    seed: int = 0
+
+    def load(self) -> tuple[nn.Module, Preprocess]:
+        """The network in evaluation mode, and its native input size, mean and standard deviation.
+
+        Two parts of its preprocessing are left out. The crop: timm cuts away the border of a photo,
+        where the animal seldom is, but a chip's box ends at the animal's muzzle and tail; the whole
+        chip is resized to a square. The kind of interpolation: chips are resized bilinearly with
+        antialiasing, as MegaDescriptor's instructions do (`Resize([384, 384])` of PIL images).
+        With EfficientNet-Lite0 on the demo's photos timm's bicubic one gives 33.6 % top-1, this
+        33.5 %, timm's crop 32.8 % (mean over species, split seed 1). Raises ValueError
+        for what timm can't load or download, and for weights that don't fit, with the remedy.
+        """
+        with torch.random.fork_rng():  # timm draws weights from torch's global generator
+            torch.manual_seed(self.seed)
+            network = self._created()
+        if isinstance(self.weights, str):
+            load_exactly(network, _without_head(network, self.weights), self.weights)
+        data = timm.data.resolve_model_data_config(network)
+        _, height, width = data["input_size"]
+        if height != width:
+            raise ValueError(f"{self.name} takes photos of {width} x {height}; chips are square")
+        preprocess = Preprocess(height, tuple(data["mean"]), tuple(data["std"]))
+        return network.to(default_device(), memory_format=torch.channels_last).eval(), preprocess
+
+    def _created(self) -> nn.Module:
+        try:
+            return timm.create_model(self.name, pretrained=self.weights is True, num_classes=0)
+        except OSError as error:  # all that the hub raises when it can't be reached is one
+            raise ValueError(
+                f"descriptor {self.name} could not be downloaded ({error}). Where the hub can't be "
+                "reached, copy the model's files (config.json and the weights) into a folder and "
+                "give descriptor=local-dir:FOLDER; or give a timm name as descriptor= and a local "
+                "safetensors file as descriptor_weights="
+            ) from error
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"descriptor {self.name} can't be loaded ({error}). It must be a name of "
+                "timm.list_models(), hf-hub:OWNER/MODEL, or local-dir:FOLDER"
+            ) from error
+
+    def embed(self, photos: pd.DataFrame, chips_dir: Path, folder: Path) -> np.ndarray:
+        """Embeddings (N, D) float32 of `photos` (catalog rows), kept in `folder` once computed."""
+        network, preprocess = self.load()
+        store = ChipStore(chips_dir, preprocess.size)
+        keys = store.build(photos)
+        state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+        built = re.sub(" at 0x[0-9a-f]+", "", repr(network))  # by its name and what it was given
+        name = digest(built, save(state), repr(preprocess), *keys)
+        path = Path(folder) / f"{name[:16]}.npy"
+        dataset = ChipDataset(store, keys.tolist())
+        return kept_array(
+            path, lambda: embed(network, preprocess, dataset, device=default_device())
+        )
+
+    def ranks(self, photos: pd.DataFrame, chips_dir: Path, folder: Path) -> pd.DataFrame:
+        """One-vs-all ranks of `photos`, one row per query (section 3.4)."""
+        return one_vs_all(
+            self.embed(photos, chips_dir, folder),
+            photos["individual"],
+            photos["species"],
+            photos["encounter"],
+            photos["annotation_id"],
+        )
+
+
+def _without_head(network: nn.Module, path: str) -> dict[str, torch.Tensor]:
+    """Tensors of a weights file without those of the classifier."""
+    head = network.pretrained_cfg["classifier"] or ()
+    heads = tuple(f"{part}." for part in ([head] if isinstance(head, str) else head))
+    return {k: value for k, value in read_tensors(path).items() if not k.startswith(heads)}
+
+
+def choose(preset: str, config: TrainConfig, name: str = "", weights: str = "") -> Descriptor:
+    """The descriptor that a notebook's parameters name; the default of each where it is empty.
+
+    Of preset "paper" that is MegaDescriptor-L-384. Else it is the backbone of `config` with the
+    ImageNet weights that its training starts from: random ones where it starts from random ones.
+    """
+    paper = preset == "paper"
+    chosen = name or (MEGADESCRIPTOR if paper else config.backbone)
+    short = chosen.rpartition("/")[2].rpartition(":")[2]
+    if weights:
+        return Descriptor(chosen, weights, f"{short} ({Path(weights).name})")
+    if name or paper:
+        return Descriptor(chosen, True, short)
+    what = "random weights, untrained" if config.pretrained is False else "ImageNet"
+    return Descriptor(chosen, config.pretrained, f"{short} ({what})")

@@ -1,0 +1,308 @@
+"""A species with few individuals: alone, with all others, or fine-tuned (sections 5.4 and 5.5)."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from miewid_core import splits
+from miewid_core.evaluation import top_k
+from miewid_core.figures import BLUE, COLUMN, ORANGE, PAGE, VERMILION, Figure, styled
+from miewid_core.paper.comparison import ENDS, compare
+from miewid_core.paper.printed import printed_table, species_name
+from miewid_core.paper.study import Study
+from miewid_core.runs.jobs import Job
+
+METHODS = {  # how a network meets a new species, and where the paper prints it
+    "species_only": "the species alone",
+    "joint": "together with all other species",
+    "fine_tuned": "fine-tuned from the others' network",
+}
+COUNTS = {"demo": (0, 10)}  # drawn species are small, and the demo is to end in minutes
+TARGETS = {"demo": 1}
+PAPER_COUNTS = (0, 25, 50, 100, 200)
+ALL = 10**9  # individuals: as many as there are
+PRINTED = {"joint": (4, "joint_training"), "fine_tuned": (5, "fine_tuning")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One training of Table 4 or 5: `individuals` of a species drawn at random, `draw` times."""
+
+    species: str
+    individuals: int
+    annotations: int
+    method: str
+    draw: int
+    job: Job
+
+
+def targets(study: Study, wanted: Sequence[str] = (), most: int = 0) -> list[str]:
+    """Species to vary: `wanted`, or the `most` tested ones with the most training individuals.
+
+    `most` 0: two, and one of the demo.
+    Raises ValueError for a species that is not both trained and tested.
+    """
+    train = study.train[study.train["species"].isin(study.test["species"])]
+    sizes = train.groupby("species")["individual"].nunique()
+    strange = ", ".join(sorted(set(wanted) - set(sizes.index)))
+    if strange:
+        there = ", ".join(sizes.index)
+        raise ValueError(f"targets: {strange} is not trained and tested; there are {there}")
+    return (
+        list(wanted)
+        or sizes.sort_index().nlargest(most or TARGETS.get(study.scale, 2)).index.tolist()
+    )
+
+
+def cells(
+    study: Study,
+    species: Sequence[str],
+    methods: Sequence[str] = tuple(METHODS),
+    counts: Sequence[int] = (),
+    draws: int = 3,
+) -> list[Cell]:
+    """All trainings of Tables 4 and 5: each of `species` with each number of its individuals.
+
+    `counts`: numbers of individuals, clipped to what there is; by default the paper's. A smaller
+    number's individuals are some of the larger one's (`splits.few_shot`). Each draw has its own
+    individuals and its own seed of the training. None and all of them can't be drawn: they have one
+    training, n = 0 the leave-one-out network, which never saw the species.
+    """
+    return list(each_cell(study, species, methods, counts, draws))
+
+
+def each_cell(
+    study: Study,
+    species: Sequence[str],
+    methods: Sequence[str] = tuple(METHODS),
+    counts: Sequence[int] = (),
+    draws: int = 3,
+) -> Iterator[Cell]:
+    """The same, one at a time: at the paper's scale the rows of all of them take gigabytes."""
+    counts = counts or (*COUNTS.get(study.scale, PAPER_COUNTS), ALL)
+    for own in species:
+        whole = study.train.loc[study.train["species"] == own, "individual"].nunique()
+        start = study.leave_one_out_jobs([own])[own]
+        for n in sorted({min(count, whole) for count in counts}):
+            for draw in range(draws if 0 < n < whole else 1):
+                yield from _draw(study, start, own, n, draw, methods)
+
+
+def _draw(
+    study: Study, start: Job, species: str, n: int, draw: int, methods: Sequence[str]
+) -> list[Cell]:
+    seed = study.seed + draw
+    joint = splits.few_shot(study.train, species, n, seed)
+    own = joint[joint["species"] == species]
+    if n == 0:
+        jobs = {"joint": start, "fine_tuned": start}
+    else:
+        words = f"{n} {species} (draw {draw + 1})"
+        jobs = {
+            "species_only": study.job(own, f"{words} alone", seed=seed),
+            "joint": study.job(joint, f"{words} and all others", seed=seed),
+            "fine_tuned": study.job(own, f"{words} fine-tuned", start=start, seed=seed),
+        }
+    return [
+        Cell(species, n, len(own), method, draw, jobs[method])
+        for method in methods
+        if method in jobs
+    ]
+
+
+def check_nested(asked: Sequence[Cell]) -> None:
+    """Raise AssertionError unless a smaller n's training rows are some of a larger one's."""
+    groups: dict[tuple, list[Cell]] = {}
+    for cell in (cell for cell in asked if cell.individuals):
+        groups.setdefault((cell.species, cell.method, cell.draw), []).append(cell)
+    for own in groups.values():
+        own.sort(key=lambda cell: cell.individuals)
+        rows = [set(cell.job.rows["annotation_id"]) for cell in own]
+        assert all(few <= more for few, more in itertools.pairwise(rows)), own[0].species
+
+
+def check_same_queries(ranked: pd.DataFrame) -> None:
+    """Raise AssertionError unless every network of a species was asked the same queries."""
+    keys = ["species", "n", "method", "draw"]
+    queries = ranked.groupby(keys)["annotation_id"].agg(lambda ids: tuple(sorted(ids)))
+    assert (queries.groupby("species").nunique() == 1).all()
+
+
+def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
+    """Ranks of each cell's species by its network, trained now where it isn't yet.
+
+    Rows as of `one_vs_all`, with n, annotations, method and draw. The queries never change with n.
+    """
+    trained = study.train_all([cell.job for cell in asked])
+    parts = [
+        study.ranks(run, cell.species).assign(
+            n=cell.individuals, trained_on=cell.annotations, method=cell.method, draw=cell.draw
+        )
+        for run, cell in zip(trained, asked, strict=True)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def summary(ranked: pd.DataFrame, k: int = 1) -> pd.DataFrame:
+    """Top-k in percent of each species, n and method: mean and standard deviation over draws.
+
+    Columns species, individuals, annotations (mean over draws), method, draws, top_k, deviation
+    (NaN for one draw).
+    """
+    keys = ["species", "n", "method"]
+    groups = ranked.groupby([*keys, "draw"])
+    each = groups.agg(
+        annotations=("trained_on", "first"), queries=("relevant", lambda r: (r > 0).sum())
+    )
+    each["top_k"] = [100 * top_k(own, k) for _, own in groups]
+    table = each.groupby(keys).agg(
+        annotations=("annotations", "mean"),
+        queries=("queries", "first"),
+        draws=("top_k", "size"),
+        top_k=("top_k", "mean"),
+        deviation=("top_k", "std"),
+    )
+    return table.reset_index().rename(columns={"n": "individuals"})
+
+
+def differences(
+    ranked: pd.DataFrame, one: str, other: str, k: int = 1, seed: int = 0
+) -> pd.DataFrame:
+    """Top-k of method `one` minus `other` at each n, in points, with its 95 % interval.
+
+    Paired over queries and draws; each individual counts with all its queries and draws, so
+    the interval is that of new animals. Columns species, individuals, difference, low, high.
+    """
+    # the same query in another draw is another row, of the same individual
+    rows = ranked.assign(annotation_id=ranked["annotation_id"] + "#" + ranked["draw"].astype(str))
+    found = []
+    for (species, n), own in rows.groupby(["species", "n"]):
+        pair = [own[own["method"] == method] for method in (one, other)]
+        if all(map(len, pair)):
+            row = compare(dict(zip((one, other), pair, strict=True)), k=k).iloc[0]
+            found.append([species, n, *row[[f"gain_over_{other}{end}" for end in ENDS]]])
+    return pd.DataFrame(found, columns=["species", "individuals", "difference", "low", "high"])
+
+
+def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
+    """What a table of `differences` shows of each species: at which n which method is better."""
+    verdicts = {
+        f"{METHODS[one]} is better": table["low"] > 0,
+        f"{METHODS[other]} is better": table["high"] < 0,
+        "no difference shown": ~((table["low"] > 0) | (table["high"] < 0)),
+    }
+    sentences = []
+    for species, own in table.groupby("species"):
+        parts = [
+            f"{words} at n = {', '.join(map(str, own.loc[holds[own.index], 'individuals']))}"
+            for words, holds in verdicts.items()
+            if holds[own.index].any()
+        ]
+        sentences.append(f"{species}: {'; '.join(parts)}.")
+    return sentences
+
+
+def stops_paying(table: pd.DataFrame) -> pd.DataFrame:
+    """Where fine-tuning stops paying: the least n from which on it is not shown to be better.
+
+    `table`: of `differences`, fine_tuned minus species_only. Columns species, individuals (NaN when
+    it is better at every n), of_the_paper: the same by Table 5's printed numbers.
+    """
+    rows = []
+    for species, own in table.sort_values("individuals").groupby("species"):
+        better = (own["low"] > 0).to_numpy()
+        rows.append((species, _first_after_last(own["individuals"].tolist(), better)))
+    found = pd.DataFrame(rows, columns=["species", "individuals"])
+    return found.assign(of_the_paper=found["species"].map(species_name).map(_printed_stop()))
+
+
+def _first_after_last(counts: list[int], better: Sequence[bool]) -> float:
+    """The count after the last at which it is better; NaN where that is the last of all."""
+    after = max((place + 1 for place, holds in enumerate(better) if holds), default=0)
+    return counts[after] if after < len(counts) else float("nan")
+
+
+def _printed_stop() -> dict[str, float]:
+    printed = printed_table(5)
+    printed = printed[printed["individuals"] > 0]
+    return {
+        species: _first_after_last(
+            own["individuals"].tolist(), (own["fine_tuning"] > own["species_only"]).tolist()
+        )
+        for species, own in printed.groupby("species")
+    }
+
+
+def beside_paper(table: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """Means over species at each n: ours (of `summary`), and the paper's six (Tables 4 and 5)."""
+    ours = table.pivot_table(index="individuals", columns="method", values="top_k")
+    ours = ours.reindex(columns=list(methods))
+    numbers, columns = zip(*(PRINTED[m] for m in methods if m in PRINTED), strict=True)
+    paper = printed_table(numbers[0]).groupby("individuals")[["species_only"]].mean()
+    for number, column in zip(numbers, columns, strict=True):
+        paper[column] = printed_table(number).groupby("individuals")[column].mean()
+    return ours.join(paper.add_prefix("paper_"), how="outer").reset_index()
+
+
+LOOKS = {  # method: marker, line, colour, fill, shift in places
+    "species_only": ("D", ":", ORANGE, "white", -0.08),
+    "joint": ("o", "-", BLUE, BLUE, 0.0),
+    "fine_tuned": ("s", "--", VERMILION, VERMILION, 0.08),
+}
+
+
+@styled()
+def curves_figure(table: pd.DataFrame, title: str, k: int = 1) -> Figure:
+    """Top-k against the number of individuals, a panel for each species and a line each method.
+
+    `table`: of `few_shot.summary`. Bars are one standard deviation over draws; a number drawn only
+    once has none.
+    """
+    species = table["species"].unique()
+    columns = min(2, len(species))
+    rows = -(-len(species) // columns)
+    drawn = Figure(title, 1.3 + 1.9 * rows, PAGE if columns == 2 else COLUMN)
+    grid = drawn.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes, name in zip(grid.flat, species, strict=False):
+        _panel(axes, table[table["species"] == name], k)
+    for axes in grid.flat[len(species) :]:
+        axes.remove()
+    for axes in grid[:, 0]:
+        axes.set_ylabel(f"top-{k} accuracy (%)")
+    several = table["deviation"].notna().any()
+    bars = "bars: one standard deviation over draws" if several else "one draw of each number"
+    look = {"ncols": columns, "title": bars, "loc": "outside lower left"}
+    drawn.legend(*_legend(grid.flat[: len(species)]), **look)
+    return drawn
+
+
+def _panel(axes: Axes, own: pd.DataFrame, k: int) -> None:
+    counts = sorted(own["individuals"].unique())
+    place = dict(zip(counts, range(len(counts)), strict=True))  # even steps, as the paper's rows
+    for method, (marker, line, colour, fill, shift) in LOOKS.items():
+        rows = own[own["method"] == method].sort_values("individuals")
+        at = rows["individuals"].map(place) + shift
+        look = {"color": colour, "ls": line, "markerfacecolor": fill, "label": METHODS[method]}
+        if len(rows):
+            axes.plot(at, rows["top_k"], marker, **look)
+            spread = rows["deviation"].fillna(0)
+            axes.vlines(at, rows["top_k"] - spread, rows["top_k"] + spread, colour, linewidth=1)
+    seen = own.groupby("individuals")["annotations"].max()
+    axes.set_xticks(range(len(counts)), [f"{n:,}\n({seen[n]:,.0f})" for n in counts])
+    axes.set_xlabel("training individuals (annotations)")
+    queries = own["queries"].iloc[0]
+    axes.set_title(f"{own['species'].iloc[0].replace('_', ' ')} (n = {queries:,} queries)")
+    axes.set_ylim(0, None)
+
+
+def _legend(panels: np.ndarray) -> tuple[list, list]:
+    """Handles and words of all methods that any panel shows, each once."""
+    found = {}
+    for axes in panels:
+        for handle, words in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(words, handle)
+    return list(found.values()), list(found)

@@ -1,0 +1,95 @@
+"""How many annotations, individuals and encounters a catalog has (section 3, Table 1)."""
+
+import pandas as pd
+
+from miewid_core.figures import COLOURS, THIN, Figure, _plain, _words, styled
+from miewid_core.paper.training_report import LINES
+
+
+@styled()
+def long_tail_figure(tail: pd.DataFrame, title: str) -> Figure:
+    """Share of individuals with at least so many annotations, of each species and of all.
+
+    `tail`: species, per_individual, individuals, as of `census.long_tail`. More than six species
+    are thin grey lines without names.
+    """
+    species = dict(list(tail.groupby("species")))
+    named = len(species) <= 6
+    drawn = Figure(title, 2.7 + 0.07 * len(species) * named)
+    axes = drawn.subplots()
+    for number, (name, own) in enumerate(species.items()):
+        look = {"color": COLOURS[number], "linestyle": LINES[number % 4]} if named else THIN
+        label = f"{_words(name)} ({own['individuals'].sum():,})"
+        axes.step(*_at_least(own), label=label if named else f"_{label}", **look)
+    each = tail["per_individual"].repeat(tail["individuals"])
+    label = f"all ({len(each):,}): median {each.median():g}, mean {each.mean():.1f}"
+    axes.step(*_at_least(tail), label=label, linewidth=2, color="black")
+    if not named:
+        axes.plot([], [], label=f"each of {len(species)} species", **THIN)
+    axes.set(xscale="log", yscale="log", xlabel="annotations per individual")
+    axes.set_ylabel("individuals with\nat least as many (%)")
+    _plain(axes.xaxis)
+    _plain(axes.yaxis)
+    drawn.legend(loc="outside lower left", ncols=2)
+    return drawn
+
+
+def _at_least(tail: pd.DataFrame) -> tuple[pd.Index, pd.Series]:
+    """Numbers of annotations, and the percentage of individuals with at least that many."""
+    counts = tail.groupby("per_individual")["individuals"].sum()
+    return counts.index, 100 * counts[::-1].cumsum()[::-1] / counts.sum()
+
+
+def summary(photos: pd.DataFrame) -> pd.DataFrame:
+    """Table 1 for a catalog: one row per species by decreasing annotations, then "total".
+
+    Columns: species, annotations, individuals, encounters, mean_per_individual and
+    median_per_individual (annotations), share_with_one (of the individuals, in [0, 1]). An
+    annotation without an encounter is one of its own.
+    """
+    rows = [_counts(species, own) for species, own in photos.groupby("species")]
+    table = pd.DataFrame(rows).sort_values("annotations", ascending=False, kind="stable")
+    total = _counts("total", photos)
+    # one encounter of two species is one of each, as everywhere else
+    total["encounters"] = table["encounters"].sum()
+    return pd.concat([table, pd.DataFrame([total])], ignore_index=True)
+
+
+def _counts(species: str, photos: pd.DataFrame) -> dict[str, object]:
+    each = photos["individual"].value_counts()
+    known = photos.loc[photos["encounter"] != "", "encounter"]
+    return {
+        "species": species,
+        "annotations": len(photos),
+        "individuals": len(each),
+        "encounters": known.nunique() + len(photos) - len(known),
+        "mean_per_individual": each.mean(),
+        "median_per_individual": each.median(),
+        "share_with_one": (each == 1).mean(),
+    }
+
+
+def tail_rows(photos: pd.DataFrame) -> pd.DataFrame:
+    """How many individuals have how many annotations, the data of the long-tail figure.
+
+    One row per species and number of annotations of an individual (`per_individual`), by both:
+    `individuals` that have that many, and `annotations` of all of these together.
+    """
+    each = photos.groupby(["species", "individual"]).size().rename("per_individual")
+    tail = each.reset_index().groupby(["species", "per_individual"]).size()
+    tail = tail.rename("individuals").reset_index()
+    return tail.assign(annotations=tail["per_individual"] * tail["individuals"])
+
+
+def relatives(photos: pd.DataFrame) -> pd.DataFrame:
+    """Of each species its `family`, and the other species of it, its `relatives` (comma-separated).
+
+    Both are "" where the catalog gives no family: then nobody knows how unseen a species is.
+    """
+    said = photos.sort_values("family", ascending=False, kind="stable")  # "" comes last
+    families = said.drop_duplicates("species").set_index("species")["family"].sort_index()
+    others = [
+        ", ".join(families.index[(families == own) & (families.index != name)]) if own else ""
+        for name, own in families.items()
+    ]
+    return families.reset_index().assign(relatives=others)

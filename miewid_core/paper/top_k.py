@@ -1,0 +1,87 @@
+"""Curves over all species: database size (Figure 3), top-k (appendix A.2), gallery size."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from tqdm import tqdm
+
+from miewid_core.figures import BLUE, ORANGE, THIN, Figure, _head, _panels, styled
+from miewid_core.paper.comparison import compare
+
+KS = tuple(range(1, 51))
+LOOKS = {  # of the models told apart, by colour, lightness and dashes
+    "multi": {"color": BLUE, "ls": "-"},
+    "single": {"color": ORANGE, "ls": "--"},
+    "leave-one-out": {"color": "black", "ls": ":", "linewidth": 1.4},
+}
+
+
+def top_k(
+    rankings: Mapping[str, pd.DataFrame], ks: Sequence[int] = KS, seed: int = 0
+) -> pd.DataFrame:
+    """Top-k in percent of each of `rankings`, by species, then their "mean": appendix A.2.
+
+    Columns model (the ranking's name), species, queries, individuals, k, top_k, low, high (95 %
+    interval, as in `evaluation.by_species`), chance (a random ranking's). Means are over the
+    species that all rankings have.
+    """
+    common = set.intersection(*(set(ranks["species"]) for ranks in rankings.values()))
+    parts = []
+    for (model, ranks), k in tqdm(list(itertools.product(rankings.items(), ks)), "top-k"):
+        shared = ranks["species"].isin(common)
+        table = compare({"top_k": ranks[shared]}, k=k)
+        rest = [compare({"top_k": ranks[~shared]}, k=k)[:-1]] if not shared.all() else []
+        parts.append(pd.concat([table[:-1], *rest, table[-1:]]).assign(model=model, k=k))
+    columns = ["model", "species", "queries", "individuals", "k", "top_k", "low", "high", "chance"]
+    renamed = {"top_k_low": "low", "top_k_high": "high"}
+    return pd.concat(parts, ignore_index=True).rename(columns=renamed)[columns]
+
+
+def in_words(table: pd.DataFrame, level: float = 90) -> str:
+    """From which k on each model's mean is at least `level` percent, by `top_k`'s numbers."""
+    parts = []
+    for model, own in table[table["species"] == "mean"].groupby("model", sort=False):
+        last = own["k"].max()
+        # first k at which the mean, the interval's upper and its lower end are there
+        k, low, high = (
+            next((f"{k}" for k in own.loc[own[name] >= level, "k"]), f"more than {last}")
+            for name in ("top_k", "high", "low")
+        )
+        parts.append(f"{k} with {model} (95 % interval {low} to {high})")
+    begin = "How many of the nearest annotations must be looked at to find the individual for"
+    return f"{begin} {level:g} % of the queries, mean over species: {', '.join(parts)}."
+
+
+@styled()
+def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
+    """A small panel of top-k against k per species, and a large one of their mean (appendix A.2).
+
+    `table`: of `top_k`, of models that LOOKS names. Bands are 95 % intervals.
+    """
+    species = [name for name in table["species"].unique() if name != "mean"]
+    drawn, mean, panels = _panels(title, len(species))
+    for name, axes in zip(["mean", *species], [mean, *panels], strict=True):
+        own = table[table["species"] == name]
+        for model, points in own.groupby("model", sort=False):
+            look = LOOKS[model]
+            band = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
+            axes.fill_between(points["k"], points["low"], points["high"], **band)
+            axes.plot(points["k"], points["top_k"], label=model, **look)
+        chance = own.drop_duplicates("k")
+        axes.plot(chance["k"], chance["chance"], label="random ranking", **THIN)
+        words = f"mean of {_averaged(table)} species" if name == "mean" else name
+        _head(axes, words, own.iloc[0][["queries", "individuals"]])
+    last = table["k"].max()
+    mean.set(ylim=(0, 102), xlim=(0, last + 1), xticks=[1, *range(20, last + 1, 20)])
+    mean.legend(loc="lower right")
+    drawn.supxlabel("k, nearest annotations looked at (above: queries / individuals)", fontsize=7.5)
+    drawn.supylabel("top-k accuracy (%), with 95 % interval", fontsize=7.5)
+    return drawn
+
+
+def _averaged(table: pd.DataFrame) -> int:
+    """How many species all models of `table` have: those that its means are over."""
+    named = table[table["species"] != "mean"]
+    models = named.groupby("species")["model"].nunique()
+    return int((models == table["model"].nunique()).sum())

@@ -1,0 +1,175 @@
+"""Chips to look at: photos of each species, matches of a trained network, a map of embeddings."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+from sklearn.manifold import TSNE
+from sklearn.preprocessing import normalize
+from threadpoolctl import threadpool_limits
+
+from miewid_core.chips import ChipStore
+from miewid_core.figures import (
+    BLUE,
+    COLOURS,
+    COLUMN,
+    MANY,
+    MARKERS,
+    PAGE,
+    Figure,
+    _plain,
+    _words,
+    styled,
+)
+from miewid_core.runs.run import Run
+
+LINES = ["-", "--", ":", "-."]
+
+
+@styled()
+def margins_figure(margins: pd.DataFrame, title: str) -> Figure:
+    """Margin of an individual against its training annotations, and how many have that many.
+
+    `margins`: one row per individual: annotations, margin (radians).
+    """
+    drawn = Figure(title, 3)
+    above, below = drawn.subplots(2, sharex=True, height_ratios=[2, 1])
+    points = margins.groupby("annotations")["margin"].agg(["first", "size"])
+    above.plot(points.index, points["first"], "o-", color=BLUE, markersize=3)
+    above.set_ylabel("margin (radians)")
+    below.vlines(points.index, 0, points["size"], color=BLUE, linewidth=1.5)
+    below.set(xscale="log", ylim=(0, None), ylabel="individuals")
+    below.set_xlabel(f"training annotations per individual (n = {len(margins):,})")
+    _plain(below.xaxis)
+    below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    drawn.align_ylabels()
+    return drawn
+
+
+@styled()
+def loss_figure(history: pd.DataFrame, title: str) -> Figure:
+    """Loss above and learning rate below, by epoch (`history`: run, epoch, loss, rate)."""
+    drawn = Figure(title, 3)
+    above, below = drawn.subplots(2, sharex=True, height_ratios=[3, 2])
+    for number, (run, own) in enumerate(history.groupby("run", sort=False)):
+        look = {"color": COLOURS[number % 8], "ls": LINES[number % 4], "label": run}
+        above.plot(own["epoch"], own["loss"], **look)
+        below.plot(own["epoch"], own["rate"], **look)
+    above.set_ylabel("training loss")
+    below.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    below.yaxis.set_major_locator(MaxNLocator(4))
+    _plain(below.yaxis, log=False)
+    drawn.align_ylabels()
+    if history["run"].nunique() > 1:
+        drawn.legend(*above.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+    return drawn
+
+
+@styled()
+def embedding_map(data: pd.DataFrame, title: str) -> Figure:
+    """Annotations on two axes of a projection, by species (`data`: x, y, species)."""
+    import seaborn  # half a second, which no other figure needs
+
+    counts = data["species"].value_counts().sort_index()
+    labels = {name: f"{_words(name)} ({n:,})" for name, n in counts.items()}
+    wide = len(labels) > MANY
+    columns = 3 if wide else 2
+    rows = -(-len(labels) // columns)
+    drawn = Figure(title, (5 if wide else 2.8) + 0.14 * rows, PAGE if wide else COLUMN)
+    axes = drawn.subplots()
+    names = list(labels.values())
+    look = {
+        "palette": dict(zip(names, itertools.cycle(COLOURS))),
+        "markers": dict(zip(names, itertools.cycle(MARKERS))),
+        **{"s": 14, "linewidth": 0.2, "edgecolor": "black"},
+    }
+    shown = data.assign(species=data["species"].map(labels))
+    order = {"hue_order": names, "style_order": names}
+    seaborn.scatterplot(
+        shown, x="x", y="y", hue="species", style="species", **order, **look, ax=axes
+    )
+    axes.get_legend().remove()
+    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=columns)
+    axes.set(xlabel=f"t-SNE axis 1 (no unit; n = {len(data):,})", ylabel="t-SNE axis 2 (no unit)")
+    axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+    return drawn
+
+
+Panel = tuple[np.ndarray, str, bool | None]  # chip (S, S, 3) uint8, caption, right or wrong
+
+
+def species_sheet(
+    photos: pd.DataFrame, chips_dir: Path, seed: int, size: int = 128
+) -> tuple[list[np.ndarray], list[str]]:
+    """Chips (size, size, 3) uint8 and captions: six of each species, three of each of two animals.
+
+    The animals are drawn at random among the quarter with most encounters, one photo an encounter.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = pd.concat(_two_animals(rows, generator) for _, rows in photos.groupby("species"))
+    store = ChipStore(chips_dir, size)
+    keys = store.build(chosen)
+    captions = chosen["species"] + "\n" + chosen["name"]
+    return [store.read(key) for key in keys], captions.tolist()
+
+
+def _two_animals(rows: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+    single = rows["encounter"].where(rows["encounter"] != "", rows["annotation_id"])
+    apart = rows.assign(single=single).drop_duplicates(["individual", "single"])
+    seen = apart["individual"].value_counts()
+    most = sorted(seen[seen >= seen.quantile(0.75)].index)
+    animals = generator.choice(most, size=min(2, len(most)), replace=False)
+    return pd.concat(
+        apart[apart["individual"] == animal].sort_values("annotation_id").head(3)
+        for animal in animals
+    )
+
+
+def projection(embeddings: np.ndarray, photos: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """t-SNE by cosine of embeddings (N, D): x, y (no unit), species, individual of each row.
+
+    By one thread: more of them round otherwise, and points end elsewhere.
+    """
+    perplexity = min(30, max(1, (len(photos) - 1) / 3))
+    place = TSNE(perplexity=perplexity, init="pca", random_state=seed, metric="cosine")
+    with threadpool_limits(1):
+        placed = place.fit_transform(normalize(embeddings))
+    axes = pd.DataFrame(placed, columns=["x", "y"])
+    return axes.join(photos[["species", "individual"]].reset_index(drop=True))
+
+
+def matches(
+    run: Run, photos: pd.DataFrame, chips_dir: Path, seed: int, k: int = 5, size: int = 128
+) -> list[list[Panel]]:
+    """For one random query of each species: the query, then its k nearest other annotations.
+
+    A query has at least one true match among the candidates. Captions give the individual's name
+    and the cosine similarity.
+    """
+    embeddings = normalize(run.embed(photos, chips_dir))
+    store = ChipStore(chips_dir, size)
+    generator = np.random.default_rng(seed)
+    panels = []
+    for _, rows in photos.groupby("species"):
+        matched = rows[rows["individual"].duplicated(keep=False)]
+        if matched.empty:
+            continue
+        query = generator.choice(matched.index)
+        scores = pd.Series(embeddings[rows.index] @ embeddings[query], rows.index).drop(query)
+        nearest = scores.nlargest(k)
+        panels.append(_panel_row(photos, query, nearest, store))
+    return panels
+
+
+def _panel_row(
+    photos: pd.DataFrame, query: int, nearest: pd.Series, store: ChipStore
+) -> list[Panel]:
+    shown = photos.loc[[query, *nearest.index]]
+    chips = [store.read(key) for key in store.build(shown)]
+    first = f"{shown['species'].iloc[0]}\nquery {shown['name'].iloc[0]}"
+    captions = [f"{photos['name'][row]}\n{score:.2f}" for row, score in nearest.items()]
+    right = shown["individual"].eq(photos["individual"][query]).tolist()
+    return list(zip(chips, [first, *captions], [None, *right[1:]], strict=True))

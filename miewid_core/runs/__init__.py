@@ -1,0 +1,1 @@
+"""Trainings as values, one folder each: side by side, on a cluster, on several GPUs."""

@@ -1,0 +1,281 @@
+"""Runs the numbered notebooks through papermill: `python -m miewid_core.runs.notebooks --help`."""
+
+import argparse
+import io
+import itertools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import papermill
+import yaml
+from jupyter_client.manager import KernelManager
+from nbclient.exceptions import DeadKernelError
+from tqdm import tqdm
+
+from miewid_core.files import CACHE, ROOT
+
+
+class ParameterError(ValueError):
+    """A parameter that a notebook doesn't have, or that can't be read."""
+
+
+def parse(assignments: list[str]) -> dict[str, object]:
+    """Parameters from words NAME=VALUE: names in lower case, values read as YAML.
+
+    Raises ParameterError for a word of another form.
+    """
+    parameters = {}
+    for word in assignments:
+        name, sign, value = word.partition("=")
+        if not (sign and name.isidentifier()):
+            raise ParameterError(f"{word!r} is no parameter; write NAME=VALUE, such as SEED=1")
+        try:
+            parameters[name.lower()] = "" if value == "" else yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ParameterError(f"the value of {word!r} can't be read; put it in quotes") from None
+    return parameters
+
+
+# reset takes these of every module too, and a process that is spawned asks for them
+RESET = """get_ipython().reset()
+__doc__ = __loader__ = __package__ = __spec__ = None
+__annotations__ = {}"""
+CLIENT = "jupyter_client.asynchronous.AsyncKernelClient"  # what nbclient awaits answers of
+
+
+@contextmanager
+def started(beside: int) -> Iterator[KernelManager]:
+    """A running kernel of this Python; it is ended with the block, whatever it is doing.
+
+    It has its share of the cores: two kernels with two threads each on two cores get a third as
+    much done, as a thread that waits for another keeps its core busy.
+    """
+    kernel = KernelManager(kernel_name="python3", client_class=CLIENT)
+    share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // beside))} if beside > 1 else {}
+    kernel.start_kernel(env=share | os.environ)
+    try:
+        yield kernel
+    finally:
+        kernel.shutdown_kernel(now=True)
+
+
+def forget(kernel: KernelManager) -> None:
+    """Empty an idle kernel's namespace: the next notebook finds none of the last one's names."""
+    client = kernel.blocking_client()
+    client.start_channels()
+    try:
+        client.execute(RESET, silent=True, reply=True, timeout=60)
+    finally:
+        client.stop_channels()
+
+
+FOLDER = ROOT / "notebooks"
+LOOK = 0.2  # seconds after which an interrupt is seen
+VOLATILE = "metadata.papermill cell.metadata.papermill cell.metadata.execution"
+
+
+class NotebookError(RuntimeError):
+    """A notebook that failed, and why."""
+
+
+class Line(io.TextIOBase):
+    """A file of which the last words stand on one line of the terminal, and whole lines for good.
+
+    Progress bars, which go back to the start of their line, are followed there.
+    """
+
+    encoding = "utf-8"
+
+    def __init__(self, title: str, bar: tqdm) -> None:
+        self.title, self.bar, self.words = title, bar, ""
+
+    def write(self, text: str) -> int:
+        """Show a text, as far as it comes."""
+        for piece in re.split("([\r\n])", text):
+            if piece == "\n" and self.words.strip():
+                tqdm.write(f"{self.title}: {self.words.rstrip()}", file=sys.stderr)
+            self.words = "" if piece in ("\r", "\n") else self.words + piece
+        shown = f"{self.title}: {self.words}"  # tqdm cuts no description at the terminal's edge
+        self.bar.set_description_str(shown[: shutil.get_terminal_size().columns - 1])
+        return len(text)
+
+
+def shared(notebooks: list[Path], parameters: dict[str, object]) -> list[dict[str, object]]:
+    """To each notebook those of the parameters that it has.
+
+    Raises ParameterError naming those that none of them has, and those there are.
+    """
+    known = [list(papermill.inspect_notebook(str(notebook))) for notebook in notebooks]
+    every = dict.fromkeys(itertools.chain(*known))
+    if unknown := sorted(set(parameters) - set(every)):
+        which = notebooks[0].name if len(notebooks) == 1 else "none of these notebooks"
+        has = f"has {'no' if len(notebooks) == 1 else 'a'} parameter {', '.join(unknown)}"
+        raise ParameterError(f"{which} {has}; there are {', '.join(every)}")
+    return [{name: parameters[name] for name in own if name in parameters} for own in known]
+
+
+def chosen(words: list[str]) -> list[Path]:
+    """The notebooks whose names start with one of `words` (all without any), in their order."""
+    every = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
+    found = [path for path in every if not words or path.name.startswith(tuple(words))]
+    if not found:
+        names = ", ".join(path.stem for path in every)
+        raise ParameterError(f"no notebook starts with {', '.join(words)}; there are {names}")
+    return found
+
+
+def execute(
+    notebook: Path, output: Path, parameters: dict[str, object], cwd: Path | None, **options: object
+) -> None:
+    """Run one notebook into `output`, its progress bars on this terminal.
+
+    `options` are papermill's. Raises NotebookError with what a cell raised.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    options = {"kernel_name": "python3", "stderr_file": sys.stderr, "cwd": cwd} | options
+    try:
+        papermill.execute_notebook(notebook, output, parameters, **options)
+    except papermill.PapermillExecutionError as error:
+        told = f"{error.ename} in a cell of {notebook.name}: {error.evalue}"
+        raise NotebookError(told) from None
+    except DeadKernelError:
+        told = f"{notebook.name}: its process died, most likely for want of memory"
+        raise NotebookError(f"{told}; lower batch_size or image_size") from None
+
+
+def run(
+    notebooks: list[Path], output: Path, parameters: dict[str, object], at_once: int = 0
+) -> None:
+    """Run notebooks, each with those of the parameters that it has (see `shared`).
+
+    Of several, `at_once` run side by side (0: as many as make sense), one after the other in the
+    same process, which loads the packages once; what two of them ask for is still trained once
+    (see `runs.train`). Raises NotebookError when one fails: no other one begins then.
+    """
+    given = shared(notebooks, parameters)
+    if len(notebooks) == 1:
+        sys.stderr.write(f"{notebooks[0].name}\n")
+        execute(notebooks[0], output / notebooks[0].name, given[0], cwd=None)
+    else:
+        both = dict(zip(notebooks, given, strict=True))
+        _run_beside(both, output, at_once or _most_at_once(parameters))
+
+
+def _run_beside(given: dict[Path, dict[str, object]], output: Path, at_once: int) -> None:
+    """Run notebooks, each with the parameters that `given` has for it."""
+    running = set()
+    with ThreadPoolExecutor(at_once) as pool, ExitStack() as stack:
+        places = [(line, stack.enter_context(started(at_once))) for line in range(at_once)]
+        interrupted = stack.enter_context(_interrupts())
+        for number, (notebook, parameters) in enumerate(given.items(), 1):
+            title = f"[{number}/{len(given)}] {notebook.stem}"
+            running.add(pool.submit(_run_in, places, notebook, title, output, parameters))
+            if len(running) == at_once:
+                running = _wait(running, FIRST_COMPLETED, interrupted)
+        _wait(running, ALL_COMPLETED, interrupted)
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Is set by Ctrl-C instead of KeyboardInterrupt, of which Python loses one that it raises in a
+    destructor; that of a progress bar then keeps the lock of all bars."""
+    interrupted = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _wait(running: set[Future], until: str, interrupted: threading.Event) -> set[Future]:
+    """Those still running then; when one has failed, the others end before its error is raised.
+
+    Raises KeyboardInterrupt once `interrupted`, which nothing wakes: it is looked for.
+    """
+    ended, going_on = set(), running
+    while going_on and not (ended and until == FIRST_COMPLETED):
+        ended, going_on = wait(running, LOOK, until)
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        if any(future.exception() for future in ended):
+            until = ALL_COMPLETED
+    for future in ended:
+        future.result()
+    return going_on
+
+
+def _run_in(
+    places: list[tuple[int, KernelManager]],
+    notebook: Path,
+    title: str,
+    output: Path,
+    parameters: dict[str, object],
+) -> None:
+    """Run a notebook in a free kernel, whose last words stand on a line of the terminal."""
+    begun, (line, kernel) = time.monotonic(), places.pop()
+    with tqdm(bar_format="{desc}", position=line, leave=False) as bar:
+        told = Line(title, bar)
+        shown = {"stderr_file": told, "progress_bar": {"file": told}}
+        try:
+            execute(notebook, output / notebook.name, parameters, None, km=kernel, **shown)
+        except NotebookError as error:  # which is raised when what runs beside it has ended
+            tqdm.write(f"{title} failed, the others end first: {error}", file=sys.stderr)
+            raise
+    forget(kernel)
+    places.append((line, kernel))
+    tqdm.write(f"{title}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
+
+
+def _most_at_once(parameters: dict[str, object]) -> int:
+    """Two, as loading packages and drawing figures keep one core busy; one where a GPU trains."""
+    from miewid_core.machine import default_device  # not for one notebook: seconds of torch
+
+    on_gpus = parameters.get("scheduler") or default_device().type == "cuda"
+    return 1 if on_gpus else min(2, os.cpu_count() or 1)
+
+
+def refresh(notebooks: list[Path]) -> None:
+    """Run notebooks on the demo data in place, and clean them for git with their outputs kept."""
+    os.environ["TQDM_DISABLE"] = "1"  # the kernel inherits it: no progress bars in what is kept
+    for notebook in notebooks:
+        sys.stderr.write(f"{notebook.name}\n")
+        execute(notebook, notebook, {}, cwd=FOLDER)
+        options = ["--keep-output", "--keep-count", "--extra-keys", VOLATILE]
+        subprocess.run([sys.executable, "-m", "nbstripout", *options, str(notebook)], check=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m miewid_core.runs.notebooks", description=__doc__
+    )
+    parser.add_argument("action", choices=["run", "refresh"], help="refresh: rewrite them for git")
+    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="such as SEED=1")
+    parser.add_argument("--only", nargs="+", default=[], metavar="04", help="starts of names")
+    parser.add_argument("--output", type=Path, default=CACHE / "notebooks", help="executed copies")
+    parser.add_argument("--at-once", type=int, default=0, help="side by side; 2, on a GPU 1")
+    given = parser.parse_args(arguments)
+    try:
+        parameters = parse(given.parameters)
+        if given.action == "refresh":
+            refresh(chosen(given.only))
+        else:
+            run(chosen(given.only), given.output, parameters, given.at_once)
+    except ParameterError as error:
+        parser.error(str(error))
+    except NotebookError as error:
+        parser.exit(1, f"\n{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""A training done again from what its run.json says: whether the same weights come out."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from miewid_core.chips import ChipStore
+from miewid_core.config import FineTuneConfig, TrainConfig
+from miewid_core.files import file_digest
+from miewid_core.machine import threads
+from miewid_core.model import read_tensors
+from miewid_core.readers.load import load_catalog
+from miewid_core.runs.run import RESULTS, Run, checked, run_of, train_rows, versions
+
+
+def repeat(
+    run: Run, runs_dir: Path, chips_dir: Path, source: str = "", pretrained: str = ""
+) -> Run:
+    """Train again what `run` was, with as many threads; its repetition, in a folder of `runs_dir`.
+
+    `source`: the catalog to make chips from that `chips_dir` lacks. `pretrained`: the weights file
+    that the training began with, where it was a local one. A fine-tuned run needs the one that it
+    started from beside it. Raises ValueError naming what is missing or isn't what it was.
+    """
+    for name in RESULTS:  # now, not when all is trained
+        checked(run.folder, name)
+    told, rows = run.record, run.rows
+    if Path(runs_dir).resolve() == run.folder.resolve().parent:
+        raise ValueError(f"{runs_dir} is where the run itself lies: choose another folder")
+    config = _config(told["spec"]["config"], pretrained)
+    store = ChipStore(chips_dir, config.image_size)
+    if source:
+        photos = load_catalog(source, on_problem="drop", verify=False)
+        store.build(photos[photos["annotation_id"].isin(rows["annotation_id"])])
+    _refuse_missing(rows, store)
+    start = _start(run, told["spec"].get("start"))
+    with threads(int(told["threads"])):
+        return train_rows(rows, config, told["spec"]["seed"], runs_dir, store, told["title"], start)
+
+
+def _config(fields: dict[str, object], pretrained: str) -> TrainConfig:
+    """The configuration of a spec, with the weights file in the place of its digest."""
+    wanted = fields["pretrained"]
+    if isinstance(wanted, str):
+        if not Path(pretrained).is_file():
+            raise ValueError(f"pretrained: give the weights file that it began with, {wanted}")
+        found = f"sha256:{file_digest(Path(pretrained))}"
+        if found != wanted:
+            raise ValueError(f"pretrained: {pretrained} is {found}; it began with {wanted}")
+        fields = fields | {"pretrained": pretrained}
+    kind = FineTuneConfig if "frozen_epochs" in fields else TrainConfig
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise ValueError(f"its configuration is none of this version's: {error}") from error
+
+
+def _refuse_missing(rows: pd.DataFrame, store: ChipStore) -> None:
+    missing = rows[[not store.has(key) for key in rows["chip"]]]
+    if not missing.empty:
+        raise ValueError(
+            f"{len(missing)} of {len(rows)} chips of {store.size} px are not in {store.folder}: "
+            "give the chips' folder (--chips), or the catalog to make them from (--catalog), which "
+            f"has the annotations {', '.join(missing['annotation_id'].head(3))}"
+        )
+
+
+def _start(run: Run, name: str | None) -> Run | None:
+    """The run that a fine-tuned one started from."""
+    if name is None:
+        return None
+    start = Run(run.folder.parent / Path(name).name)
+    if not start.finished:
+        raise ValueError(
+            f"{run.folder} was fine-tuned from {name}: put that run's folder beside it"
+        )
+    return start
+
+
+def differences(first: Run, second: Run) -> pd.Series:
+    """Of each tensor whose bits differ the largest absolute difference; infinite for other shapes.
+
+    Indexed by the tensors' names, largest first; empty where all weights are equal bit by bit.
+    """
+    pair = [read_tensors(run.weights) for run in (first, second)]
+    found = {
+        name: _difference(*(tensors.get(name) for tensors in pair))
+        for name in sorted(set().union(*pair))
+    }
+    return pd.Series(found, dtype=float).dropna().sort_values(ascending=False, kind="stable")
+
+
+def _difference(first: torch.Tensor | None, second: torch.Tensor | None) -> float | None:
+    if first is None or second is None or first.shape != second.shape:
+        return float("inf")
+    if first.dtype == second.dtype and _bits(first).equal(_bits(second)):
+        return None
+    return float((first.double() - second.double()).abs().nan_to_num(float("inf")).max())
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.reshape(-1).view(torch.uint8)
+
+
+def causes(first: Run, second: Run) -> list[str]:
+    """What differs between the records of a run and its repetition, in words."""
+    one, other = first.record, second.record
+    found = [
+        f"{name} {one.get(name)}, then {other[name]}"
+        for name in versions()
+        if one.get(name) != other[name]
+    ]
+    found += [
+        f"{name} of the spec"
+        for name in sorted(one["spec"].keys() | other["spec"].keys())
+        if one["spec"].get(name) != other["spec"].get(name)
+    ]
+    if run_of(one["spec"], first.folder.parent).folder.name != first.folder.name:
+        found.append(
+            "its folder isn't named by its spec: run.json or the folder's name was changed"
+        )
+    if torch.cuda.is_available():
+        found.append("on a GPU sums run in varying order")
+    return found
+
+
+def in_words(found: pd.Series, why: list[str]) -> str:
+    """What `differences` and `causes` found."""
+    told = "equal: every tensor of the weights, bit by bit"
+    if not found.empty:
+        largest = f"by up to {found.iloc[0]:.3g} ({found.index[0]})"
+        told = f"NOT equal: {len(found)} tensors of the weights differ, {largest}"
+        why = why or ["nothing in the two records"]
+    return f"{told}\nwhat differs else: {'; '.join(why)}" if why else told

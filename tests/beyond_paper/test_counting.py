@@ -1,0 +1,216 @@
+"""Counting individuals by joined matches, against slow versions of the definitions."""
+
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.sparse import csr_array
+from sklearn.metrics import adjusted_rand_score
+
+from miewid_core.beyond_paper import counting
+
+labels = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30)
+
+
+def partition(counted):
+    return {tuple(np.flatnonzero(counted == one)) for one in np.unique(counted)}
+
+
+def by_joining(embeddings, threshold):
+    """Every pair looked at, one after another."""
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    counted = np.arange(len(unit))
+    for i in range(len(unit)):
+        for j in range(i):
+            if unit[i] @ unit[j] >= threshold:
+                counted[counted == counted[i]] = counted[j]
+    return counted
+
+
+@pytest.mark.parametrize("block", [1, 7, 40, 100])
+@pytest.mark.parametrize("threshold", [-1, -0.2, 0.1, 0.3, 0.6, 1.01])
+def test_joins_as_every_pair_one_after_another_does(block, threshold):
+    embeddings = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    counted = counting.join(counting.spanning_tree(embeddings, block), threshold)
+    assert partition(counted) == partition(by_joining(embeddings, threshold))
+
+
+def test_joins_as_scipys_single_linkage():
+    embeddings = np.random.default_rng(1).normal(size=(300, 16))
+    tree, dendrogram = counting.spanning_tree(embeddings), linkage(embeddings, "single", "cosine")
+    for threshold in np.linspace(0, 1, 21):
+        theirs = fcluster(dendrogram, 1 - threshold, "distance")
+        assert partition(counting.join(tree, threshold)) == partition(theirs)
+
+
+def test_keeps_one_edge_less_than_annotations_whatever_their_number():
+    tree = counting.spanning_tree(np.random.default_rng(2).normal(size=(500, 4)))
+    assert tree.nnz == 499
+    assert counting.join(counting.spanning_tree(np.ones((1, 3))), 0.5).tolist() == [0]
+
+
+def test_identical_and_zero_embeddings_are_no_exception():
+    tree = counting.spanning_tree(np.array([[1.0, 0], [2, 0], [0, 0], [-1, 0]]))
+    assert partition(counting.join(tree, 0.999)) == {(0, 1), (2,), (3,)}
+    with pytest.raises(ValueError, match="NaN"):
+        counting.spanning_tree(np.array([[np.nan, 1]]))
+
+
+@given(labels)
+def test_count_is_individuals_and_splits_less_merges(pairs):
+    people, counted = np.array(pairs).T
+    pieces, share = counting.shares(counting.cells(people, pd.factorize(counted)[0]))
+    splits = sum(len({c for p, c in pairs if p == one}) - 1 for one in set(people))
+    merges = sum(len({p for p, c in pairs if c == one}) - 1 for one in set(counted))
+    assert share.sum() == pytest.approx(len(set(counted)))
+    assert (pieces - 1).sum() == splits
+    assert (pieces - share).sum() == pytest.approx(merges)
+    assert len(set(counted)) == len(set(people)) + splits - merges
+
+
+@given(labels, st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_rand_index_of_any_subset_is_scikit_learns(pairs, seed):
+    people, counted = np.array(pairs).T
+    names = np.unique(people)
+    weights = np.random.default_rng(seed).integers(0, 2, (3, len(names)))
+    weights[0] = 1
+    found = counting.adjusted_rand(counting.cells(people, counted), weights.astype(float))
+    for weight, value in zip(weights, found, strict=True):
+        kept = np.isin(people, names[weight == 1])
+        assert value == pytest.approx(adjusted_rand_score(people[kept], counted[kept]))
+
+
+def clustered(individuals, each, spread, seed, species="ant"):
+    """Embeddings around a random direction for each individual, and their rows."""
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(size=(individuals, 64)).repeat(each, axis=0)
+    rows = pd.DataFrame({"individual": np.arange(individuals).repeat(each).astype(str)})
+    return centers + spread * rng.normal(size=centers.shape), rows.assign(species=species)
+
+
+def test_a_perfect_network_counts_right_between_the_gaps_and_wrong_beyond():
+    ants, bees = clustered(10, 4, 0.05, 0), clustered(6, 3, 0.05, 1, "bee")
+    rows = pd.concat([ants[1], bees[1]], ignore_index=True).sample(frac=1, random_state=0)
+    embeddings = np.concatenate([ants[0], bees[0]])[rows.index]
+    table = counting.sweep(embeddings, rows.reset_index(drop=True), np.array([-1, 0.8, 1]))
+    table = table.set_index(["species", "threshold"])
+    assert table.loc[("ant", 0.8), ["count", "splits", "merges"]].tolist() == [10, 0, 0]
+    assert table.loc[("bee", 0.8), counting.MEASURES].tolist() == pytest.approx([1, 0, 0, 1])
+    assert table.loc[("ant", -1), ["count", "splits", "merges"]].tolist() == [1, 0, 9]
+    assert table.loc[("bee", 1), ["count", "splits", "merges"]].tolist() == [18, 12, 0]
+    assert table.loc[("ant", -1), "merge_rate"] == pytest.approx(0.9)
+    assert table.loc[("bee", 1), "split_rate"] == pytest.approx(2)
+    assert table.loc[("mean", -1), counting.NUMBERS].tolist() == [58, 16, 2, 0, 14]
+    assert table.loc[("mean", -1), "ratio"] == pytest.approx((1 / 10 + 1 / 6) / 2)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    """Counts with independent errors: each animal is split in two with probability 0.3."""
+    rng, covered = np.random.default_rng(3), 0
+    for seed in range(200):
+        split = rng.random(60) < 0.3
+        people = np.arange(60).repeat(2)
+        counted = people + 60 * (np.arange(120) % 2) * split.repeat(2)
+        table = counting.cells(people, pd.factorize(counted)[0])
+        _, draws = counting._count(table, counting._halves(60, [seed]))
+        ratio, low, high, *_ = counting._intervals(draws)
+        assert low <= ratio <= high
+        covered += low <= 1.3 <= high
+    assert 0.9 <= covered / 200 <= 0.99  # 0.95 with a deviation of 0.015
+
+
+def noisy(seed):
+    parts = [clustered(12, 4, 1.2, seed + i, name) for i, name in enumerate(("ant", "bee", "cat"))]
+    rows = pd.concat([own for _, own in parts], ignore_index=True)
+    return np.concatenate([own for own, _ in parts]), rows
+
+
+@pytest.fixture(scope="module")
+def table():
+    return counting.sweep(*noisy(5))
+
+
+def test_more_is_joined_at_lower_thresholds(table):
+    for _, rows in table.groupby("species"):
+        assert rows["count"].is_monotonic_increasing
+        assert rows["splits"].is_monotonic_increasing
+        assert rows["merges"].is_monotonic_decreasing
+
+
+def test_intervals_stay_within_what_can_be(table):
+    assert (table[["ratio_low", "split_rate_low", "merge_rate_low"]] >= 0).all(axis=None)
+    assert table["ari_high"].max() <= 1
+    for name in counting.MEASURES:
+        assert (table[f"{name}_low"] <= table[name] + 1e-9).all()
+        assert (table[name] <= table[f"{name}_high"] + 1e-9).all()
+
+
+def test_rows_are_the_same_in_any_order(table):
+    embeddings, rows = noisy(5)
+    order = np.random.default_rng(0).permutation(len(rows))
+    again = counting.sweep(embeddings[order], rows.iloc[order].reset_index(drop=True))
+    pd.testing.assert_frame_equal(table, again)
+
+
+def test_a_threshold_comes_from_the_other_species_alone(table):
+    chosen = counting.chosen_elsewhere(table).set_index(["species", "goal"])
+    bees = table["species"].eq("bee")
+    others = table[~bees & table["species"].ne("mean")].groupby("threshold")
+    assert chosen.loc[("bee", "identities"), "threshold"] == others["ari"].mean().idxmax()
+    nearest = others["ratio"].mean().map(lambda ratio: max(ratio, 1 / ratio)).idxmin()
+    assert chosen.loc[("bee", "count"), "threshold"] == nearest
+    changed = table.copy()  # the bees' own rows, upside down, with far more weight in any mean
+    changed.loc[bees, "ari"] = 100 - 100 * table.loc[bees, "ari"]
+    changed.loc[bees, "ratio"] = 100 / table.loc[bees, "ratio"]
+    again = counting.chosen_elsewhere(changed).set_index(["species", "goal"])
+    assert again.loc["bee", "threshold"].tolist() == chosen.loc["bee", "threshold"].tolist()
+
+
+def test_words_and_figures_follow_the_table(table):
+    chosen = counting.chosen_elsewhere(table)
+    words = counting.in_words(table, chosen)
+    assert f"mean ARI {chosen[chosen['goal'] == 'count']['ari'].mean():.2f}" in words
+    assert "3 species" in words
+    curves = counting.curves(table, "title")
+    assert [axes.get_ylabel()[:7] for axes in curves.axes] == ["counted", "per 100", "adjuste"]
+    bars = counting.counts(chosen, "title")
+    drawn = {tuple(line.get_xdata()) for line in bars.axes[0].lines}
+    for goal in ("identities", "count"):
+        rows = chosen[chosen["goal"] == goal].sort_values("individuals", ascending=False)
+        assert tuple(rows["ratio"]) in drawn
+
+
+def test_a_single_species_has_no_other_to_choose_its_threshold():
+    table = counting.sweep(*clustered(5, 3, 0.5, 0))
+    chosen = counting.chosen_elsewhere(table)
+    assert chosen.empty
+    assert "no other can choose" in counting.in_words(table, chosen)
+    counting.curves(table, "title").png(30)
+    assert "two species" in counting.counts(chosen, "title").axes[0].texts[0].get_text()
+
+
+def test_no_square_matrix_is_kept():
+    """The graph of 4,000 annotations, 16 million pairs, in memory of a few blocks."""
+    embeddings = np.random.default_rng(0).normal(size=(4000, 8))
+    tracemalloc.start()
+    tree = counting.spanning_tree(embeddings, block=64)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(tree, csr_array)
+    assert tree.nnz == 3999
+    assert peak < 4000 * 4000 * 8 / 2
+
+
+def test_species_are_halved_apart_from_each_other():
+    """Of equal animals in four species the mean is surer than of one: their errors are no copy."""
+    embeddings, own = clustered(24, 4, 1.2, 5)
+    names = ("ant", "bee", "cat", "dog")
+    rows = pd.concat([own.assign(species=name) for name in names], ignore_index=True)
+    table = counting.sweep(np.concatenate([embeddings] * 4), rows, np.array([0.5, 0.6]))
+    wide = (table["ratio_high"] - table["ratio_low"]).groupby(table["species"]).mean()
+    assert wide["mean"] / wide[list(names)].mean() == pytest.approx(0.5, abs=0.12)

@@ -1,0 +1,128 @@
+"""The golden photo and embedding: what must pass, and mistakes that must not."""
+
+import hashlib
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from miewid_core.beyond_paper import golden
+from miewid_core.model import IMAGENET, RELEASED, Preprocess
+
+OURS = Preprocess(440, *IMAGENET)
+MEAN, STD = (torch.tensor(values)[:, None, None] for values in IMAGENET)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_network():
+    """The network is made once: what varies is the preprocessing."""
+    made = golden.network()
+    patch = pytest.MonkeyPatch()
+    patch.setattr(golden, "network", lambda: made)
+    yield made
+    patch.undo()
+
+
+def resized(image, size, how):
+    return np.asarray(image.resize(size, how)).copy()
+
+
+def padded(image):
+    square = Image.new("RGB", (max(image.size),) * 2)
+    square.paste(image)
+    return OURS(square)
+
+
+MISTAKES = {
+    "blue, green, red": lambda image: OURS(np.asarray(image)[..., ::-1].copy()),
+    "aspect kept": padded,
+    "center crop": lambda image: OURS(image.crop((140, 0, 460, 320))),
+    "256 px blown up": lambda image: OURS(image.resize((256, 256), Image.Resampling.BILINEAR)),
+    "nearest": lambda image: OURS(resized(image, (440, 440), Image.Resampling.NEAREST)),
+    "bicubic": lambda image: OURS(resized(image, (440, 440), Image.Resampling.BICUBIC)),
+    "no antialiasing": lambda image: OURS(cv2.resize(np.asarray(image), (440, 440))),
+    "mean and deviation of 0.5": Preprocess(440, (0.5,) * 3, (0.5,) * 3),
+    "not normalised": lambda image: OURS(image) * STD + MEAN,
+    "not divided by 255": lambda image: (255 * (OURS(image) * STD + MEAN) - MEAN) / STD,
+    "rows and columns swapped": lambda image: OURS(image).transpose(1, 2),
+}
+
+
+def test_ours_gives_the_golden_embedding():
+    assert golden.check() < 1e-5
+
+
+def test_the_released_models_own_preprocessing_passes():
+    """As the model card of conservationxlabs/miewid-msv3 has it."""
+    theirs = transforms.Compose(
+        [
+            transforms.Resize((440, 440)),
+            transforms.ToTensor(),
+            transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
+        ]
+    )
+    assert golden.check(theirs) < 1e-5
+
+
+def distance(transform):
+    values = np.genfromtxt(golden.FOLDER / "embedding.csv", delimiter=",", skip_header=1)[:, 1]
+    return np.linalg.norm(golden.embed(transform) - values) / np.linalg.norm(values)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_lies_far_beyond_the_tolerance(mistake):
+    assert distance(MISTAKES[mistake]) > 4 * golden.TOLERANCE
+
+
+def test_a_mistake_is_refused_with_the_remedy():
+    with pytest.raises(ValueError, match="without keeping its aspect"):
+        golden.check(MISTAKES["blue, green, red"])
+
+
+def test_rounding_lies_far_within_the_tolerance():
+    pixels = OURS(golden.photo()) * (1 + 1e-6)  # eight times what float32 rounds
+    assert distance(lambda image: pixels) < golden.TOLERANCE / 1000
+    with torch.autocast("cpu", torch.bfloat16):
+        assert 1e-3 < distance(OURS) < golden.TOLERANCE / 2
+
+
+def test_files_are_small_and_of_the_released_shape(one_network):
+    assert (golden.FOLDER / "photo.png").stat().st_size < 10_000
+    values = np.genfromtxt(golden.FOLDER / "embedding.csv", delimiter=",", skip_header=1)[:, 1]
+    assert values.shape == (one_network.n_features,) == (2152,)
+    assert one_network.name == RELEASED["backbone"] == "efficientnetv2_rw_m"
+    assert values.std() > 0.1 * values.mean()  # no constant
+
+
+def test_the_photo_is_the_one_that_is_drawn():
+    with Image.open(golden.FOLDER / "photo.png") as opened:
+        assert np.array_equal(np.asarray(opened.convert("RGB")), np.asarray(golden.photo()))
+
+
+def test_numbers_depend_on_the_name_alone():
+    """The same by hand: PCG64's first outputs for the seed, its upper 53 bits."""
+    name = "backbone.conv_stem.weight"
+    text = len(name).to_bytes(8, "little") + name.encode()
+    seed = int(hashlib.sha256(text).hexdigest(), 16)
+    bits = np.random.PCG64(seed).random_raw(3)
+    by_hand = [int(value) // 2**11 / 2**52 - 1 for value in bits]
+    assert golden.uniform(name, 3).tolist() == by_hand
+    assert golden.uniform(name, 5)[:3].tolist() == by_hand
+    assert golden.uniform("x", 3).tolist() != by_hand
+    many = golden.uniform("many", 100_000)
+    assert -1 <= many.min() < many.max() < 1
+    assert many.mean() == pytest.approx(0, abs=0.01)
+    assert many.var() == pytest.approx(1 / 3, rel=0.01)
+
+
+def test_weights_do_not_depend_on_torchs_generator(one_network):
+    weight = one_network.get_parameter("backbone.conv_stem.weight")
+    drawn = golden.uniform("backbone.conv_stem.weight", weight.numel())
+    expected = (drawn * (3 / 27) ** 0.5).astype(np.float32).reshape(weight.shape)
+    assert torch.equal(weight, torch.from_numpy(expected))
+    flat = {name: p.detach() for name, p in one_network.named_parameters() if p.ndim == 1}
+    assert {float(value) for p in flat.values() for value in p.unique()} == {0, 1, 3}
+    assert float(flat["pooling.p"]) == 3

@@ -1,0 +1,398 @@
+"""The search of hyperparameters: on no test row, resumable anywhere, pruned by the median."""
+
+import dataclasses
+import itertools
+
+import matplotlib
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot, style
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+from PIL import Image
+
+from miewid_core import config, splits, training
+from miewid_core.beyond_paper import hyperparameters
+from miewid_core.beyond_paper.hyperparameters import (
+    SPACE,
+    Search,
+    parts_of,
+    search,
+    search_and_check,
+    shared_with_test,
+)
+from miewid_core.chips import ChipDataset, ChipStore
+from miewid_core.paper.study import open_study
+from miewid_core.readers.load import load_catalog
+
+TINY = config.preset("demo", image_size=32, batch_size=16, epochs=4, warmup_epochs=1)
+RUNGS = (1, 2)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """CSV of 2 species x 9 individuals x 8 photos of 32 px in encounters of two."""
+    folder, rows = tmp_path_factory.mktemp("drawn"), []
+    generator = np.random.default_rng(0)
+    for species, name in itertools.product(("ant", "bee"), "abcdefghi"):
+        colour = generator.integers(40, 216, 3)
+        for photo in range(8):
+            pixels = colour + generator.integers(-40, 41, (32, 32, 3))
+            file = f"{species}{name}{photo}.png"
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / file)
+            meeting = f"{name}{photo // 2}"
+            rows.append({"file_name": file, "species": species, "name": name, "encounter": meeting})
+    pd.DataFrame(rows).to_csv(folder / "annotations.csv", index=False)
+    return folder / "annotations.csv"
+
+
+@pytest.fixture(scope="module")
+def halves(drawn):
+    """The final training and test rows."""
+    photos = load_catalog(drawn)
+    final = splits.split(photos, 0)
+    return splits.rows(photos, final, "train"), splits.rows(photos, final, "test")
+
+
+@pytest.fixture(scope="module")
+def task(halves, tmp_path_factory):
+    chips = tmp_path_factory.mktemp("chips")
+    return Search(parts_of(*halves, 1), TINY, RUNGS, 0, chips)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(task, tmp_path_factory):
+    """Four trials in one go."""
+    return search(task, tmp_path_factory.mktemp("whole") / "study.db", 4)
+
+
+def toy_score(task, config, checkpoint, title):
+    """Instead of a training's, a score that falls with the distance of the scale from 30."""
+    checkpoint.write_bytes(b"")
+    if config.peak_rate > 0.02:
+        raise FloatingPointError
+    return 1 - abs(config.scale - 30) / 60 - 0.1 / config.epochs
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    monkeypatch.setattr(hyperparameters, "_trained_score", toy_score)
+
+
+@pytest.fixture(scope="module")
+def found(task, tmp_path_factory):
+    """Twenty trials with the toy's scores."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(hyperparameters, "_trained_score", toy_score)
+        return search(task, tmp_path_factory.mktemp("toy") / "study.db", 20)
+
+
+def same(one, other):
+    pd.testing.assert_frame_equal(hyperparameters.table(one), hyperparameters.table(other))
+
+
+@pytest.mark.parametrize("seed", range(1, 12))
+def test_no_row_of_the_final_test_set_is_used(halves, seed):
+    train, test = halves
+    parts = parts_of(train, test, seed)
+    for rows in parts:
+        assert len(rows)
+        assert set(rows["annotation_id"]) <= set(train["annotation_id"])
+        for own in rows.itertuples():
+            clash = (test["annotation_id"] == own.annotation_id) | (
+                (test["species"] == own.species) & (test["encounter"] == own.encounter)
+            )
+            assert not clash.any()
+    new = set(test["individual"]) - set(train["individual"])
+    assert new
+    assert not new & set(pd.concat(parts)["individual"])
+    assert not set(parts.train["annotation_id"]) & set(parts.validation["annotation_id"])
+
+
+def test_what_is_shared_is_counted(halves):
+    train, test = halves
+    parts = parts_of(train, test, 1)
+    table = shared_with_test(parts._replace(train=test), test).set_index("part")
+    assert table.loc["train", "annotations_in_test"] == len(test)
+    assert table.loc["train", "encounters_in_test"] == len(test)  # one annotation of each
+    assert table.loc["validation", "annotations"] == len(parts.validation)
+    known = parts.validation["individual"].isin(test["individual"])
+    expected = parts.validation.loc[known, "individual"].nunique()
+    assert table.loc["validation", "individuals_in_test"] == expected
+
+
+def test_rows_of_the_test_set_are_refused(halves):
+    train, test = halves
+    with pytest.raises(ValueError, match=r"^1 annotations and 1 encounters are in the final test"):
+        parts_of(pd.concat([train, test[:1]], ignore_index=True), test, 1)
+
+
+def test_too_few_rows_are_refused(halves):
+    train, test = halves
+    with pytest.raises(ValueError, match="are too few to split once more"):
+        parts_of(train[:4], test, 1)
+
+
+@pytest.mark.parametrize("name", config.PRESETS)
+def test_every_preset_is_a_point_of_the_space(name):
+    settings = config.PRESETS[name]
+    point = hyperparameters.values_of(settings)
+    assert all(space.low <= point[key] <= space.high for key, space in SPACE.items())
+    again = dataclasses.replace(TINY, **hyperparameters.settings_of(point))
+    assert hyperparameters.values_of(again) == point
+    assert again.margin_high == settings.margin_high
+
+
+def test_half_then_all_epochs():
+    demo = config.PRESETS["demo"]
+    assert hyperparameters.rungs_of(demo) == (3, 5)  # a warm-up of 3, and two more
+    assert hyperparameters.rungs_of(dataclasses.replace(demo, epochs=2)) == (1, 2)
+    assert hyperparameters.rungs_of(demo, 1) == (1,)
+    assert hyperparameters.rungs_of(demo, 8) == (4, 8)
+
+
+def test_the_known_settings_come_first(undisturbed, task):
+    points = [trial.params for trial in undisturbed.trials]
+    paper = {"peak_rate": 1.5e-3, "scale": 51.5, "margin_low": 0.2, "margin_width": 0.3}
+    assert points[0] == hyperparameters.values_of(TINY)
+    assert points[1] == paper | {"sub_centers": 3}
+    assert len({str(point) for point in points}) == 4
+
+
+def test_a_search_in_two_goes_ends_as_one_in_one(undisturbed, task, tmp_path, monkeypatch):
+    first = search(task, tmp_path / "study.db", 2)
+    assert len(first.trials) == 2
+    same(search(task, tmp_path / "study.db", 4), undisturbed)
+    monkeypatch.setattr(hyperparameters, "fit", None)  # all is done: nothing is trained
+    same(search(task, tmp_path / "study.db", 4), undisturbed)
+    same(search(task, tmp_path / "study.db", 2), first)
+    assert {path.name for path in tmp_path.iterdir()} <= {"study.db", "study.db.lock"}
+
+
+@pytest.mark.parametrize("stop", [1, 6])
+def test_stopped_anywhere_it_ends_the_same(undisturbed, task, tmp_path, monkeypatch, stop):
+    epoch, done = training.Trainer.epoch, []
+
+    def counted(self, *arguments):
+        if len(done) == stop:
+            done.append("interrupted")
+            raise KeyboardInterrupt
+        done.append("epoch")
+        epoch(self, *arguments)
+
+    monkeypatch.setattr(training.Trainer, "epoch", counted)
+    with pytest.raises(KeyboardInterrupt):
+        search(task, tmp_path / "study.db", 4)
+    same(search(task, tmp_path / "study.db", 4), undisturbed)
+    reached = sum(max(trial.intermediate_values) for trial in undisturbed.trials)
+    assert done.count("epoch") == reached  # no epoch was trained twice
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db")
+    states = [t.state for t in optuna.load_study(study_name="miewid", storage=storage).trials]
+    storage.engine.dispose()
+    assert states.count(TrialState.FAIL) == 1  # the interrupted one
+    assert TrialState.RUNNING not in states
+
+
+def test_another_seed_gives_other_trials(undisturbed, task, tmp_path, toy):
+    other = search(dataclasses.replace(task, seed=1), tmp_path / "study.db", 3)
+    assert other.trials[0].params == undisturbed.trials[0].params
+    assert other.trials[2].params != undisturbed.trials[2].params
+
+
+def test_the_score_is_that_of_one_long_training(undisturbed, task, tmp_path):
+    """Nearest neighbours by a double loop, after a training that no rung interrupted."""
+    train, validation = task.parts
+    store = ChipStore(task.chips_dir, TINY.image_size)
+    labels, _ = pd.factorize(train["individual"], sort=True)
+    data = ChipDataset(store, store.build(train).tolist(), labels, augment=True, seed=0)
+    config = dataclasses.replace(TINY, epochs=RUNGS[-1])
+    network, preprocess, _ = training.fit(data, np.bincount(labels), config, 0, tmp_path / "c")
+    chips = [store.read(key) for key in store.build(validation)]
+    with torch.inference_mode():
+        vectors = network(preprocess.batch(torch.from_numpy(np.stack(chips)))).double().numpy()
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    right = {"ant": [], "bee": []}
+    for i, query in enumerate(validation.itertuples()):
+        similar = {
+            j: vectors[i] @ vectors[j]
+            for j, other in enumerate(validation.itertuples())
+            if j != i and other.species == query.species
+        }
+        nearest = max(similar, key=similar.get)
+        right[query.species].append(validation["individual"][nearest] == query.individual)
+    expected = np.mean([np.mean(own) for own in right.values()])
+    assert undisturbed.trials[0].value == pytest.approx(expected)
+
+
+def test_trials_below_the_median_of_the_complete_ones_are_stopped(found):
+    complete = []
+    for number, trial in enumerate(found.trials):
+        scores = trial.intermediate_values
+        if not scores:  # diverged
+            assert trial.params["peak_rate"] > 0.02
+            assert trial.state == TrialState.PRUNED
+            continue
+        reached = [scores[RUNGS[0]], *[own[RUNGS[0]] for own in complete]]
+        stopped = len(complete) >= 2 and reached[0] < np.median(reached[1:])
+        assert (trial.state == TrialState.PRUNED) == stopped, number
+        assert (RUNGS[1] in scores) == (not stopped)
+        complete += [] if stopped else [scores]
+    states = [trial.state for trial in found.trials]
+    assert 2 < states.count(TrialState.PRUNED) < 18
+    assert abs(found.best_params["scale"] - 30) < 5  # it found where the toy is best
+
+
+def test_a_file_of_another_search_is_refused(task, tmp_path, toy, monkeypatch):
+    path = tmp_path / "study.db"
+    search(task, path, 2)
+    with pytest.raises(ValueError, match=r"study\.db holds another search.* in seed: delete"):
+        search(dataclasses.replace(task, seed=1), path, 2)
+    with pytest.raises(ValueError, match="differs in rungs"):
+        search(dataclasses.replace(task, rungs=(2,)), path, 2)
+    fewer = task.parts._replace(validation=task.parts.validation[1:])
+    with pytest.raises(ValueError, match="differs in validation"):
+        search(dataclasses.replace(task, parts=fewer), path, 2)
+    monkeypatch.setitem(SPACE, "scale", FloatDistribution(20, 60))
+    with pytest.raises(ValueError, match="differs in space"):
+        search(task, path, 2)
+
+
+def test_each_search_has_its_own_file(task, tmp_path):
+    path = task.path(tmp_path)
+    assert path == task.path(tmp_path)
+    assert path.parent.parent == tmp_path / "tuning"
+    assert dataclasses.replace(task, seed=1).path(tmp_path) != path
+
+
+def test_bad_values_are_named(task, tmp_path):
+    with pytest.raises(ValueError, match="peak_rate is 1, outside of FloatDistribution"):
+        dataclasses.replace(task, config=dataclasses.replace(TINY, peak_rate=1))
+    with pytest.raises(ValueError, match="trials is 1; it must be at least 2"):
+        search(task, tmp_path / "study.db", 1)
+
+
+def test_the_table_has_every_trial_and_no_time(found):
+    table = hyperparameters.table(found)
+    scores = ["top1_after_1", "top1_after_2"]
+    assert table.columns.tolist() == ["trial", *SPACE, *scores, "state"]
+    assert table["trial"].tolist() == list(range(20))
+    assert set(table["state"]) == {"complete", "pruned"}
+    assert table.loc[table["state"] == "pruned", "top1_after_2"].isna().all()
+    assert table["top1_after_2"].max() == pytest.approx(100 * found.best_value)
+
+
+def test_the_best_stands_beside_the_preset_and_the_paper(found, task):
+    table = hyperparameters.beside(found, task).set_index("setting")
+    assert table.index.tolist() == [*SPACE, "validation top-1 (%)"]
+    assert table["paper"][:5].tolist() == [1.5e-3, 51.5, 0.2, 0.3, 3]
+    assert table.loc["scale", "preset"] == TINY.scale
+    assert table["best"].iloc[-1] == pytest.approx(100 * found.best_value)
+    assert table["preset"].iloc[-1] == pytest.approx(100 * found.trials[0].value)
+    assert table["lowest"][:5].tolist() == [3e-4, 10, 0, 0, 1]
+
+
+def test_the_study_as_it_stood_at_a_rung(found):
+    early, late = (hyperparameters.at_rung(found, rung) for rung in RUNGS)
+    complete = [trial.number for trial in found.trials if trial.state == TrialState.COMPLETE]
+    assert [t.number for t in late.trials if t.state == TrialState.COMPLETE] == complete
+    assert late.best_value == pytest.approx(100 * found.best_value)
+    stopped = next(t for t in found.trials if t.state == TrialState.PRUNED and t.value is not None)
+    assert early.trials[stopped.number].value == pytest.approx(100 * stopped.intermediate_values[1])
+
+
+def test_importance_finds_what_matters():
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0))
+    for _ in range(60):
+        trial = study.ask(SPACE)
+        study.tell(trial, trial.params["margin_low"])
+    table = hyperparameters.importance(study, 0)
+    assert table["setting"][0] == "margin_low"
+    assert table["importance"][0] > 0.9
+    assert table["importance"].sum() == pytest.approx(1)
+    pd.testing.assert_frame_equal(table, hyperparameters.importance(study, 0))
+
+
+def test_optunas_plots_leave_nothing_behind(found):
+    before, theirs = dict(matplotlib.rcParams), style.library["ggplot"]
+    study = hyperparameters.at_rung(found, RUNGS[0])
+    plots = [
+        lambda: hyperparameters.importance_plot(study, 0, "importance"),
+        lambda: hyperparameters.contour_plot(study, ["scale", "margin_low"], "contour"),
+        lambda: hyperparameters.history_plot(study, "history"),
+    ]
+    for plot in plots:
+        figure = plot()
+        assert figure.png() == plot().png()
+        assert figure.get_size_inches()[0] == pytest.approx(3.4)
+        assert figure.axes[0].get_facecolor() == (1, 1, 1, 1)  # not ggplot's grey
+    assert dict(matplotlib.rcParams) == before
+    assert style.library["ggplot"] is theirs
+    assert not pyplot.get_fignums()
+
+
+def test_the_check_trains_on_no_test_row(drawn, tmp_path):
+    study = open_study(str(drawn), image_size=32, epochs=2, runs_dir=str(tmp_path / "runs"))
+    study = dataclasses.replace(study, chips_dir=tmp_path / "chips", figures_dir=tmp_path)
+    parts = parts_of(study.train, study.test, 2)
+    point = hyperparameters.values_of(study.config)
+    points = {"best": point, "preset": point, "paper": point | {"scale": 51.5}}
+    ranks = hyperparameters.confirm(study, parts, points, epochs=1)
+    assert ranks.keys() == points.keys()
+    saved = [pd.read_csv(path) for path in tmp_path.glob("runs/*/rows.csv")]
+    assert len(saved) == 2  # the preset is the best here: trained once
+    for rows in saved:
+        assert set(rows["annotation_id"]) == set(parts.train["annotation_id"])
+        assert not set(rows["annotation_id"]) & set(study.test["annotation_id"])
+    for own in ranks.values():
+        assert set(own["annotation_id"]) == set(parts.validation["annotation_id"])
+
+
+@pytest.mark.parametrize(
+    ("best", "preset", "words"),
+    [(1, 2, "is better than"), (2, 1, "is worse than"), (1, 1, "no difference shown between")],
+)
+def test_words_follow_the_interval(best, preset, words):
+    def ranks(first):
+        rows = [
+            {"annotation_id": f"{i}{j}", "species": "ant", "individual": str(i)}
+            for i, j in itertools.product(range(9), range(2))
+        ]
+        return pd.DataFrame(rows).assign(
+            first_match_rank=pd.array([first] * 18, "Int64"), relevant=1, candidates=17
+        )
+
+    given = {"best": ranks(best), "preset": ranks(preset)}
+    points = {"best": {"scale": 1}, "preset": {"scale": 2}}
+    assert words in hyperparameters.in_words(points, given, "preset", 0)
+    points["preset"] = points["best"]
+    assert hyperparameters.in_words(points, given, "preset", 0).endswith("is the preset itself.")
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_search_and_check_score_no_individual_in_common(halves, seed):
+    train, test = halves
+    both = search_and_check(train, test, seed)
+    for name, further in (("search", 1), ("check", 2)):
+        whole = parts_of(train, test, seed + further)
+        pd.testing.assert_frame_equal(both[name].train, whole.train)
+        kept = whole.validation["individual"].isin(both[name].validation["individual"])
+        rows = whole.validation[kept].reset_index(drop=True)
+        pd.testing.assert_frame_equal(both[name].validation, rows)
+    search, check = (set(parts.validation["individual"]) for parts in both.values())
+    assert not search & check
+    every = parts_of(train, test, seed + 1).validation.drop_duplicates("individual")
+    for species, own in every.groupby("species")["individual"]:
+        assert len(search & set(own)) == -(-len(own) // 2), species
+    again = search_and_check(train.sample(frac=1, random_state=1), test, seed)
+    assert set(again["search"].validation["individual"]) == search
+
+
+def test_too_few_to_check_are_refused(halves, monkeypatch):
+    whole = parts_of(*halves, 1)
+    monkeypatch.setattr(hyperparameters, "parts_of", lambda *given: whole)
+    monkeypatch.setattr(hyperparameters, "_half", lambda rows, seed: rows["individual"])
+    with pytest.raises(ValueError, match="leave none to check the outcome on"):
+        search_and_check(*halves, 0)

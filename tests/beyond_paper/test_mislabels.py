@@ -1,0 +1,209 @@
+"""The label audit, against slow versions of its definitions and planted errors."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from miewid_core.beyond_paper import mislabels
+
+
+def animals(individuals=8, encounters=4, frames=1, spread=0.3, seed=0, species=("ant", "bee")):
+    """Rows and embeddings: each individual a direction, each encounter near it."""
+    rng = np.random.default_rng(seed)
+    rows, embeddings = [], []
+    for kind in species:
+        for name in range(individuals):
+            center = rng.normal(size=32)
+            for visit in range(encounters):
+                seen = center + spread * rng.normal(size=32)
+                for frame in range(frames):
+                    rows.append((f"{kind}{name}-{visit}-{frame}", kind, f"{kind}/{name}"))
+                    rows[-1] += (f"{kind}{name}-{visit}" if frames > 1 else "",)
+                    embeddings.append(seen + 0.01 * rng.normal(size=32))
+    names = ["annotation_id", "species", "individual", "encounter"]
+    table = pd.DataFrame(rows, columns=names)
+    table["viewpoint"] = ""
+    table["path"] = "photos/" + table["species"] + "/" + table["annotation_id"] + ".jpg"
+    return np.array(embeddings, dtype=np.float32), table
+
+
+def slowly(embeddings, rows):
+    """Suspicion of each annotation, from every pair."""
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    found = {}
+    for i, a in rows.iterrows():
+        own, other = [], []
+        for j, b in rows.iterrows():
+            if i == j or a["species"] != b["species"]:
+                continue
+            if a["individual"] != b["individual"]:
+                other.append(unit[i] @ unit[j])
+            elif a["encounter"] == "" or a["encounter"] != b["encounter"]:
+                own.append(unit[i] @ unit[j])
+        found[a["annotation_id"]] = max(other) - max(own) if own and other else np.nan
+    return found
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_suspicion_is_as_from_every_pair(frames, monkeypatch):
+    monkeypatch.setattr(mislabels, "BLOCK", 7)
+    embeddings, rows = animals(5, 3, frames, spread=1.5)
+    rows.loc[0, "individual"] = "ant/alone"
+    listed = mislabels.audit(embeddings, rows).set_index("annotation_id")["suspicion"]
+    expected = pd.Series(slowly(embeddings, rows))
+    pd.testing.assert_series_equal(
+        listed.sort_index(), expected.sort_index(), check_names=False, atol=1e-6
+    )
+    judged = listed.dropna()
+    assert judged.is_monotonic_decreasing
+    assert listed.iloc[len(judged) :].isna().all()
+
+
+def test_a_wrong_label_comes_first_with_the_right_one_proposed():
+    embeddings, rows = animals()
+    truth = rows.loc[5, "individual"]
+    rows.loc[5, "individual"] = "ant/6"
+    first = mislabels.audit(embeddings, rows).iloc[0]
+    assert first["annotation_id"] == rows.loc[5, "annotation_id"]
+    assert first["proposed"] == truth
+    assert first["photo"] == f"ant/{first['annotation_id']}.jpg"
+    near = rows.set_index("annotation_id")["individual"]
+    assert near[first["nearest_own"]] == "ant/6"
+    assert near[first["nearest_other"]] == truth
+    assert first["suspicion"] == pytest.approx(first["other"] - first["own"])
+
+
+def test_frames_of_one_sighting_do_not_vouch_for_one_another():
+    """A whole sighting under a wrong name: its frames lie side by side, and are found."""
+    embeddings, rows = animals(frames=3)
+    wrong = rows["encounter"] == "bee2-1"
+    rows.loc[wrong, "individual"] = "bee/4"
+    listed = mislabels.audit(embeddings, rows)
+    assert set(listed["annotation_id"].head(3)) == set(rows.loc[wrong, "annotation_id"])
+
+
+def test_the_only_sighting_of_an_individual_is_not_judged():
+    embeddings, rows = animals()
+    rows.loc[3, "individual"] = "ant/new"
+    last = mislabels.audit(embeddings, rows).iloc[-1]
+    assert last["individual"] == "ant/new"
+    assert np.isnan(last["suspicion"])
+    assert last["nearest_own"] == ""
+
+
+def test_a_minority_sub_center_is_far_from_the_main_one():
+    embeddings, rows = animals(individuals=2, encounters=12)
+    embeddings[0] = embeddings[30]  # of a bee: far from the other ants of that name
+    listed = mislabels.audit(embeddings, rows).set_index("annotation_id")
+    first = listed.loc[rows.loc[0, "annotation_id"]]
+    same = listed[listed["individual"] == "ant/0"]
+    assert first["away"] == same["away"].max() > 0.5
+    assert first["sub_center_share"] == pytest.approx(1 / 12)
+    shares = same["sub_center_share"]
+    assert (1 / shares).sum() == pytest.approx(
+        12 * mislabels.SUB_CENTERS
+    )  # each center's sums to n
+    few = mislabels.audit(*animals(encounters=2 * mislabels.SUB_CENTERS - 1))
+    assert few[["away", "sub_center_share"]].isna().all(axis=None)
+
+
+def test_order_of_rows_does_not_matter():
+    embeddings, rows = animals(spread=1.0)
+    order = np.random.default_rng(1).permutation(len(rows))
+    again = mislabels.audit(embeddings[order], rows.iloc[order])
+    keep = ["annotation_id", "suspicion", "own", "other", "nearest_own", "nearest_other"]
+    first = mislabels.audit(embeddings, rows)
+    pd.testing.assert_frame_equal(
+        first[keep].reset_index(drop=True), again[keep].reset_index(drop=True)
+    )
+
+
+@given(st.floats(0.001, 1), st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=30)
+def test_planting_changes_that_share_within_the_species(share, seed):
+    _, rows = animals()
+    wrong = mislabels.plant(rows, share, np.random.default_rng(seed))
+    changed = wrong["individual"] != rows["individual"]
+    assert changed.equals(wrong["planted"])
+    assert changed.sum() == max(1, round(share * len(rows)))
+    assert (wrong["individual"].str.partition("/")[0] == wrong["species"]).all()
+    again = mislabels.plant(rows, share, np.random.default_rng(seed))
+    assert wrong.equals(again)
+
+
+def test_planting_keeps_the_side_as_a_wrong_name_does():
+    _, rows = animals()
+    rows["viewpoint"] = np.where(np.arange(len(rows)) // 4 % 2, "left", "right")  # by individual
+    side = rows.groupby("individual")["viewpoint"].first()
+    wrong = mislabels.plant(rows, 1, np.random.default_rng(0))
+    assert wrong["planted"].all()
+    assert (wrong["individual"].map(side) == wrong["viewpoint"]).all()
+
+
+def test_planting_needs_two_individuals_of_a_species():
+    _, rows = animals(individuals=1)
+    with pytest.raises(ValueError, match="no species has two individuals"):
+        mislabels.plant(rows, 0.1, np.random.default_rng(0))
+    _, more = animals(individuals=2, species=("cat",))
+    both = pd.concat([rows, more], ignore_index=True)
+    wrong = mislabels.plant(both, 1, np.random.default_rng(0))
+    assert set(wrong.loc[wrong["planted"], "species"]) == {"cat"}
+
+
+def test_precision_and_recall_by_hand():
+    listed = pd.DataFrame(
+        {"annotation_id": list("abcdefghij"), "suspicion": np.linspace(1, 0, 10), "away": np.nan}
+    )
+    listed.loc[9, "away"] = 0.1
+    assert mislabels.found(listed, ["a", "c", "j"], "suspicion", 0.3) == [2 / 3, 2 / 3]
+    assert mislabels.found(listed, ["a", "c", "j"], "away", 0.1) == [1, 1 / 3]
+    assert mislabels.found(listed, ["a", "c", "j"], "suspicion", 1) == [0.3, 1]
+
+
+def test_planted_errors_are_found_by_good_embeddings_and_not_by_noise():
+    embeddings, rows = animals(individuals=10, encounters=8, spread=0.4)
+    table = mislabels.planting_test(embeddings, rows, 0.05, plantings=5, seed=1)
+    top = table[table["shown"] == 0.05].set_index("score")
+    assert top.loc["suspicion", ["planted", "judged"]].tolist() == [8, 160]
+    assert 100 < top.loc["away", "judged"] <= 160  # some are left with fewer than six
+    assert top.loc["suspicion", ["precision", "recall"]].min() > 0.9
+    assert top.loc["away", "recall"] > 0.5
+    noise = np.random.default_rng(0).normal(size=embeddings.shape)
+    blind = mislabels.planting_test(noise, rows, 0.05, plantings=20)
+    half = blind[(blind["shown"] == 0.5) & (blind["score"] == "suspicion")].iloc[0]
+    assert half["recall"] == pytest.approx(0.5, abs=0.12)  # 160 planted: deviation 0.04
+    assert half["recall_low"] < half["recall"] < half["recall_high"]
+    assert blind["precision"].max() < 0.2
+
+
+def test_words_and_curves_follow_the_table():
+    embeddings, rows = animals(individuals=6, encounters=8)
+    table = mislabels.planting_test(embeddings, rows, 0.05, plantings=4)
+    words = mislabels.in_words(table)
+    assert words.startswith("5 of 96 labels made wrong at random, 4 times")
+    row = table[(table["shown"] == 0.02) & (table["score"] == "suspicion")].iloc[0]
+    assert f"the first 2 % of the list hold {100 * row['recall']:.0f} %" in words
+    unseen = pd.DataFrame({"suspicion": [0.1, 0.2, -0.1, -0.2, np.nan]})
+    told = mislabels.memory_in_words(unseen, unseen.iloc[2:])
+    assert "50 % of 4 test annotations, and 0 % of 2 training annotations" in told
+    above, below = mislabels.curves(table, "title").axes
+    drawn = [tuple(line.get_ydata()) for line in above.lines]
+    assert tuple(100 * table[table["score"] == "suspicion"]["precision"]) in drawn
+    assert below.get_ylabel() == "wrong labels\nfound (%)"
+
+
+def test_panels_show_the_suspect_its_namesake_and_its_like(photos, tmp_path):
+    embeddings = np.random.default_rng(0).normal(size=(len(photos), 8))
+    listed = mislabels.audit(embeddings, photos)
+    rows = mislabels.panels(listed, photos, tmp_path, n=3, size=24)
+    assert [len(row) for row in rows] == [6, 3]
+    names = photos.set_index("annotation_id")["name"]
+    first = listed.iloc[0]
+    assert [caption for _, caption, _ in rows[0][:3]] == [
+        f"{first['species']}\nfiled as {names[first['annotation_id']]}",
+        f"also {names[first['nearest_own']]}\ncosine {first['own']:.2f}",
+        f"like {names[first['nearest_other']]}\ncosine {first['other']:.2f}",
+    ]
+    assert rows[0][0][0].shape == (24, 24, 3)

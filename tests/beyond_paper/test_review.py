@@ -1,0 +1,380 @@
+"""The review page in a real browser, its CSV, the sheet, decisions and capture histories."""
+
+import base64
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import websocket
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from miewid_core.beyond_paper import review
+
+NASTY = '<img src=x onerror="document.title=1">&"\'</script><script>document.title=1</script>'
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page in")
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Candidates, queries and known photos: four queries, the second without any date."""
+    folder = tmp_path_factory.mktemp("photos")
+    names = ["q1", "=q2", "q3", "q4", "a", "b", "c"]
+    for number, _ in enumerate(names):
+        pixels = np.full((30, 60, 3), 30 * number, np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.jpg", exif=gps())
+    rows = pd.DataFrame({"annotation_id": names, "species": "ant", "theta": 0.0})
+    rows["path"] = [str(folder / f"{number}.jpg") for number in range(7)]
+    rows["date"] = pd.to_datetime(["2024-05-01", None, "2024-05-03", "2024-05-03"] + 3 * [None])
+    rows = rows.assign(x=0.0, y=0.0, w=60.0, h=30.0, name="", individual="", encounter="")
+    queries, known = rows[:4].copy(), rows[4:].reset_index(drop=True)
+    known["individual"] = ["ant/=1+1", f"ant/{NASTY}", "ant/c"]
+    known["date"] = pd.to_datetime(["2023-01-01", "2023-01-01", "2023-01-02"])
+    found = pd.DataFrame(
+        [
+            (query, rank + 1, known["individual"][rank], known["annotation_id"][rank], 0.9 - rank)
+            for query, rank in itertools.product(names[:3], range(3))
+        ],
+        columns=["query", "rank", "individual", "match", "score"],
+    )
+    return found, queries, known
+
+
+def gps():
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update({1: "N", 2: (1.0, 2.0, 3.0)})
+    return exif
+
+
+@pytest.fixture(scope="module")
+def page(tables, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "review.html"
+    review.save_page(*tables, path, f"Title {NASTY} {{{{data}}}}", {"q1": f"note {NASTY}"})
+    return path
+
+
+class TestPage:
+    def test_loads_nothing_and_runs_only_its_own_script(self, page):
+        text = page.read_text()
+        assert not re.search(r"""(?:src|href|action)\s*=\s*["']?(?:https?:)?//""", text)
+        policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text).group(1)
+        assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+        assert "unsafe" not in policy
+        assert "{{policy}}" not in text
+
+    def test_no_text_of_the_catalog_is_markup(self, page):
+        text = page.read_text()
+        assert "<img" not in text
+        assert text.count("<script") == text.count("</script>") == 2
+        assert "Title &lt;img" in text
+
+    def test_thumbnails_keep_the_aspect_and_lose_the_place(self, page):
+        text = page.read_text()
+        data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL).group(1))
+        assert len(data["images"]) == 7  # each photo once, however often it is a candidate
+        for image in data["images"].values():
+            raw = base64.b64decode(image)
+            path = page.parent / "thumbnail.jpg"
+            path.write_bytes(raw)
+            with Image.open(path) as opened:
+                assert opened.size == (60, 30)
+                assert not opened.getexif()
+
+    def test_is_the_same_for_the_same_tables(self, page, tables, tmp_path):
+        title, notes = f"Title {NASTY} {{{{data}}}}", {"q1": f"note {NASTY}"}
+        review.save_page(*tables, tmp_path / "again.html", title, notes)
+        assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
+
+
+class Browser:
+    """A headless Chromium, spoken to by its DevTools protocol."""
+
+    def __init__(self, folder):
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
+        options += [f"--user-data-dir={folder / 'profile'}", "--remote-allow-origins=*"]
+        self.downloads, self.numbers, self.events = folder / "downloads", itertools.count(1), []
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen([CHROMIUM, *options, "about:blank"], **quiet)
+        port = folder / "profile" / "DevToolsActivePort"
+        wait_for(lambda: port.exists() and port.read_text().count("\n"))
+        where, path = port.read_text().split("\n")[:2]
+        self.socket = websocket.create_connection(f"ws://127.0.0.1:{where}{path}", timeout=20)
+        self.session = None
+
+    def forget(self):
+        """Show an empty page to someone new, of whom nothing is kept: clearing what another page
+        kept can still be under way when the next one keeps something."""
+        self.session = None
+        person = self.call("Target.createBrowserContext", disposeOnDetach=True)["browserContextId"]
+        target = {"url": "about:blank", "browserContextId": person}
+        attached = {"targetId": self.call("Target.createTarget", **target)["targetId"]}
+        self.session = self.call("Target.attachToTarget", flatten=True, **attached)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+        place = {"behavior": "allow", "downloadPath": str(self.downloads)}
+        self.call("Browser.setDownloadBehavior", browserContextId=person, **place)
+
+    def call(self, method, **parameters):
+        message = {"id": next(self.numbers), "method": method, "params": parameters}
+        if self.session and not method.startswith("Browser."):
+            message["sessionId"] = self.session
+        self.socket.send(json.dumps(message))
+        while True:
+            answer = json.loads(self.socket.recv())
+            if answer.get("id") == message["id"]:
+                assert "error" not in answer, answer
+                return answer["result"]
+            self.events.append(answer)
+
+    def run(self, script):
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def open(self, path):
+        self._leave("Page.navigate", url=path.as_uri())
+
+    def reload(self, progress):
+        """Reload until the page shows `progress`: Chromium tells a page that is opened within
+        milliseconds what was kept before them."""
+
+        def shown():
+            self._leave("Page.reload")
+            return self.run("progress.textContent")
+
+        wait_for(lambda: shown() == progress)
+
+    def _leave(self, method, **parameters):
+        self.run("window.left = true")  # of the page that is shown until the next one is there
+        self.call(method, **parameters)
+        wait_for(lambda: self.run("!window.left && document.readyState === 'complete'"))
+        wait_for(lambda: self.run("document.getElementById('progress')?.textContent"))
+
+    def press(self, key):
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": key} if kind == "keyDown" and len(key) == 1 else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, **text)
+
+    def width(self, pixels, height=900):
+        size = {"width": pixels, "height": height, "deviceScaleFactor": 1, "mobile": pixels < 700}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+
+    def screenshot(self, path):
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+    def exported(self):
+        shutil.rmtree(self.downloads, ignore_errors=True)
+        self.run("document.getElementById('export').click()")
+        file = self.downloads / "reviewed.csv"
+        wait_for(file.exists)
+        return file
+
+    def close(self):
+        self.call("Browser.close")
+        self.socket.close()
+        self.process.wait(20)
+
+
+def wait_for(condition, seconds=15):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    opened = Browser(tmp_path_factory.mktemp("browser"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def opened(browser, page):
+    """The page as for someone who has decided nothing yet."""
+    browser.forget()
+    browser.open(page)
+    browser.events.clear()
+    return browser
+
+
+CLICK = "document.querySelector('#card{} input[value=\"{}\"]').click()"
+
+
+@needs_browser
+class TestInTheBrowser:
+    def test_accept_new_and_reject_are_exported(self, opened, tables):
+        for number, value in enumerate(["1", "new", "reject"]):
+            opened.run(CLICK.format(number, value))
+        assert opened.run("progress.textContent") == "3 of 4 decided"
+        raw = opened.exported().read_bytes().decode("utf-8-sig")
+        assert raw.split("\r\n")[0] == ",".join(f'"{name}"' for name in review.COLUMNS)
+        assert '"\'=q2"' in raw  # not a formula
+        rows = review.read(opened.downloads / "reviewed.csv")
+        assert rows["query"].tolist() == ["q1", "=q2", "q3"]
+        assert rows["decision"].tolist() == ["accept", "new", "reject"]
+        assert rows["individual"].tolist() == [f"ant/{NASTY}", "new-2", ""]
+        assert rows["score"].tolist()[0] == pytest.approx(-0.1)
+        assert rows["date"].dt.day.tolist()[0::2] == [1, 3]
+
+    def test_a_reload_keeps_the_choices_and_the_name(self, opened):
+        opened.run(CLICK.format(0, "0"))
+        opened.run(CLICK.format(2, "new"))
+        typed = "const n = document.querySelector('#card2 input[type=text]');"
+        opened.run(f"{typed} n.value = '@Zoë'; n.dispatchEvent(new Event('input'))")
+        opened.reload("2 of 4 decided")
+        checked = "[...document.querySelectorAll('input:checked')].map(i => i.name + i.value)"
+        assert opened.run(checked) == ["card00", "card2new"]
+        assert opened.run("document.querySelector('#card2 input[type=text]').value") == "@Zoë"
+        assert review.read(opened.exported())["individual"].tolist() == ["ant/=1+1", "@Zoë"]
+        assert "'@Zoë" in (opened.downloads / "reviewed.csv").read_text(encoding="utf-8")
+
+    def test_undo_and_another_choice(self, opened):
+        opened.run(CLICK.format(0, "0"))
+        opened.run(CLICK.format(0, "2"))
+        assert review.read(opened.exported())["individual"].tolist() == ["ant/c"]
+        opened.run("document.querySelector('#card0 button').click()")
+        assert review.read(opened.exported()).empty
+        assert opened.run("document.querySelectorAll('input:checked').length") == 0
+
+    def test_the_keyboard_is_enough(self, opened):
+        for key in ["2", "r", "k", "k", "u", "3", "j", "n"]:
+            opened.press(key)
+        rows = review.read(opened.exported())
+        assert rows["query"].tolist() == ["q1", "=q2", "q3"]
+        assert rows["decision"].tolist() == ["accept", "reject", "new"]
+        assert rows["individual"].tolist() == ["ant/c", "", "new-3"]
+
+    def test_a_photo_without_candidates_can_be_new(self, opened):
+        opened.run(CLICK.format(3, "new"))
+        assert review.read(opened.exported())["individual"].tolist() == ["new-4"]
+        opened.run("document.getElementById('open').click()")
+        shown = "[...document.querySelectorAll('section')].filter(s => s.offsetParent).length"
+        assert opened.run(shown) == 3
+
+    def test_nothing_of_the_catalog_runs_or_is_fetched(self, opened, page):
+        opened.open(page)
+        assert opened.run("document.title").startswith("Title <img src=x")
+        assert opened.run("document.querySelectorAll('img').length") == 4 + 9
+        assert opened.run("[...document.images].every(i => i.naturalWidth > 0)")
+        asked = [e["params"]["request"]["url"] for e in opened.events if "request" in e["params"]]
+        assert all(url.startswith(("data:", "file:", "blob:")) for url in asked)
+        assert not [
+            e for e in opened.events if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")
+        ]
+        opened.run(
+            "const s = document.createElement('script'); s.text = 'x = 1'; document.body.append(s)"
+        )
+        assert opened.run("typeof x") == "undefined"  # the policy forbids any other script
+
+    @pytest.mark.parametrize("pixels", [1280, 360])
+    def test_fits_the_width_of(self, opened, pixels, tmp_path):
+        opened.width(pixels)
+        opened.screenshot(tmp_path / f"{pixels}.png")
+        assert opened.run("document.documentElement.scrollWidth") <= pixels
+        labels = "[...document.querySelectorAll('.photos > *')]"
+        assert opened.run(f"Math.min(...{labels}.map(l => l.getBoundingClientRect().width))") > 120
+        assert Path(tmp_path / f"{pixels}.png").stat().st_size > 10_000
+
+
+class TestCsv:
+    @pytest.mark.parametrize(
+        "text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", "  =1", "'=1", "＝1", "＠x"]
+    )
+    def test_formulas_are_neutralised(self, text):
+        assert review.neutral(text) == "'" + text
+
+    @given(st.text())
+    def test_every_text_comes_back(self, text):
+        assert review.original(review.neutral(text)) == text
+        assert review.neutral(text).lstrip()[:1] not in tuple("=+-@＝＋－＠")
+
+    def test_the_sheet_filled_in_is_read_back(self, tables, tmp_path):
+        sheet = review.sheet(*tables[:2])
+        assert sheet["best_1"].tolist()[:3] == ["ant/=1+1"] * 3
+        assert sheet["best_1"].isna()[3]
+        sheet.loc[0, ["decision", "individual"]] = "Accept", "ant/=1+1"
+        sheet.loc[1, ["decision", "individual"]] = "new", "-x"
+        review.save_csv(sheet, tmp_path / "sheet.csv")
+        rows = review.read(tmp_path / "sheet.csv")
+        assert rows[["query", "decision", "individual"]].to_numpy().tolist() == [
+            ["q1", "accept", "ant/=1+1"],
+            ["=q2", "new", "-x"],
+        ]
+
+    def test_what_is_wrong_is_named_by_line(self, tables, tmp_path):
+        sheet = review.sheet(*tables[:2])
+        sheet.loc[0, "decision"] = "accept"
+        sheet.loc[1, "decision"] = "maybe"
+        sheet.loc[2, "date"] = "yesterday"
+        review.save_csv(sheet, tmp_path / "sheet.csv")
+        with pytest.raises(ValueError, match="line 3: decision is none") as caught:
+            review.read(tmp_path / "sheet.csv")
+        assert "line 2: accept and new need an individual" in str(caught.value)
+        assert "line 4: date" in str(caught.value)
+        review.save_csv(sheet.drop(columns="decision"), tmp_path / "sheet.csv")
+        with pytest.raises(ValueError, match="no column decision"):
+            review.read(tmp_path / "sheet.csv")
+
+
+def test_who_knows_the_truth_decides_by_it(tables):
+    found, queries, known = tables
+    truth = ["ant/c", "ant/stranger", "", "ant/c"]  # the last has no candidates at all
+    rows = review.decisions(found, queries.assign(individual=truth), known)
+    assert rows["query"].tolist() == ["q1", "=q2", "q4"]
+    assert rows["decision"].tolist() == ["accept", "new", "reject"]
+    assert rows["individual"].tolist() == ["ant/c", "ant/stranger", ""]
+
+
+class TestCaptureHistories:
+    def test_one_where_an_individual_was_seen(self):
+        rows = pd.DataFrame({"individual": ["a", "a", "b", "a", "b", ""]})
+        dates = ["2024-01-05", "2024-01-05 13:00", "2024-01-07", "2024-02-01", None, "2024-03-01"]
+        rows["date"] = pd.to_datetime(dates, format="ISO8601")
+        daily = review.capture_histories(rows)
+        assert daily.columns.tolist() == ["individual", "2024-01-05", "2024-01-07", "2024-02-01"]
+        assert daily.to_numpy().tolist() == [["a", 1, 0, 1], ["b", 0, 1, 0]]
+        monthly = review.capture_histories(rows, "M")
+        assert monthly.columns.tolist() == ["individual", "2024-01-01", "2024-02-01"]
+        assert monthly.to_numpy().tolist() == [["a", 1, 1], ["b", 1, 0]]
+
+    def test_a_slow_count_agrees(self):
+        generator = np.random.default_rng(0)
+        days = pd.date_range("2024-01-01", periods=9)
+        rows = pd.DataFrame({"individual": generator.choice(list("abcd"), 30)})
+        rows["date"] = generator.choice(days, 30)
+        table = review.capture_histories(rows).set_index("individual")
+        for (name, day), seen in table.stack().items():
+            there = (rows["individual"] == name) & (rows["date"] == pd.Timestamp(day))
+            assert seen == int(there.any())
+
+    def test_nothing_dated_gives_no_occasion(self):
+        rows = pd.DataFrame({"individual": ["a"], "date": pd.to_datetime([None])})
+        assert review.capture_histories(rows).columns.tolist() == ["individual"]
+
+    def test_words_count_what_is_left_out(self):
+        rows = pd.DataFrame({"individual": ["a", "b"]})
+        rows["date"] = pd.to_datetime(["2024-01-05", None])
+        words = review.in_words(rows, review.capture_histories(rows))
+        assert (
+            words == "1 individuals on 1 occasions. 1 of 2 sightings have no date and don't count."
+        )
+
+    def test_another_occasion_is_refused(self):
+        with pytest.raises(ValueError, match="occasion is 'decade'"):
+            review.capture_histories(pd.DataFrame(), "decade")
+
+    def test_rejected_photos_are_no_sightings(self):
+        known = pd.DataFrame({"individual": ["a"], "date": pd.to_datetime(["2024-01-01"])})
+        decided = pd.DataFrame({"decision": ["accept", "reject", "new"], "individual": list("axb")})
+        decided["date"] = pd.to_datetime(["2024-01-02"] * 3)
+        assert review.sightings(known, decided)["individual"].tolist() == ["a", "a", "b"]

@@ -1,0 +1,452 @@
+"""Figures hold the numbers of their tables, say them legibly, and are the same bytes each time."""
+
+import io
+import itertools
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from miewid_core import figures
+from miewid_core.paper import comparison, split_report, table1, training_report
+from miewid_core.paper.labels import label_points
+from miewid_core.paper.printed import SPELLINGS
+
+ROOT = Path(__file__).parents[2]
+SIZES = [3, 10, 49]
+TITLE = "A title of about the usual length for it · demo"
+
+
+def names(n):
+    """Species names of the paper, short and long ones."""
+    return list(np.random.default_rng(0).permutation(list(SPELLINGS))[:n])
+
+
+def compared(n):
+    """A table as of `comparison.multi_against_single`; with more than 3 species the last lacks a
+    network of its own."""
+    rng = np.random.default_rng(1)
+    size = np.sort(np.ceil(10 ** rng.uniform(1, 4.5, n)))[::-1].astype(int)
+    multi, gain = rng.uniform(30, 95, n), rng.normal(12, 15, n)
+    wide = 60 / np.sqrt(size)
+    table = pd.DataFrame({"species": names(n), "queries": 2 * size, "individuals": size})
+    table = table.assign(train_annotations=size, multi=multi, single=(multi - gain).clip(0, 100))
+    table["gain"] = table["multi"] - table["single"]
+    for name, half in itertools.product(("multi", "single", "gain"), ("low", "high")):
+        table[f"{name}_{half}"] = table[name] + wide * (1 if half == "high" else -1)
+    single = [name for name in table if name.startswith(("single", "gain"))]
+    if n > 3:
+        table.loc[n - 1, single] = np.nan
+    table = table.assign(untrained=9.0, chance=rng.uniform(1, 10, n))
+    mean = table[["multi", "single", "gain", "chance"]].mean().to_dict()
+    sums = table[["queries", "individuals", "train_annotations"]].sum().to_dict()
+    interval = {"gain_low": mean["gain"] - 2, "gain_high": mean["gain"] + 3}
+    last = pd.DataFrame([{"species": "mean", **mean, **sums, **interval}])
+    return pd.concat([table, last], ignore_index=True)
+
+
+def tails(n):
+    counts = {"per_individual": [1, 2, 5, 40], "individuals": [30, 12, 3, 1]}
+    parts = [pd.DataFrame(counts).assign(species=name) for name in names(n)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def splits(n):
+    parts = np.random.default_rng(2).integers(1, 900, (n, 4))
+    columns = [f"{part}_annotations" for part in ("train", "shared", "new", "unused")]
+    table = pd.DataFrame(parts, columns=columns).assign(species=names(n), individuals=1234)
+    return table.assign(annotations=parts.sum(axis=1))
+
+
+def mapped(n):
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame(rng.normal(0, 30, (n * 5, 2)), columns=["x", "y"])
+    return table.assign(species=np.repeat(names(n), 5))
+
+
+def history(runs):
+    parts = [{"run": f"run {r}", "epoch": e, "loss": 9 / e, "rate": 1e-4 * e} for r in range(runs)
+             for e in range(1, 31)]  # fmt: skip
+    return pd.DataFrame(parts)
+
+
+def margins():
+    return pd.DataFrame({"annotations": [3, 3, 3, 10, 200], "margin": [0.5, 0.5, 0.5, 0.4, 0.2]})
+
+
+KINDS = {
+    "comparison": lambda n: figures.comparison(compared(n), TITLE, 5),
+    "gain_by_size": lambda n: comparison.gain_by_size(compared(n), TITLE),
+    "long_tail": lambda n: table1.long_tail_figure(tails(n), TITLE),
+    "split_bars": lambda n: split_report.split_figure(splits(n), TITLE),
+    "embedding_map": lambda n: training_report.embedding_map(mapped(n), TITLE),
+    "curves": lambda n: training_report.loss_figure(history(min(n, 3)), TITLE),
+    "margins": lambda n: training_report.margins_figure(margins(), TITLE),
+}
+
+
+def written(figure):
+    """Every text that is seen: of ticks only those within the axis's view."""
+    figure.draw_without_rendering()
+    texts = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
+    children = [child for axes in figure.axes for child in axes.child_axes]
+    for axes in [*figure.axes, *children]:
+        texts += axes.texts
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            texts += [
+                axis.label,
+                *(label for tick in ticks for label in (tick.label1, tick.label2)),
+            ]
+    return [text for text in texts if text.get_visible() and text.get_text()]
+
+
+@pytest.fixture(scope="module", params=itertools.product(KINDS, SIZES), ids=str)
+def any_figure(request):
+    kind, n = request.param
+    return KINDS[kind](n)
+
+
+class TestLegible:
+    def test_no_text_covers_another_or_leaves_the_figure(self, any_figure):
+        texts = written(any_figure)
+        boxes = [matplotlib.text.Text.get_window_extent(text) for text in texts]
+        width, height = any_figure.get_size_inches() * any_figure.dpi
+        for text, box in zip(texts, boxes, strict=True):
+            inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
+            assert inside, f"{text.get_text()!r} leaves the figure"
+        for one, other in itertools.combinations(range(len(texts)), 2):
+            a, b = boxes[one], boxes[other]
+            apart = a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
+            assert apart, f"{texts[one].get_text()!r} covers {texts[other].get_text()!r}"
+
+    def test_text_has_at_least_7_points(self, any_figure):
+        assert min(text.get_fontsize() for text in written(any_figure)) >= 7
+
+    def test_is_as_wide_as_a_column_or_a_page(self, any_figure):
+        assert any_figure.get_size_inches()[0] in (3.4, 6.5)
+
+    def test_both_axes_are_named(self, any_figure):
+        for axes in any_figure.axes:
+            assert axes.get_xlabel() or axes.get_shared_x_axes().get_siblings(axes)
+            rows = [label.get_text() for label in axes.get_yticklabels()]
+            assert axes.get_ylabel() or names(1)[0].replace("_", " ") in rows
+
+
+def lightness(colour):
+    """L* of CIELAB, 0 to 100: how light a colour is in a grey print."""
+    channels = np.array(to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    return 116 * np.cbrt(luminance) - 16 if luminance > 0.008856 else 903.3 * luminance
+
+
+class TestGrey:
+    def test_lightness_of_known_colours(self):
+        known = [lightness(colour) for colour in ("black", "white", "#777777")]
+        assert known == pytest.approx([0, 100, 50], abs=0.1)
+
+    @pytest.mark.parametrize("name", ["single", "left_out"])
+    def test_models_differ_in_lightness_marker_and_fill(self, name):
+        (_, mark, dark, fill, _), (_, other, light, empty, _) = (
+            figures.MODELS[model] for model in ("multi", name)
+        )
+        assert lightness(light) - lightness(dark) > 20
+        assert mark != other
+        assert fill == dark
+        assert empty == "white"
+
+    def test_parts_of_the_split_get_lighter(self):
+        greys = [lightness(colour) for _, colour, _ in split_report.PARTS.values()]
+        assert min(np.diff(greys)) > 5
+        hatched = [bool(hatch) for *_, hatch in split_report.PARTS.values()]
+        assert hatched == [False, False, True, False]  # the two lightest differ in more than that
+
+    def test_no_two_of_49_species_look_alike_on_the_map(self):
+        legend = training_report.embedding_map(mapped(49), TITLE).legends[0]
+        looks = {
+            (handle.get_marker(), to_hex(handle.get_markerfacecolor()))
+            for handle in legend.legend_handles
+        }
+        assert len(looks) == 49
+
+    def test_lines_differ_in_dashes_too(self):
+        axes = training_report.loss_figure(history(3), TITLE).axes[0]
+        assert len({line.get_linestyle() for line in axes.lines}) == 3
+
+
+def segments(axes):
+    """(N, 2, 2) ends of the intervals that are drawn."""
+    made = [lines for lines in axes.collections if isinstance(lines, LineCollection)]
+    return np.array([part for lines in made for part in lines.get_segments() if len(part)])
+
+
+def labelled(axes, label):
+    return next(line for line in axes.lines if line.get_label() == label)
+
+
+class TestNumbers:
+    @pytest.mark.parametrize("n", SIZES)
+    @pytest.mark.parametrize("other", ["single", "left_out"])
+    def test_comparison_draws_the_table(self, n, other):
+        table = compared(n).rename(columns=lambda name: name.replace("single", other))
+        axes = figures.comparison(table, TITLE, 5).axes[0]
+        models = ["multi", other]
+        for column in models:
+            words = figures.MODELS[column][0]
+            np.testing.assert_array_equal(labelled(axes, words).get_xdata(), table[column])
+        np.testing.assert_array_equal(labelled(axes, "random ranking").get_xdata(), table["chance"])
+        parts = [table[[f"{m}_low", f"{m}_high"]].dropna() for m in models]
+        low_high = np.concatenate(parts)
+        assert len(low_high) == 2 * n - (n > 3)
+        np.testing.assert_array_equal(segments(axes)[:, :, 0], low_high)
+        assert axes.get_xlabel() == "top-5 accuracy (%), with 95 % interval"
+
+    def test_comparison_keeps_the_order_and_says_how_many(self):
+        table = compared(10)
+        axes = figures.comparison(table, TITLE, 1).axes[0]
+        rows = [label.get_text() for label in axes.get_yticklabels()]
+        assert rows == [*(name.replace("_", " ") for name in names(10)), "mean of 9 species"]
+        first = table.iloc[0]
+        wanted = f"{first['queries']:,} / {first['individuals']:,} / {first['train_annotations']:,}"
+        (right,) = axes.child_axes
+        assert right.get_yticklabels()[0].get_text() == wanted
+        assert axes.yaxis_inverted()  # the first row on top
+        rule = next(line for line in axes.lines if line.get_color() == "black").get_ydata()[0]
+        places = axes.get_yticks()
+        assert places[-2] < rule < places[-1]
+
+    @pytest.mark.parametrize("n", SIZES)
+    def test_gain_draws_the_table_and_names_every_species(self, n):
+        table = compared(n)
+        shown = table.iloc[:-1].dropna(subset="gain")
+        axes = comparison.gain_by_size(table, TITLE).axes[0]
+        points = next(line for line in axes.lines if line.get_marker() == "o")
+        np.testing.assert_array_equal(
+            points.get_xydata(), shown[["train_annotations", "gain"]].to_numpy()
+        )
+        np.testing.assert_array_equal(
+            segments(axes)[:, :, 1], shown[["gain_low", "gain_high"]].to_numpy()
+        )
+        named = {re.sub(r" \(.*", "", text.get_text()).replace(" ", "_") for text in axes.texts}
+        assert named == set(shown["species"])
+        assert axes.get_xscale() == "log"
+        band = next(patch for patch in axes.patches if isinstance(patch, Rectangle))
+        mean = table.iloc[-1]
+        assert band.get_y() == mean["gain_low"]
+        assert band.get_y() + band.get_height() == pytest.approx(mean["gain_high"])
+
+    def test_a_name_without_room_is_left_out(self):
+        axes = figures.Figure("", 1, 1.5).subplots()
+        points = np.array([[i / 30, i / 30] for i in range(31)])
+        label_points(axes, points, points[:, [1, 1]], ["a name"] * 31)
+        assert 0 < len(axes.texts) < 31
+
+    def test_long_tail_by_hand(self):
+        tail = pd.DataFrame(
+            {
+                "species": ["ant", "ant", "bee"],
+                "per_individual": [1, 3, 3],
+                "individuals": [2, 1, 1],
+            }
+        )
+        axes = table1.long_tail_figure(tail, TITLE).axes[0]
+        ant, bee, every = axes.lines
+        assert ant.get_xydata().tolist() == [[1, 100], [3, pytest.approx(100 / 3)]]
+        assert bee.get_xydata().tolist() == [[3, 100]]
+        assert every.get_xydata().tolist() == [[1, 100], [3, 50]]
+        assert every.get_label() == "all (4): median 2, mean 2.0"
+
+    def test_split_bars_are_percentages_that_stack(self):
+        table = splits(10)
+        axes = split_report.split_figure(table, TITLE).axes[0]
+        bars = np.array([[bar.get_width() for bar in part] for part in axes.containers])
+        shares = table[list(split_report.PARTS)].div(table["annotations"], axis=0)
+        np.testing.assert_allclose(bars.T, 100 * shares)
+        np.testing.assert_allclose(bars.sum(axis=0), 100)
+        last = [bar.get_x() + bar.get_width() for bar in axes.containers[-1]]
+        np.testing.assert_allclose(last, 100)
+
+    def test_curves_share_epochs_not_an_axis(self):
+        table = history(1)
+        above, below = training_report.loss_figure(table, TITLE).axes
+        np.testing.assert_array_equal(above.lines[0].get_xydata(), table[["epoch", "loss"]])
+        np.testing.assert_array_equal(below.lines[0].get_xydata(), table[["epoch", "rate"]])
+        assert above.get_shared_x_axes().joined(above, below)
+
+    def test_margins_by_hand(self):
+        above, below = training_report.margins_figure(margins(), TITLE).axes
+        assert above.lines[0].get_xydata().tolist() == [[3, 0.5], [10, 0.4], [200, 0.2]]
+        assert segments(below)[:, 1].tolist() == [[3, 3], [10, 1], [200, 1]]
+
+    def test_map_draws_every_annotation(self):
+        data = mapped(10)
+        figure = training_report.embedding_map(data, TITLE)
+        (points,) = figure.axes[0].collections
+        np.testing.assert_array_equal(points.get_offsets(), data[["x", "y"]])
+        words = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert words == sorted(f"{name.replace('_', ' ')} (5)" for name in names(10))
+
+
+def chips(n):
+    return [np.full((8, 8, 3), 20 * number, np.uint8) for number in range(n)]
+
+
+class TestPhotos:
+    def test_each_species_begins_a_row(self):
+        captions = ["ant\na", "ant\nb", "ant\nc", "bee\nd"]
+        axes = figures.photo_sheet(chips(4), captions, columns=2).axes[0]
+        corners = [
+            (round(image.get_extent()[0], 2), image.get_extent()[3]) for image in axes.images
+        ]
+        columns, rows = zip(*corners, strict=True)
+        assert columns == (0.1, 3.35, 0.1, 0.1)
+        assert rows[0] == rows[1] < rows[2] < rows[3]
+        assert [text.get_text() for text in axes.texts] == captions
+        for image, chip in zip(axes.images, chips(4), strict=True):
+            np.testing.assert_array_equal(image.get_array(), chip)
+
+    def test_right_and_wrong_are_told_by_colour_line_and_word(self):
+        panel = list(zip(chips(3), ["ant\nquery a", "a\n0.9", "b\n0.8"], [None, True, False]))  # noqa: B905
+        axes = figures.match_panels([panel], TITLE).axes[0]
+        right, wrong = axes.patches
+        assert to_hex(right.get_edgecolor()) != to_hex(wrong.get_edgecolor())
+        assert (right.get_linestyle(), wrong.get_linestyle()) == ("-", ":")
+        texts = [text.get_text() for text in axes.texts]
+        assert texts == ["ant\nquery a", "right: a\n0.9", "wrong: b\n0.8"]
+
+    @pytest.mark.parametrize("rows", [1, 12])
+    def test_title_stays_above_the_first_row(self, rows):
+        panel = [(chips(1)[0], "ant\nquery a", None)]
+        figure = figures.match_panels([panel] * rows, TITLE)
+        figure.canvas.draw()
+        title = next(text for text in figure.texts if text.get_text().startswith("A title"))
+        highest = max(image.get_window_extent().y1 for image in figure.axes[0].images)
+        assert title.get_window_extent().y0 > highest
+
+    def test_captions_stay_below_their_chips(self):
+        long = "an individual of a very long name, number 12345"
+        figure = figures.photo_sheet(chips(6), [f"{long}\n{long}"] * 6)
+        boxes = [text.get_window_extent() for text in written(figure)]
+        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+        assert all(text.get_text().endswith("2345") for text in written(figure))
+
+    def test_go_where_git_ignores_them_unless_drawn(self, tmp_path):
+        figures.save_photos(figures.photo_sheet(chips(1), ["ant\na"]), "species", tmp_path)
+        assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")] == [
+            "photos/species.jpg"
+        ]
+        if not (shutil.which("git") and (ROOT / ".git").exists()):
+            pytest.skip("no checkout")
+        paths = ["figures/reserve/photos/a.png", "figures/demo/photos/a.png", "figures/x/a.png"]
+        ignored = subprocess.run(
+            ["git", "check-ignore", *paths], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert ignored.stdout.split() == paths[:1]
+
+
+class TestSaved:
+    def test_the_data_and_the_same_bytes_whatever_the_readers_style(self, tmp_path):
+        table = compared(3)
+        for folder, size in (("a", 10), ("b", 20)):
+            with matplotlib.rc_context({"font.size": size, "axes.grid": False}):
+                figure = figures.comparison(table, TITLE, 1)
+                figures.save(figure, table, "figure1", tmp_path / folder)
+        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a" / "figure1.csv"), table)
+        for name in ("figure1.png", "figure1.csv"):
+            one, other = ((tmp_path / folder / name).read_bytes() for folder in "ab")
+            assert one == other
+        with Image.open(tmp_path / "a" / "figure1.png") as image:
+            assert image.size[0] == 680  # 3.4 in at 200 dots per inch
+            assert "Software" not in image.info
+
+    def test_256_colours_are_enough(self):
+        figure = figures.comparison(compared(3), TITLE, 1)
+        whole = io.BytesIO()
+        with figures.styled():
+            figure.savefig(whole, format="png", dpi=200)
+        few, many = (np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int)
+                     for png in (figure.png(), whole.getvalue()))  # fmt: skip
+        assert np.abs(few - many).mean() < 1
+
+    def test_table_as_csv_and_markdown(self, tmp_path):
+        table = pd.DataFrame(
+            {"a|b": ["x|y", "two\nlines", None], "n": [1, 2, 3], "share": [1 / 3, np.nan, 2e-5]}
+        )
+        figures.save_table(table, "table", tmp_path)
+        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table.csv"), table)
+        assert (tmp_path / "table.md").read_text() == (
+            "| a\\|b | n | share |\n"
+            "| --- | ---: | ---: |\n"
+            "| x\\|y | 1 | 0.333 |\n"
+            "| two lines | 2 |  |\n"
+            "|  | 3 | 2.00e-05 |\n"
+        )
+
+    def test_whole_numbers_beside_missing_ones(self, tmp_path):
+        table = pd.DataFrame({"n": pd.array([1234567, None], "Int64"), "known": [True, False]})
+        figures.save_table(table, "table", tmp_path)
+        rows = (tmp_path / "table.md").read_text().splitlines()
+        assert rows[2:] == ["| 1234567 | True |", "|  | False |"]
+
+
+class TestNotebooks:
+    def test_a_figure_shows_itself_once_and_small(self):
+        figure = figures.comparison(compared(10), TITLE, 1)
+        assert figure._repr_png_().startswith(b"\x89PNG")
+        assert figure._repr_jpeg_() is None
+        assert len(figure._repr_png_()) < 25_000
+        sheet = figures.photo_sheet(chips(6), ["ant\na"] * 6)
+        assert sheet._repr_png_() is None
+        assert sheet._repr_jpeg_().startswith(b"\xff\xd8")
+
+    def test_nothing_leaks_into_pyplot_or_the_readers_style(self):
+        with matplotlib.rc_context({"font.size": 31}):
+            before = dict(matplotlib.rcParams)
+            for draw in KINDS.values():
+                draw(3).png()
+            assert dict(matplotlib.rcParams) == before
+        assert pyplot.get_fignums() == []
+
+    def test_needs_no_torch(self):
+        code = "import sys, miewid_core.figures; sys.exit('torch' in sys.modules)"
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+class TestExtremes:
+    def test_one_species_one_individual(self):
+        tail = pd.DataFrame({"species": ["ant"], "per_individual": [1], "individuals": [1]})
+        assert table1.long_tail_figure(tail, TITLE).png()
+        equal = pd.DataFrame({"annotations": [4, 4], "margin": [0.35, 0.35]})
+        assert training_report.margins_figure(equal, TITLE).png()
+        assert training_report.embedding_map(mapped(1), TITLE).png()
+        assert training_report.loss_figure(history(1).head(1), TITLE).png()
+        assert split_report.split_figure(splits(1), TITLE).png()
+        one = compared(3).iloc[[0, -1]].reset_index(drop=True)
+        assert figures.comparison(one, TITLE, 1).png()
+        assert comparison.gain_by_size(one, TITLE).png()
+
+    def test_no_species_has_both_models(self):
+        table = compared(3)
+        table.loc[:, [name for name in table if name.startswith(("single", "gain"))]] = np.nan
+        assert figures.comparison(table, TITLE, 1).png()
+        assert comparison.gain_by_size(table, TITLE).png()
+
+
+def test_odd_names_are_drawn_as_they_are():
+    data = mapped(3).replace({names(3)[0]: "cost_$5_and_$6"})
+    figure = training_report.embedding_map(data, TITLE)
+    assert "cost $5 and $6 (5)" in [text.get_text() for text in written(figure)]
+    assert not any(text.get_parse_math() for text in written(figure))

@@ -1,0 +1,105 @@
+"""What is remembered about files: until they change, and nothing of what may still change."""
+
+import os
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from miewid_core.files import Memory
+from miewid_core.readers import photo_checks
+
+
+def settled(path, text="a"):
+    """A file that was last changed an hour ago."""
+    path.write_text(text)
+    hour_ago = path.stat().st_mtime - 3600
+    os.utime(path, (hour_ago, hour_ago))
+    return path
+
+
+@pytest.fixture
+def kept(tmp_path):
+    return tmp_path / "kept.json"
+
+
+def remember(kept, path, finding):
+    memory = Memory(kept)
+    memory.note(str(path), path.stat(), finding)
+    memory.save()
+
+
+def test_a_finding_is_remembered_until_the_file_changes(tmp_path, kept):
+    path = settled(tmp_path / "a|b.txt")
+    remember(kept, path, [3, 4])
+    assert Memory(kept).of(str(path), path.stat()) == [3, 4]
+    os.utime(path, (0, 0))
+    assert Memory(kept).of(str(path), path.stat()) is None
+    settled(path, "longer")
+    assert Memory(kept).of(str(path), path.stat()) is None
+
+
+def test_what_changed_just_now_may_change_again_unseen(tmp_path, kept):
+    path = tmp_path / "a.txt"
+    path.write_text("a")
+    remember(kept, path, 1)
+    assert Memory(kept).of(str(path), path.stat()) is None
+
+
+def test_files_that_are_gone_are_forgotten_and_the_others_stay(tmp_path, kept):
+    gone, stays = settled(tmp_path / "gone"), settled(tmp_path / "stays")
+    remember(kept, gone, 1)
+    state = gone.stat()
+    gone.unlink()
+    remember(kept, stays, 2)
+    assert Memory(kept).of(str(gone), state) is None
+    assert Memory(kept).of(str(stays), stays.stat()) == 2
+
+
+@pytest.mark.parametrize("damage", ["", '{"a": "b', "[1, 2]", "\x00\xff"])
+def test_a_damaged_memory_is_empty(tmp_path, kept, damage):
+    path = settled(tmp_path / "a")
+    kept.write_text(damage, encoding="latin-1")
+    assert Memory(kept).of(str(path), path.stat()) is None
+    remember(kept, path, 1)
+    assert Memory(kept).of(str(path), path.stat()) == 1
+
+
+class TestPhotos:
+    @pytest.fixture
+    def decoded(self, tmp_path, monkeypatch):
+        """Names of the photos that were decoded."""
+        names, size = [], photo_checks._size
+        monkeypatch.setattr(photo_checks, "CACHE", tmp_path / "cache")
+        monkeypatch.setattr(
+            photo_checks,
+            "_size",
+            lambda path, verify: names.append(path.name) or size(path, verify),
+        )
+        return names
+
+    def looked_at(self, folder, verify=True):
+        files = pd.Series(["sound.png", "broken.png"])
+        return photo_checks.look_at(files, folder.resolve(), verify, False)
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        Image.new("RGB", (7, 5)).save(tmp_path / "sound.png")
+        for name in ("sound.png", "broken.png"):
+            (tmp_path / name).open("ab").close()
+            os.utime(tmp_path / name, (1, 1))
+        return tmp_path
+
+    def test_a_sound_photo_is_decoded_once(self, folder, decoded):
+        first = self.looked_at(folder)
+        assert sorted(decoded) == ["broken.png", "sound.png"]
+        assert first["width"].iloc[0] == 7
+        pd.testing.assert_frame_equal(self.looked_at(folder), first)
+        assert decoded[2:] == ["broken.png"]
+        Image.new("RGB", (9, 5)).save(folder / "sound.png")
+        assert self.looked_at(folder)["width"].iloc[0] == 9
+
+    def test_one_whose_header_was_read_is_decoded_when_that_is_asked_for(self, folder, decoded):
+        self.looked_at(folder, verify=False)
+        self.looked_at(folder)
+        assert decoded.count("sound.png") == 2

@@ -1,0 +1,357 @@
+"""The training: its schedule against A.1, its batches, and that it can be stopped anywhere."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from miewid_core import model, training
+from miewid_core.chips import Batches, ChipDataset, ChipStore
+from miewid_core.config import (
+    PRESETS,
+    FineTuneConfig,
+    TrainConfig,
+    fine_tuning,
+    learning_rate,
+    preset,
+)
+from miewid_core.readers.load import load_catalog
+from miewid_core.training import fit
+
+TINY = preset("demo", image_size=32, batch_size=8, epochs=3, warmup_epochs=1)
+
+
+def dataset_of(photos, folder, seed=0):
+    store = ChipStore(folder, TINY.image_size)
+    labels, _ = pd.factorize(photos["individual"], sort=True)
+    return ChipDataset(store, store.build(photos).tolist(), labels, augment=True, seed=seed)
+
+
+def fitted(photos, folder, name, workers=0, seed=0, config=TINY):
+    counts = np.full(photos["individual"].nunique(), 4)
+    dataset = dataset_of(photos, folder, seed)
+    device = torch.device("cpu")
+    return fit(dataset, counts, config, seed, folder / name, "test", device, workers)
+
+
+def same(left, right):
+    first, second = left.state_dict(), right.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_paper_preset_is_appendix_a1():
+    paper = PRESETS["paper"]
+    assert (paper.backbone, paper.image_size, paper.batch_size) == ("efficientnetv2_rw_m", 256, 112)
+    assert (paper.scale, paper.sub_centers, paper.margin_high) == (51.5, 3, 0.5)
+    rates = [learning_rate(paper, epoch) for epoch in range(18)]
+    assert rates[0] == pytest.approx(1.5e-5)
+    assert rates[15] == pytest.approx(1.5e-3)
+    np.testing.assert_allclose(np.diff(rates[:16]), (1.5e-3 - 1.5e-5) / 15)
+    np.testing.assert_allclose(np.divide(rates[16:], rates[15:-1]), 0.8)
+
+
+def test_no_warmup_starts_at_the_peak():
+    assert learning_rate(TrainConfig(warmup_epochs=0), 0) == 1.5e-3
+
+
+def test_presets_and_bad_values_are_named():
+    with pytest.raises(ValueError, match="choose one of demo, compact, paper"):
+        preset("huge")
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        preset("demo", batch_size=0)
+
+
+@given(st.integers(1, 300), st.integers(2, 64), st.integers(0, 5))
+def test_batches_hold_every_item_once_and_are_even(n_items, batch_size, seed):
+    batches = list(Batches(n_items, batch_size, seed))
+    assert sorted(item for batch in batches for item in batch) == list(range(n_items))
+    sizes = [len(batch) for batch in batches]
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_batches_differ_by_epoch_and_repeat_by_seed():
+    first, second, again = (Batches(50, 8, seed) for seed in (1, 2, 1))
+    assert list(first) == list(again)
+    assert list(first) != list(second)
+    again.epoch = 1
+    assert list(first) != list(again)
+
+
+def test_loss_falls_and_the_global_generator_is_left_alone(photos, tmp_path):
+    before = torch.get_rng_state()
+    config = dataclasses.replace(TINY, epochs=20, warmup_epochs=2, peak_rate=1e-3)
+    model, _, history = fitted(photos, tmp_path, "run.safetensors", config=config)
+    assert torch.equal(before, torch.get_rng_state())
+    assert not model.training
+    assert history["epoch"].tolist() == list(range(1, 21))
+    assert history["loss"].iloc[-5:].max() < history["loss"].iloc[0]  # on 24 photos
+
+
+@pytest.mark.skipif("TQDM_DISABLE" in os.environ, reason="no bars are wanted")
+def test_a_training_shows_how_far_it_is_where_there_is_no_terminal(photos, tmp_path, capfd):
+    """As in a notebook."""
+    fitted(photos, tmp_path, "a")
+    assert "test: 100%" in capfd.readouterr().err
+
+
+def test_same_seed_same_bits_for_any_number_of_workers(photos, tmp_path):
+    one, _, _ = fitted(photos, tmp_path, "one.safetensors")
+    two, _, _ = fitted(photos, tmp_path, "two.safetensors", workers=2)
+    other, _, _ = fitted(photos, tmp_path, "other.safetensors", seed=1)
+    assert same(one, two)
+    assert not same(one, other)
+
+
+def test_stopped_after_any_epoch_ends_with_the_same_bits(photos, tmp_path, monkeypatch):
+    whole, _, history = fitted(photos, tmp_path, "whole.safetensors")
+    for stop in (1, 2):
+        name = f"stop{stop}.safetensors"
+        with monkeypatch.context() as patched:
+            patched.setattr(training.Trainer, "epoch", _stopping(training.Trainer.epoch, stop))
+            with pytest.raises(KeyboardInterrupt):
+                fitted(photos, tmp_path, name)
+        resumed, _, again = fitted(photos, tmp_path, name)
+        assert same(whole, resumed)
+        pd.testing.assert_frame_equal(history, again)
+
+
+def _stopping(epoch, stop):
+    def stopping(self, *arguments):
+        if len(self.history) == stop:
+            raise KeyboardInterrupt
+        epoch(self, *arguments)
+
+    return stopping
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(photos, tmp_path):
+    config = preset("demo", image_size=32, peak_rate=float("nan"), warmup_epochs=0, epochs=3)
+    with pytest.raises(FloatingPointError, match="lower peak_rate"):
+        fitted(photos, tmp_path, "nan.safetensors", config=config)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from miewid_core import catalog, runs, training
+
+config = training.preset("demo", image_size=32, batch_size=8, epochs=6, warmup_epochs=1)
+if __name__ == "__main__":
+    photos = catalog.load(sys.argv[1])
+    folder = Path(sys.argv[2])
+    print(runs.train(photos, config, 0, folder / "runs", folder / "chips").folder)
+"""
+
+
+@pytest.mark.slow
+def test_killed_training_ends_with_the_same_bits(small_catalog, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+
+    def start(name):
+        command = [sys.executable, str(script), str(small_catalog), str(tmp_path / name)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    undisturbed = start("undisturbed").communicate()[0].strip()
+    killed = start("killed")
+    wait_for(tmp_path / "killed" / "runs", "checkpoint.safetensors")
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert not list((tmp_path / "killed").glob("runs/*/run.json"))
+    resumed = start("killed").communicate()[0].strip()
+    first, second = (load_file(f"{run}/weights.safetensors") for run in (undisturbed, resumed))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def wait_for(folder, name):
+    for _ in range(2400):  # two minutes: the packages are loaded first, on a busy machine slowly
+        if list(folder.glob(f"*/{name}")):
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"no {name} appeared in {folder}")
+
+
+def tuned(photos, folder, name, config, start):
+    counts = np.full(photos["individual"].nunique(), 4)
+    data = dataset_of(photos, folder)
+    where = folder / name, "test", torch.device("cpu"), 0
+    return fit(data, counts, config, 0, *where, start=start)
+
+
+@pytest.fixture
+def start(photos, tmp_path):
+    """Weights of a network trained on the first species."""
+    network, preprocess, _ = fitted(photos[photos["species"] == "ant"], tmp_path, "ant")
+    model.save(network, preprocess, tmp_path / "ant.safetensors")
+    return tmp_path / "ant.safetensors"
+
+
+def test_fine_tuning_rates():
+    config = fine_tuning(preset("paper", epochs=30))
+    assert (config.frozen_epochs, config.epochs) == (6, 30)
+    rates = [learning_rate(config, epoch) for epoch in range(30)]
+    assert rates[:6] == [1.5e-3] * 6
+    assert rates[6] == pytest.approx(1.5e-4)
+    np.testing.assert_allclose(np.divide(rates[7:], rates[6:-1]), 0.8)
+
+
+def test_a_frozen_network_stays_as_it_was_while_its_head_learns(photos, tmp_path, start):
+    bees = photos[photos["species"] == "bee"]
+    fields = dataclasses.asdict(TINY)
+    frozen = FineTuneConfig(**fields, frozen_epochs=3, head_rate=0.01)
+    network, _, history = tuned(bees, tmp_path, "frozen", frozen, start)
+    assert same(network, model.load(start)[0])  # BatchNorm's statistics too
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+    thawed = FineTuneConfig(**fields, frozen_epochs=2, head_rate=0.01)
+    assert not same(tuned(bees, tmp_path, "thawed", thawed, start)[0], network)
+
+
+def test_a_stopped_fine_tuning_ends_with_the_same_bits(photos, tmp_path, start, monkeypatch):
+    bees = photos[photos["species"] == "bee"]
+    config = FineTuneConfig(**dataclasses.asdict(TINY) | {"epochs": 4}, frozen_epochs=2)
+    whole, _, _ = tuned(bees, tmp_path, "whole", config, start)
+    real, saved = training.Trainer.save, []
+    for stop in (1, 3):  # within the frozen epochs, and after them
+
+        def save(self, path, stop=stop):
+            real(self, path)
+            saved.append(path)
+            if len(self.history) == stop:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(training.Trainer, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(bees, tmp_path, "stopped", config, start)
+    monkeypatch.setattr(training.Trainer, "save", real)
+    resumed, _, history = tuned(bees, tmp_path, "stopped", config, start)
+    assert len(saved) == 3
+    assert history["epoch"].tolist() == [1, 2, 3, 4]
+    assert same(whole, resumed)
+
+
+def test_a_start_of_another_network_is_refused(photos, tmp_path, start):
+    config = fine_tuning(dataclasses.replace(TINY, backbone="test_vit"))
+    with pytest.raises(ValueError, match="does not fit"):
+        tuned(photos, tmp_path, "other", config, start)
+
+
+def cut(size):
+    return lambda path: path.write_bytes(path.read_bytes()[:size])
+
+
+def turned(part):
+    """A change of one bit, at that part of the file."""
+
+    def change(path):
+        content = bytearray(path.read_bytes())
+        content[int(part * (len(content) - 1))] ^= 1
+        path.write_bytes(content)
+
+    return change
+
+
+def with_history(text):
+    return lambda path: save_file(load_file(path), path, {"history": text})
+
+
+def with_tensors(**tensors):
+    """Other tensors (None for one too few), with the digest that belongs to them."""
+
+    def change(path):
+        kept = {k: v for k, v in (load_file(path) | tensors).items() if v is not None}
+        save_file(kept, path, {"history": "[]", "sha256": training._digest("[]", kept)})
+
+    return change
+
+
+DAMAGES = {  # what is done to a checkpoint, and what is said of it
+    "nothing": (cut(0), "is damaged: .*header"),
+    "a header cut short": (cut(99), "is damaged: .*header"),
+    "tensors cut short": (cut(-99), "is damaged: .*not fully covered"),
+    "other bytes": (lambda path: path.write_bytes(b"\xff" * 999), "is damaged: .*header"),
+    "no history": (lambda path: save_file(load_file(path), path), "its checksum is another"),
+    "another history": (with_history("[]"), "its checksum is another"),
+    "a history that is none": (with_history("{nope"), "its checksum is another"),
+    "a bit in the middle": (turned(0.5), "its checksum is another"),
+    "a bit at the end": (turned(1.0), "its checksum is another"),
+    "a tensor too few": (with_tensors(**{"model.pooling.p": None}), "missing pooling.p"),
+    "a tensor too many": (with_tensors(**{"model.x": torch.zeros(1)}), "unexpected x"),
+    "another shape": (with_tensors(**{"model.pooling.p": torch.zeros(2)}), r"has shape \(2,\)"),
+    "other individuals": (with_tensors(**{"head.margins": torch.zeros(9)}), r"has shape \(9,\)"),
+    "no number": (with_tensors(**{"model.pooling.p": torch.full((1,), np.nan)}), "not finite"),
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(small_catalog, tmp_path_factory):
+    """The checkpoint of a training stopped after one epoch, and a whole one's network."""
+    folder, photos = tmp_path_factory.mktemp("stopped"), load_catalog(small_catalog)
+    whole, _, _ = fitted(photos, folder, "whole.safetensors")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training.Trainer, "epoch", _stopping(training.Trainer.epoch, 1))
+        with pytest.raises(KeyboardInterrupt):
+            fitted(photos, folder, "stopped.safetensors")
+    return folder / "stopped.safetensors", whole
+
+
+@pytest.mark.parametrize(("damage", "text"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_is_told_by_name(stopped, tmp_path, damage, text):
+    path = shutil.copy(stopped[0], tmp_path / "checkpoint.safetensors")
+    trainer = training.Trainer(np.full(6, 4), TINY, 0, torch.device("cpu"))
+    trainer.load(path)
+    assert len(trainer.history) == 1
+    damage(path)
+    with pytest.raises(ValueError, match=rf"{path} .*{text}"):
+        trainer.load(path)
+
+
+@pytest.mark.parametrize("damage", [cut(99), turned(0.5), *(DAMAGES["other individuals"][:1])])
+def test_from_a_damaged_checkpoint_a_training_begins_anew(
+    stopped, photos, tmp_path, capsys, damage
+):
+    path = shutil.copy(stopped[0], tmp_path / "checkpoint.safetensors")
+    damage(path)
+    network, _, history = fitted(photos, tmp_path, path.name)
+    assert f"test begins anew: {path}" in capsys.readouterr().out
+    assert same(network, stopped[1])
+    assert len(history) == 3
+
+
+@pytest.mark.parametrize(("most", "expected"), [(0, 3), (training.SMALL, 1)])
+def test_small_batches_are_trained_by_one_thread(
+    photos, tmp_path, monkeypatch, threads, most, expected
+):
+    """So that no number of cores changes the bits; whoever asked has as many threads afterwards."""
+    seen, epoch = [], training.Trainer.epoch
+
+    def watched(trainer, *given):
+        seen.append(torch.get_num_threads())
+        return epoch(trainer, *given)
+
+    monkeypatch.setattr(training.Trainer, "epoch", watched)
+    monkeypatch.setattr(training, "SMALL", most)
+    threads(3)
+    fitted(photos, tmp_path, "run")
+    assert set(seen) == {expected}
+    assert torch.get_num_threads() == 3
+
+
+def test_chips_are_augmented_by_one_thread(photos, tmp_path):
+    cv2.setNumThreads(3)
+    fitted(photos, tmp_path, "run")
+    assert cv2.getNumThreads() == 1

@@ -1,0 +1,130 @@
+"""Costs against closed forms, published counts, and networks that only sleep."""
+
+import dataclasses
+import time
+
+import pandas as pd
+import pytest
+import timm
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from miewid_core.config import PRESETS
+from miewid_core.model import MiewIDNet
+from miewid_core.paper import backbones
+
+
+class Attention(nn.Module):
+    """Each column of pixels is a token of 3 x size values, all attend to all."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter()
+
+    def forward(self, x):
+        tokens = x.flatten(1, 2).transpose(1, 2)[:, None]  # (B, 1, size, 3 * size)
+        return scaled_dot_product_attention(tokens, tokens, tokens)
+
+
+class Sleep(nn.Module):
+    """Takes `seconds` for a batch."""
+
+    def __init__(self, seconds, calls=None):
+        super().__init__()
+        self.seconds, self.calls = seconds, [] if calls is None else calls
+
+    def forward(self, x):
+        self.calls.append(self)
+        time.sleep(self.seconds)
+
+
+CLOSED_FORMS = {  # of photos of 12 pixels
+    "conv": (nn.Conv2d(3, 5, 3, padding=1), 12 * 12 * 5 * 3 * 9),
+    "stride and groups": (nn.Conv2d(3, 6, 3, stride=2, padding=1, groups=3), 6 * 6 * 6 * 9),
+    "linear": (nn.Sequential(nn.Flatten(), nn.Linear(432, 7)), 432 * 7),
+    "norm is free": (nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), 144 * 3 * 4),
+    "attention": (Attention(), 2 * 12 * 12 * 36),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED_FORMS)
+def test_multiply_adds_in_closed_form(name):
+    network, expected = CLOSED_FORMS[name]
+    assert backbones.multiply_adds(network, 12) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "millions", "billions"),
+    [  # as timm's results-imagenet table prints them
+        ("resnet18", 224, 11.69, 1.82),
+        ("deit_tiny_patch16_224", 224, 5.72, 1.26),
+    ],
+)
+def test_published_counts(name, size, millions, billions):
+    network = timm.create_model(name)
+    assert backbones.parameters(network) / 1e6 == pytest.approx(millions, abs=0.01)
+    assert backbones.multiply_adds(network, size) / 1e9 == pytest.approx(billions, rel=0.03)
+
+
+def test_rates_are_those_of_the_clock_and_taken_in_turns():
+    calls = []
+    networks = {"slow": Sleep(0.04, calls), "fast": Sleep(0.01, calls)}
+    rates = backbones.photos_per_second(networks, size=4, batch_size=8, rounds=2)
+    assert rates["network"].tolist() == ["slow", "fast"] * 2
+    assert rates["round"].tolist() == [0, 0, 1, 1]
+    for name, network in networks.items():
+        own = rates.loc[rates["network"] == name, "rate"]
+        assert own.between(0.5 * 8 / network.seconds, 8 / network.seconds).all()
+    order = [first for first, then in zip([None, *calls], calls, strict=False) if first is not then]
+    assert len(order) == 4  # each network once a round
+
+
+def test_costs_by_hand():
+    networks = {"one": nn.Conv2d(3, 5, 1), "two": nn.Conv2d(3, 1, 1, bias=False)}
+    rates = pd.DataFrame(
+        {"network": ["one"] * 3 + ["two"], "round": [0, 1, 2, 0], "rate": [9.0, 1.0, 4.0, 2.0]}
+    )
+    table = backbones.costs(networks, 4, rates)
+    assert table.to_dict("list") == {
+        "network": ["one", "two"],
+        "parameters": [20, 3],
+        "multiply_adds": [16 * 15, 16 * 3],
+        "photos_per_second": [4.0, 2.0],
+        "slowest": [1.0, 2.0],
+        "fastest": [9.0, 2.0],
+    }
+
+
+class TestPair:
+    def test_both_start_alike(self):
+        for name, config in PRESETS.items():
+            both = backbones.pair(name, config)
+            assert list(both) == ["backbone", "other_backbone"]
+            own = {"backbone": config.backbone, "pretrained": config.pretrained}
+            assert both["backbone"] == own
+            other = {"backbone": backbones.COUNTERPART[name], "pretrained": name != "demo"}
+            assert both["other_backbone"] == other
+            scratch = backbones.pair(name, config, from_scratch=True).values()
+            assert [changes["pretrained"] for changes in scratch] == [False, False]
+
+    def test_a_weights_file_is_the_first_ones_alone(self):
+        config = dataclasses.replace(PRESETS["compact"], pretrained="a.safetensors")
+        first, second = backbones.pair("compact", config, "resnet18").values()
+        assert first == {"backbone": config.backbone, "pretrained": "a.safetensors"}
+        assert second == {"backbone": "resnet18", "pretrained": True}
+        _, second = backbones.pair("compact", config, other_weights="b.safetensors").values()
+        assert second["pretrained"] == "b.safetensors"
+        with pytest.raises(ValueError, match="give no other_pretrained with it"):
+            backbones.pair("compact", config, "", True, "b.safetensors")
+
+    def test_costs_about_as_much_on_the_demo(self):
+        size = PRESETS["demo"].image_size
+        names = PRESETS["demo"].backbone, backbones.COUNTERPART["demo"]
+        first, second = (backbones.multiply_adds(MiewIDNet(n, False, size), size) for n in names)
+        assert 0.5 < second / first < 2
+
+    @pytest.mark.parametrize("preset", ["compact", "paper"])
+    def test_takes_photos_of_the_presets_size(self, preset):
+        size = PRESETS[preset].image_size
+        network = timm.get_pretrained_cfg(backbones.COUNTERPART[preset])
+        assert size == network.input_size[1] or network.fixed_input_size

@@ -1,0 +1,224 @@
+"""Few individuals of a species: what is trained on what, and the tables of the results."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from miewid_core.beyond_paper import identify, threshold
+from miewid_core.config import FineTuneConfig, preset
+from miewid_core.paper import few_shot, plan
+from miewid_core.paper.printed import printed_table
+from miewid_core.paper.study import Study
+from miewid_core.runs import bill
+
+TINY = preset("demo", image_size=32, batch_size=8, epochs=1, warmup_epochs=0)
+
+
+@pytest.fixture
+def study(photos, tmp_path):
+    """Two species of three individuals; two photos of each are trained, two are tested."""
+    later = photos.groupby("individual").cumcount() >= 2
+    parts = photos[~later].reset_index(drop=True), photos[later].reset_index(drop=True)
+    folders = [tmp_path / name for name in ("figures", "runs", "chips")]
+    return Study("small", photos, pd.DataFrame(), *parts, TINY, 0, *folders)
+
+
+def test_targets_are_the_species_with_most_individuals_unless_named(study):
+    assert few_shot.targets(study, most=1) == ["ant"]
+    assert few_shot.targets(study, ["bee"]) == ["bee"]
+    with pytest.raises(
+        ValueError, match="targets: cow is not trained and tested; there are ant, b"
+    ):
+        few_shot.targets(study, ["cow", "bee"])
+
+
+def test_cells_hold_what_tables_4_and_5_train_on(study):
+    asked = few_shot.cells(study, ["ant"], counts=[0, 2, 100], draws=3)
+    found = {(cell.individuals, cell.draw, cell.method): cell for cell in asked}
+    assert len(found) == len(asked) == 2 + 3 * 3 + 3  # none: one network; all: one draw
+    few_shot.check_nested(asked)
+    for (n, _, method), cell in found.items():
+        species = set(cell.job.rows["species"])
+        own = cell.job.rows[cell.job.rows["species"] == "ant"]
+        assert own["individual"].nunique() == (0 if n == 0 else n)
+        assert cell.annotations == len(own) == 2 * n
+        assert species == {"ant"} if method != "joint" and n else "bee" in species
+    assert found[0, 0, "joint"].job.key == study.leave_one_out_jobs(["ant"])["ant"].key
+    assert found[3, 0, "joint"].job.key == study.multi_species_job().key
+    assert found[3, 0, "species_only"].job.key == study.single_species_jobs()["ant"].key
+    tuned = found[2, 1, "fine_tuned"].job
+    assert tuned.start.key == found[0, 0, "joint"].job.key
+    assert isinstance(tuned.config, FineTuneConfig)
+    assert tuned.config.peak_rate < TINY.peak_rate
+
+
+def test_draws_differ_in_individuals_or_seed(study):
+    asked = few_shot.cells(study, ["ant"], ["joint"], counts=[1], draws=6)
+    assert len({cell.job.key for cell in asked}) == 6
+    assert len({tuple(cell.job.rows["annotation_id"]) for cell in asked}) == 3  # one of three ants
+
+
+def test_larger_numbers_hold_smaller_ones_or_it_is_said(study):
+    one, two = (few_shot.cells(study, ["ant"], ["joint"], [n], 1)[0] for n in (1, 2))
+    few_shot.check_nested([two, one])
+    bees = few_shot.cells(study, ["bee"], ["joint"], [2], 1)[0]
+    swapped = few_shot.Cell("ant", 3, 4, "joint", 0, bees.job)
+    with pytest.raises(AssertionError, match="ant"):
+        few_shot.check_nested([two, swapped])
+
+
+def test_the_paper_numbers_are_the_default(study):
+    cells = few_shot.cells(study, ["ant"], ["joint"])
+    assert [cell.individuals for cell in cells] == [0, 3]  # 25 and more are clipped to all
+    assert tuple(sorted(set(printed_table(4)["individuals"]))) == few_shot.PAPER_COUNTS
+
+
+def test_trained_and_ranked_on_the_same_queries(study):
+    ranked = few_shot.ranks(study, few_shot.cells(study, ["ant"], counts=[0, 2], draws=2))
+    few_shot.check_same_queries(ranked)
+    table = few_shot.summary(ranked, k=1)
+    assert len(table) == 2 + 3
+    draws = table.set_index(["individuals", "method"])["draws"]
+    assert draws[0].tolist() == [1, 1]
+    assert draws[2].tolist() == [2, 2, 2]
+    with pytest.raises(AssertionError):
+        few_shot.check_same_queries(ranked.drop(index=0))
+
+
+def ranked(**first_ranks):
+    """Ranks by hand: method to a list of first-match ranks for each draw, n = 5, one individual a
+    query."""
+    rows = [
+        {"method": method, "draw": draw, "annotation_id": str(query), "first_match_rank": rank}
+        for method, draws in first_ranks.items()
+        for draw, ranks in enumerate(draws)
+        for query, rank in enumerate(ranks)
+    ]
+    table = pd.DataFrame(rows).assign(species="ant", n=5, trained_on=10, relevant=1, candidates=9)
+    table["individual"] = table["annotation_id"]
+    return table.astype({"first_match_rank": "Int64"})
+
+
+def test_summary_by_hand():
+    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9], [1, 1, 1, 1]]))
+    assert table[["individuals", "draws", "annotations", "queries"]].to_numpy().tolist() == [
+        [5, 2, 10, 4]
+    ]
+    assert table["top_k"].item() == pytest.approx(75)
+    assert table["deviation"].item() == pytest.approx(np.std([50, 100], ddof=1))
+
+
+def test_differences_are_paired_over_queries_and_draws():
+    table = few_shot.differences(
+        ranked(joint=[[1, 1, 1, 1], [1, 1, 1, 9]], species_only=[[9, 1, 1, 1], [1, 9, 9, 9]]),
+        *("joint", "species_only"),
+    )
+    assert table["difference"].item() == pytest.approx(100 * (7 - 4) / 8)
+    assert table["low"].item() <= table["difference"].item() <= table["high"].item()
+    same = ranked(joint=[[1, 9]], species_only=[[1, 9]])
+    row = few_shot.differences(same, "joint", "species_only").iloc[0]
+    assert row["difference"] == 0
+    assert row["low"] == -row["high"] < 0  # two individuals can't show that there is none
+
+
+def verdicts(intervals):
+    rows = [("ant", n, (low + high) / 2, low, high) for n, (low, high) in intervals.items()]
+    return pd.DataFrame(rows, columns=["species", "individuals", "difference", "low", "high"])
+
+
+def test_words_follow_the_intervals():
+    table = verdicts({5: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
+    assert few_shot.in_words(table, "joint", "species_only") == [
+        "ant: together with all other species is better at n = 5; the species alone is better at "
+        "n = 50; no difference shown at n = 25, 100."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("intervals", "stop"),
+    [
+        ({5: (1, 2), 25: (1, 2), 50: (-1, 2)}, 50),
+        ({5: (-1, 2), 25: (1, 2), 50: (-9, -1)}, 50),  # not at the first, but at the second
+        ({5: (-1, 2), 25: (-3, -1)}, 5),
+        ({5: (1, 2), 25: (1, 2)}, np.nan),
+    ],
+)
+def test_where_fine_tuning_stops_paying(intervals, stop):
+    table = few_shot.stops_paying(verdicts(intervals))
+    assert table["individuals"].tolist() == pytest.approx([stop], nan_ok=True)
+
+
+def test_where_it_stops_paying_in_the_paper():
+    # Table 5: beluga 44.5 > 32.5, 49.9 > 42.4, but 54.2 < 57.3
+    table = verdicts({5: (1, 2)}).assign(species=["beluga"])
+    assert few_shot.stops_paying(table)["of_the_paper"].tolist() == [100]
+
+
+def test_beside_paper_has_its_means():
+    ours = few_shot.summary(ranked(joint=[[1]], species_only=[[9]])).assign(individuals=25)
+    table = few_shot.beside_paper(ours, ["species_only", "joint"]).set_index("individuals")
+    assert table.loc[25, ["species_only", "joint"]].tolist() == [0, 100]
+    paper = printed_table(4)
+    expected = paper.loc[paper["individuals"] == 200, "joint_training"].mean()
+    assert table.loc[200, "paper_joint_training"] == pytest.approx(expected)
+    assert np.isnan(table.loc[200, "joint"])
+
+
+@pytest.mark.parametrize(
+    ("deviation", "said"), [(2.0, "bars: one standard deviation"), (np.nan, "one draw of each")]
+)
+def test_the_figure_says_what_its_bars_are(deviation, said):
+    row = {"species": "ant", "individuals": 5, "method": "joint", "annotations": 9, "queries": 8}
+    table = pd.DataFrame([row | {"draws": 1, "top_k": 50.0, "deviation": deviation}])
+    (legend,) = few_shot.curves_figure(table, "Title").legends
+    assert legend.get_title().get_text().startswith(said)
+
+
+def test_the_figure_draws_the_table(study):
+    table = few_shot.summary(ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 9], [1, 9]]))
+    axes = few_shot.curves_figure(table, "Title · demo").axes[0]
+    drawn = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
+    assert drawn == {"together with all other species": [75], "the species alone": [25]}
+    assert "n = 2 queries" in axes.get_title()
+
+
+class TestPlan:
+    def test_counts_each_training_once(self, study):
+        table = bill.summary(study, plan.asked(study, "demo"), rate=10).set_index("notebook")
+        assert table.loc["03", ["trainings", "new", "done"]].tolist() == [1, 1, 0]
+        assert table.loc["04", ["trainings", "new"]].tolist() == [3, 2]
+        # of two species, all but one is the other alone
+        assert table.loc["05", ["trainings", "new"]].tolist() == [3, 0]
+        assert table.loc["11", ["trainings", "new"]].tolist() == [3, 0]
+        assert table.loc["all", "new"] == table["new"][:-1].sum()
+        assert table.loc["03", "photos"] == table.loc["03", "to_do"] == 12
+        assert table.loc["all", "hours"] == pytest.approx(table.loc["all", "to_do"] / 36_000)
+
+    def test_takes_the_parameters_of_few_shot_notebooks(self, study, monkeypatch, capsys):
+        monkeypatch.setattr(plan, "open_study", lambda *given, **named: study)
+        plan.main(["TARGETS=[ant]", "COUNTS=[1, 2]", "DRAWS=2", "RATE=10"])
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        trainings = {words[0]: words[1] for words in lines if words[0] in ("07", "09")}
+        assert trainings == {"07": "8", "09": "12"}  # each count twice, in two or three ways
+
+    def test_knows_what_is_done(self, study):
+        study.multi_species()
+        table = bill.summary(study, {"03": [study.multi_species_job()]})
+        assert table[["new", "done", "to_do", "hours"]].iloc[0].tolist() == [1, 1, 0, 0]
+        assert "1 of them distinct, 1 done" in bill.in_words(table)
+
+    def test_knows_the_network_that_keeps_individuals_out(self, study, monkeypatch):
+        monkeypatch.setattr(threshold, "needed", lambda rate: 2)
+        monkeypatch.setattr(identify, "LEAST", 1)
+        study = dataclasses.replace(study, test=study.test[:2])  # of one individual
+        (before,) = plan.asked(study, "demo")["12"]
+        identify.choose(study, "", plan.FALSE_MATCHES)
+        (after,) = plan.asked(study, "demo")["12"]
+        assert (before.done, after.done) == (False, True)
+        assert before.key == after.key != study.multi_species_job().key
+
+    def test_measures_a_rate(self, monkeypatch):
+        monkeypatch.setattr(bill, "SECONDS", 0.1)
+        assert 1 < bill.rate_of(TINY) < 1e6

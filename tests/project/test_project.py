@@ -1,0 +1,205 @@
+"""The project's own promises: packages in agreement, hygiene of notebooks, what they save."""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CPU = Path("/proc/cpuinfo")
+LIMITS = ("_CPU_CAPABILITY", "_CPU_ISA")
+COMMON = {
+    *("catalog", "on_problem", "preset", "sides_differ", "pretrained", "image_size", "epochs"),
+    *("figures_dir", "runs_dir", "seed", "scheduler"),
+}
+
+
+def requirements(lines):
+    return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
+
+
+@pytest.fixture(scope="module")
+def declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return requirements(project["dependencies"] + project["optional-dependencies"]["test"])
+
+
+def test_conda_names_the_same_packages_and_bounds(declared):
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(entry["pip"] for entry in listed if isinstance(entry, dict))
+    conda = requirements(line for line in pip if not line.startswith("-"))
+    assert {n: str(r.specifier) for n, r in conda.items()} == {
+        n: str(r.specifier) for n, r in declared.items()
+    }
+
+
+def test_the_lock_pins_every_package_within_its_bounds(declared):
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [Requirement(line) for line in lines]
+    assert all(re.fullmatch(r"==[\w.+!]+", str(pin.specifier)) for pin in pins)
+    for name, wanted in declared.items():
+        found = [pin for pin in pins if canonicalize_name(pin.name) == name]
+        assert found, f"{name} is not in requirements.lock: run make lock"
+        for pin in found:
+            version = Version(str(pin.specifier).removeprefix("=="))
+            assert version in wanted.specifier, f"{pin} breaks {wanted}: run make lock"
+
+
+@pytest.mark.skipif(
+    not re.search(r"\bavx2\b", CPU.read_text() if CPU.exists() else ""), reason="no AVX2 here"
+)
+def test_make_keeps_torch_to_avx2():
+    """Where there is more, sums are rounded otherwise; what the user has set stays."""
+    show = "show:; @echo $$ATEN_CPU_CAPABILITY $$ONEDNN_MAX_CPU_ISA"
+    command = ["make", "-s", "--eval", show, "show"]
+    bare = {name: value for name, value in os.environ.items() if not name.endswith(LIMITS)}
+    for given, told in (({}, "avx2 AVX2"), ({"ATEN_CPU_CAPABILITY": "avx512"}, "avx512 AVX2")):
+        done = subprocess.run(command, cwd=ROOT, env=bare | given, capture_output=True, text=True)
+        assert done.stdout.strip() == told
+
+
+def test_make_passes_values_with_blanks_on_as_they_are(tmp_path):
+    shown = tmp_path / "bin" / "python"
+    shown.parent.mkdir()
+    shown.write_text('#!/bin/sh\nfor word in "$@"; do echo "<$word>"; done\n')
+    shown.chmod(0o755)
+    (tmp_path / "installed").touch()
+    values = ["CATALOG=it's mine.csv", 'SIDES_DIFFER=[a b, "$c"]', "ONLY=00 01"]
+    command = ["make", "-s", "figures", f"VENV={tmp_path}", *values]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    words = [word.strip("<>") for word in done.stdout.splitlines()]
+    assert words[:3] == ["-m", "miewid_core.runs.notebooks", "run"]
+    assert sorted(words[3:-3]) == sorted(values[:2])
+    assert words[-3:] == ["--only", "00", "01"]
+
+
+def notebooks_of(target):
+    command = ["make", "-n", target, f"PYTHON={sys.executable}"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    line = next(line for line in told.splitlines() if "--nbval" in line)
+    return line.split("no:cacheprovider")[1]
+
+
+def test_the_quick_tests_leave_out_the_notebooks_that_take_long():
+    much = re.compile(
+        r"ranks_left_out|leave_one_out|few_shot|backbones|hyperparameters|tasks\.measure"
+    )
+    quick = [path for path in NOTEBOOKS if not any(much.search(c.source) for c in code_cells(path))]
+    assert notebooks_of("test").split() == [f"notebooks/{path.name}" for path in quick]
+    assert notebooks_of("test-all").split() == ["notebooks"]
+
+
+def test_every_notebook_is_looked_at():
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(16)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+class TestNotebook:
+    def test_is_executed_without_errors_or_warnings(self, path):
+        for cell in code_cells(path):
+            assert cell.execution_count, f"not executed: {cell.source[:60]}"
+            kinds = [output.output_type for output in cell.outputs]
+            assert "error" not in kinds
+            assert not [o for o in cell.outputs if o.get("name") == "stderr"]
+
+    def test_has_one_cell_of_typed_commented_parameters(self, path):
+        tagged = [c for c in code_cells(path) if "parameters" in c.metadata.get("tags", [])]
+        assert len(tagged) == 1
+        lines = tagged[0].source.splitlines()
+        assert all(re.fullmatch(r"\w+: \w+ = .+  # .+", line) for line in lines)
+        assert {line.split(":")[0] for line in lines} >= COMMON
+
+    def test_cells_are_short_and_each_has_prose_before_it(self, path):
+        cells = nbformat.read(path, as_version=4).cells
+        for before, cell in itertools.pairwise(cells):
+            if cell.cell_type == "code":
+                listed = "parameters" in cell.metadata.get("tags", [])  # each has a line
+                assert len(cell.source.splitlines()) <= 12 or listed
+                assert before.cell_type == "markdown" or cell is cells[1]
+
+    def test_names_no_absolute_path_and_is_small(self, path):
+        text = path.read_text()
+        assert not re.search(r"(?<![\w.:/])/(home|root|tmp|work|Users|usr|mnt)/", text)
+        assert path.stat().st_size < 300_000
+
+    def test_is_clean_for_git(self, path):
+        notebook = nbformat.read(path, as_version=4)
+        assert "papermill" not in notebook.metadata
+        assert not any({"papermill", "execution"} & set(c.metadata) for c in notebook.cells)
+
+    def test_says_what_its_numbers_are_of(self, path):
+        first = nbformat.read(path, as_version=4).cells[0].source
+        audit = path.stem == "00_paper_audit"  # has the paper's numbers, and no data of its own
+        assert ("No photo is read" if audit else "proves no claim of the paper") in first
+
+    def test_left_behind_what_it_saves(self, path):
+        folder = ROOT / "figures" / ("paper" if path.stem == "00_paper_audit" else "demo")
+        source = "\n".join(cell.source for cell in code_cells(path))
+        found = re.findall(r'figures\.(save\w*)\([^"]*"(\w+)"', source)
+        assert found
+        for kind, name in found:
+            places = {"save": "{}.png {}.csv", "save_table": "{}.csv {}.md"}
+            for place in places.get(kind, "photos/{}.jpg").replace("{}", name).split():
+                assert (folder / place).stat().st_size > 0, place
+
+
+PROMISED = {  # columns that each experiment's table is to have
+    "table2_leave_one_out": "species multi left_out left_out_low gain_low paper_left_out",
+    "relatives": "species family relatives",
+    "table3_descriptor": "species leave_one_out descriptor gain_low paper_megadescriptor",
+    "table4_joint_training": "species individuals annotations method draws top_k deviation",
+    "table4_gain": "species individuals difference low high",
+    "table4_beside_paper": "individuals species_only joint paper_species_only paper_joint_training",
+    "table5_fine_tuning": "species individuals annotations method draws top_k deviation",
+    "table5_beside_paper": "individuals fine_tuned paper_fine_tuning",
+    "table5_stops_paying": "species individuals of_the_paper",
+    "figure3_database_size": "limit top_1 top_1_deviation top_5 top_5_deviation",
+    "figure4_backbones": "species backbone other_backbone gain gain_low",
+    "backbone_costs": "network top_1 top_1_low parameters multiply_adds photos_per_second",
+    "topk_curves": "model species k top_k low high",
+    "gallery_size": "species",
+    "split_leakage": "kind species queries known leaks top_1 without without_low",
+    "performance_targets": "task case what required found low high reached",
+    "performance_now": "task case way seconds ratio low high megabytes memory",
+    "performance_sharing": "notebook trainings photos new_trainings new_photos",
+    "hyperparameters_trials": "trial state",
+    "hyperparameters_rows": "split",
+}
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_the_tables_hold_what_is_promised(name):
+    table = pd.read_csv(ROOT / "figures" / "demo" / f"{name}.csv")
+    assert len(table)
+    assert set(PROMISED[name].split()) <= set(table.columns), list(table.columns)
+
+
+def code_cells(path):
+    return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+
+
+def test_no_forbidden_calls_in_the_core():
+    for path in (ROOT / "miewid_core").rglob("*.py"):
+        text = path.read_text()
+        # a module's .eval() takes nothing; the built-in and pandas' take text
+        forbidden = r"import pickle|\beval\([^)]|\bexec\(|trust_remote_code|shell=True"
+        assert not re.search(forbidden, text), path
+        for call in re.findall(r"torch\.load\([^)]*\)", text):
+            assert "weights_only=True" in call
+
+
+def test_citation_prefers_the_paper():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["preferred-citation"]
+    assert cited["title"] == "Multispecies Animal Re-ID Using a Large Community-Curated Dataset"

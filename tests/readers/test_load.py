@@ -1,0 +1,549 @@
+"""The catalog: each problem one by one, every kind of source, and ids that stay."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from miewid_core import catalog
+from miewid_core.demo import draw as drawn_animals
+from miewid_core.readers import photo_checks
+from miewid_core.readers.load import dates, load_catalog
+
+WIDTH, HEIGHT = 40, 30
+
+
+def draw(path, orientation=1, size=(WIDTH, HEIGHT)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
+def some_rows():
+    """Two species, each with two individuals of two photos; the boxes are whole pixels."""
+    labels = [(s, n, p) for s in ("ant", "bee") for n in ("007", "Zoë") for p in (1, 2)]
+    return pd.DataFrame(
+        [
+            {
+                **{"file_path": f"{s}/{n}/{p}.jpg", "species": s, "name": n},
+                **{"viewpoint": "left", "encounter": f"e{p}", "date": f"2024-05-0{p}"},
+                **{"x": "1", "y": "2", "w": "30", "h": "20", "theta": "0"},
+            }
+            for s, n, p in labels
+        ]
+    )
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(tmp_path, monkeypatch):
+    """No photo is known to be sound."""
+    monkeypatch.setattr(photo_checks, "CACHE", tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The photos of `some_rows`, and a few that are not as they should be."""
+    folder = tmp_path_factory.mktemp("catalog")
+    for file in some_rows()["file_path"]:
+        draw(folder / file)
+    draw(folder / "turned.jpg", orientation=6)  # 30 wide and 40 high when upright
+    whole = (folder / "ant/007/1.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.jpg").write_text("no photo")
+    (folder / "empty.jpg").touch()
+    draw(folder.parent / "outside.jpg")
+    (folder / "link.jpg").symlink_to(folder.parent / "outside.jpg")
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    return folder
+
+
+def write(folder, rows, name="annotations.csv"):
+    rows.to_csv(folder / name, index=False)
+    return folder / name
+
+
+def problems_of(source, **options):
+    with pytest.raises(catalog.CatalogError) as caught:
+        load_catalog(source, **options)
+    return caught.value.problems
+
+
+BOX = "x, y, w, h"
+ONE_ROW = {  # what is written over line 3: the column and text of the problem expected there
+    "no file": ({"file_path": ""}, "file", "no file"),
+    "missing file": ({"file_path": "ant/007/9.jpg"}, "file", "missing file"),
+    "folder as file": ({"file_path": "ant"}, "file", "missing file"),
+    "cut file": ({"file_path": "cut.jpg"}, "file", "unreadable"),
+    "text file": ({"file_path": "text.jpg"}, "file", "unreadable"),
+    "empty file": ({"file_path": "empty.jpg"}, "file", "unreadable"),
+    "zero byte in a path": ({"file_path": "a\0.jpg"}, "file", "unreadable"),
+    "path too long": ({"file_path": "a" * 300 + ".jpg"}, "file", "unreadable"),
+    "climbing path": ({"file_path": "../outside.jpg"}, "file", "leaves"),
+    "climbing link": ({"file_path": "link.jpg"}, "file", "leaves"),
+    "looping link": ({"file_path": "loop.jpg"}, "file", ""),
+    "box without width": ({"w": "0"}, BOX, "box 1, 2, 0, 20 is empty"),
+    "box of negative height": ({"h": "-5"}, BOX, "is empty"),
+    "box of words": ({"x": "one"}, BOX, "is not four finite numbers"),
+    "box half given": ({"y": "", "h": ""}, BOX, "is not four finite numbers"),
+    "infinite box": ({"w": "inf"}, BOX, "is not four finite numbers"),
+    "NaN in a box": ({"y": "nan"}, BOX, "is not four finite numbers"),
+    "box beyond the right": ({"x": "12"}, BOX, "outside the image of 40 x 30"),
+    "box beyond the bottom": ({"y": "11.5"}, BOX, "outside"),
+    "box beyond the left": ({"x": "-1.5"}, BOX, "outside"),
+    "box wholly elsewhere": ({"x": "400"}, BOX, "outside"),
+    "thin box just outside": ({"x": "40.2", "w": "0.5"}, BOX, "outside"),
+    "box of the unturned photo": ({"file_path": "turned.jpg", "w": "39"}, BOX, "of 30 x 40"),
+    "rotated centre outside": ({"x": "30", "theta": "0.5"}, BOX, "outside"),
+    "no rotation": ({"theta": ""}, "theta", "rotation '' is no finite number"),
+    "NaN rotation": ({"theta": "NaN"}, "theta", "'NaN'"),
+    "infinite rotation": ({"theta": "-inf"}, "theta", "'-inf'"),
+    "rotation in words": ({"theta": "left"}, "theta", "'left'"),
+    "no name": ({"name": "  "}, "name", "no name"),
+    "unknown name": ({"name": "Unknown"}, "name", "no name"),
+    "no species": ({"species": ""}, "species", "no species"),
+    "odd date": ({"date": "31/05/2024"}, "date", "date 31/05/2024 can't be read"),
+    "no such day": ({"date": "2024-02-30"}, "date", "can't be read"),
+    "no side": ({"viewpoint": ""}, "viewpoint", "sides differ"),
+    "unknown side": ({"viewpoint": "unknown"}, "viewpoint", "sides differ"),
+}
+
+
+@pytest.mark.parametrize(("change", "column", "text"), ONE_ROW.values(), ids=ONE_ROW)
+def test_one_problem_is_found_named_and_dropped(folder, change, column, text):
+    rows = some_rows()
+    fine = load_catalog(write(folder, rows), sides_differ=["ant"])
+    rows.loc[1, list(change)] = list(change.values())
+    path = write(folder, rows)
+    found = problems_of(path, sides_differ=["ant"])
+    assert found[["row", "column"]].to_numpy().tolist() == [["line 3", column]]
+    assert found["file"].tolist() == [rows.loc[1, "file_path"]]
+    assert text in found.loc[0, "problem"]
+    assert found.loc[0, "remedy"]
+
+    with pytest.warns(
+        catalog.CatalogWarning, match=r"dropped 1 of 8 rows: 1 problem\n  line 3"
+    ) as told:
+        photos = load_catalog(path, sides_differ=["ant"], on_problem="drop")
+    assert photos.attrs["dropped"] == found.to_dict("records")
+    assert photos["annotation_id"].tolist() == fine["annotation_id"].drop(1).tolist()
+    assert photos.index.tolist() == list(range(7))
+    assert told[0].filename == __file__
+
+
+ACCEPTED = {  # what is written over line 3: the box it gives
+    "slack on the right": ({"x": "10.9"}, (10.9, 2, 29.1, 20)),
+    "slack at the top and left": ({"x": "-0.5", "y": "-1"}, (0, 0, 29.5, 19)),
+    "whole photo": ({"x": "", "y": "", "w": "", "h": ""}, (0, 0, 40, 30)),
+    "whole turned photo": (
+        {"file_path": "turned.jpg", "x": "", "y": "", "w": "", "h": ""},
+        (0, 0, 30, 40),
+    ),
+    "box of the turned photo": ({"file_path": "turned.jpg", "y": "15"}, (0, 15, 30, 20)),
+    "corners outside when rotated": ({"x": "20", "theta": "0.5"}, (20, 2, 30, 20)),
+}
+
+
+@pytest.mark.parametrize(("change", "box"), ACCEPTED.values(), ids=ACCEPTED)
+def test_boxes_that_are_accepted(folder, change, box):
+    rows = some_rows()
+    rows.loc[1, list({"x": "0", **change})] = list({"x": "0", **change}.values())
+    photo = load_catalog(write(folder, rows)).loc[1]
+    assert photo[["x", "y", "w", "h"]].tolist() == pytest.approx(list(box))
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_rows(folder):
+    rows = some_rows()
+    rows.loc[0, ["file_path", "theta", "date"]] = ["ant/none.jpg", "nan", "never"]
+    rows.loc[5, ["x", "name"]] = ["-9", ""]
+    found = problems_of(write(folder, rows))
+    assert found[["row", "column"]].to_numpy().tolist() == [
+        *[["line 2", "date"], ["line 2", "file"], ["line 2", "theta"]],
+        *[["line 7", "name"], ["line 7", BOX]],
+    ]
+
+
+def test_the_message_shows_twenty_and_counts_the_rest(folder):
+    rows = pd.concat([some_rows().assign(theta="")] * 4)
+    with pytest.raises(catalog.CatalogError) as caught:
+        load_catalog(write(folder, rows))
+    lines = str(caught.value).splitlines()
+    assert len(caught.value.problems) == 32
+    assert lines[0].endswith("annotations.csv: 32 problems")
+    assert lines[20].startswith("  line 21: ")
+    assert lines[21].startswith("  ... and 12 more")
+    assert len(lines) == 22
+
+
+@pytest.mark.parametrize("on_problem", ["raise", "drop"])
+@pytest.mark.parametrize("missing", [["species"], ["name"], ["file_path"], ["species", "name"]])
+def test_missing_columns_are_fatal_and_told_with_those_there(folder, missing, on_problem):
+    path = write(folder, some_rows().drop(columns=missing))
+    with pytest.raises(catalog.CatalogError, match=r"the columns are .*viewpoint") as caught:
+        load_catalog(path, on_problem=on_problem)
+    assert [column.split()[0] for column in caught.value.problems["column"]] == missing
+
+
+def test_a_strange_name_in_sides_differ_is_fatal_and_told_with_the_species(folder):
+    path = write(folder, some_rows())
+    for on_problem in ("raise", "drop"):
+        with pytest.raises(catalog.CatalogError, match=r"names aunt, .*species are ant, bee"):
+            load_catalog(path, sides_differ=["aunt"], on_problem=on_problem)
+
+
+def test_a_row_given_twice(folder):
+    rows = some_rows()
+    again = rows.iloc[[2]].assign(file_path="./ant/Zoë/../Zoë/1.jpg", x="1.0", encounter="e9")
+    path = write(folder, pd.concat([rows, again]))
+    found = problems_of(path)
+    assert found["row"].tolist() == ["line 10"]
+    assert found["problem"].tolist() == ["same as line 4"]
+    with pytest.warns(catalog.CatalogWarning, match="same as line 4"):
+        assert len(load_catalog(path, on_problem="drop")) == 8
+
+
+def test_of_a_row_given_twice_the_right_one_stays(folder):
+    rows = some_rows()
+    rows.loc[2, "date"] = "never"
+    path = write(folder, pd.concat([rows, some_rows().iloc[[2]]]))
+    with pytest.warns(catalog.CatalogWarning, match="dropped 1 of 9"):
+        photos = load_catalog(path, on_problem="drop")
+    assert photos["date"].notna().all()
+    assert {drop["row"] for drop in photos.attrs["dropped"]} == {"line 4"}
+
+
+def test_one_box_under_two_names_drops_both_even_beside_a_repeated_row(folder):
+    rows = some_rows()
+    rows = pd.concat([rows, rows.iloc[[2, 2]].assign(name=["Zora", "Zoë"])])
+    found = problems_of(write(folder, rows))
+    two_names = found[found["problem"].str.contains("two names")]
+    assert two_names["row"].tolist() == ["line 4", "line 10", "line 11"]
+    with pytest.warns(catalog.CatalogWarning, match="dropped 3 of 10"):
+        photos = load_catalog(folder / "annotations.csv", on_problem="drop")
+    assert not photos["path"].str.endswith("ant/Zoë/1.jpg").any()
+
+
+def test_an_id_given_to_two_annotations_drops_both(folder):
+    rows = some_rows().assign(uuid=list("abcdefgd"))
+    path = write(folder, rows)
+    assert problems_of(path)["row"].tolist() == ["line 5", "line 9"]
+    with pytest.warns(catalog.CatalogWarning, match="id d is given to several"):
+        photos = load_catalog(path, on_problem="drop")
+    assert photos["annotation_id"].tolist() == list("abcefg")
+
+
+def test_a_species_with_nothing_to_evaluate(folder):
+    rows = some_rows()
+    rows.loc[4:, "encounter"] = "one"  # all bees: each individual seen in one encounter
+    path = write(folder, rows)
+    found = problems_of(path)
+    assert found["row"].tolist() == ["line 6", "line 7", "line 8", "line 9"]
+    assert found["problem"].str.startswith("species with nothing to evaluate").all()
+    with pytest.warns(catalog.CatalogWarning, match="dropped 4 of 8"):
+        photos = load_catalog(path, on_problem="drop")
+    assert set(photos["species"]) == {"ant"}
+    assert len(photos.attrs["dropped"]) == 4
+    rows.loc[4:, "encounter"] = ""  # unknown: each counts as one
+    assert len(load_catalog(write(folder, rows))) == 8
+
+
+def test_a_species_that_loses_its_pairs_to_dropping_goes_too_but_not_to_repairs(folder):
+    rows = some_rows()
+    rows.loc[[4, 6], "theta"] = ""
+    path = write(folder, rows)
+    assert problems_of(path)["row"].tolist() == ["line 6", "line 8"]
+    with pytest.warns(catalog.CatalogWarning, match="dropped 4 of 8"):
+        photos = load_catalog(path, on_problem="drop")
+    rows_dropped = [problem["row"] for problem in photos.attrs["dropped"]]
+    assert rows_dropped == ["line 6", "line 7", "line 8", "line 9"]
+
+
+def test_dropping_everything_raises_and_dropping_nothing_is_silent(folder):
+    path = write(folder, some_rows())
+    assert load_catalog(path, on_problem="drop").attrs["dropped"] == []
+    path = write(folder, some_rows().assign(theta=""))
+    assert len(problems_of(path, on_problem="drop")) == 8
+
+
+@pytest.mark.parametrize("orientation", range(1, 10))  # 9 means nothing
+def test_the_box_of_a_whole_photo_is_that_of_the_upright_one(tmp_path, orientation):
+    for file in ("ant/one/1.jpg", "ant/one/2.png"):
+        draw(tmp_path / file, orientation)
+    photos = load_catalog(tmp_path)
+    for row in photos.itertuples():
+        with Image.open(row.path) as opened:
+            assert (row.w, row.h) == ImageOps.exif_transpose(opened).size
+    assert photos["w"].unique() == [HEIGHT if orientation in range(5, 9) else WIDTH]
+
+
+def test_names_of_digits_stay_as_they_are(folder):
+    rows = some_rows().assign(name=["007", "007", "7", "7", "7.0", "7.0", "1e3", "1e3"])
+    assert load_catalog(write(folder, rows))["name"].tolist() == rows["name"].tolist()
+
+
+def test_verify_decides_whether_pixels_are_decoded(folder):
+    rows = some_rows()
+    rows.loc[1, "file_path"] = "cut.jpg"
+    path = write(folder, rows)
+    assert len(load_catalog(path, verify=False)) == 8
+    assert problems_of(path)["column"].tolist() == ["file"]
+
+
+def test_a_photo_too_large_to_decode_safely_is_unreadable(folder, monkeypatch):
+    path = write(folder, some_rows())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT - 1)  # Pillow warns
+    assert problems_of(path)["problem"].str.startswith("unreadable").all()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT // 3)  # Pillow raises
+    assert problems_of(path)["problem"].str.startswith("unreadable").all()
+
+
+def test_each_file_is_opened_once(folder, monkeypatch):
+    opened = []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda path: opened.append(path) or real(path))
+    rows = pd.concat([some_rows(), some_rows().assign(x="2")])
+    assert len(load_catalog(write(folder, rows))) == 16
+    assert len(opened) == 8
+
+
+def test_absolute_paths_need_to_be_allowed(folder, tmp_path):
+    rows = some_rows()
+    rows["file_path"] = [str(folder / file) for file in rows["file_path"]]
+    path = write(tmp_path, rows)
+    found = problems_of(path)
+    assert found["problem"].tolist() == ["absolute path"] * 8
+    assert found["remedy"].str.contains("absolute_paths=True").all()
+    photos = load_catalog(path, absolute_paths=True)
+    assert photos["path"].tolist() == rows["file_path"].tolist()
+    inside = load_catalog(write(folder, rows), absolute_paths=True)
+    relative = load_catalog(write(folder, some_rows()))
+    assert inside["annotation_id"].tolist() == relative["annotation_id"].tolist()
+
+
+def test_ids_are_those_of_any_place(folder, tmp_path):
+    """A copy of the folder elsewhere gives the same ids."""
+    for file in some_rows()["file_path"]:
+        draw(tmp_path / "copy" / file)
+    here, there = (load_catalog(write(place, some_rows())) for place in (folder, tmp_path / "copy"))
+    assert here["annotation_id"].tolist() == there["annotation_id"].tolist()
+    assert here["annotation_id"].str.fullmatch("[0-9a-f]{16}").all()
+    assert (here["path"] != there["path"]).all()
+
+
+@given(st.permutations(range(8)), st.sets(st.sampled_from(["ant", "bee"])))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_order_of_rows_changes_no_id_and_no_individual(folder, order, sides):
+    sorted_rows = load_catalog(write(folder, some_rows()), sides)
+    mixed = load_catalog(write(folder, some_rows().iloc[order]), sides)
+    back = mixed.set_index("annotation_id").loc[sorted_rows["annotation_id"]].reset_index()
+    pd.testing.assert_frame_equal(back, sorted_rows)
+
+
+labels = st.sampled_from(["a", "a/a", "a%2Fa", "a%252Fa", "/", "%", "A", "é"])
+
+
+@given(st.lists(st.tuples(labels, labels, labels), min_size=1, max_size=8, unique=True), st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_individuals_are_equal_exactly_if_their_parts_are(folder, animals, data):
+    """Whatever the names contain: "/" and "%" too, in species with and without sides."""
+    species = sorted({animal[0] for animal in animals})
+    sides = data.draw(st.sets(st.sampled_from(species)))
+    rows = pd.DataFrame(animals * 2, columns=["species", "name", "viewpoint"])
+    rows = rows.assign(file_path="ant/007/1.jpg", x=range(len(rows)), y=0, h=5, w=0.5)
+    rows["file_path"] = ["ant/007/1.jpg", "ant/007/2.jpg"] * len(animals)
+    photos = load_catalog(write(folder, rows), sides)
+    parts = [(s, n, v.lower() if s in sides else None) for s, n, v in rows.iloc[:, :3].to_numpy()]
+    pairs = pd.DataFrame({"label": photos["individual"], "parts": parts}).drop_duplicates()
+    assert pairs["label"].is_unique
+    assert pairs["parts"].is_unique
+
+
+def test_individual_is_species_and_name_and_the_side_where_sides_differ(folder):
+    rows = some_rows().assign(viewpoint=["left", "Right", "left", "LEFT"] + ["front", ""] * 2)
+    photos = load_catalog(write(folder, pd.concat([rows, rows.head(2).assign(x="2")])), ["ant"])
+    assert photos["individual"].tolist()[:8] == [
+        *["ant/007/left", "ant/007/right", "ant/Zoë/left", "ant/Zoë/left"],
+        *["bee/007", "bee/007", "bee/Zoë", "bee/Zoë"],
+    ]
+    assert load_catalog(folder / "annotations.csv")["individual"].nunique() == 4
+
+
+def test_text_is_stripped_and_byte_order_mark_blank_lines_and_other_columns_are_no_matter(folder):
+    plain = load_catalog(write(folder, some_rows()))
+    rows = some_rows().assign(notes="whatever", species=lambda table: " " + table["species"] + "\t")
+    lines = rows.to_csv(index=False).splitlines()
+    text = "\n".join([*lines[:3], "", *lines[3:], ""])
+    (folder / "excel.csv").write_text(text, encoding="utf-8-sig")
+    pd.testing.assert_frame_equal(load_catalog(folder / "excel.csv"), plain)
+    (folder / "excel.csv").write_text(text.replace("2024-05-02", "?"), encoding="utf-8-sig")
+    lines_told = problems_of(folder / "excel.csv")["row"].tolist()
+    assert lines_told == ["line 3", "line 6", "line 8", "line 10"]  # line 4 is blank
+
+
+def test_file_name_stands_in_for_an_empty_file_path(folder):
+    rows = some_rows()
+    plain = load_catalog(write(folder, rows))
+    split = rows.assign(file_path=rows["file_path"].where(rows.index < 4, ""))
+    split["file_name"] = rows["file_path"].where(rows.index >= 4, "other.jpg")
+    pd.testing.assert_frame_equal(load_catalog(write(folder, split)), plain)
+    named = rows.rename(columns={"file_path": "file_name"})
+    pd.testing.assert_frame_equal(load_catalog(write(folder, named)), plain)
+
+
+def boxes(rows):
+    return rows[["x", "y", "w", "h"]].astype(float).to_numpy().tolist()
+
+
+def as_coco(rows, style):
+    """Wildbook's export (names on annotations), and the MiewID repository's (in tables)."""
+    wildbook = style == "wildbook"
+    key = "uuid" if wildbook else "id"
+    coco = {"images": [], "annotations": [], "individuals": [], "categories": []}
+    for place, row in enumerate(rows.itertuples()):
+        day = {"date_captured" if wildbook else "datetime": row.date}
+        coco["images"].append({key: f"i{place}", "file_name": row.file_path, **day})
+        entry = {
+            **{key: f"a{place}", f"image_{key}": f"i{place}", "bbox": boxes(rows)[place]},
+            **{"viewpoint": row.viewpoint, "encounter_id": row.encounter, "theta": 0.0},
+        }
+        labels = {"name": row.name_, "species": row.species}
+        links = {"individual_uuid": f"n{place}", "category_id": place}
+        coco["annotations"].append(entry | (labels if wildbook else links))
+        coco["individuals"].append({"uuid": f"n{place}", "name": row.name_})
+        coco["categories"].append({"id": place, "species": row.species})
+    return coco
+
+
+def as_frame(folder, rows, box):
+    """What wildlife-datasets gives, with its boxes in one of the ways that they come."""
+    called = {"file_path": "path", "name": "identity", "viewpoint": "orientation"}
+    frame = rows.rename(columns=called).drop(columns=["x", "y", "w", "h", "theta"])
+    frame["bbox"] = [box(sides) for sides in boxes(rows)]
+    frame["date"] = pd.to_datetime(frame["date"])
+    return SimpleNamespace(df=frame.set_index(frame.index + 100), root=str(folder))
+
+
+@pytest.mark.parametrize("kind", ["wildbook", "miewid", "list", "tuple", "array", "json", "demo"])
+def test_every_source_gives_the_same_frame(folder, kind, monkeypatch):
+    rows = some_rows()
+    expected = load_catalog(write(folder, rows), sides_differ=["bee"])
+    sides = ["bee"]
+    if kind in ("wildbook", "miewid"):
+        source = folder / "export.json"
+        source.write_text(json.dumps(as_coco(rows.rename(columns={"name": "name_"}), kind)))
+        expected["annotation_id"] = [f"a{place}" for place in range(8)]
+    elif kind == "demo":
+        source, sides = "demo", None
+        monkeypatch.setattr(drawn_animals, "draw_animals", lambda _: write(folder, rows))
+        monkeypatch.setattr(drawn_animals, "SIDES_DIFFER", ("bee",))
+    else:
+        box = {"list": list, "tuple": tuple, "array": np.array, "json": json.dumps}[kind]
+        source = as_frame(folder, rows, box)
+    pd.testing.assert_frame_equal(load_catalog(source, sides_differ=sides), expected)
+
+
+def test_a_folder_gives_the_frame_of_a_csv_with_files_and_labels_alone(tmp_path):
+    rows = some_rows()[["file_path", "species", "name"]]
+    rows["file_path"] = rows["file_path"].str.replace("2.jpg", "2.PNG")
+    for file in rows["file_path"]:
+        draw(tmp_path / file)
+    (tmp_path / "ant/007/notes.txt").touch()
+    photos = load_catalog(tmp_path)
+    pd.testing.assert_frame_equal(photos, load_catalog(write(tmp_path, rows)))
+    assert photos.columns.tolist() == catalog.COLUMNS
+    assert (photos[["x", "y", "w", "h", "theta"]] == [0, 0, WIDTH, HEIGHT, 0]).all(axis=None)
+    assert photos["date"].isna().all()
+    assert (photos[["viewpoint", "encounter"]] == "").all(axis=None)
+    draw(tmp_path / "ant/deep/er/1.jpg")
+    found = problems_of(tmp_path)
+    assert found["file"].tolist() == ["ant/deep/er/1.jpg"] * 2
+    assert found["row"].tolist() == ["photo 5"] * 2
+
+
+def test_problems_of_a_frame(folder):
+    frame = as_frame(folder, some_rows(), list).df.reset_index(drop=True)
+    frame["bbox"] = [None, np.nan, [1, 2], "[1, 2", 7, "[1, 2, 30, null]", [1, 2, 30, 20], ""]
+    frame.loc[6, "identity"] = np.nan
+    frame.loc[7, "identity"] = "unknown"
+    found = problems_of(SimpleNamespace(df=frame, root=folder))
+    assert found[["row", "column"]].to_numpy().tolist() == [
+        *[[f"row {place}", BOX] for place in (2, 3, 4, 5)],
+        *[["row 6", "name"], ["row 7", "name"]],
+    ]
+    del frame["species"]
+    with pytest.raises(catalog.CatalogError, match="the columns are path, identity"):
+        load_catalog(SimpleNamespace(df=frame, root=folder))
+
+
+def test_problems_of_a_coco_export(folder):
+    coco = as_coco(some_rows().rename(columns={"name": "name_"}), "wildbook")
+    entries = coco["annotations"]
+    entries[0]["theta"] = None
+    entries[1]["image_uuid"] = "elsewhere"
+    entries[4]["bbox"] = [1, 2, 3]
+    entries[5]["name"] = "____"
+    del entries[2]["theta"]  # not given, so not rotated
+    (folder / "export.json").write_text(json.dumps(coco))
+    found = problems_of(folder / "export.json")
+    assert found[["row", "column"]].to_numpy().tolist() == [
+        *[["annotation a0", "theta"], ["annotation a1", "file"]],
+        *[["annotation a4", BOX], ["annotation a5", "name"]],
+    ]
+
+
+def test_what_is_no_catalog(tmp_path):
+    cases = {
+        tmp_path / "none.csv": "no such file",
+        tmp_path / "photos.zip": "can't be read",
+        tmp_path: "no annotations",
+        tmp_path / "header.csv": "no annotations",
+        tmp_path / "nothing.csv": "no comma-separated table",
+        tmp_path / "latin.csv": "UTF-8",
+        tmp_path / "wide.csv": "more cells than its header",
+        tmp_path / "broken.json": "no JSON",
+        tmp_path / "list.json": "no COCO export",
+        tmp_path / "bare.json": "no annotations",
+        7: "a int is no catalog; supported are",
+    }
+    (tmp_path / "photos.zip").touch()
+    (tmp_path / "header.csv").write_text("file_name,species,name\n")
+    (tmp_path / "nothing.csv").touch()
+    (tmp_path / "latin.csv").write_bytes("species\nZoë\n".encode("latin-1"))
+    (tmp_path / "wide.csv").write_text("file_name,species,name\na,b,c,d\n")
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "bare.json").write_text('{"images": [], "annotations": []}')
+    for source, text in cases.items():
+        with pytest.raises(ValueError, match=text):
+            load_catalog(source)
+    with pytest.raises(ValueError, match="supported are"):
+        load_catalog(str(tmp_path / "none.csv"))
+    with pytest.raises(ValueError, match="on_problem is 'ignore'"):
+        load_catalog(tmp_path, on_problem="ignore")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("2024-05-31", "2024-05-31"),
+        ("2024-05-31T12:00:00", "2024-05-31 12:00"),
+        ("2024-05-31T19:30:00-05:00", "2024-05-31 19:30"),  # the next day in Greenwich
+        ("2024-05-31 00:30:00+02", "2024-05-31 00:30"),
+        ("2024-05-31T00:30:00.5Z", "2024-05-31 00:30:00.5"),
+        ("20240531T003000+0200", "2024-05-31 00:30"),
+        ("", None),
+        ("31/05/2024", None),
+        ("never", None),
+    ],
+)
+def test_dates_are_those_of_a_clock_on_the_spot(written, read):
+    found = dates(pd.Series([written, "2024-01-01"], dtype=object))
+    assert found.dtype == "datetime64[us]"
+    assert found[0] is pd.NaT if read is None else found[0] == pd.Timestamp(read)
+    assert found[1] == pd.Timestamp("2024-01-01")

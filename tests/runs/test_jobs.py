@@ -1,0 +1,231 @@
+"""Trainings side by side: each once, the same results as one by one, failures said."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from filelock import FileLock
+from safetensors.torch import load_file
+
+from miewid_core import training
+from miewid_core.config import fine_tuning, preset
+from miewid_core.runs import jobs, run
+from miewid_core.runs.jobs import Job, train_all
+
+TINY = preset("demo", image_size=32, batch_size=8, epochs=2, warmup_epochs=0)
+
+
+@pytest.fixture
+def places(tmp_path):
+    return tmp_path / "runs", tmp_path / "chips"
+
+
+@pytest.fixture
+def each(photos):
+    """A job for each species."""
+    return [Job(name, rows, TINY, 0) for name, rows in photos.groupby("species")]
+
+
+def weights(run):
+    return load_file(run.folder / "weights.safetensors")
+
+
+def test_a_job_knows_its_run_before_it_is_trained(each, places):
+    run = each[0].run(*places)
+    assert not run.finished
+    assert run.epochs_done == 0
+    assert each[0].train(*places) == run
+    assert run.finished
+    assert each[0].photos == 2 * len(each[0].rows)
+
+
+@pytest.mark.slow
+def test_processes_side_by_side_end_as_one_process_does(each, places, tmp_path, threads):
+    threads(2)
+    beside = train_all([*each, each[0]], *places)
+    assert beside[0] == beside[2]
+    threads(1)  # as each of the two had
+    alone = [job.train(tmp_path / "alone", places[1]) for job in each]
+    for one, other in zip(beside, alone, strict=False):
+        assert one.folder.name == other.folder.name
+        first, second = weights(one), weights(other)
+        assert all(first[key].equal(second[key]) for key in first)
+
+
+@pytest.mark.slow
+def test_what_is_left_of_a_set_is_trained_with_the_threads_of_the_whole(each, places, threads):
+    threads(2)
+    found = train_all(each, *places)
+    before = weights(found[1])
+    shutil.rmtree(found[1].folder)
+    again = train_all(each, *places)[1]
+    assert again.record["threads"] == found[0].record["threads"] == "1"
+    after = weights(again)
+    assert all(before[key].equal(after[key]) for key in before)
+
+
+def test_one_by_one_those_under_way_elsewhere_come_last(each, places, threads, monkeypatch):
+    threads(1)
+    order, real = [], training.fit
+    monkeypatch.setattr(
+        run, "fit", lambda *given, **named: order.append(given[5]) or real(*given, **named)
+    )
+    first = each[0].run(*places)
+    first.folder.mkdir(parents=True)
+    held = threading.Event()
+
+    def hold():
+        with FileLock(first.folder / "lock"):
+            held.set()
+            time.sleep(5)
+
+    threading.Thread(target=hold).start()
+    held.wait()
+    found = train_all(each, *places)
+    assert all(run.finished for run in found)
+    assert [title.split("] ")[1] for title in order] == [each[1].title, each[0].title]
+
+
+def test_any_executor_will_do_and_each_training_is_done_once(each, places, monkeypatch):
+    calls, real = [], training.fit
+    monkeypatch.setattr(
+        run, "fit", lambda *given, **named: calls.append(1) or real(*given, **named)
+    )
+    with ThreadPoolExecutor(1) as executor:
+        found = train_all([each[1], each[0], each[1]], *places, executor)
+    assert len(calls) == 2
+    assert found[0] == found[2] == each[1].run(*places)
+    monkeypatch.setattr(run, "fit", None)
+    assert train_all(each, *places) == [found[1], found[0]]
+
+
+def test_a_fine_tuning_waits_for_its_start_and_differs_by_it(each, places):
+    tuned = [
+        Job("tuned", each[0].rows, fine_tuning(TINY), 0, start=Job("s", each[1].rows, TINY, seed))
+        for seed in (0, 1)
+    ]
+    found = train_all(tuned, *places)
+    assert found[0] != found[1]
+    assert found[0].record["spec"]["start"] == tuned[0].start.run(*places).folder.name
+    assert tuned[0].start.run(*places).finished
+
+
+def test_what_a_training_raises_comes_through_and_the_others_do_not_begin(each, places):
+    diverging = preset(
+        "demo", image_size=32, batch_size=8, epochs=9, peak_rate=1e30, start_rate=1e30
+    )
+    broken = Job("broken", each[0].rows, diverging, 0)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(FloatingPointError, match="the loss is"):
+        train_all([broken, *each], *places, executor)
+    assert not each[1].run(*places).finished
+
+
+def test_trainings_of_one_process_take_turns_with_the_asked_threads(each, places, threads):
+    threads(3)
+    with ThreadPoolExecutor(2) as executor:
+        found = train_all(each, *places, executor)
+    assert [run.record["threads"] for run in found] == ["3", "3"]
+    with ThreadPoolExecutor(1) as executor:
+        alone = train_all(each, places[0] / "alone", places[1], executor)
+    for one, other in zip(found, alone, strict=True):
+        first, second = weights(one), weights(other)
+        assert all(first[key].equal(second[key]) for key in first)
+
+
+def test_workers_that_do_not_share_the_folder_are_noticed(each, places, monkeypatch):
+    monkeypatch.setattr(jobs, "DELAY", 0)
+    monkeypatch.setattr(Job, "train", lambda *_: None)
+    with (
+        ThreadPoolExecutor(1) as executor,
+        pytest.raises(RuntimeError, match=r"2 trainings have ended, but .* has no result"),
+    ):
+        train_all(each, *places, executor)
+
+
+def test_what_a_worker_is_sent_is_the_same_training(each, places, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    each[0].train(*places)
+    start = (each[0].run(*places).folder / "weights.safetensors").rename("start.safetensors")
+    config = preset("demo", image_size=32, epochs=1, pretrained=start.name)
+    job = Job("bee", each[1].rows, config, 0, start=each[0])
+    sent = jobs._portable(job)
+    assert sent.run(*places) == job.run(*places)
+    assert sent.config.pretrained == str(tmp_path / start.name)
+    assert set(sent.rows) < set(job.rows)
+
+
+def test_a_job_without_a_row_is_refused_at_once(each):
+    with pytest.raises(ValueError, match="bee alone: no annotation to train on"):
+        Job("bee alone", each[0].rows.iloc[:0], TINY, 0)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_said_with_the_remedy(each, places, threads):
+    threads(2)
+    long = [Job(job.title, job.rows, preset("demo", image_size=32, epochs=500), 0) for job in each]
+    kill = ThreadPoolExecutor(1).submit(_kill_a_child_once_it_trains, long, places)
+    with pytest.raises(RuntimeError, match="want of memory: lower batch_size"):
+        train_all(long, *places)
+    kill.result()
+    assert any(job.run(*places).epochs_done for job in long)
+
+
+def _kill_a_child_once_it_trains(long, places):
+    deadline = time.monotonic() + 60
+    while not any(job.run(*places).epochs_done for job in long):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    # other children are helpers of loky's and multiprocessing's, some of them of earlier tests
+    workers = [c for c in psutil.Process().children() if "popen_loky" in " ".join(c.cmdline())]
+    workers[-1].send_signal(signal.SIGKILL)
+
+
+ORPHANING = """
+import signal
+import sys
+from pathlib import Path
+import torch
+from miewid_core import catalog
+from miewid_core.config import preset
+from miewid_core.jobs import Job, train_all
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+torch.set_num_threads(2)
+photos = catalog.load(sys.argv[1])
+long = preset("demo", image_size=32, batch_size=8, epochs=5000)
+each = photos.groupby("species")
+jobs = [Job(name, rows, long, seed) for name, rows in each for seed in (0, 1)]
+train_all(jobs, Path("runs"), Path("chips"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_a_killed_or_interrupted_parent(small_catalog, tmp_path, sent):
+    """A Ctrl-C, or a notebook's stop button, reaches the workers too; none takes another job."""
+    command = [sys.executable, "-c", ORPHANING, str(small_catalog)]
+    places = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    group = {"start_new_session": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=places, **group) as parent:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("runs/*/checkpoint.safetensors")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        workers = psutil.Process(parent.pid).children(recursive=True)
+        if sent == signal.SIGKILL:
+            parent.kill()
+        else:
+            os.killpg(parent.pid, sent)
+        _, alive = psutil.wait_procs([psutil.Process(parent.pid), *workers], timeout=30)
+        for process in alive:
+            process.kill()
+    assert len(workers) >= 2
+    assert not alive

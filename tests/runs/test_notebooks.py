@@ -1,0 +1,237 @@
+"""The runner of notebooks: parameters are checked before anything runs."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+
+import nbformat
+import papermill
+import psutil
+import pytest
+from tqdm import tqdm
+
+from miewid_core import files
+from miewid_core.runs import notebooks
+from miewid_core.runs.notebooks import ParameterError
+
+
+def write(path, code):
+    """A notebook with two parameters, and one more cell."""
+    made = nbformat.v4.new_notebook()
+    made.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "x"}
+    parameters = nbformat.v4.new_code_cell('catalog: str = "demo"  # data\nseed: int = 0  # seed')
+    parameters.metadata["tags"] = ["parameters"]
+    made.cells = [parameters, nbformat.v4.new_code_cell(code)]
+    nbformat.write(made, path)
+    return path
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    return write(tmp_path / "01_one.ipynb", "assert seed < 5, 'too big'\nseed")
+
+
+def test_a_parameter_that_a_notebook_lacks_is_an_error(notebook, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        notebooks.main(["run", "SED=1", "--output", str(tmp_path / "out")])
+    assert stopped.value.code == 2
+    assert "01_one.ipynb has no parameter sed; there are catalog, seed" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_notebook_gets_the_parameters_that_it_has(notebook, tmp_path):
+    other = shutil.copy(notebook, tmp_path / "02_two.ipynb")
+    made = nbformat.read(other, 4)
+    made.cells[0].source += "\nextra: int = 0"
+    nbformat.write(made, other)
+    given = notebooks.shared([notebook, other], {"extra": 2, "seed": 1})
+    assert given == [{"seed": 1}, {"seed": 1, "extra": 2}]
+    with pytest.raises(ParameterError, match="none of these notebooks has a parameter sed; there"):
+        notebooks.shared([notebook, other], {"sed": 1})
+
+
+@pytest.mark.slow
+def test_runs_with_parameters_and_says_what_failed(notebook, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    notebooks.main(["run", "SEED=3", "--output", str(tmp_path / "out")])
+    cells = nbformat.read(tmp_path / "out" / "01_one.ipynb", as_version=4).cells
+    assert cells[-1].outputs[0]["data"]["text/plain"] == "3"
+    with pytest.raises(SystemExit) as stopped:
+        notebooks.main(["run", "SEED=7", "--output", str(tmp_path / "out")])
+    assert stopped.value.code == 1
+    assert "AssertionError in a cell of 01_one.ipynb: too big" in capsys.readouterr().err
+
+
+MEET = """import pathlib, time
+pathlib.Path("{own}").touch()
+while not pathlib.Path("{other}").exists():
+    time.sleep(0.1)
+catalog"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the package, with notebooks of its own."""
+    shutil.copytree(files.ROOT / "miewid_core", tmp_path / "miewid_core")
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "notebooks").mkdir()
+    return tmp_path
+
+
+def start_in(project, *words, at_once=2):
+    command = [sys.executable, "-m", "miewid_core.runs.notebooks", "run", *words]
+    given = os.environ | {"PYTHONPATH": str(project), "MIEWID_CACHE": str(project / "cache")}
+    return subprocess.Popen(
+        [*command, "--at-once", str(at_once)],
+        cwd=project,
+        env=given,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_in(project, *words, at_once=2):
+    with start_in(project, *words, at_once=at_once) as process:
+        _, told = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, stderr=told)
+
+
+def wait_until(holds, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_two_notebooks_run_side_by_side(project):
+    for name, own, other in (("01_a", "a", "b"), ("02_b", "b", "a")):  # each waits for the other
+        write(project / "notebooks" / f"{name}.ipynb", MEET.format(own=own, other=other))
+    done = run_in(project, "CATALOG=it's, mine", "SEED=2")
+    assert done.returncode == 0, done.stderr
+    assert "[1/2] 01_a: " in done.stderr
+    for name in ("01_a", "02_b"):
+        saved = nbformat.read(project / "cache" / "notebooks" / f"{name}.ipynb", as_version=4)
+        assert saved.cells[-1].outputs[0]["data"]["text/plain"] == repr("it's, mine")
+
+
+@pytest.mark.slow
+def test_notebooks_share_a_process_but_no_names(project):
+    names = "[name for name in sorted(globals()) if name.strip('_i0123456789')]"
+    code = f"import os\nfound, {{own}} = {names}, 1\nos.getpid(), found, __annotations__"
+    for name, own in (("01_a", "first"), ("02_b", "second")):
+        write(project / "notebooks" / f"{name}.ipynb", code.format(own=own))
+    done = run_in(project, at_once=1)
+    assert done.returncode == 0, done.stderr
+    saved = [nbformat.read(path, 4) for path in sorted((project / "cache").rglob("*.ipynb"))]
+    first, second = (notebook.cells[-1] for notebook in saved)
+    assert first.outputs == second.outputs  # the same process, and the names of a fresh one
+    assert first.execution_count == second.execution_count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("at_once", "expected"), [(1, None), (2, max(1, os.cpu_count() // 2))])
+def test_notebooks_side_by_side_share_the_cores(project, monkeypatch, at_once, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("01_a", "02_b"):
+        write(project / "notebooks" / f"{name}.ipynb", "import os\nos.getenv('OMP_NUM_THREADS')")
+    done = run_in(project, at_once=at_once)
+    assert done.returncode == 0, done.stderr
+    for path in (project / "cache").rglob("*.ipynb"):
+        found = [one["data"]["text/plain"] for one in nbformat.read(path, 4).cells[-1].outputs]
+        assert found == ([repr(str(expected))] if expected else [])
+
+
+@pytest.mark.slow
+def test_a_kernel_that_dies_is_named(project):
+    for name in ("01_a", "02_b"):
+        write(project / "notebooks" / f"{name}.ipynb", "import os\nos.kill(os.getpid(), 9)")
+    done = run_in(project)
+    assert done.returncode == 1
+    assert "ipynb: its process died, most likely for want of memory; lower batch" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_notebooks_at_once(project):
+    code = "import os, pathlib, time\npathlib.Path(str(os.getpid())).touch()\ntime.sleep(100)"
+    for name in ("01_a", "02_b"):
+        write(project / "notebooks" / f"{name}.ipynb", code)
+    with start_in(project) as process:
+        try:
+            wait_until(lambda: len(list(project.glob("[0-9]*"))) == 2)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) != 0
+        finally:
+            process.kill()  # one that ignored it is not waited for
+    for began in project.glob("[0-9]*"):
+        wait_until(lambda pid=int(began.name): not psutil.pid_exists(pid))
+
+
+class Ending:
+    """Is interrupted while it is destroyed, where Python loses what is raised."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def interrupt_beside():
+    """In a thread, which the system may choose: nothing wakes the main one then."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
+
+
+@pytest.mark.parametrize("interrupt", [Ending, interrupt_beside])
+def test_no_interrupt_is_lost(interrupt):
+    before = signal.getsignal(signal.SIGINT)  # ignored, where a shell runs all this in background
+    with notebooks._interrupts() as interrupted:
+        interrupt()
+        with pytest.raises(KeyboardInterrupt):
+            notebooks._wait({Future()}, FIRST_COMPLETED, interrupted)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_is_seen_while_nothing_ends():
+    later = threading.Timer(1, interrupt_beside)
+    later.start()
+    with notebooks._interrupts() as interrupted, pytest.raises(KeyboardInterrupt):
+        notebooks._wait({Future()}, FIRST_COMPLETED, interrupted)
+
+
+def test_a_line_of_the_terminal_shows_the_last_words(capsys):
+    with tqdm(bar_format="{desc}", disable=False) as bar:
+        line = notebooks.Line("[1/2] 01_a", bar)
+        for text in ("\rphotos: 1", "/2\rphotos: 2/2", "\n", "\n", "dropp"):
+            print(text, end="", file=line)
+        assert bar.desc == "[1/2] 01_a: dropp"
+    kept = [words for words in capsys.readouterr().err.split("\n") if "photos: 2/2" in words]
+    assert any(words.endswith("[1/2] 01_a: photos: 2/2") for words in kept)
+
+
+@pytest.mark.slow
+def test_after_a_failure_no_other_notebook_begins(project):
+    write(project / "notebooks" / "01_a.ipynb", "raise ValueError('no such species')")
+    write(project / "notebooks" / "02_b.ipynb", "import time\ntime.sleep(20)")
+    write(project / "notebooks" / "03_c.ipynb", "open('begun', 'w')")
+    done = run_in(project)
+    assert done.returncode == 1
+    assert done.stderr.endswith("\nValueError in a cell of 01_a.ipynb: no such species\n")
+    assert re.search(r"\[1/3\] 01_a failed.*\[2/3\] 02_b: \d+ s", done.stderr, re.DOTALL)  # in turn
+    assert not (project / "begun").exists()
+
+
+def test_no_notebook_of_that_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    with pytest.raises(SystemExit):
+        notebooks.main(["run", "--only", "99"])
+    assert "no notebook starts with 99" in capsys.readouterr().err
+
+
+def test_papermill_itself_only_logs_an_unknown_parameter(notebook, tmp_path):
+    assert "sed" not in papermill.inspect_notebook(str(notebook))
