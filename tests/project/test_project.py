@@ -93,9 +93,7 @@ def notebooks_of(target):
 
 
 def test_the_quick_tests_leave_out_the_notebooks_that_take_long():
-    much = re.compile(
-        r"ranks_left_out|leave_one_out|few_shot|backbones|hyperparameters|tasks\.measure"
-    )
+    much = re.compile(r"ranks_left_out|leave_one_out|few_shot|backbones|hyperparameters|tasks\.measure")
     quick = [path for path in NOTEBOOKS if not any(much.search(c.source) for c in code_cells(path))]
     assert notebooks_of("test").split() == [f"notebooks/{path.name}" for path in quick]
     assert notebooks_of("test-all").split() == ["notebooks"]
