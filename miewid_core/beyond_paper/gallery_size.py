@@ -57,7 +57,7 @@ def common_size(ahead: pd.DataFrame) -> int:
 def curve(ahead: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Top-1 in percent by gallery size: of each species from 2 individuals to all that it has.
 
-    Columns size, species, queries, top_1, low, high (95 % interval, as in `evaluation.overview`).
+    Columns size, species, queries, top_1, low, high (95 % interval, as in `evaluation.by_species`).
     The last row of a species is its top-1 of `evaluation.per_species`. Up to the common size the
     last row of each size is the "mean" over species.
     """
@@ -66,7 +66,8 @@ def curve(ahead: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     spaced = np.geomspace(2, max(2, full.max()), POINTS).round().astype(int)
     parts = []
     for size in tqdm(sorted({*spaced.tolist(), *full.tolist(), common}), "gallery sizes"):
-        table = by_species(top_1(ahead, size).dropna(), counted, seed).assign(size=size)
+        table = by_species(top_1(ahead, size).dropna() / 100, counted).assign(size=size)
+        table[["value", "low", "high"]] *= 100
         table = table[table["value"].notna()]
         parts.append(table if size <= common else table[:-1])
     columns = ["size", "species", "queries", "value", "low", "high"]

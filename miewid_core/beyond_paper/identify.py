@@ -17,6 +17,7 @@ from miewid_core.beyond_paper import threshold
 from miewid_core.catalog import PROBLEM, CatalogWarning, listed
 from miewid_core.chips import ChipStore
 from miewid_core.figures import Panel
+from miewid_core.paper.comparison import compare
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
 from miewid_core.readers import checks, sources
@@ -194,7 +195,8 @@ def success(tested: Embeddings, seed: int) -> pd.DataFrame:
     ranks = evaluation.one_vs_all(tested.vectors, *labels)
     tables = []
     for k in TOP:
-        table = evaluation.overview({f"top{k}": ranks}, seed, k).set_index("species")
+        table = compare({f"top{k}": ranks}, k=k).set_index("species")
+        table = table.drop(columns=f"top{k}_trainings")
         tables.append(table.rename(columns={"chance": f"chance{k}"}))
     whole = pd.concat([tables[0], *[table.iloc[:, 2:] for table in tables[1:]]], axis=1)
     return whole.reset_index()

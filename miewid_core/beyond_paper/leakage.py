@@ -9,7 +9,8 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from tqdm import tqdm
 
 from miewid_core.chips import ChipStore
-from miewid_core.evaluation import databases, overview
+from miewid_core.evaluation import databases
+from miewid_core.paper.comparison import compare
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
 
@@ -109,7 +110,7 @@ def _kind(counted: pd.DataFrame, kind: str, seed: int) -> pd.DataFrame:
 
 def _scores(name: str, ranks: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Queries, and top-1 with its interval, by species and their "mean"."""
-    table = overview({name: ranks}, seed).set_index("species")
+    table = compare({name: ranks}).set_index("species")
     return table[["queries", *(name + end for end in ENDS)]]
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from miewid_core import splits
-from miewid_core.evaluation import paired_difference, top_k
+from miewid_core.evaluation import top_k
 from miewid_core.figures import BLUE, COLUMN, ORANGE, PAGE, VERMILION, Figure, styled
+from miewid_core.paper.comparison import ENDS, compare
 from miewid_core.paper.printed import printed_table, species_name
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
@@ -171,7 +172,7 @@ def differences(
 ) -> pd.DataFrame:
     """Top-k of method `one` minus `other` at each n, in points, with its 95 % interval.
 
-    Paired over queries and draws; individuals are resampled with all their queries and draws, so
+    Paired over queries and draws; each individual counts with all its queries and draws, so
     the interval is that of new animals. Columns species, individuals, difference, low, high.
     """
     # the same query in another draw is another row, of the same individual
@@ -180,8 +181,8 @@ def differences(
     for (species, n), own in rows.groupby(["species", "n"]):
         pair = [own[own["method"] == method] for method in (one, other)]
         if all(map(len, pair)):
-            row = paired_difference(*pair, k, seed).iloc[0]
-            found.append([species, n, *(100 * row[["difference", "low", "high"]])])
+            row = compare(dict(zip((one, other), pair, strict=True)), k=k).iloc[0]
+            found.append([species, n, *row[[f"gain_over_{other}{end}" for end in ENDS]]])
     return pd.DataFrame(found, columns=["species", "individuals", "difference", "low", "high"])
 
 

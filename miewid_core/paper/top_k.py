@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from tqdm import tqdm
 
-from miewid_core.evaluation import overview
 from miewid_core.figures import BLUE, ORANGE, THIN, Figure, _head, _panels, styled
+from miewid_core.paper.comparison import compare
 
 KS = tuple(range(1, 51))
 LOOKS = {  # of the models told apart, by colour, lightness and dashes
@@ -23,15 +23,15 @@ def top_k(
     """Top-k in percent of each of `rankings`, by species, then their "mean": appendix A.2.
 
     Columns model (the ranking's name), species, queries, individuals, k, top_k, low, high (95 %
-    interval, as in `evaluation.overview`), chance (a random ranking's). Means are over the species
-    that all rankings have.
+    interval, as in `evaluation.by_species`), chance (a random ranking's). Means are over the
+    species that all rankings have.
     """
     common = set.intersection(*(set(ranks["species"]) for ranks in rankings.values()))
     parts = []
     for (model, ranks), k in tqdm(list(itertools.product(rankings.items(), ks)), "top-k"):
         shared = ranks["species"].isin(common)
-        table = overview({"top_k": ranks[shared]}, seed, k)
-        rest = [overview({"top_k": ranks[~shared]}, seed, k)[:-1]] if not shared.all() else []
+        table = compare({"top_k": ranks[shared]}, k=k)
+        rest = [compare({"top_k": ranks[~shared]}, k=k)[:-1]] if not shared.all() else []
         parts.append(pd.concat([table[:-1], *rest, table[-1:]]).assign(model=model, k=k))
     columns = ["model", "species", "queries", "individuals", "k", "top_k", "low", "high", "chance"]
     renamed = {"top_k_low": "low", "top_k_high": "high"}
