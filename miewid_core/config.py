@@ -2,6 +2,10 @@
 
 import dataclasses
 
+import numpy as np
+
+LEVEL = 0, 0.15, 0.75, 1  # shares of a "level" training between which its rate changes
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -9,6 +13,7 @@ class TrainConfig:
 
     A.1 gives no number of epochs: 30 is 15 of warm-up and 15 of decay, which ends at 4 % of the
     peak rate. `pretrained` is as in `MiewIDNet`. Rates are Adam's; margins are in radians.
+    `schedule` is "paper" (A.1's, by the epoch) or "level" (see `learning_rate`).
     """
 
     backbone: str = "efficientnetv2_rw_m"
@@ -20,6 +25,7 @@ class TrainConfig:
     start_rate: float = 1.5e-5
     peak_rate: float = 1.5e-3
     decay: float = 0.8
+    schedule: str = "paper"
     scale: float = 51.5
     sub_centers: int = 3
     margin_low: float = 0.2
@@ -32,6 +38,8 @@ class TrainConfig:
         for name in ("image_size", "batch_size", "sub_centers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.schedule not in ("paper", "level"):
+            raise ValueError(f'schedule is {self.schedule!r}; choose "paper" or "level"')
         if min(self.epochs, self.warmup_epochs) < 0:
             raise ValueError("epochs and warmup_epochs can't be negative")
 
@@ -98,15 +106,32 @@ def fine_tuning(config: TrainConfig) -> FineTuneConfig:
     return FineTuneConfig(**dataclasses.asdict(config) | low | frozen)
 
 
-def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """Rate of an epoch (0-based): linear up to the peak, then times `decay` per epoch (A.1).
+def stretched(config: TrainConfig, factor: float) -> TrainConfig:
+    """The same schedule over `factor` times the epochs, as for as many steps on fewer photos."""
+    return dataclasses.replace(
+        config,
+        epochs=max(1, round(config.epochs * factor)),
+        warmup_epochs=round(config.warmup_epochs * factor),
+        decay=config.decay ** (1 / factor),
+    )
 
-    Of a fine-tuning: `head_rate` while the network is frozen, and the schedule from there on.
+
+def learning_rate(config: TrainConfig, epoch: float) -> float:
+    """Rate after so many epochs, 1.5 in the middle of the second.
+
+    "paper": linear up to the peak, then times `decay`, both by the whole epoch (A.1). "level": by
+    the step, up in the first 15 % of the training, then the peak, down to a tenth of it in the last
+    quarter. Of a fine-tuning: `head_rate` while the network is frozen, the schedule from there on.
     """
+    total = config.epochs
     if isinstance(config, FineTuneConfig):
         if epoch < config.frozen_epochs:
             return config.head_rate
-        epoch -= config.frozen_epochs
+        epoch, total = epoch - config.frozen_epochs, total - config.frozen_epochs
+    if config.schedule == "level":
+        rates = [config.start_rate, config.peak_rate, config.peak_rate, config.peak_rate / 10]
+        return float(np.interp(epoch / total, LEVEL, rates))
+    epoch = int(epoch)
     if epoch < config.warmup_epochs:
         climb = config.peak_rate - config.start_rate
         return config.start_rate + climb * epoch / config.warmup_epochs

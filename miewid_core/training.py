@@ -57,15 +57,15 @@ class Trainer:
         """Train for one epoch and note its mean loss and rate in the history."""
         number = len(self.history)
         rate = learning_rate(self.config, number)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         self._set_mode(number)
         with torch.random.fork_rng():  # dropout and drop path draw from the global generator
             seeds = np.random.SeedSequence([self.seed, number, peers.rank()])  # 0 is as without
             torch.manual_seed(int(seeds.generate_state(1)[0]))
             sizes = batches.batch_sampler.sizes
-            steps = zip(batches, sizes, strict=True)
-            total = sum(self.step(*batch, bar, whole) for batch, whole in steps)
+            total = 0.0
+            for done, (batch, whole) in enumerate(zip(batches, sizes, strict=True)):
+                self._set_rate(number + done / len(sizes))
+                total += self.step(*batch, bar, whole)
         loss = float(peers.total(total)) / sum(sizes)
         if not math.isfinite(loss):
             raise FloatingPointError(
@@ -73,6 +73,10 @@ class Trainer:
             )
         self.history.append({"epoch": number + 1, "loss": loss, "rate": rate})
         bar.set_postfix(epoch=f"{number + 1}/{self.config.epochs}", loss=f"{loss:.3f}", rate=rate)
+
+    def _set_rate(self, epochs: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, epochs)
 
     def _set_mode(self, number: int) -> None:
         """Train the whole network, BatchNorm's running statistics included."""

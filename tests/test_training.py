@@ -28,6 +28,7 @@ from miewid_core.config import (
     fine_tuning,
     learning_rate,
     preset,
+    stretched,
 )
 from miewid_core.dataset import ChipDataset
 from miewid_core.training import fit
@@ -68,11 +69,41 @@ def test_no_warmup_starts_at_the_peak():
     assert learning_rate(TrainConfig(warmup_epochs=0), 0) == 1.5e-3
 
 
+def test_a_level_schedule_climbs_stays_and_falls_by_the_step():
+    config = TrainConfig(schedule="level", epochs=20, start_rate=1e-4, peak_rate=1e-2)
+    at = 0, 1.5, 3, 14.9, 17.5, 20
+    rates = [learning_rate(config, epoch) for epoch in at]
+    assert rates == pytest.approx([1e-4, 5.05e-3, 1e-2, 1e-2, 5.5e-3, 1e-3])
+    longer = [
+        learning_rate(stretched(config, 3), 3 * epoch) for epoch in (0, 1.5, 3, 14.9, 17.5, 20)
+    ]
+    assert longer == pytest.approx(rates)
+
+
+def test_each_step_has_its_rate(photos, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "learning_rate", lambda _, epoch: seen.append(epoch) or 1e-3)
+    fitted(photos, tmp_path, "a", config=preset("demo", image_size=32, batch_size=8, epochs=2))
+    steps = len(set(seen)) // 2
+    assert steps > 1
+    assert sorted(set(seen)) == pytest.approx(np.arange(2 * steps) / steps)
+
+
+def test_a_stretched_paper_schedule_ends_at_the_same_rate():
+    paper = TrainConfig()
+    longer = stretched(paper, 2)
+    assert (longer.epochs, longer.warmup_epochs) == (60, 30)
+    assert learning_rate(longer, 60) == pytest.approx(learning_rate(paper, 30))
+    assert stretched(paper, 0.001).epochs == 1
+
+
 def test_presets_and_bad_values_are_named():
     with pytest.raises(ValueError, match="choose one of demo, compact, paper"):
         preset("huge")
     with pytest.raises(ValueError, match="batch_size is 0"):
         preset("demo", batch_size=0)
+    with pytest.raises(ValueError, match='choose "paper" or "level"'):
+        preset("demo", schedule="cosine")
 
 
 @given(st.integers(1, 300), st.integers(2, 64), st.integers(0, 5))
