@@ -29,7 +29,8 @@ from miewid_core.model import MiewIDNet, Preprocess, load_exactly, read_tensors
 
 __all__ = ["PRESETS", "preset"]  # configurations belong to trainings for whoever imports them
 SMALL = 2**18  # pixels of a batch up to which a second thread gains little (see `fit`)
-RECIPE = 2  # raise it whenever a change alters the weights that a training ends with
+SAVES = 50  # checkpoints of a training of many epochs: one takes as long as two steps of "demo"
+RECIPE = 3  # raise it whenever a change alters the weights that a training ends with
 
 
 class Trainer:
@@ -51,7 +52,10 @@ class Trainer:
         self.model = model.to(device, memory_format=torch.channels_last)
         self.head = head.to(device)
         self.parameters = [*self.model.parameters(), *self.head.parameters()]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=config.start_rate, fused=True)
+        betas = 0.9, config.beta2
+        self.optimizer = torch.optim.Adam(
+            self.parameters, lr=config.start_rate, betas=betas, fused=True
+        )
 
     def epoch(self, batches: DataLoader, bar: tqdm) -> None:
         """Train for one epoch and note its mean loss and rate in the history."""
@@ -199,8 +203,9 @@ def fit(
 
     `start`: the weights of the network that a fine-tuning (FineTuneConfig) goes on from.
 
-    After each epoch the checkpoint is replaced, so a killed training repeats at most one epoch; a
-    damaged one is told of, and the training begins anew. On a CPU it then ends with the same bits,
+    After each epoch (of many, SAVES times in all) the checkpoint is replaced, so a killed training
+    repeats at most one epoch, or a fiftieth of all; a damaged one is told of, and the training
+    begins anew. On a CPU it then ends with the same bits,
     for the same number of torch's threads; one of batches up to SMALL pixels always has one thread,
     as two such trainings beside each other are then half as fast again as with two threads each.
     On a GPU sums run in varying order and the last bits vary. Returns the network (in evaluation
@@ -224,12 +229,14 @@ def fit(
     done, total = len(trainer.history) * len(dataset), config.epochs * len(dataset)
     silent = {"disable": True} if peers.rank() else {}  # disable=None is silent in notebooks too
     shown = tqdm(total=total, initial=done, desc=title, unit="photo", **silent)
+    every = max(1, config.epochs // SAVES)
     with threads(_threads(config, device)), shown as bar:
         while len(trainer.history) < config.epochs:
             dataset.set_epoch(len(trainer.history))
             batches.epoch = len(trainer.history)
             trainer.epoch(source, bar)
-            if peers.rank() == 0:
+            finished = len(trainer.history)
+            if peers.rank() == 0 and (finished % every == 0 or finished == config.epochs):
                 trainer.save(checkpoint)
     history = pd.DataFrame(trainer.history, columns=["epoch", "loss", "rate"])
     return trainer.model.eval(), trainer.preprocess, history

@@ -104,6 +104,8 @@ def test_presets_and_bad_values_are_named():
         preset("demo", batch_size=0)
     with pytest.raises(ValueError, match='choose "paper" or "level"'):
         preset("demo", schedule="cosine")
+    with pytest.raises(ValueError, match="beta2 is 1"):
+        preset("demo", beta2=1.0)
 
 
 @given(st.integers(1, 300), st.integers(2, 64), st.integers(0, 5))
@@ -387,3 +389,19 @@ def test_chips_are_augmented_by_one_thread(photos, tmp_path):
     cv2.setNumThreads(3)
     fitted(photos, tmp_path, "run")
     assert cv2.getNumThreads() == 1
+
+
+def test_a_training_of_many_epochs_is_saved_fifty_times_and_at_its_end(
+    photos, tmp_path, monkeypatch
+):
+    saved = []
+    monkeypatch.setattr(training.Trainer, "epoch", _counted)
+    monkeypatch.setattr(training.Trainer, "save", lambda self, _: saved.append(len(self.history)))
+    for epochs, expected in ((4, range(1, 5)), (101, [*range(2, 101, 2), 101])):
+        saved.clear()
+        fitted(photos, tmp_path, "a", config=preset("demo", image_size=32, epochs=epochs))
+        assert saved == list(expected)
+
+
+def _counted(trainer, *_):
+    trainer.history.append({"epoch": len(trainer.history) + 1, "loss": 1.0, "rate": 1.0})
