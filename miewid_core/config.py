@@ -13,8 +13,8 @@ class TrainConfig:
 
     A.1 gives no number of epochs: 30 is 15 of warm-up and 15 of decay, which ends at 4 % of the
     peak rate. `pretrained` is as in `MiewIDNet`. Rates are Adam's; margins are in radians.
-    `schedule` is "paper" (A.1's, by the epoch) or "level" (see `learning_rate`). `beta2` is what Adam
-    keeps of its mean squared gradients from step to step.
+    `schedule` is "paper" (A.1's, by the epoch) or "level" (see `learning_rate`). `beta2` is how
+    much Adam keeps of its mean squared gradients from step to step.
     """
 
     backbone: str = "efficientnetv2_rw_m"
