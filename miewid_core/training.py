@@ -26,7 +26,7 @@ from miewid_core.model import MiewIDNet, Preprocess, load_exactly, read_tensors
 from miewid_core.runs import multi_gpu
 
 SMALL = 2**18  # pixels of a batch up to which a second thread gains little (see `fit`)
-RECIPE = 2  # raise it whenever a change alters the weights that a training ends with
+RECIPE = 3  # raise it whenever a change alters the weights that a training ends with
 
 
 class Trainer:
@@ -48,21 +48,24 @@ class Trainer:
         self.model = model.to(device, memory_format=torch.channels_last)
         self.head = head.to(device)
         self.parameters = [*self.model.parameters(), *self.head.parameters()]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=config.start_rate, fused=True)
+        betas = 0.9, config.beta2
+        self.optimizer = torch.optim.Adam(
+            self.parameters, lr=config.start_rate, betas=betas, fused=True
+        )
 
     def epoch(self, batches: DataLoader, bar: tqdm) -> None:
         """Train for one epoch and note its mean loss and rate in the history."""
         number = len(self.history)
         rate = learning_rate(self.config, number)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         self._set_mode(number)
         with torch.random.fork_rng():  # dropout and drop path draw from the global generator
             seeds = np.random.SeedSequence([self.seed, number, multi_gpu.rank()])  # 0 is as without
             torch.manual_seed(int(seeds.generate_state(1)[0]))
             sizes = batches.batch_sampler.sizes
-            steps = zip(batches, sizes, strict=True)
-            total = sum(self.step(*batch, bar, whole) for batch, whole in steps)
+            total = 0.0
+            for done, (batch, whole) in enumerate(zip(batches, sizes, strict=True)):
+                self._set_rate(number + done / len(sizes))
+                total += self.step(*batch, bar, whole)
         loss = float(multi_gpu.total(total)) / sum(sizes)
         if not math.isfinite(loss):
             raise FloatingPointError(
@@ -70,6 +73,10 @@ class Trainer:
             )
         self.history.append({"epoch": number + 1, "loss": loss, "rate": rate})
         bar.set_postfix(epoch=f"{number + 1}/{self.config.epochs}", loss=f"{loss:.3f}", rate=rate)
+
+    def _set_rate(self, epochs: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, epochs)
 
     def _set_mode(self, number: int) -> None:
         """Train the whole network, BatchNorm's running statistics included."""

@@ -237,12 +237,16 @@ class Training:
     @property
     def photos(self) -> int:
         """Photos that pass through the network, all epochs together."""
-        return len(self.rows) * self.config.epochs
+        return self._epoch_photos * self.config.epochs
+
+    @property
+    def _epoch_photos(self) -> int:
+        return self.config.epoch_photos or len(self.rows)
 
     @property
     def photos_done(self) -> int:
         """How many of `photos` have passed by the last checkpoint."""
-        return self.photos if self.finished else self.result.epochs_done * len(self.rows)
+        return self.photos if self.finished else self.result.epochs_done * self._epoch_photos
 
     def run(self, wait: bool = True) -> Run:
         """Train, or find it trained.
@@ -261,7 +265,14 @@ class Training:
         rows = self._rows_with_chips()
         labels, names = pd.factorize(rows["individual"], sort=True)
         store = ChipStore(self.chips_dir, self.config.image_size)
-        dataset = ChipDataset(store, rows["chip"].tolist(), labels, augment=True, seed=self.seed)
+        dataset = ChipDataset(
+            store,
+            rows["chip"].tolist(),
+            labels,
+            augment=True,
+            seed=self.seed,
+            epoch_photos=self.config.epoch_photos,
+        )
         checkpoint = self.folder / "checkpoint.safetensors"
         counts = np.bincount(labels, minlength=len(names))
         start = self.start and Run(self.start.folder).weights
