@@ -10,19 +10,34 @@ from scipy.stats import permutation_test, rankdata, spearmanr
 from miewid_core import evaluation
 from miewid_core.figures import (
     BLUE,
-    COLUMN,
     GREY,
-    MANY,
     ORANGE,
     PAGE,
+    VERMILION,
     Figure,
-    _plain,
-    _words,
+    label_rows,
+    number_columns,
+    plain_numbers,
+    spelt,
     styled,
 )
-from miewid_core.paper.labels import label_points
-from miewid_core.paper.printed import printed_table, species_name
+from miewid_core.paper.printed import combined_table1, printed_table, species_name
 
+NETWORKS = {  # the columns of comparisons, and how text and figures call these networks
+    "multi": "multi-species",
+    "matched": "single-species, equal steps",
+    "single": "single-species, equal epochs",
+    "left_out": "leave-one-out",
+    "untrained": "untrained",
+}
+PRINTED = {"multi": "multi_species", "single": "single_species", "left_out": "leave_one_out"}
+LOOKS = {  # of a network's dots: marker, colour, fill
+    "multi": ("o", BLUE, BLUE),
+    "matched": ("D", ORANGE, "white"),
+    "single": ("s", VERMILION, "white"),
+    "left_out": ("^", ORANGE, "white"),
+    "untrained": ("x", GREY, GREY),
+}
 EXACT = 7  # species: up to so many, all orders of them are tried (5,040)
 Ranking = pd.DataFrame | Sequence[pd.DataFrame]
 QUERY = ["annotation_id", "species", "individual", "relevant"]
@@ -153,6 +168,17 @@ def _gain(
     return table
 
 
+def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
+    """How far a mean over species lies from its expectation, each by a network trained once.
+
+    The standard deviation in points, from several `trainings` of one network (ranks of each): the
+    root mean square of the species' deviations between them, over the root of their number.
+    """
+    hits = _hits(trainings, k)
+    deviations = 100 * hits.groupby(level=1).mean().std(axis=1, ddof=1)
+    return float(np.sqrt((deviations**2).mean() / len(deviations)))
+
+
 def same_sign(runs: pd.DataFrame, gain: pd.Series) -> pd.Series:
     """In how many trainings (columns) the gain of each species (rows) has the sign of `gain`."""
     runs = runs.reindex(gain.index)
@@ -265,63 +291,54 @@ def printed_gain_in_words(number: int, first: str, second: str) -> str:
     )
 
 
-PRINTED = {"multi": "multi_species", "single": "single_species", "left_out": "leave_one_out"}
-OTHERS = {  # what all species' network is set against: how the two are called in a verdict
-    "single": ("one network for all species", "one each"),
-    "left_out": ("a network that was trained on the species", "one that never saw it"),
-}
+def readable(table: pd.DataFrame, words: Mapping[str, str], gain: str = "") -> pd.DataFrame:
+    """A table of `compare` for a reader: species, sizes, "58.7 (49.7 to 67.0)", and the gain.
 
-
-def multi_against_single(
-    multi: pd.DataFrame,
-    single: pd.DataFrame,
-    untrained: pd.DataFrame,
-    train: pd.DataFrame,
-    k: int,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Top-k of two models in percent, with 95 % intervals: the data of Figures 1 and 5 to 8.
-
-    `multi`, `single`, `untrained`: ranks of the same queries; species that `single` lacks (nothing
-    to train on) keep their row, with NaN. `train`: the training annotations. One row per species by
-    decreasing number of training annotations, then the mean over species that both models have;
-    `gain` is multi minus single in percentage points, paired over queries. `chance` is a random
-    ranking's top-k. `paper_multi` and `paper_single` are Table 2's top-1 (NaN for other k, and for
-    species that it lacks).
+    `words`: columns and their heads. `gain`: the column that the first is set against, "" for none.
     """
-    return _against(multi, single, "single", untrained, train, k)
+    shown = {
+        "species": table["species"].map(spelt),
+        "training photos": table["train_annotations"],
+        "queries": table["queries"],
+    }
+    shown |= {head: with_interval(table, name) for name, head in words.items()}
+    if gain:
+        shown["gain (points)"] = with_interval(table, f"gain_over_{gain}")
+    return pd.DataFrame(shown)
 
 
-def multi_against_left_out(
-    multi: pd.DataFrame,
-    left_out: pd.DataFrame,
-    untrained: pd.DataFrame,
-    train: pd.DataFrame,
-    k: int,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """As `multi_against_single`, with networks that never saw a species: Figures 2 and 9 to 12.
-
-    Column `left_out` takes the place of `single`, and `paper_left_out` that of `paper_single`.
-    """
-    return _against(multi, left_out, "left_out", untrained, train, k)
+def with_interval(table: pd.DataFrame, name: str) -> list[str]:
+    """A column with its 95 % interval as text, "" where there is none."""
+    rows = table[[f"{name}{end}" for end in ENDS]].itertuples(index=False)
+    return [_as_text(*row) for row in rows]
 
 
-def _against(
-    multi: pd.DataFrame,
-    other: pd.DataFrame,
-    name: str,
-    untrained: pd.DataFrame,
-    train: pd.DataFrame,
-    k: int,
-) -> pd.DataFrame:
-    table = compare({"multi": multi, name: other, "untrained": untrained}, train, k)
-    table = table.rename(columns=lambda column: column.replace(f"gain_over_{name}", "gain"))
-    columns = {"multi": PRINTED["multi"], name: PRINTED[name]}
-    table = beside_paper(table, 2, columns)
-    if k != 1:
-        table[[f"paper_{column}" for column in columns]] = np.nan
-    return table
+def _as_text(value: float, low: float, high: float) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{value:.1f}" if np.isnan(low) else f"{value:.1f} ({low:.1f} to {high:.1f})"
+
+
+def no_better(table: pd.DataFrame, name: str) -> list[str]:
+    """The species on which a network is no better than the untrained one."""
+    rows = table[:-1]
+    return rows.loc[rows[name] <= rows["untrained"], "species"].tolist()
+
+
+def no_better_in_words(table: pd.DataFrame, names: Sequence[str]) -> str:
+    """Which networks end no better than they began, by species."""
+    lines = []
+    for name in names:
+        lost, count = no_better(table, name), table[name][:-1].notna().sum()
+        if lost:
+            species = ", ".join(map(spelt, lost))
+            lines.append(
+                f"**{NETWORKS[name]}: no better than untrained on {len(lost)} of {count} species** "
+                f"({species})."
+            )
+        else:
+            lines.append(f"{NETWORKS[name]}: better than untrained on all {count} species.")
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def increasing(table: pd.DataFrame) -> pd.DataFrame:
@@ -331,26 +348,18 @@ def increasing(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([rows, table[mean]], ignore_index=True)
 
 
-def in_words(table: pd.DataFrame, k: int) -> str:
-    """What a table of this module shows, in a sentence that its numbers decide."""
-    name = next((name for name in OTHERS if name in table), "single")
-    columns = table.columns.str.replace("^gain(?!_over)", f"gain_over_{name}", regex=True)
-    return verdict(
-        table.set_axis(columns, axis=1), dict(zip(("multi", name), OTHERS[name], strict=True)), k
-    )
+def by_k(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """Tables of `compare` for several k below each other, k in the first column."""
+    return pd.concat([table.assign(k=k) for k, table in tables.items()], ignore_index=True)
 
 
-def paper_in_words(other: str = "single") -> str:
-    """The gain in top-1 over "single" or "left_out" that Table 2 shows, from its rows."""
-    return printed_gain_in_words(2, "multi_species", PRINTED[other])
-
-
-def trend_in_words(table: pd.DataFrame) -> str:
+def trend_in_words(table: pd.DataFrame, against: str) -> str:
     """Do small species gain most? Rank correlation of gain with training annotations, in words."""
-    rows = table[(table["species"] != "mean") & table["gain"].notna()]
+    gain = f"gain_over_{against}"
+    rows = table[(table["species"] != "mean") & table[gain].notna()]
     if len(rows) < 4:
         return f"With {len(rows)} species, no trend of the gain with their size can be shown."
-    rho, p = _rank_correlation(rows["train_annotations"], rows["gain"])
+    rho, p = _rank_correlation(rows["train_annotations"], rows[gain])
     shown = f"Spearman's rho {rho:+.2f}, p = {p:.2g}, {len(rows)} species"
     if not p < 0.05:
         return f"No trend of the gain with a species' training annotations is shown ({shown})."
@@ -371,148 +380,152 @@ def _rank_correlation(sizes: pd.Series, gains: pd.Series) -> tuple[float, float]
     return rho, p
 
 
-def transfer(left_out: pd.DataFrame, untrained: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Top-1 in percent on species that a network never saw, against the untrained network."""
-    before = untrained[untrained["species"].isin(left_out["species"])]
-    return compare({"left_out": left_out, "untrained": before})
-
-
-def transfer_in_words(table: pd.DataFrame) -> str:
-    """What a table of `transfer` shows, in a sentence that its numbers decide."""
-    words = {"left_out": "the network that never saw the species", "untrained": "an untrained one"}
-    return verdict(table, words, 1, CARRIED)
-
-
-def versus(
-    rankings: Mapping[str, pd.DataFrame], train: pd.DataFrame, k: int = 1, seed: int = 0
-) -> pd.DataFrame:
-    """A table of `compare` of two rankings, the gain's columns named gain, gain_low, gain_high."""
-    _, second = rankings
-    table = compare(rankings, train, k)
-    return table.rename(columns=lambda column: column.replace(f"gain_over_{second}", "gain"))
-
-
-def beside_table3(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `versus` with the paper's Table 3 for the species that it has, and its means."""
-    columns = {"megadescriptor": "megadescriptor_l_384", "leave_one_out": "miewid_leave_one_out"}
-    return beside_paper(table, 3, columns)
-
-
-def beside_costs(
-    table: pd.DataFrame, costs: pd.DataFrame, words: Mapping[str, str]
-) -> pd.DataFrame:
-    """Costs (of `cost.costs`) with each network's name and mean top-1 from a table of `versus`.
-
-    Columns network, name, species (how many the mean is over), top_1, top_1_low, top_1_high
-    (percent), then those of the costs.
-    """
-    mean, networks = table.iloc[-1], costs["network"]
-    scores = {
-        f"top_1{end}": [mean[f"{name}{end}"] for name in networks] for end in ("", "_low", "_high")
-    }
-    who = {"network": networks, "name": networks.map(words), "species": len(table) - 1}
-    return pd.DataFrame(who | scores).join(costs.drop(columns="network"))
-
-
-def versus_in_words(table: pd.DataFrame, words: Mapping[str, str], k: int = 1) -> str:
-    """Which model of a table of `versus` is better, in a sentence that its numbers decide."""
-    _, second = words
-    named = table.rename(columns=lambda column: column.replace("gain", f"gain_over_{second}"))
-    return verdict(named, words, k)
-
-
-def table3_in_words() -> str:
-    """The gain over MegaDescriptor that the paper's Table 3 shows, recomputed from its rows."""
-    return printed_gain_in_words(3, "miewid_leave_one_out", "megadescriptor_l_384")
-
-
 @styled()
-def gain_by_size(table: pd.DataFrame, title: str) -> Figure:
-    """Gain of one model for all, with 95 % interval, against a species' training annotations.
+def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
+    """The first network's gain, with 95 % interval, against a species' training annotations.
 
-    `table`: as for `comparison`; the mean's gain and interval are a line and a band. Species that
-    only one model has are left out.
+    `table`: of `compare`; the mean's gain and interval are a line and a band. The three species
+    with the largest and the three with the smallest gain are named.
     """
-    shown = table[table["gain"].notna() & (table["species"] != "mean")]
+    gain, low, high = (f"gain_over_{against}{end}" for end in ENDS)
+    shown = table[table[gain].notna() & (table["species"] != "mean")]
     mean = table[table["species"] == "mean"].iloc[0]
-    few, many = len(shown) <= 6, len(shown) > MANY
-    drawn = Figure(title, 3 if few else 6 if many else 3.6, COLUMN if few else PAGE)
+    drawn = Figure(title, 3.2, PAGE)
     axes = drawn.subplots()
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.axhspan(mean["gain_low"], mean["gain_high"], color=ORANGE, alpha=0.3, linewidth=0)
-    words = f"mean of {len(shown)} species: {mean['gain']:+.1f}"
-    axes.axhline(mean["gain"], color=ORANGE, linestyle="--", label=words)
-    places, bars = shown[["train_annotations", "gain"]], shown[["gain_low", "gain_high"]]
-    axes.vlines(places["train_annotations"], *bars.to_numpy().T, BLUE, linewidth=1, alpha=0.6)
-    words = "species with 95 % interval" + ("" if many else " (n queries)")
-    axes.plot(*places.to_numpy().T, "o", color=BLUE, label=words)
+    axes.axhspan(mean[low], mean[high], color=ORANGE, alpha=0.3, linewidth=0)
+    label = f"mean of {len(shown)} species: {mean[gain]:+.1f}, with 95 % interval"
+    axes.axhline(mean[gain], color=ORANGE, linestyle="--", label=label)
+    axes.vlines(shown["train_annotations"], shown[low], shown[high], BLUE, linewidth=1, alpha=0.6)
+    axes.plot(shown["train_annotations"], shown[gain], "o", color=BLUE, label="species")
     axes.set(xscale="log", xlabel="training annotations of the species")
-    axes.set(ylabel="gain in accuracy (points)")
+    axes.set(ylabel=f"gain over {NETWORKS[against]} (points)")
     axes.margins(x=0.12, y=0.15)
-    _plain(axes.xaxis)
-    drawn.legend(loc="outside lower left")
-    numbers = zip(shown["species"], shown["queries"], strict=True)
-    names = [_words(name) if many else f"{_words(name)} ({n:,})" for name, n in numbers]
-    label_points(axes, places.to_numpy(), bars.to_numpy(), names)
-    return drawn
-
-
-LOOKS = [  # of the first and the second model: marker, colour, fill, shift in rows
-    ("o", BLUE, BLUE, -0.17),
-    ("D", ORANGE, "white", 0.17),
-]
-
-
-@styled()
-def by_species(table: pd.DataFrame, words: Mapping[str, str], title: str, k: int = 1) -> Figure:
-    """Top-k of two models by species on the left, the first's gain on the right (Figure 4).
-
-    `table`: of `versus.versus`; `words`: the two columns' names in text, the first model's first.
-    Bars are 95 % intervals; gains whose interval holds zero are open.
-    """
-    drawn = Figure(title, 1.5 + 0.18 * len(table), PAGE)
-    left, right = drawn.subplots(1, 2, width_ratios=[3, 2])
-    places = np.append(np.arange(len(table) - 1), len(table) - 0.6)  # the mean stands apart
-    _scores(left, table, words, places)
-    left.set(xlim=(-3, 103), xlabel=f"top-{k} accuracy (%)")
-    _gains(right, table, places)
-    right.set_xlabel("gain of the first (points)")
-    names = [*table["species"][:-1].str.replace("_", " "), f"mean of {len(table) - 1} species"]
-    counts = table[["queries", "individuals", "train_annotations"]].itertuples(index=False)
-    _rows(left, places, names)
-    right.yaxis.tick_right()
-    _rows(right, places, [" / ".join(f"{n:,}" for n in row) for row in counts])
-    head = "queries / individuals /\ntraining annotations"
-    right.annotate(head, (1, 1), (4, 3), "axes fraction", "offset points", va="bottom")
+    plain_numbers(axes.xaxis)
+    ranked = shown.sort_values(gain)
+    for _, row in pd.concat([ranked[:3], ranked[3:][-3:]]).iterrows():
+        place = row["train_annotations"], row[gain]
+        axes.annotate(spelt(row["species"]), place, (4, 3), textcoords="offset points")
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
 
 
+@styled()
+def dots(
+    table: pd.DataFrame, words: Mapping[str, str], title: str, k: int = 1, gain: str = ""
+) -> Figure:
+    """Top-k of networks by species, and the first one's gain over another (Figures 1, 2, 4 to 12).
+
+    `table`: of `compare`, in the order to draw, the mean last; `words`: its columns and what they
+    are called; `gain`: the column that the first is set against. Bars are 95 % intervals; a gain
+    whose interval holds zero is open.
+    """
+    height = 1.2 + (0.2 if len(words) < 3 else 0.26) * len(table)
+    drawn = Figure(title, height, PAGE)
+    left, right = drawn.subplots(1, 2, width_ratios=[3, 2])
+    places = _places(table)
+    _scores(left, table, words, places)
+    label_rows(left, places, [*table["species"][:-1], f"mean of {_averaged(table)} species"])
+    left.set(xlim=(-3, 103), xticks=range(0, 101, 20), xlabel=f"top-{k} accuracy (%)")
+    _gains(right, table, places, f"gain_over_{gain or [*words][1]}")
+    label_rows(right, places, [""] * len(table))
+    right.set_xlabel(f"gain over {words[gain or [*words][1]]} (points)")
+    columns = {
+        "queries": table["queries"],
+        "animals": table["individuals"],
+        "training\nphotos": table["train_annotations"],
+    }
+    number_columns(right, places, columns)
+    drawn.legend(loc="outside lower left", ncols=3)
+    return drawn
+
+
+@styled()
+def dots_by_k(tables: Mapping[int, pd.DataFrame], words: Mapping[str, str], title: str) -> Figure:
+    """Top-k of networks by species, a panel for each k (Figures 5 to 8 and 9 to 12)."""
+    one = next(iter(tables.values()))
+    drawn = Figure(title, 1.2 + 0.2 * len(one), PAGE)
+    panels = drawn.subplots(1, len(tables), sharey=True)
+    places = _places(one)
+    for axes, (k, table) in zip(panels, tables.items(), strict=True):
+        _scores(axes, table, words, places)
+        label_rows(axes, places, [*one["species"][:-1], f"mean of {_averaged(one)} species"])
+        axes.set(xlim=(-4, 104), xticks=range(0, 101, 20), xlabel=f"top-{k} (%)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower left", ncols=3)
+    return drawn
+
+
+@styled()
+def beside_the_paper(table: pd.DataFrame, words: Mapping[str, str], title: str) -> Figure:
+    """The paper's Table 2 redrawn on the left, a table of `compare` in the same way on the right.
+
+    Species by decreasing number of annotations; of the paper's, those that its Table 1 counts.
+    """
+    printed = printed_by_size([name for name in words if name in PRINTED])
+    drawn = Figure(title, 1.2 + 0.125 * len(printed), PAGE)
+    left, right = drawn.subplots(1, 2)
+    for axes, rows, head in (
+        (left, printed, "the paper (redrawn from its Table 2)"),
+        (right, table, "here"),
+    ):
+        places = _places(rows)
+        own = {name: label for name, label in words.items() if name in rows}
+        _scores(axes, rows, own, places)
+        label_rows(axes, places, [*rows["species"][:-1], "mean"])
+        axes.set(xlim=(-3, 103), xticks=range(0, 101, 20), xlabel="top-1 accuracy (%)")
+        axes.set_title(head, loc="left")
+    left.tick_params(axis="y", labelsize=5.5)
+    handles, labels = right.get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower left", ncols=3)
+    return drawn
+
+
+def printed_by_size(names: Sequence[str]) -> pd.DataFrame:
+    """The paper's Table 2, its species by the annotations that Table 1 counts, the mean last.
+
+    Columns species, and of each of `names` its printed column; those not counted come last.
+    """
+    columns = {PRINTED[name]: name for name in names}
+    table = printed_table(2)[["species", *columns]].rename(columns=columns).dropna()
+    sizes = combined_table1().set_index("species")["annotations"]
+    order = table["species"].map(sizes).sort_values(ascending=False, kind="stable").index
+    mean = table[names].mean().to_frame().T.assign(species="mean")
+    return pd.concat([table.loc[order], mean], ignore_index=True)
+
+
+def _places(table: pd.DataFrame) -> np.ndarray:
+    """Heights of the rows; the mean stands apart."""
+    return np.append(np.arange(len(table) - 1), len(table) - 0.6)
+
+
+def _averaged(table: pd.DataFrame) -> int:
+    gains = [name for name in table if name.startswith("gain_over_") and name.count("_") == 2]
+    return len(table[:-1].dropna(subset=gains))
+
+
 def _scores(axes: Axes, table: pd.DataFrame, words: Mapping[str, str], places: np.ndarray) -> None:
-    for (column, name), (marker, colour, fill, shift) in zip(words.items(), LOOKS, strict=True):
-        bars = table[f"{column}_low"], table[f"{column}_high"]
-        axes.hlines(places + shift, *bars, colour, linewidth=1)
-        look = {"color": colour, "markerfacecolor": fill, "ls": "", "label": name}
-        axes.plot(table[column], places + shift, marker, **look)
-    look = {"color": GREY, "markersize": 5, "ls": "", "label": "random ranking"}
-    axes.plot(table["chance"], places, "|", **look)
-
-
-def _gains(axes: Axes, table: pd.DataFrame, places: np.ndarray) -> None:
-    axes.axvline(0, color="black", linewidth=0.8)
-    look = {"linewidth": 1, "label": "95 % interval"}
-    axes.hlines(places, table["gain_low"], table["gain_high"], "black", **look)
-    shown = (table["gain_low"] > 0) | (table["gain_high"] < 0)
-    axes.plot(table["gain"][shown], places[shown], "s", color="black", ls="")
-    look = {"color": "black", "markerfacecolor": "white", "ls": ""}
-    axes.plot(table["gain"][~shown], places[~shown], "s", **look)
-
-
-def _rows(axes: Axes, places: np.ndarray, names: list[str]) -> None:
-    """Label the rows, the first on top, and part the mean from them."""
-    axes.set_yticks(places, names)
-    axes.set_ylim(places[-1] + 0.6, places[0] - 0.6)
+    shifts = np.linspace(-0.24, 0.24, len(words)) if len(words) > 1 else [0]
+    others = iter([("o", BLUE, BLUE), ("D", ORANGE, "white"), ("s", VERMILION, "white")])
+    for shift, (name, label) in zip(shifts, words.items(), strict=True):
+        marker, colour, fill = LOOKS.get(name) or next(others)
+        if f"{name}_low" in table:
+            bars = table[f"{name}_low"], table[f"{name}_high"]
+            axes.hlines(places + shift, *bars, colour, linewidth=1)
+        look = {"color": colour, "markerfacecolor": fill, "ls": "", "label": label}
+        axes.plot(table[name], places + shift, marker, **look)
+    if "chance" in table:
+        look = {"color": GREY, "markersize": 5, "ls": "", "label": "random ranking"}
+        axes.plot(table["chance"], places, "|", **look)
     axes.axhline(places[-1] - 0.7, color="black", linewidth=0.6)
-    axes.yaxis.set_tick_params(length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="y", visible=False)
+
+
+def _gains(axes: Axes, table: pd.DataFrame, places: np.ndarray, gain: str) -> None:
+    low, high = table[f"{gain}_low"], table[f"{gain}_high"]
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.hlines(places, low, high, "black", linewidth=1)
+    shown = (low > 0) | (high < 0)
+    axes.plot(table[gain][shown], places[shown], "s", color="black", ls="")
+    look = {"color": "black", "markerfacecolor": "white", "ls": ""}
+    axes.plot(table[gain][~shown], places[~shown], "s", **look)
+    axes.axhline(places[-1] - 0.7, color="black", linewidth=0.6)

@@ -101,7 +101,10 @@ def _draw(
     else:
         words = f"{n} {species} (draw {draw + 1})"
         trainings = {
-            "species_only": study.training(own, f"{words} alone", seed=draw),
+            # as many steps as with the others: few photos for as many epochs teach nothing
+            "species_only": study.training(
+                own, f"{words} alone", seed=draw, epoch_photos=len(joint)
+            ),
             "joint": study.training(joint, f"{words} and all others", seed=draw),
             "fine_tuned": study.training(own, f"{words} fine-tuned", start=start, seed=draw),
         }

@@ -56,6 +56,13 @@ class Study:
         drawn = " (drawn animals: shows the method, proves no claim)"
         return self.name + drawn * self.drawn
 
+    @property
+    def subtitle(self) -> str:
+        """What exported figures carry: the data, preset's network, pixels and epochs."""
+        data = "DRAWN ANIMALS" if self.drawn else self.name
+        config = self.config
+        return f"{data}, {config.backbone}, {config.image_size} px, {config.epochs} epochs"
+
     def settings(self) -> pd.DataFrame:
         """The training's whole configuration beside appendix A.1's: setting, here, paper."""
         ours, theirs = (dataclasses.asdict(config) for config in (self.config, PRESETS["paper"]))
@@ -94,11 +101,23 @@ class Study:
         """The network as it is before any training."""
         return self.training(self.train, "untrained", epochs=0)
 
-    def single(self, species: Sequence[str] = ()) -> dict[str, Training]:
-        """A single-species network for each of `species` (all with training data)."""
+    def multi_seeds(self, count: int = 0) -> list[Training]:
+        """Trainings of the multi-species network: `count`, or five on the demo and three else."""
+        return [self.multi(seed) for seed in range(count or (5 if self.drawn else 3))]
+
+    def single(self, species: Sequence[str] = (), matched: bool = False) -> dict[str, Training]:
+        """A single-species network for each of `species` (all with training data).
+
+        It trains for the epochs of the multi-species network, as in the paper; `matched`: for its
+        steps, each epoch showing as many photos.
+        """
         trained = sorted(self.train["species"].unique())
+        changes = {"epoch_photos": len(self.train)} if matched else {}
+        steps = ", equal steps" if matched else ""
         return {
-            own: self.training(self.train[self.train["species"] == own], f"{own} alone")
+            own: self.training(
+                self.train[self.train["species"] == own], f"{own} alone{steps}", **changes
+            )
             for own in self._known(species, trained, "trained")
         }
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from tqdm import tqdm
 
-from miewid_core.figures import BLUE, ORANGE, THIN, Figure, _head, _panels, styled
+from miewid_core.figures import BLUE, ORANGE, THIN, Figure, head_panel, panel_grid, styled
 from miewid_core.paper.comparison import compare
 
 KS = tuple(range(1, 51))
@@ -60,7 +60,7 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
     `table`: of `top_k`, of models that LOOKS names. Bands are 95 % intervals.
     """
     species = [name for name in table["species"].unique() if name != "mean"]
-    drawn, mean, panels = _panels(title, len(species))
+    drawn, mean, panels = panel_grid(title, len(species))
     for name, axes in zip(["mean", *species], [mean, *panels], strict=True):
         own = table[table["species"] == name]
         for model, points in own.groupby("model", sort=False):
@@ -71,7 +71,7 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
         chance = own.drop_duplicates("k")
         axes.plot(chance["k"], chance["chance"], label="random ranking", **THIN)
         words = f"mean of {_averaged(table)} species" if name == "mean" else name
-        _head(axes, words, own.iloc[0][["queries", "individuals"]])
+        head_panel(axes, words, own.iloc[0][["queries", "individuals"]])
     last = table["k"].max()
     mean.set(ylim=(0, 102), xlim=(0, last + 1), xticks=[1, *range(20, last + 1, 20)])
     mean.legend(loc="lower right")

@@ -29,6 +29,7 @@ from miewid_core.config import (
     preset,
 )
 from miewid_core.readers.load import load_catalog
+from miewid_core.runs.run import Training
 from miewid_core.training import fit
 
 TINY = preset("demo", image_size=32, batch_size=8, epochs=3, warmup_epochs=1)
@@ -169,6 +170,7 @@ import sys
 from pathlib import Path
 from miewid_core.config import preset
 from miewid_core.readers.load import load_catalog
+from miewid_core.runs.run import Training
 from miewid_core.runs.run import Training
 
 config = preset("demo", image_size=32, batch_size=8, epochs=6, warmup_epochs=1)
