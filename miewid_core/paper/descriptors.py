@@ -82,7 +82,7 @@ class Descriptor:
         state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
         built = re.sub(" at 0x[0-9a-f]+", "", repr(network))  # by its name and what it was given
         name = digest(built, save(state), repr(preprocess), *keys)
-        path = Path(folder) / f"{name[:16]}.npy"
+        path = Path(folder) / f"{name[:16]}.safetensors"
         dataset = ChipDataset(store, keys.tolist())
         return kept_array(
             path, lambda: embed(network, preprocess, dataset, device=default_device())

@@ -24,7 +24,8 @@ from miewid_core.config import TrainConfig
 from miewid_core.evaluation import embed, one_vs_all
 from miewid_core.files import ROOT, digest, file_digest, kept_array, replacing
 from miewid_core.machine import default_device
-from miewid_core.training import RECIPE, fit
+from miewid_core.runs.multi_gpu import fit
+from miewid_core.training import RECIPE
 
 ISA = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
 FORMAT = 1  # raise it when an earlier version would take a new run.json wrongly
@@ -176,7 +177,7 @@ class Run:
             dataset = ChipDataset(store, keys.tolist())
             return embed(network, preprocess, dataset, device=default_device())
 
-        return kept_array(self.folder / "embeddings" / f"{digest(*keys)[:16]}.npy", made)
+        return kept_array(self.folder / "embeddings" / f"{digest(*keys)[:16]}.safetensors", made)
 
     def ranks(self, photos: pd.DataFrame, chips_dir: Path) -> pd.DataFrame:
         """One-vs-all ranks of `photos`, one row per query (section 3.4)."""
