@@ -8,7 +8,7 @@ from typing import TypeVar
 import pandas as pd
 import torch
 import torch.distributed as dist
-import torch.distributed.nn
+from torch.distributed.nn.functional import all_reduce  # later, it would keep the group alive
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -84,14 +84,7 @@ class SharedTrainer(training.Trainer):
     ) -> torch.Tensor:
         """Learn from this process's share of a batch; returns the summed loss of all shares."""
         with GlobalBatchNorm():
-            return total(super().step(chips, labels, global_batch))
-
-
-def total(values: torch.Tensor) -> torch.Tensor:
-    """Values summed over all processes."""
-    values = values.clone()
-    dist.all_reduce(values)
-    return values
+            return all_reduce(super().step(chips, labels, global_batch))
 
 
 def sum_gradients(parameters: Iterable[torch.Tensor]) -> None:
@@ -102,18 +95,6 @@ def sum_gradients(parameters: Iterable[torch.Tensor]) -> None:
         work.wait()
     for gradient, each in zip(gradients, sums, strict=True):
         gradient.copy_(each)
-
-
-class _Total(torch.autograd.Function):
-    """`total`, whose gradient is the sum of all processes' gradients."""
-
-    @staticmethod
-    def forward(_, values: torch.Tensor) -> torch.Tensor:
-        return total(values)
-
-    @staticmethod
-    def backward(_, gradient: torch.Tensor) -> torch.Tensor:
-        return total(gradient)
 
 
 class GlobalBatchNorm(TorchFunctionMode):
@@ -147,10 +128,10 @@ def _batch_norm(
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         own_var, own_mean = torch.var_mean(wide, axes, correction=0)  # (C,)
         size = torch.full_like(own_mean[:1], x.numel() / x.shape[1])
-        sums = _Total.apply(torch.cat([own_mean * size, size]))
+        sums = all_reduce(torch.cat([own_mean * size, size]))
         mean, items = sums[:-1] / sums[-1], sums[-1]
         # about the common mean: a difference of two large squares would lose digits
-        var = _Total.apply((own_var + (own_mean - mean).square()) * size) / items
+        var = all_reduce((own_var + (own_mean - mean).square()) * size) / items
         scale = (var + eps).rsqrt() * (1 if weight is None else weight)
         shift = -mean * scale + (0 if bias is None else bias)
         normal = torch.addcmul(shift.view(shape), wide, scale.view(shape)).to(x.dtype)
