@@ -90,7 +90,7 @@ def kept_vectors(
     def made() -> np.ndarray:
         return evaluation.embed(*load(), ChipDataset(store, keys), device=default_device())
 
-    return kept_array(cache / f"{digest(identity, *keys)[:16]}.npy", made)
+    return kept_array(cache / f"{digest(identity, *keys)[:16]}.safetensors", made)
 
 
 def preprocessing_digest(preprocess: model.Preprocess) -> str:

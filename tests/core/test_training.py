@@ -28,6 +28,7 @@ from miewid_core.config import (
     learning_rate,
     preset,
 )
+from miewid_core.files import write_checked
 from miewid_core.readers.load import load_catalog
 from miewid_core.runs.run import Training
 from miewid_core.training import fit
@@ -171,7 +172,6 @@ from pathlib import Path
 from miewid_core.config import preset
 from miewid_core.readers.load import load_catalog
 from miewid_core.runs.run import Training
-from miewid_core.runs.run import Training
 
 config = preset("demo", image_size=32, batch_size=8, epochs=6, warmup_epochs=1)
 if __name__ == "__main__":
@@ -290,15 +290,15 @@ def turned(part):
 
 
 def with_history(text):
-    return lambda path: save_file(load_file(path), path, {"history": text})
+    return lambda path: save_file(load_file(path), path, {"history": text, "crc32": "0" * 8})
 
 
 def with_tensors(**tensors):
-    """Other tensors (None for one too few), with the digest that belongs to them."""
+    """Other tensors (None for one too few), with the checksum that belongs to them."""
 
     def change(path):
         kept = {k: v for k, v in (load_file(path) | tensors).items() if v is not None}
-        save_file(kept, path, {"history": "[]", "sha256": training._digest("[]", kept)})
+        write_checked(path, {key: value.numpy() for key, value in kept.items()}, history="[]")
 
     return change
 

@@ -137,7 +137,7 @@ class TestErrors:
 
 class TestCache:
     def files(self, folder):
-        return sorted(path.name for path in folder.glob("*.npy"))
+        return sorted(path.name for path in folder.glob("*.safetensors"))
 
     def test_is_found_again_without_the_network_running(self, photos, tmp_path, monkeypatch):
         first = RANDOM.embed(photos, tmp_path / "chips", tmp_path)
