@@ -84,13 +84,19 @@ class SubCenterArcFace(nn.Module):
         k: int = 3,
         generator: torch.Generator | None = None,
     ) -> None:
-        """`margins`: (n_classes,) radians. Initial sub-centers are drawn from `generator`."""
+        """`margins`: (n_classes,) radians.
+
+        Initial sub-centers are uniform in +-1 / sqrt(D), as in the authors' code, drawn from
+        `generator`: about 0.577 long for any number of classes. Adam's steps have one size, so that
+        the length decides how fast a center turns.
+        """
         super().__init__()
         if margins.shape != (n_classes,):
             raise ValueError(f"margins have shape {tuple(margins.shape)}, not ({n_classes},)")
         self.scale, self.k = scale, k
         self.weight = nn.Parameter(torch.empty(n_classes * k, n_features))  # (C * K, D)
-        nn.init.xavier_uniform_(self.weight, generator=generator)
+        bound = n_features**-0.5
+        nn.init.uniform_(self.weight, -bound, bound, generator=generator)
         self.register_buffer("margins", margins)
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

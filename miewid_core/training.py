@@ -26,7 +26,7 @@ from miewid_core.model import MiewIDNet, Preprocess, load_exactly, read_tensors
 from miewid_core.runs import multi_gpu
 
 SMALL = 2**18  # pixels of a batch up to which a second thread gains little (see `fit`)
-RECIPE = 2  # raise it whenever a change alters the weights that a training ends with
+RECIPE = 3  # raise it whenever a change alters the weights that a training ends with
 
 
 class Trainer:
