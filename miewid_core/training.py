@@ -172,9 +172,14 @@ class FineTuner(Trainer):
         load_exactly(self.model, read_tensors(start), start)
 
     def _set_mode(self, number: int) -> None:
-        """Leave the network as it is, BatchNorm's statistics too, until the head has settled."""
+        """Leave the network as it is until the head has settled; then Adam begins anew.
+
+        BatchNorm's statistics stay as well, unless the configuration's `batchnorm_adapts`.
+        """
         learns = number >= self.config.frozen_epochs
-        self.model.train(learns).requires_grad_(learns)
+        self.model.train(learns or self.config.batchnorm_adapts).requires_grad_(learns)
+        if number == self.config.frozen_epochs:
+            self.optimizer.state.clear()
 
 
 def fit(
