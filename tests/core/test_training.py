@@ -97,7 +97,7 @@ def test_the_released_schedule_is_that_of_the_authors_scheduler(warmup):
 def test_the_released_schedule_peaks_in_half_the_epochs_and_falls_to_a_floor():
     config = preset("paper", schedule="released")
     rates = [learning_rate(config, epoch) for epoch in range(60)]
-    assert int(np.argmax(rates)) == 7  # epochs 8 and 9 of a history, which counts from 1
+    assert int(np.argmax(rates)) == 7  # epoch 8 of a history, which counts from 1
     assert rates[7] == pytest.approx(1.5e-5 + (1.5e-3 - 1.5e-5) * 14 / 15)
     falling = np.array(rates[8:]) - 9e-6
     np.testing.assert_allclose(falling[1:10] / falling[:9], 0.64)
