@@ -16,7 +16,7 @@ from miewid_core.config import TrainConfig
 from miewid_core.evaluation import embed, one_vs_all
 from miewid_core.files import digest, kept_array
 from miewid_core.machine import default_device
-from miewid_core.model import Preprocess, load_exactly, read_tensors
+from miewid_core.model import Preprocess, load_exactly, read_tensors, without_head
 
 MEGADESCRIPTOR = "hf-hub:BVRA/MegaDescriptor-L-384"
 
@@ -50,7 +50,7 @@ class Descriptor:
             torch.manual_seed(self.seed)
             network = self._created()
         if isinstance(self.weights, str):
-            load_exactly(network, _without_head(network, self.weights), self.weights)
+            load_exactly(network, without_head(read_tensors(self.weights), network), self.weights)
         data = timm.data.resolve_model_data_config(network)
         _, height, width = data["input_size"]
         if height != width:
@@ -97,13 +97,6 @@ class Descriptor:
             photos["encounter"],
             photos["annotation_id"],
         )
-
-
-def _without_head(network: nn.Module, path: str) -> dict[str, torch.Tensor]:
-    """Tensors of a weights file without those of the classifier."""
-    head = network.pretrained_cfg["classifier"] or ()
-    heads = tuple(f"{part}." for part in ([head] if isinstance(head, str) else head))
-    return {k: value for k, value in read_tensors(path).items() if not k.startswith(heads)}
 
 
 def choose(preset: str, config: TrainConfig, name: str = "", weights: str = "") -> Descriptor:

@@ -75,7 +75,7 @@ def embed(weights: Path | str, photos: pd.DataFrame, chips_dir: Path, cache: Pat
 
 def preprocessing_digest(preprocess: model.Preprocess) -> str:
     """SHA-256 of what is done to a photo before the network sees it."""
-    return digest(json.dumps(dataclasses.asdict(preprocess), sort_keys=True))
+    return digest(json.dumps(preprocess.record(), sort_keys=True))
 
 
 def save(embeddings: Embeddings, path: Path | str) -> None:
