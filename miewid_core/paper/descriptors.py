@@ -16,7 +16,7 @@ from miewid_core.config import TrainConfig
 from miewid_core.evaluation import embed, one_vs_all
 from miewid_core.files import digest, kept_array
 from miewid_core.machine import default_device
-from miewid_core.model import Preprocess, load_exactly, read_tensors, without_head
+from miewid_core.model import Preprocess, known, load_exactly, read_tensors, without_head
 
 MEGADESCRIPTOR = "hf-hub:BVRA/MegaDescriptor-L-384"
 
@@ -103,7 +103,9 @@ def choose(preset: str, config: TrainConfig, name: str = "", weights: str = "") 
     """The descriptor that a notebook's parameters name; the default of each where it is empty.
 
     Of preset "paper" that is MegaDescriptor-L-384. Else it is the backbone of `config` with the
-    ImageNet weights that its training starts from: random ones where it starts from random ones.
+    ImageNet weights that its training starts from: random ones where it starts from random ones
+    (`demo`). The title says which, and at how many pixels: the descriptor sees its native size,
+    while a study's `untrained` network sees chips of `config.image_size`, and is another thing.
     """
     paper = preset == "paper"
     chosen = name or (MEGADESCRIPTOR if paper else config.backbone)
@@ -112,5 +114,6 @@ def choose(preset: str, config: TrainConfig, name: str = "", weights: str = "") 
         return Descriptor(chosen, weights, f"{short} ({Path(weights).name})")
     if name or paper:
         return Descriptor(chosen, True, short)
-    what = "random weights, untrained" if config.pretrained is False else "ImageNet"
-    return Descriptor(chosen, config.pretrained, f"{short} ({what})")
+    what = "random weights" if config.pretrained is False else "ImageNet"
+    size = known(chosen).input_size[1]
+    return Descriptor(chosen, config.pretrained, f"{short} ({what}, {size} px)")
