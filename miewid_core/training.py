@@ -97,9 +97,17 @@ class Trainer:
             group["lr"] = learning_rate(self.config, epochs)
 
     def _set_mode(self, number: int) -> None:
-        """Train all of the network; while a fine-tuning's is frozen, not even BatchNorm's means."""
-        frozen = isinstance(self.config, FineTuneConfig) and number < self.config.frozen_epochs
-        self.model.train(not frozen).requires_grad_(not frozen)
+        """Train all of the network, but of a fine-tuning at first the new head alone.
+
+        BatchNorm's statistics stay as well then, unless the configuration's `batchnorm_adapts`;
+        after it Adam begins anew.
+        """
+        tuned = isinstance(self.config, FineTuneConfig)
+        frozen = tuned and number < self.config.frozen_epochs
+        adapts = tuned and self.config.batchnorm_adapts
+        self.model.train(adapts or not frozen).requires_grad_(not frozen)
+        if tuned and number == self.config.frozen_epochs:
+            self.optimizer.state.clear()
 
     def step(
         self, chips: torch.Tensor, labels: torch.Tensor, global_batch: int = 0

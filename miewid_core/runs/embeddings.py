@@ -95,7 +95,7 @@ def kept_vectors(
 
 def preprocessing_digest(preprocess: model.Preprocess) -> str:
     """SHA-256 of what is done to a photo before the network sees it."""
-    return digest(json.dumps(dataclasses.asdict(preprocess), sort_keys=True))
+    return digest(json.dumps(preprocess.record(), sort_keys=True))
 
 
 def _some(names: list[str], most: int = 5) -> str:
