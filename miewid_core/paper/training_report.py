@@ -56,7 +56,7 @@ def schedules_figure(rates: pd.DataFrame, title: str) -> Figure:
         axes.plot(own["epoch"], own["rate"], label=f"{name} schedule", **look)
     axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _plain(axes.yaxis, log=False)
+    plain_numbers(axes.yaxis, log=False)
     drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return drawn
 
