@@ -181,9 +181,11 @@ class ChipDataset(Dataset):
         labels: np.ndarray | None = None,
         augment: bool = False,
         seed: int = 0,
+        epoch_photos: int = 0,
     ) -> None:
         self.store, self.keys, self.seed = store, list(keys), seed
         self.labels = np.full(len(self.keys), -1) if labels is None else np.asarray(labels)
+        self.epoch_photos = epoch_photos
         self.transform = augmentation(store.size) if augment else None
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -192,10 +194,12 @@ class ChipDataset(Dataset):
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return self.epoch_photos or len(self.keys)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        chip = self.store.read(self.keys[index])
+        # where an epoch shows more or fewer than all, the next one goes on where it ended
+        item = (int(self._epoch) * len(self) + index) % len(self.keys)
+        chip = self.store.read(self.keys[item])
         if self.transform is not None:
             seed = np.random.SeedSequence([self.seed, int(self._epoch), index])
             # one stream for all parts: set_random_seed gives each part the same numbers, and then
@@ -203,7 +207,7 @@ class ChipDataset(Dataset):
             stream = random.Random(int(seed.generate_state(1, np.uint64)[0]))
             self.transform.set_random_state(np.random.default_rng(seed), stream)
             chip = self.transform(image=chip)["image"]
-        return torch.from_numpy(np.ascontiguousarray(chip)), int(self.labels[index])
+        return torch.from_numpy(np.ascontiguousarray(chip)), int(self.labels[item])
 
 
 class Batches:

@@ -2,6 +2,11 @@
 
 import dataclasses
 
+import numpy as np
+
+WHOLE = "image_size", "batch_size", "epochs", "epoch_photos", "warmup_epochs", "sub_centers"
+LEVEL = 0, 0.15, 0.75, 1  # shares of a "level" training between which its rate changes
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -9,6 +14,10 @@ class TrainConfig:
 
     A.1 gives no number of epochs: 30 is 15 of warm-up and 15 of decay, which ends at 4 % of the
     peak rate. `pretrained` is as in `MiewIDNet`. Rates are Adam's; margins are in radians.
+    `epoch_photos`: how many photos an epoch shows, 0 for each once; more, to take as many steps on
+    few photos as another network takes on many.
+    `schedule` is "paper" (A.1's, by the epoch) or "level" (see `learning_rate`). `beta2` is how
+    much Adam keeps of its mean squared gradients from step to step.
     """
 
     backbone: str = "efficientnetv2_rw_m"
@@ -16,24 +25,31 @@ class TrainConfig:
     image_size: int = 256
     batch_size: int = 112
     epochs: int = 30
+    epoch_photos: int = 0
     warmup_epochs: int = 15
     start_rate: float = 1.5e-5
     peak_rate: float = 1.5e-3
     decay: float = 0.8
+    schedule: str = "paper"
+    beta2: float = 0.999
     scale: float = 51.5
     sub_centers: int = 3
     margin_low: float = 0.2
     margin_high: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "batch_size", "epochs", "warmup_epochs", "sub_centers"):
+        for name in WHOLE:
             if type(getattr(self, name)) is not int:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give a whole number")
         for name in ("image_size", "batch_size", "sub_centers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if min(self.epochs, self.warmup_epochs) < 0:
-            raise ValueError("epochs and warmup_epochs can't be negative")
+        if not 0 <= self.beta2 < 1:
+            raise ValueError(f"beta2 is {self.beta2}; it must be from 0 to below 1")
+        if self.schedule not in ("paper", "level"):
+            raise ValueError(f'schedule is {self.schedule!r}; choose "paper" or "level"')
+        if min(self.epochs, self.warmup_epochs, self.epoch_photos) < 0:
+            raise ValueError("epochs, warmup_epochs and epoch_photos can't be negative")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +72,11 @@ PRESETS = {
         pretrained=False,
         image_size=64,
         batch_size=32,
-        epochs=12,
-        warmup_epochs=3,
+        epochs=10,
         start_rate=1e-4,
         peak_rate=8e-3,
-        decay=0.9,
+        schedule="level",
+        beta2=0.98,  # 0.999 averages over 1,000 steps, more than this training has
         scale=24.0,
         margin_low=0.1,
         margin_high=0.25,
@@ -98,15 +114,22 @@ def fine_tuning(config: TrainConfig) -> FineTuneConfig:
     return FineTuneConfig(**dataclasses.asdict(config) | low | frozen)
 
 
-def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """Rate of an epoch (0-based): linear up to the peak, then times `decay` per epoch (A.1).
+def learning_rate(config: TrainConfig, epoch: float) -> float:
+    """Rate after so many epochs, 1.5 in the middle of the second.
 
-    Of a fine-tuning: `head_rate` while the network is frozen, and the schedule from there on.
+    "paper": linear up to the peak, then times `decay`, both by the whole epoch (A.1). "level": by
+    the step, up in the first 15 % of the training, then the peak, down to a tenth of it in the last
+    quarter. Of a fine-tuning: `head_rate` while the network is frozen, the schedule from there on.
     """
+    total = config.epochs
     if isinstance(config, FineTuneConfig):
         if epoch < config.frozen_epochs:
             return config.head_rate
-        epoch -= config.frozen_epochs
+        epoch, total = epoch - config.frozen_epochs, total - config.frozen_epochs
+    if config.schedule == "level":
+        rates = [config.start_rate, config.peak_rate, config.peak_rate, config.peak_rate / 10]
+        return float(np.interp(epoch / total, LEVEL, rates))
+    epoch = int(epoch)
     if epoch < config.warmup_epochs:
         climb = config.peak_rate - config.start_rate
         return config.start_rate + climb * epoch / config.warmup_epochs

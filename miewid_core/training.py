@@ -21,7 +21,7 @@ from miewid_core.machine import default_device, keep_freed_memory, threads
 from miewid_core.model import MiewIDNet, Preprocess, load_exactly, read_tensors
 
 SMALL = 2**18  # pixels of a batch up to which a second thread gains little (see `fit`)
-RECIPE = 2  # raise it whenever a change alters the weights that a training ends with
+RECIPE = 3  # raise it whenever a change alters the weights that a training ends with
 
 
 class Trainer:
@@ -60,7 +60,10 @@ class Trainer:
         self.model = model.to(device, memory_format=torch.channels_last)
         self.head = head.to(device)
         self.parameters = [*self.model.parameters(), *self.head.parameters()]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=config.start_rate, fused=True)
+        betas = 0.9, config.beta2
+        self.optimizer = torch.optim.Adam(
+            self.parameters, lr=config.start_rate, betas=betas, fused=True
+        )
 
     def epoch(self, batches: DataLoader, progress: Callable[[int], object]) -> None:
         """Train for one epoch, and note its mean loss and its rate in the history.
@@ -73,14 +76,13 @@ class Trainer:
         batches.batch_sampler.epoch = number
         self._set_mode(number)
         rate = learning_rate(self.config, number)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         summed = torch.zeros((), device=self.device)
         sizes = batches.batch_sampler.sizes
         with torch.random.fork_rng():  # dropout and drop path draw from the global generator
             seeds = np.random.SeedSequence([self.seed, number, self.rank])
             torch.manual_seed(int(seeds.generate_state(1)[0]))
-            for (chips, labels), size in zip(batches, sizes, strict=True):
+            for done, ((chips, labels), size) in enumerate(zip(batches, sizes, strict=True)):
+                self._set_rate(number + done / len(sizes))
                 summed += self.step(chips, labels, size)
                 progress(size)
         loss = float(summed) / sum(sizes)
@@ -89,6 +91,10 @@ class Trainer:
                 f"the loss is {loss} in epoch {number + 1}: lower peak_rate or check the photos"
             )
         self.history.append({"epoch": number + 1, "loss": loss, "rate": rate})
+
+    def _set_rate(self, epochs: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, epochs)
 
     def _set_mode(self, number: int) -> None:
         """Train all of the network; while a fine-tuning's is frozen, not even BatchNorm's means."""

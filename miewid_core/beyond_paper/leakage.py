@@ -9,9 +9,10 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from tqdm import tqdm
 
 from miewid_core.chips import ChipStore
-from miewid_core.evaluation import databases, overview
+from miewid_core.evaluation import databases
+from miewid_core.paper.comparison import compare
 from miewid_core.paper.study import Study
-from miewid_core.runs.run import Run
+from miewid_core.runs.run import Training
 
 # Bits of 64 in which two near-duplicates may differ. Of pairs of different animals in the demo and
 # in 6,000 photos of nyala and cattle at most one in a million is as near, of frames of one sighting
@@ -71,12 +72,12 @@ def _equal(own: pd.Series, match: pd.Series) -> pd.Series:
     return own.eq(match).astype("boolean").mask(own.isna() | match.isna())
 
 
-def audit(study: Study, run: Run) -> pd.DataFrame:
-    """The ranks of a study's test annotations by a run, with the KINDS of leak of each query."""
+def audit(study: Study, training: Training) -> pd.DataFrame:
+    """Ranks of a study's test annotations by a network, with the KINDS of leak of each query."""
     photos = study.test
     prints = hashes(photos, study.chips_dir, study.config.image_size)
-    nearest = nearest_true(run.embed(photos, study.chips_dir), photos)
-    return study.ranks(run).join(flags(photos, nearest, prints))
+    nearest = nearest_true(study.embeddings(training), photos)
+    return study.ranks(training).join(flags(photos, nearest, prints))
 
 
 def summary(queries: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -109,7 +110,7 @@ def _kind(counted: pd.DataFrame, kind: str, seed: int) -> pd.DataFrame:
 
 def _scores(name: str, ranks: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Queries, and top-1 with its interval, by species and their "mean"."""
-    table = overview({name: ranks}, seed).set_index("species")
+    table = compare({name: ranks}).set_index("species")
     return table[["queries", *(name + end for end in ENDS)]]
 
 

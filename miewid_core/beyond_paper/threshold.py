@@ -9,9 +9,9 @@ from numpy.random import default_rng
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
-from miewid_core.evaluation import bootstrap_interval
+from miewid_core.evaluation import BLOCK, mean_interval
 from miewid_core.figures import BLUE, GREY, Figure, styled
-from miewid_core.runs.embeddings import BLOCK, Embeddings
+from miewid_core.runs.embeddings import Embeddings
 
 COLUMNS = ["annotation_id", "species", "individual", "own", "other"]
 RATES = ["measure", "meaning", "rate", "low", "high", "searches", "individuals"]
@@ -156,9 +156,8 @@ def _calibrated(validation: pd.DataFrame) -> tuple[float, float]:
 def rates(tested: pd.DataFrame, threshold: Threshold, seed: int) -> pd.DataFrame:
     """What a threshold costs on test `searches`, by MEASURES, in percent.
 
-    Columns measure, meaning, rate, low, high (95 % interval, bootstrapped over individuals),
-    searches, individuals. Where nothing, or all, went wrong, a bootstrap knows no doubt, and the
-    rule of three bounds the rate instead.
+    Columns measure, meaning, rate, low, high (95 % interval, as `evaluation.mean_interval`),
+    searches, individuals.
     """
     new, known = tested.dropna(subset="other"), _known(tested)
     accepted = known["score"] > threshold.value
@@ -168,20 +167,16 @@ def rates(tested: pd.DataFrame, threshold: Threshold, seed: int) -> pd.DataFrame
         "wrong_match": (known, accepted & ~known["right"]),
     }
     rows = [
-        [name, MEASURES[name], *_rate(wrong, of["individual"], seed)]
+        [name, MEASURES[name], *_rate(wrong, of["individual"])]
         for name, (of, wrong) in outcomes.items()
     ]
     return pd.DataFrame(rows, columns=RATES)
 
 
-def _rate(wrong: pd.Series, individuals: pd.Series, seed: int) -> list[float]:
+def _rate(wrong: pd.Series, individuals: pd.Series) -> list[float]:
     """Percentage, its interval, and of how many."""
-    count = individuals.nunique()
-    low, high = bootstrap_interval(wrong, individuals, seed)
-    third = min(1.0, 3 / count) if count else np.nan
-    low = 1 - third if len(wrong) and wrong.all() else low
-    high = third if not wrong.any() else high
-    return [100 * wrong.mean(), 100 * low, 100 * high, len(wrong), count]
+    low, high = mean_interval(wrong, individuals)
+    return [100 * wrong.mean(), 100 * low, 100 * high, len(wrong), individuals.nunique()]
 
 
 def reliability(tested: pd.DataFrame, threshold: Threshold, seed: int) -> pd.DataFrame:
@@ -195,7 +190,7 @@ def reliability(tested: pd.DataFrame, threshold: Threshold, seed: int) -> pd.Dat
     bins = min(BINS, max(1, len(known) // 10))
     rows = []
     for _, own in known.groupby((places - 1) * bins // max(1, len(known))):
-        rows.append([100 * own["stated"].mean(), *_rate(own["right"], own["individual"], seed)])
+        rows.append([100 * own["stated"].mean(), *_rate(own["right"], own["individual"])])
     return pd.DataFrame(rows, columns=RELIABILITY)
 
 

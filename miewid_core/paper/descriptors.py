@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from miewid_core.chips import ChipDataset, ChipStore
+from miewid_core.chips import ChipStore
 from miewid_core.config import TrainConfig
-from miewid_core.evaluation import embed, one_vs_all
-from miewid_core.files import digest, kept_array
+from miewid_core.files import digest
 from miewid_core.machine import default_device
 from miewid_core.model import Preprocess, load_exactly, read_tensors
+from miewid_core.paper.study import Study
+from miewid_core.runs.embeddings import kept_vectors
 
 MEGADESCRIPTOR = "hf-hub:BVRA/MegaDescriptor-L-384"
 
@@ -74,29 +75,18 @@ class Descriptor:
                 "timm.list_models(), hf-hub:OWNER/MODEL, or local-dir:FOLDER"
             ) from error
 
-    def embed(self, photos: pd.DataFrame, chips_dir: Path, folder: Path) -> np.ndarray:
-        """Embeddings (N, D) float32 of `photos` (catalog rows), kept in `folder` once computed."""
+    def embed(self, annotations: pd.DataFrame, chips_dir: Path, cache: Path) -> np.ndarray:
+        """Embeddings (N, D) float32 of `annotations`, kept in the folder `cache`."""
         network, preprocess = self.load()
-        store = ChipStore(chips_dir, preprocess.size)
-        keys = store.build(photos)
         state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
         built = re.sub(" at 0x[0-9a-f]+", "", repr(network))  # by its name and what it was given
-        name = digest(built, save(state), repr(preprocess), *keys)
-        path = Path(folder) / f"{name[:16]}.safetensors"
-        dataset = ChipDataset(store, keys.tolist())
-        return kept_array(
-            path, lambda: embed(network, preprocess, dataset, device=default_device())
-        )
+        identity = digest(built, save(state), repr(preprocess))
+        store = ChipStore(chips_dir, preprocess.size)
+        return kept_vectors(identity, lambda: (network, preprocess), store, annotations, cache)
 
-    def ranks(self, photos: pd.DataFrame, chips_dir: Path, folder: Path) -> pd.DataFrame:
-        """One-vs-all ranks of `photos`, one row per query (section 3.4)."""
-        return one_vs_all(
-            self.embed(photos, chips_dir, folder),
-            photos["individual"],
-            photos["species"],
-            photos["encounter"],
-            photos["annotation_id"],
-        )
+    def ranks(self, study: Study) -> pd.DataFrame:
+        """One row per query: a study's test annotations ranked by this network (section 3.4)."""
+        return study.rank(self.embed(study.test, study.chips_dir, study.runs_dir / "embeddings"))
 
 
 def _without_head(network: nn.Module, path: str) -> dict[str, torch.Tensor]:

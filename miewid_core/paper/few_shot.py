@@ -9,19 +9,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from miewid_core import splits
-from miewid_core.evaluation import paired_difference, top_k
+from miewid_core.evaluation import top_k
 from miewid_core.figures import BLUE, COLUMN, ORANGE, PAGE, VERMILION, Figure, styled
+from miewid_core.paper.comparison import ENDS, compare
 from miewid_core.paper.printed import printed_table, species_name
 from miewid_core.paper.study import Study
-from miewid_core.runs.jobs import Job
+from miewid_core.runs.run import Training
 
 METHODS = {  # how a network meets a new species, and where the paper prints it
     "species_only": "the species alone",
     "joint": "together with all other species",
     "fine_tuned": "fine-tuned from the others' network",
 }
-COUNTS = {"demo": (0, 10)}  # drawn species are small, and the demo is to end in minutes
-TARGETS = {"demo": 1}
+DEMO_COUNTS = (0, 10)  # drawn species are small, and the demo is to end in minutes
 PAPER_COUNTS = (0, 25, 50, 100, 200)
 ALL = 10**9  # individuals: as many as there are
 PRINTED = {"joint": (4, "joint_training"), "fine_tuned": (5, "fine_tuning")}
@@ -36,7 +36,7 @@ class Cell:
     annotations: int
     method: str
     draw: int
-    job: Job
+    training: Training
 
 
 def targets(study: Study, wanted: Sequence[str] = (), most: int = 0) -> list[str]:
@@ -53,7 +53,7 @@ def targets(study: Study, wanted: Sequence[str] = (), most: int = 0) -> list[str
         raise ValueError(f"targets: {strange} is not trained and tested; there are {there}")
     return (
         list(wanted)
-        or sizes.sort_index().nlargest(most or TARGETS.get(study.scale, 2)).index.tolist()
+        or sizes.sort_index().nlargest(most or (1 if study.drawn else 2)).index.tolist()
     )
 
 
@@ -82,34 +82,36 @@ def each_cell(
     draws: int = 3,
 ) -> Iterator[Cell]:
     """The same, one at a time: at the paper's scale the rows of all of them take gigabytes."""
-    counts = counts or (*COUNTS.get(study.scale, PAPER_COUNTS), ALL)
+    counts = counts or (*(DEMO_COUNTS if study.drawn else PAPER_COUNTS), ALL)
     for own in species:
         whole = study.train.loc[study.train["species"] == own, "individual"].nunique()
-        start = study.leave_one_out_jobs([own])[own]
+        start = study.left_out([own])[own]
         for n in sorted({min(count, whole) for count in counts}):
             for draw in range(draws if 0 < n < whole else 1):
                 yield from _draw(study, start, own, n, draw, methods)
 
 
 def _draw(
-    study: Study, start: Job, species: str, n: int, draw: int, methods: Sequence[str]
+    study: Study, start: Training, species: str, n: int, draw: int, methods: Sequence[str]
 ) -> list[Cell]:
-    seed = study.seed + draw
-    joint = splits.few_shot(study.train, species, n, seed)
+    joint = splits.few_shot(study.train, species, n, study.seed + draw)
     own = joint[joint["species"] == species]
     if n == 0:
-        jobs = {"joint": start, "fine_tuned": start}
+        trainings = {"joint": start, "fine_tuned": start}
     else:
         words = f"{n} {species} (draw {draw + 1})"
-        jobs = {
-            "species_only": study.job(own, f"{words} alone", seed=seed),
-            "joint": study.job(joint, f"{words} and all others", seed=seed),
-            "fine_tuned": study.job(own, f"{words} fine-tuned", start=start, seed=seed),
+        trainings = {
+            # as many steps as with the others: few photos for as many epochs teach nothing
+            "species_only": study.training(
+                own, f"{words} alone", seed=draw, epoch_photos=len(joint)
+            ),
+            "joint": study.training(joint, f"{words} and all others", seed=draw),
+            "fine_tuned": study.training(own, f"{words} fine-tuned", start=start, seed=draw),
         }
     return [
-        Cell(species, n, len(own), method, draw, jobs[method])
+        Cell(species, n, len(own), method, draw, trainings[method])
         for method in methods
-        if method in jobs
+        if method in trainings
     ]
 
 
@@ -120,7 +122,7 @@ def check_nested(asked: Sequence[Cell]) -> None:
         groups.setdefault((cell.species, cell.method, cell.draw), []).append(cell)
     for own in groups.values():
         own.sort(key=lambda cell: cell.individuals)
-        rows = [set(cell.job.rows["annotation_id"]) for cell in own]
+        rows = [set(cell.training.rows["annotation_id"]) for cell in own]
         assert all(few <= more for few, more in itertools.pairwise(rows)), own[0].species
 
 
@@ -136,12 +138,12 @@ def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
 
     Rows as of `one_vs_all`, with n, annotations, method and draw. The queries never change with n.
     """
-    trained = study.train_all([cell.job for cell in asked])
+    study.run([cell.training for cell in asked])  # side by side
     parts = [
-        study.ranks(run, cell.species).assign(
+        study.ranks({cell.species: cell.training}).assign(
             n=cell.individuals, trained_on=cell.annotations, method=cell.method, draw=cell.draw
         )
-        for run, cell in zip(trained, asked, strict=True)
+        for cell in asked
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -173,7 +175,7 @@ def differences(
 ) -> pd.DataFrame:
     """Top-k of method `one` minus `other` at each n, in points, with its 95 % interval.
 
-    Paired over queries and draws; individuals are resampled with all their queries and draws, so
+    Paired over queries and draws; each individual counts with all its queries and draws, so
     the interval is that of new animals. Columns species, individuals, difference, low, high.
     """
     # the same query in another draw is another row, of the same individual
@@ -182,8 +184,8 @@ def differences(
     for (species, n), own in rows.groupby(["species", "n"]):
         pair = [own[own["method"] == method] for method in (one, other)]
         if all(map(len, pair)):
-            row = paired_difference(*pair, k, seed).iloc[0]
-            found.append([species, n, *(100 * row[["difference", "low", "high"]])])
+            row = compare(dict(zip((one, other), pair, strict=True)), k=k).iloc[0]
+            found.append([species, n, *row[[f"gain_over_{other}{end}" for end in ENDS]]])
     return pd.DataFrame(found, columns=["species", "individuals", "difference", "low", "high"])
 
 

@@ -19,11 +19,10 @@ from miewid_core.figures import (
     MARKERS,
     PAGE,
     Figure,
-    _plain,
-    _words,
+    plain_numbers,
+    spelt,
     styled,
 )
-from miewid_core.runs.run import Run
 
 LINES = ["-", "--", ":", "-."]
 
@@ -42,7 +41,7 @@ def margins_figure(margins: pd.DataFrame, title: str) -> Figure:
     below.vlines(points.index, 0, points["size"], color=BLUE, linewidth=1.5)
     below.set(xscale="log", ylim=(0, None), ylabel="individuals")
     below.set_xlabel(f"training annotations per individual (n = {len(margins):,})")
-    _plain(below.xaxis)
+    plain_numbers(below.xaxis)
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     drawn.align_ylabels()
     return drawn
@@ -61,7 +60,7 @@ def loss_figure(history: pd.DataFrame, title: str) -> Figure:
     below.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     below.yaxis.set_major_locator(MaxNLocator(4))
-    _plain(below.yaxis, log=False)
+    plain_numbers(below.yaxis, log=False)
     drawn.align_ylabels()
     if history["run"].nunique() > 1:
         drawn.legend(*above.get_legend_handles_labels(), loc="outside lower left", ncols=3)
@@ -74,7 +73,7 @@ def embedding_map(data: pd.DataFrame, title: str) -> Figure:
     import seaborn  # half a second, which no other figure needs
 
     counts = data["species"].value_counts().sort_index()
-    labels = {name: f"{_words(name)} ({n:,})" for name, n in counts.items()}
+    labels = {name: f"{spelt(name)} ({n:,})" for name, n in counts.items()}
     wide = len(labels) > MANY
     columns = 3 if wide else 2
     rows = -(-len(labels) // columns)
@@ -142,14 +141,19 @@ def projection(embeddings: np.ndarray, photos: pd.DataFrame, seed: int) -> pd.Da
 
 
 def matches(
-    run: Run, photos: pd.DataFrame, chips_dir: Path, seed: int, k: int = 5, size: int = 128
+    embeddings: np.ndarray,
+    photos: pd.DataFrame,
+    chips_dir: Path,
+    seed: int,
+    k: int = 5,
+    size: int = 128,
 ) -> list[list[Panel]]:
     """For one random query of each species: the query, then its k nearest other annotations.
 
-    A query has at least one true match among the candidates. Captions give the individual's name
-    and the cosine similarity.
+    `embeddings`: (N, D) of `photos`. A query has at least one true match among the candidates.
+    Captions give the individual's name and the cosine similarity.
     """
-    embeddings = normalize(run.embed(photos, chips_dir))
+    embeddings = normalize(embeddings)
     store = ChipStore(chips_dir, size)
     generator = np.random.default_rng(seed)
     panels = []

@@ -1,7 +1,6 @@
 """Which network identifies, and which photos it hasn't learned from."""
 
 import dataclasses
-import types
 
 import pandas as pd
 import pytest
@@ -16,10 +15,20 @@ def photos(names, per=3):
 
 
 @dataclasses.dataclass
+class Trained:
+    """A training that is done, and the part of its run that is asked for."""
+
+    weights: identify.Path
+
+    def run(self):
+        return self
+
+
+@dataclasses.dataclass
 class Study:
     """The part of a study that is asked for; remembers what was trained."""
 
-    photos: pd.DataFrame
+    annotations: pd.DataFrame
     train: pd.DataFrame
     test: pd.DataFrame
     config: object = PRESETS["demo"]
@@ -27,13 +36,13 @@ class Study:
     seed: int = 0
     asked: list = dataclasses.field(default_factory=list)
 
-    def trained(self, rows, title, **changes):
+    def training(self, rows, title, **changes):
         self.asked.append((rows, changes))
-        return types.SimpleNamespace(weights=identify.Path("run/weights.safetensors"))
+        return Trained(identify.Path("run/weights.safetensors"))
 
-    def multi_species(self):
+    def multi(self):
         self.asked.append("multi")
-        return types.SimpleNamespace(weights=identify.Path("demo/weights.safetensors"))
+        return Trained(identify.Path("demo/weights.safetensors"))
 
 
 @pytest.fixture
@@ -76,7 +85,7 @@ def test_given_weights_are_taken_as_they_are(study, tmp_path):
 def test_too_few_to_train_on_take_a_network_as_it_is(study, monkeypatch):
     monkeypatch.setattr(identify, "open_study", lambda runs_dir: study)
     few = photos(["a", "b"])
-    tiny = dataclasses.replace(study, photos=few, train=few[:0], test=few[:0])
+    tiny = dataclasses.replace(study, annotations=few, train=few[:0], test=few[:0])
     chosen = identify.choose(tiny, "", 0.1)
     assert study.asked == ["multi"]
     assert "drawn animals only" in chosen.words
@@ -90,7 +99,7 @@ def test_without_a_test_set_it_learns_no_photo_that_it_is_measured_on(study):
     once, twice = photos([f"j{i}" for i in range(12)]), photos(["k"])
     once = once.assign(encounter=once["individual"])  # one encounter each: none can be searched
     every = pd.concat([once, twice], ignore_index=True)
-    alone = dataclasses.replace(study, photos=every, train=every, test=every[:0])
+    alone = dataclasses.replace(study, annotations=every, train=every, test=every[:0])
     chosen = identify.choose(alone, "", 0.1)
     learned = study.asked[0][0]
     assert set(learned["individual"]) == set(once["individual"])

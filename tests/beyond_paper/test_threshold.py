@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from miewid_core.beyond_paper import threshold
 from miewid_core.runs.embeddings import LABELS, Embeddings
@@ -192,9 +193,11 @@ class TestRates:
         rows = made(20).assign(own=0.9, other=0.1)
         table = threshold.rates(rows, chosen, 0)
         assert table["rate"].tolist() == [0, 0, 0]
-        assert table["high"].tolist() == pytest.approx([15, 15, 15])  # 3 / 20
+        square = stats.t.isf(0.025, 19) ** 2
+        high = 100 * square / (20 + square)  # Wilson's, of 20 individuals
+        assert table["high"].tolist() == pytest.approx([high] * 3)
         none = threshold.rates(rows.assign(other=0.95), chosen, 0)
-        assert none.loc[0, ["low", "high"]].tolist() == pytest.approx([85, 100])
+        assert none.loc[0, ["low", "high"]].tolist() == pytest.approx([100 - high, 100])
 
     def test_intervals_cover_the_truth_about_as_often_as_they_say(self):
         chosen = threshold.Threshold(0.6, 0.1, 30, 30, 1, 0)

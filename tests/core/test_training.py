@@ -30,6 +30,7 @@ from miewid_core.config import (
 )
 from miewid_core.files import write_checked
 from miewid_core.readers.load import load_catalog
+from miewid_core.runs.run import Training
 from miewid_core.training import fit
 
 TINY = preset("demo", image_size=32, batch_size=8, epochs=3, warmup_epochs=1)
@@ -68,11 +69,31 @@ def test_no_warmup_starts_at_the_peak():
     assert learning_rate(TrainConfig(warmup_epochs=0), 0) == 1.5e-3
 
 
+def test_a_level_schedule_climbs_stays_and_falls_by_the_step():
+    config = TrainConfig(schedule="level", epochs=20, start_rate=1e-4, peak_rate=1e-2)
+    at = 0, 1.5, 3, 14.9, 17.5, 20
+    rates = [learning_rate(config, epoch) for epoch in at]
+    assert rates == pytest.approx([1e-4, 5.05e-3, 1e-2, 1e-2, 5.5e-3, 1e-3])
+
+
+def test_each_step_has_its_rate(photos, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "learning_rate", lambda _, epoch: seen.append(epoch) or 1e-3)
+    fitted(photos, tmp_path, "a", config=preset("demo", image_size=32, batch_size=8, epochs=2))
+    steps = len(set(seen)) // 2
+    assert steps > 1
+    assert sorted(set(seen)) == pytest.approx(np.arange(2 * steps) / steps)
+
+
 def test_presets_and_bad_values_are_named():
     with pytest.raises(ValueError, match="choose one of demo, compact, paper"):
         preset("huge")
     with pytest.raises(ValueError, match="batch_size is 0"):
         preset("demo", batch_size=0)
+    with pytest.raises(ValueError, match='choose "paper" or "level"'):
+        preset("demo", schedule="cosine")
+    with pytest.raises(ValueError, match="beta2 is 1"):
+        preset("demo", beta2=1.0)
 
 
 @given(st.integers(1, 300), st.integers(2, 64), st.integers(0, 5))
@@ -150,13 +171,13 @@ import sys
 from pathlib import Path
 from miewid_core.config import preset
 from miewid_core.readers.load import load_catalog
-from miewid_core.runs.run import train
+from miewid_core.runs.run import Training
 
 config = preset("demo", image_size=32, batch_size=8, epochs=6, warmup_epochs=1)
 if __name__ == "__main__":
     photos = load_catalog(sys.argv[1])
     folder = Path(sys.argv[2])
-    print(train(photos, config, 0, folder / "runs", folder / "chips").folder)
+    print(Training("t", photos, config, 0, folder / "runs", folder / "chips").run().folder)
 """
 
 
@@ -358,3 +379,27 @@ def test_chips_are_augmented_by_one_thread(photos, tmp_path):
     cv2.setNumThreads(3)
     fitted(photos, tmp_path, "run")
     assert cv2.getNumThreads() == 1
+
+
+def test_an_epoch_shows_as_many_photos_as_asked_and_each_as_often(photos, tmp_path):
+    dataset = ChipDataset(*stored(photos, tmp_path), augment=True, epoch_photos=60)
+    assert len(dataset) == 60
+    shown = []
+    for epoch in range(2):
+        dataset.set_epoch(epoch)
+        shown += [dataset[index][1] for index in range(60)]
+    assert sorted(shown) == sorted([*range(24)] * 5)  # 120 of 24 photos
+    assert not dataset[0][0].equal(dataset[24][0])  # one photo twice in an epoch, augmented anew
+
+
+def stored(photos, folder):
+    store = ChipStore(folder / "chips", 32)
+    return store, store.build(photos).tolist(), np.arange(len(photos))
+
+
+def test_a_training_of_few_photos_takes_as_many_steps_as_asked(photos, tmp_path):
+    config = preset("demo", image_size=32, batch_size=8, epochs=2, epoch_photos=60)
+    few = photos[photos["individual"].eq("ant/a")]
+    run = Training("few", few, config, 0, tmp_path / "runs", tmp_path / "chips").run()
+    assert run.record["spec"]["config"]["epoch_photos"] == 60
+    assert len(run.history) == 2
