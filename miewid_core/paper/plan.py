@@ -13,7 +13,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from miewid_core import splits
-from miewid_core.beyond_paper import identify, threshold
 from miewid_core.config import PRESETS
 from miewid_core.paper import few_shot
 from miewid_core.paper.backbones import pair
@@ -22,7 +21,6 @@ from miewid_core.paper.study import Study, open_study
 from miewid_core.runs.bill import Asked, entry, in_words, summary
 from miewid_core.runs.notebooks import parse
 
-FALSE_MATCHES = 0.1  # the rate for which notebook 12 keeps individuals out, unless told otherwise
 FEW = ("targets", "counts", "draws")  # parameters of 07 and 09
 
 
@@ -51,8 +49,6 @@ def asked(
         few[cell.method].append(entry(cell.job, study))
     both = pair(preset, study.config).values()
     backbones = [study.job(study.train, str(own["backbone"]), **own) for own in both]
-    animals, _ = threshold.carve(study.train, study.test, FALSE_MATCHES, study.seed)
-    enough = animals["individual"].nunique() >= identify.LEAST
     return {
         "03": [multi],
         "04": [multi, *single],
@@ -63,7 +59,7 @@ def asked(
         "09": [*few["species_only"], *few["fine_tuned"], *few["joint"]],
         "10": [entry(job, study) for job in backbones],
         "11": [multi, *single, *left_out],
-        "12": [entry(study.job(animals, "your animals"), study)] if enough else [],
+        "12": [multi],
     }
 
 

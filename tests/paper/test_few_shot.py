@@ -1,12 +1,10 @@
 """Few individuals of a species: what is trained on what, and the tables of the results."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from miewid_core.beyond_paper import identify, threshold
+from miewid_core.beyond_paper import identify
 from miewid_core.config import FineTuneConfig, preset
 from miewid_core.paper import few_shot, plan
 from miewid_core.paper.printed import printed_table
@@ -207,15 +205,13 @@ class TestPlan:
         assert table[["new", "done", "to_do", "hours"]].iloc[0].tolist() == [1, 1, 0, 0]
         assert "1 of them distinct, 1 done" in bill.in_words(table)
 
-    def test_knows_the_network_that_keeps_individuals_out(self, study, monkeypatch):
-        monkeypatch.setattr(threshold, "needed", lambda rate: 2)
+    def test_your_animals_take_the_network_that_others_trained(self, study, monkeypatch):
         monkeypatch.setattr(identify, "LEAST", 1)
-        study = dataclasses.replace(study, test=study.test[:2])  # of one individual
-        (before,) = plan.asked(study, "demo")["12"]
-        identify.choose(study, "", plan.FALSE_MATCHES)
-        (after,) = plan.asked(study, "demo")["12"]
-        assert (before.done, after.done) == (False, True)
-        assert before.key == after.key != study.multi_species_job().key
+        run = study.multi_species()
+        assert identify.choose(study).weights == run.weights
+        (entry,) = plan.asked(study, "demo")["12"]
+        assert entry.done
+        assert entry.key == study.multi_species_job().key
 
     def test_measures_a_rate(self, monkeypatch):
         monkeypatch.setattr(bill, "SECONDS", 0.1)
