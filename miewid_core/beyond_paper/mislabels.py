@@ -48,19 +48,18 @@ def audit(embeddings: np.ndarray, annotations: pd.DataFrame, seed: int = 0) -> p
     listed = annotations[COLUMNS[:4]].reset_index(drop=True)
     listed["photo"] = ["/".join(Path(path).parts[-2:]) for path in annotations["path"]]
     ids, people = (listed[name].to_numpy(object) for name in ("annotation_id", "individual"))
-    listed[["own", "other", "sub_center_share", "away"]] = np.nan
-    listed[["nearest_own", "nearest_other", "proposed"]] = ""
+    numbers, names = np.full((len(listed), 4), np.nan), np.full((len(listed), 3), "", object)
     for rows in listed.groupby("species").indices.values():
         same = pd.factorize(people[rows])[0], _encounters(listed["encounter"].to_numpy()[rows])
-        for name, (nearest, cosine) in _neighbours(unit[rows], *same).items():
-            listed.loc[rows, name] = cosine
+        for column, (nearest, cosine) in enumerate(_neighbours(unit[rows], *same).values()):
             found = np.isfinite(cosine)
-            listed.loc[rows[found], f"nearest_{name}"] = ids[rows[nearest[found]]]
-            if name == "other":
-                listed.loc[rows[found], "proposed"] = people[rows[nearest[found]]]
+            numbers[rows, column], names[rows[found], column] = cosine, ids[rows[nearest[found]]]
+        names[rows[found], 2] = people[rows[nearest[found]]]  # of the nearest other one
     for rows in listed.groupby("individual").indices.values():
         if len(rows) >= 2 * SUB_CENTERS:
-            listed.loc[rows, ["sub_center_share", "away"]] = _sub_centers(unit[rows], seed)
+            numbers[rows, 2:] = _sub_centers(unit[rows], seed)
+    listed[["own", "other", "sub_center_share", "away"]] = numbers
+    listed[["nearest_own", "nearest_other", "proposed"]] = names
     listed["suspicion"] = listed["other"] - listed["own"]
     return listed.sort_values(["suspicion", "annotation_id"], ascending=[False, True])[COLUMNS]
 
