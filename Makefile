@@ -1,6 +1,7 @@
 # make figures   every notebook through papermill; results in figures/<data>/
 # make plan      what would be trained for them, and how long it would take; CATALOG=paper for the paper's bill
 # make test      lint, quick unit tests, and the notebooks that take little time
+# make unit      the quick unit tests alone
 # make test-all  all tests and notebooks: half an hour or more where nothing is trained yet
 # make bench     every comparison of notebook 13 in full, into figures/performance/ (hours); ONLY="loss photos" some
 # Any other variable is passed on to every notebook: make figures CATALOG=photos.csv PRESET=compact
@@ -25,7 +26,7 @@ endif
 # some containers set it: each process would compile torch anew, twenty seconds of it
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: figures plan bench test test-all notebooks lock clean help
+.PHONY: figures plan bench unit test test-all notebooks lock clean help
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
@@ -40,23 +41,25 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	touch $@
 
 figures: $(VENV)/installed
-	$(RUN) -m miewid_core.runs.notebooks run $(PARAMETERS) $(if $(ONLY),--only $(ONLY))
+	$(RUN) -m miewid_core figures $(PARAMETERS) $(if $(ONLY),--only $(ONLY))
 
 plan: $(VENV)/installed
-	$(RUN) -m miewid_core.paper.plan $(PARAMETERS)
+	$(RUN) -m miewid_core plan $(PARAMETERS)
 
 # what was measured before is kept: remove its CSV to measure it again
 bench: $(VENV)/installed
 	$(RUN) -m pip install --disable-pip-version-check -e .[bench]
 	# with all instructions that the processor has
-	env -u ATEN_CPU_CAPABILITY -u ONEDNN_MAX_CPU_ISA $(RUN) -m miewid_core.bench $(ONLY)
+	env -u ATEN_CPU_CAPABILITY -u ONEDNN_MAX_CPU_ISA $(RUN) -m miewid_core bench $(ONLY)
 
 # as many tests side by side as there are cores, up to what the memory of a laptop holds
 BESIDE = -n auto --maxprocesses 4
-test: QUICK = -m "not slow"
+unit test: QUICK = -m "not slow"
 # each of these asks for at most the trainings of 04, and measures nothing
 test: NOTEBOOKS = $(wildcard $(addprefix notebooks/,00_* 01_* 02_* 03_* 04_* 08_* 12_* 15_*))
 test-all: NOTEBOOKS = notebooks
+unit: $(VENV)/installed
+	$(RUN) -m pytest $(BESIDE) $(QUICK)
 test test-all: $(VENV)/installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -66,11 +69,11 @@ test test-all: $(VENV)/installed
 
 # rewrite the committed notebooks, executed on the demo data
 notebooks: $(VENV)/installed
-	$(RUN) -m miewid_core.runs.notebooks refresh $(if $(ONLY),--only $(ONLY))
+	$(RUN) -m miewid_core refresh $(if $(ONLY),--only $(ONLY))
 
 # needs uv; the same lock serves every platform and Python version
 lock:
 	uv pip compile --universal --python-version 3.11 --extra test --no-header --no-annotate -q -U pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .cache
+	rm -rf $(VENV) .venv-newest .cache

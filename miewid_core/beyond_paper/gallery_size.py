@@ -7,7 +7,7 @@ from scipy.stats import hypergeom
 from tqdm import tqdm
 
 from miewid_core.evaluation import by_species, databases
-from miewid_core.figures import BLUE, THIN, Figure, _head, _panels, styled
+from miewid_core.figures import BLUE, THIN, Figure, head_panel, panel_grid, styled
 from miewid_core.ranking import TIE
 
 POINTS = 25  # of a species' curve
@@ -54,10 +54,10 @@ def common_size(ahead: pd.DataFrame) -> int:
     return int(ahead.groupby("species")["others"].max().min()) + 1
 
 
-def curve(ahead: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def curve(ahead: pd.DataFrame) -> pd.DataFrame:
     """Top-1 in percent by gallery size: of each species from 2 individuals to all that it has.
 
-    Columns size, species, queries, top_1, low, high (95 % interval, as in `evaluation.overview`).
+    Columns size, species, queries, top_1, low, high (95 % interval, as in `evaluation.by_species`).
     The last row of a species is its top-1 of `evaluation.per_species`. Up to the common size the
     last row of each size is the "mean" over species.
     """
@@ -66,7 +66,8 @@ def curve(ahead: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     spaced = np.geomspace(2, max(2, full.max()), POINTS).round().astype(int)
     parts = []
     for size in tqdm(sorted({*spaced.tolist(), *full.tolist(), common}), "gallery sizes"):
-        table = by_species(top_1(ahead, size).dropna(), counted, seed).assign(size=size)
+        table = by_species(top_1(ahead, size).dropna() / 100, counted).assign(size=size)
+        table[["value", "low", "high"]] *= 100
         table = table[table["value"].notna()]
         parts.append(table if size <= common else table[:-1])
     columns = ["size", "species", "queries", "value", "low", "high"]
@@ -115,7 +116,7 @@ def gallery_panels(curve: pd.DataFrame, title: str) -> Figure:
     fills, which a dashed line marks in all of them. Bands are 95 % intervals.
     """
     species = [name for name in curve["species"].unique() if name != "mean"]
-    drawn, mean, panels = _panels(title, len(species))
+    drawn, mean, panels = panel_grid(title, len(species))
     common = curve.loc[curve["species"] == "mean", "size"].max()
     gap = pd.DataFrame({"size": [None], "top_1": [None]}, dtype=float)
     each = [curve.loc[curve["species"] == name, ["size", "top_1"]] for name in species]
@@ -127,7 +128,7 @@ def gallery_panels(curve: pd.DataFrame, title: str) -> Figure:
         axes.plot(own["size"], own["top_1"], "-o", color=BLUE, markevery=[-1])
         axes.axvline(common, color="black", linewidth=0.7, linestyle="--")
         words = f"mean of {len(species)} species" if name == "mean" else name
-        _head(axes, words, own.iloc[-1][["queries", "size"]])
+        head_panel(axes, words, own.iloc[-1][["queries", "size"]])
     mean.set(xscale="log", ylim=(0, 102), xlim=(1.8, 1.15 * curve["size"].max()))
     mean.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     mean.xaxis.set_major_formatter("{x:,.0f}")

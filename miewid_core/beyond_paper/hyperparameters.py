@@ -20,10 +20,11 @@ from optuna.trial import FrozenTrial, TrialState
 from miewid_core import splits
 from miewid_core.chips import ChipDataset, ChipStore
 from miewid_core.config import PRESETS, TrainConfig
-from miewid_core.evaluation import embed, hits, one_vs_all, paired_difference
+from miewid_core.evaluation import embed, hits, one_vs_all
 from miewid_core.figures import BLUE, ORANGE, Figure, styled
 from miewid_core.files import digest, replacing
 from miewid_core.machine import default_device
+from miewid_core.paper.comparison import compare, verdict
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import spec
 from miewid_core.training import fit
@@ -345,12 +346,16 @@ def confirm(study: Study, parts: Parts, points: dict[str, dict[str, float]], epo
 
     `parts`: of `search_and_check`, whose individuals the search hasn't scored.
     """
-    jobs = [
-        study.job(parts.train, f"check: {name}", epochs=epochs, **settings_of(point))
+    trainings = {
+        name: study.training(parts.train, f"check: {name}", epochs=epochs, **settings_of(point))
         for name, point in points.items()
-    ]
-    trained = zip(points, study.train_all(jobs), strict=True)
-    return {name: run.ranks(parts.validation, study.chips_dir) for name, run in trained}
+    }
+    study.run(list(trainings.values()))  # side by side
+    rows = parts.validation
+    return {
+        name: study.rank(study.embeddings(training, rows), rows)
+        for name, training in trainings.items()
+    }
 
 
 def in_words(
@@ -362,17 +367,8 @@ def in_words(
     """
     if points["best"] == points.get(other):
         return f"The best trial is {NAMES[other]} itself."
-    table = paired_difference(ranks["best"], ranks[other], 1, seed)
-    mean = table[table["species"] == "mean"].iloc[0]
-    gain, low, high = (100 * mean[name] for name in ("difference", "low", "high"))
-    if low > 0:
-        verdict = f"the best trial's settings are better than {NAMES[other]}"
-    elif high < 0:
-        verdict = f"the best trial's settings are worse than {NAMES[other]}"
-    else:
-        verdict = f"no difference shown between the best trial's settings and {NAMES[other]}"
-    interval = f"{gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
-    return f"Top-1, mean over {len(table) - 1} species: {verdict} ({interval})."
+    table = compare({name: ranks[name] for name in ("best", other)})
+    return verdict(table, {"best": "the best trial", other: NAMES[other]})
 
 
 def importance(study: optuna.Study, rung: int, seed: int) -> pd.DataFrame:

@@ -9,9 +9,10 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from tqdm import tqdm
 
 from miewid_core.chips import ChipStore
-from miewid_core.evaluation import databases, overview
+from miewid_core.evaluation import databases
+from miewid_core.paper.comparison import compare
 from miewid_core.paper.study import Study
-from miewid_core.runs.run import Run
+from miewid_core.runs.run import Training
 
 # Bits of 64 in which two near-duplicates may differ. Of pairs of different animals in the demo and
 # in 6,000 photos of nyala and cattle at most one in a million is as near, of frames of one sighting
@@ -73,15 +74,15 @@ def _equal(own: pd.Series, match: pd.Series) -> pd.Series:
     return own.eq(match).astype("boolean").mask(own.isna() | match.isna())
 
 
-def audit(study: Study, run: Run) -> pd.DataFrame:
-    """The ranks of a study's test annotations by a run, with the KINDS of leak of each query."""
+def audit(study: Study, training: Training) -> pd.DataFrame:
+    """Ranks of a study's test annotations by a network, with the KINDS of leak of each query."""
     test = study.test
     prints = hashes(test, study.chips_dir, study.config.image_size)
-    nearest = nearest_true(run.embed(test, study.chips_dir), test)
-    return study.ranks(run).join(flags(test, nearest, prints))
+    nearest = nearest_true(study.embeddings(training), test)
+    return study.ranks(training).join(flags(test, nearest, prints))
 
 
-def summary(queries: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def summary(queries: pd.DataFrame) -> pd.DataFrame:
     """Share of the queries that leak, and top-1 with and without those, all in percent.
 
     `queries`: of `audit`. For each of KINDS one row per species, then their "mean". Columns kind,
@@ -90,10 +91,10 @@ def summary(queries: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     95 % interval (`_low`, `_high`). The mean of both scores is over the species that have both.
     """
     counted = queries[queries["relevant"] > 0]
-    return pd.concat([_kind(counted, kind, seed) for kind in KINDS], ignore_index=True)
+    return pd.concat([_kind(counted, kind) for kind in KINDS], ignore_index=True)
 
 
-def _kind(counted: pd.DataFrame, kind: str, seed: int) -> pd.DataFrame:
+def _kind(counted: pd.DataFrame, kind: str) -> pd.DataFrame:
     leaks = counted[kind].astype("Float64").groupby(counted["species"])
     shares = pd.DataFrame({"known": leaks.count() / leaks.size(), "leaks": leaks.mean()})
     shares = 100 * shares.astype(float)
@@ -101,17 +102,17 @@ def _kind(counted: pd.DataFrame, kind: str, seed: int) -> pd.DataFrame:
     free = ~counted[kind].fillna(False).astype(bool)
     left = counted[free & counted["species"].map(shares["known"]).gt(0)]
     both = counted[counted["species"].isin(left["species"])]
-    table = _scores("top_1", counted, seed)
-    table.loc["mean"] = _scores("top_1", both, seed).loc["mean"]
-    without = _scores("without", left, seed).drop(columns="queries")
+    table = _scores("top_1", counted)
+    table.loc["mean"] = _scores("top_1", both).loc["mean"]
+    without = _scores("without", left).drop(columns="queries")
     table = table[["queries"]].join([shares, table.drop(columns="queries"), without])
     table.insert(0, "kind", kind)
     return table.reset_index()[["kind", "species", *table.columns[1:]]]
 
 
-def _scores(name: str, ranks: pd.DataFrame, seed: int) -> pd.DataFrame:
+def _scores(name: str, ranks: pd.DataFrame) -> pd.DataFrame:
     """Queries, and top-1 with its interval, by species and their "mean"."""
-    table = overview({name: ranks}, seed).set_index("species")
+    table = compare({name: ranks}).set_index("species")
     return table[["queries", *(name + end for end in ENDS)]]
 
 

@@ -5,16 +5,15 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import det_curve, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
-from miewid_core.evaluation import bootstrap_interval
+from miewid_core.evaluation import BLOCK, mean_interval
 from miewid_core.figures import BLUE, GREY, Figure, styled
-from miewid_core.runs.embeddings import BLOCK, Embeddings
+from miewid_core.runs.embeddings import Embeddings
 
 COLUMNS = ["annotation_id", "species", "individual", "true_score", "other_score", "learned"]
 MEASURES = ["FPIR", "FNIR", "called_new", "wrong_match"]
@@ -187,7 +186,7 @@ def _stated(known: pd.DataFrame) -> np.ndarray:
     return cross_val_predict(_logistic(), score, known["right"], **given)[:, 1]
 
 
-def rates(found: pd.DataFrame, threshold: Threshold, seed: int) -> dict[str, float]:
+def rates(found: pd.DataFrame, threshold: Threshold) -> dict[str, float]:
     """What a threshold costs on `searches` of its species, MEASURES in percent with intervals.
 
     FPIR: new animals that are taken for known ones. FNIR(T, R = 1): known animals that aren't
@@ -207,19 +206,14 @@ def rates(found: pd.DataFrame, threshold: Threshold, seed: int) -> dict[str, flo
     values = {}
     for name, (rows, wrong) in outcomes.items():
         shares = wrong.groupby(rows["individual"]).mean()
-        for end, value in zip(ENDS, [shares.mean(), *_interval(shares, seed)], strict=True):
+        for end, value in zip(
+            ENDS, [shares.mean(), *mean_interval(shares, shares.index)], strict=True
+        ):
             values[f"{name}{end}"] = 100 * value
     return values | {"known_individuals": known["individual"].nunique()}
 
 
-def _interval(shares: pd.Series, seed: int) -> tuple[float, float]:
-    """95 % interval of the mean of one share per individual; exact where all are 0, or all 1."""
-    if len(shares) and shares.nunique() == 1 and shares.iloc[0] in (0, 1):
-        return tuple(binomtest(int(shares.sum()), len(shares)).proportion_ci())
-    return bootstrap_interval(shares, shares.index, seed)
-
-
-def reliability(found: pd.DataFrame, seed: int) -> pd.DataFrame:
+def reliability(found: pd.DataFrame) -> pd.DataFrame:
     """Stated and observed probability that the best match is right, in BINS by what is stated.
 
     Columns stated, observed, low, high (95 % interval), searches, individuals; in percent, pooled
@@ -232,7 +226,7 @@ def reliability(found: pd.DataFrame, seed: int) -> pd.DataFrame:
     rows = []
     places = known["stated"].rank(method="first") - 1 if len(known) else pd.Series(dtype=float)
     for _, part in known.groupby(places * bins // max(1, len(known))):
-        low, high = bootstrap_interval(part["right"], part["individual"], seed)
+        low, high = mean_interval(part["right"], part["individual"])
         values = [100 * share for share in (part["stated"].mean(), part["right"].mean(), low, high)]
         rows.append([*values, len(part), part["individual"].nunique()])
     return pd.DataFrame(rows, columns=RELIABILITY)
@@ -328,10 +322,10 @@ def report(found: pd.DataFrame, rate: float, seed: int) -> Report:
         if chosen:
             thresholds[species] = chosen
             limits = {"threshold": chosen.value, "threshold_low": chosen.low}
-            row |= limits | {"threshold_high": chosen.high} | rates(own, chosen, seed)
+            row |= limits | {"threshold_high": chosen.high} | rates(own, chosen)
         rows.append(row)
     table = pd.DataFrame(rows, columns=RATES)
-    sure = reliability(found, seed)
+    sure = reliability(found)
     words = [_in_words(table, rate), _quality_in_words(found, sure)]
     return Report(thresholds, table, sure, detection(found), "\n\n".join(words))
 

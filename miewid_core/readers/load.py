@@ -16,8 +16,7 @@ from miewid_core.catalog import (
     fatal,
     listed,
 )
-from miewid_core.demo.draw import SIDES_DIFFER, draw_animals
-from miewid_core.files import CACHE, digest
+from miewid_core.files import digest
 from miewid_core.readers import photo_checks, sources
 from miewid_core.readers.checks import (
     _label_and_file_problems,
@@ -39,7 +38,7 @@ def load_catalog(
     verify: bool = True,
     absolute_paths: bool = False,
 ) -> pd.DataFrame:
-    """Read a catalog: "demo", a CSV, a COCO JSON, a folder tree, or an object with .df and .root.
+    """Read a catalog: a CSV, a COCO JSON, a folder tree, or an object with .df and .root.
 
     Returns one row per annotation with COLUMNS: x, y, w, h in pixels of the upright photo, theta
     in radians, date NaT, viewpoint, encounter, family "" if unknown. `individual` is unique over
@@ -53,9 +52,6 @@ def load_catalog(
     """
     if on_problem not in ("raise", "drop"):
         raise ValueError(f'on_problem is {on_problem!r}; it can be "raise" or "drop"')
-    if isinstance(source, str) and source == "demo":
-        sides_differ = SIDES_DIFFER if sides_differ is None else sides_differ
-        source = draw_animals(CACHE / "demo")
     given = sources.read(source)
     rows = _normalise(given, source)
     sides = _sides(sides_differ)

@@ -1,6 +1,5 @@
-"""Runs the numbered notebooks through papermill: `python -m miewid_core.runs.notebooks --help`."""
+"""The numbered notebooks, run through papermill with parameters of a command line."""
 
-import argparse
 import io
 import itertools
 import os
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,15 +21,23 @@ from jupyter_client.manager import KernelManager
 from nbclient.exceptions import DeadKernelError
 from tqdm import tqdm
 
-from miewid_core.files import CACHE, ROOT
+from miewid_core.files import ROOT
+
+TYPES = {"list": list, "int": int, "float": (int, float), "bool": bool}
+KINDS = {
+    "list": "a list, such as zebra,leopard",
+    "int": "a whole number",
+    "float": "a number, with a point",
+    "bool": "true or false",
+}
 
 
 class ParameterError(ValueError):
     """A parameter that a notebook doesn't have, or that can't be read."""
 
 
-def parse(assignments: list[str]) -> dict[str, object]:
-    """Parameters from words NAME=VALUE: names in lower case, values read as YAML.
+def parse(assignments: Sequence[str]) -> dict[str, str]:
+    """Parameters from words NAME=VALUE: names in lower case, values as they stand.
 
     Raises ParameterError for a word of another form.
     """
@@ -39,11 +46,28 @@ def parse(assignments: list[str]) -> dict[str, object]:
         name, sign, value = word.partition("=")
         if not (sign and name.isidentifier()):
             raise ParameterError(f"{word!r} is no parameter; write NAME=VALUE, such as SEED=1")
-        try:
-            parameters[name.lower()] = "" if value == "" else yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ParameterError(f"the value of {word!r} can't be read; put it in quotes") from None
+        parameters[name.lower()] = value
     return parameters
+
+
+def typed(name: str, value: str, kind: str) -> object:
+    """A parameter's value as its notebook or function declares it: kind "str", "list", "int", ...
+
+    Text stays text, and a list is written with commas, or as one word for a list of one. Raises
+    ParameterError for what is none of its kind.
+    """
+    if kind == "str":
+        return value
+    if kind == "list" and not value.startswith("["):
+        value = f"[{value.replace(';', ',')}]"
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ParameterError(f"{name}: {value!r} can't be read as {KINDS[kind]}") from None
+    right = isinstance(read, TYPES[kind]) and not (kind != "bool" and isinstance(read, bool))
+    if not right:
+        raise ParameterError(f"{name} is {value!r}; give {KINDS[kind]}")
+    return read
 
 
 # reset takes these of every module too, and a process that is spawned asks for them
@@ -110,28 +134,45 @@ class Line(io.TextIOBase):
         return len(text)
 
 
-def shared(notebooks: list[Path], parameters: dict[str, object]) -> list[dict[str, object]]:
-    """To each notebook those of the parameters that it has.
+def shared(notebooks: Sequence[Path], parameters: Mapping[str, str]) -> list[dict[str, object]]:
+    """To each notebook those of the parameters that it has, of the kind that it declares.
 
     Raises ParameterError naming those that none of them has, and those there are.
     """
-    known = [list(papermill.inspect_notebook(str(notebook))) for notebook in notebooks]
+    known = [declared(notebook) for notebook in notebooks]
     every = dict.fromkeys(itertools.chain(*known))
     if unknown := sorted(set(parameters) - set(every)):
         which = notebooks[0].name if len(notebooks) == 1 else "none of these notebooks"
         has = f"has {'no' if len(notebooks) == 1 else 'a'} parameter {', '.join(unknown)}"
         raise ParameterError(f"{which} {has}; there are {', '.join(every)}")
-    return [{name: parameters[name] for name in own if name in parameters} for own in known]
+    return [
+        {name: typed(name, parameters[name], kinds[name]) for name in kinds if name in parameters}
+        for kinds in known
+    ]
 
 
-def chosen(words: list[str]) -> list[Path]:
+def declared(notebook: Path) -> dict[str, str]:
+    """The parameters of a notebook: name to kind."""
+    found = papermill.inspect_notebook(str(notebook))
+    return {name: told["inferred_type_name"] for name, told in found.items()}
+
+
+def from_environment(notebooks: Sequence[Path]) -> list[str]:
+    """Words NAME=VALUE for the parameters of notebooks that the environment sets, in capitals."""
+    names = dict.fromkeys(itertools.chain(*map(declared, notebooks)))
+    return [f"{name}={os.environ[name.upper()]}" for name in names if name.upper() in os.environ]
+
+
+def chosen(words: Sequence[str]) -> list[Path]:
     """The notebooks whose names start with one of `words` (all without any), in their order."""
     every = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
-    found = [path for path in every if not words or path.name.startswith(tuple(words))]
-    if not found:
-        names = ", ".join(path.stem for path in every)
-        raise ParameterError(f"no notebook starts with {', '.join(words)}; there are {names}")
-    return found
+    if not every:
+        raise ParameterError(f"there are no notebooks in {FOLDER}: they live in the repository")
+    for word in words:
+        if not any(path.name.startswith(word) for path in every):
+            names = ", ".join(path.stem for path in every)
+            raise ParameterError(f"no notebook starts with {word}; there are {names}")
+    return [path for path in every if not words or path.name.startswith(tuple(words))]
 
 
 def execute(
@@ -154,7 +195,7 @@ def execute(
 
 
 def run(
-    notebooks: list[Path], output: Path, parameters: dict[str, object], at_once: int = 0
+    notebooks: list[Path], output: Path, parameters: Mapping[str, str], at_once: int = 0
 ) -> None:
     """Run notebooks, each with those of the parameters that it has (see `shared`).
 
@@ -236,7 +277,7 @@ def _run_in(
     tqdm.write(f"{title}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
 
 
-def _most_at_once(parameters: dict[str, object]) -> int:
+def _most_at_once(parameters: Mapping[str, str]) -> int:
     """Two, as loading packages and drawing figures keep one core busy; one where a GPU trains."""
     from miewid_core.machine import default_device  # not for one notebook: seconds of torch
 
@@ -252,30 +293,3 @@ def refresh(notebooks: list[Path]) -> None:
         execute(notebook, notebook, {}, cwd=FOLDER)
         options = ["--keep-output", "--keep-count", "--extra-keys", VOLATILE]
         subprocess.run([sys.executable, "-m", "nbstripout", *options, str(notebook)], check=True)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of this module."""
-    parser = argparse.ArgumentParser(
-        prog="python -m miewid_core.runs.notebooks", description=__doc__
-    )
-    parser.add_argument("action", choices=["run", "refresh"], help="refresh: rewrite them for git")
-    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="such as SEED=1")
-    parser.add_argument("--only", nargs="+", default=[], metavar="04", help="starts of names")
-    parser.add_argument("--output", type=Path, default=CACHE / "notebooks", help="executed copies")
-    parser.add_argument("--at-once", type=int, default=0, help="side by side; 2, on a GPU 1")
-    given = parser.parse_args(arguments)
-    try:
-        parameters = parse(given.parameters)
-        if given.action == "refresh":
-            refresh(chosen(given.only))
-        else:
-            run(chosen(given.only), given.output, parameters, given.at_once)
-    except ParameterError as error:
-        parser.error(str(error))
-    except NotebookError as error:
-        parser.exit(1, f"\n{error}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -346,15 +346,17 @@ def test_the_check_trains_on_no_test_row(drawn, tmp_path):
 
 @pytest.mark.parametrize(
     ("best", "preset", "words"),
-    [(1, 2, "are better than"), (2, 1, "are worse than"), (1, 1, "no difference shown between")],
+    [(1, 2, "is better than"), (2, 1, "is worse than"), (1, 1, "no difference shown between")],
 )
 def test_words_follow_the_interval(best, preset, words):
     def ranks(first):
         rows = [
-            {"annotation_id": f"{i}{j}", "species": "ant", "individual": str(i), "relevant": 1}
+            {"annotation_id": f"{i}{j}", "species": "ant", "individual": str(i)}
             for i, j in itertools.product(range(9), range(2))
         ]
-        return pd.DataFrame(rows).assign(first_match_rank=pd.array([first] * 18, "Int64"))
+        return pd.DataFrame(rows).assign(
+            first_match_rank=pd.array([first] * 18, "Int64"), relevant=1, candidates=17
+        )
 
     given = {"best": ranks(best), "preset": ranks(preset)}
     points = {"best": {"scale": 1}, "preset": {"scale": 2}}

@@ -164,20 +164,20 @@ def test_words_of_a_catalog_without_leaks():
 
 
 class DrawnStudy:
-    """What the audit asks of a study and a run: rows, chips, embeddings, ranks."""
+    """What the audit asks of a study: rows, chips, embeddings, ranks."""
 
     def __init__(self, train, test, folder, seed=0):
         self.train, self.test, self.chips_dir = train, test, folder
         self.config = type("Config", (), {"image_size": 32})
         generator = np.random.default_rng(seed)
-        self.embeddings = generator.normal(size=(len(test), 8)).astype(np.float32)
+        self.vectors = generator.normal(size=(len(test), 8)).astype(np.float32)
 
-    def embed(self, photos, _):
-        return self.embeddings
+    def embeddings(self, training):
+        return self.vectors
 
-    def ranks(self, run):
+    def ranks(self, training):
         test = self.test
-        return one_vs_all(self.embeddings, test["individual"], test["species"])
+        return one_vs_all(self.vectors, test["individual"], test["species"])
 
 
 @pytest.fixture

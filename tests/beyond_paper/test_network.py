@@ -16,10 +16,20 @@ def photos(names, per=3):
 
 
 @dataclasses.dataclass
+class Trained:
+    """A training that is done, and the part of its run that is asked for."""
+
+    weights: identify.Path
+
+    def run(self):
+        return self
+
+
+@dataclasses.dataclass
 class Study:
     """The part of a study that is asked for; remembers what was trained."""
 
-    photos: pd.DataFrame
+    annotations: pd.DataFrame
     train: pd.DataFrame
     test: pd.DataFrame
     config: object = PRESETS["demo"]
@@ -28,13 +38,13 @@ class Study:
     seed: int = 0
     asked: list = dataclasses.field(default_factory=list)
 
-    def trained(self, rows, title, **changes):
+    def training(self, rows, title, **changes):
         self.asked.append((rows, changes))
-        return types.SimpleNamespace(weights=identify.Path("run/weights.safetensors"))
+        return Trained(identify.Path("run/weights.safetensors"))
 
-    def multi_species(self):
+    def multi(self):
         self.asked.append("multi")
-        return types.SimpleNamespace(weights=identify.Path("demo/weights.safetensors"))
+        return Trained(identify.Path("demo/weights.safetensors"))
 
 
 @pytest.fixture
@@ -53,7 +63,7 @@ def test_the_network_learns_all_that_trains_and_nothing_is_set_aside(study):
     assert chosen.tested.equals(study.test)
     assert chosen.learned == set(study.train["individual"])
     assert len(set(study.test["individual"]) - chosen.learned) == 10  # stand for new animals
-    assert "240 photos of 80 individuals" in chosen.words
+    assert "240 photos of 80 of your individuals" in chosen.words
 
 
 def test_weights_of_unknown_origin_are_tested_on_every_animal(study, tmp_path):
@@ -96,8 +106,8 @@ def weights(study, tmp_path, monkeypatch):
 
 
 def test_a_run_tells_which_animals_it_learned(study, weights):
-    chosen = identify.choose(study, weights(study.photos[:180]))
-    assert chosen.learned == set(study.photos["individual"][:180])
+    chosen = identify.choose(study, weights(study.annotations[:180]))
+    assert chosen.learned == set(study.annotations["individual"][:180])
     assert chosen.tested.equals(study.test)
     assert "they learned 60 of 90 individuals" in chosen.words
 
@@ -112,10 +122,10 @@ def test_a_run_that_saw_none_of_these_animals_leaves_them_all_to_test(study, wei
 
 def test_what_a_run_saw_of_the_test_isn_t_tested(study, weights):
     """Of another split: its photos, under other names, and others of the same encounters."""
-    study.photos.loc[0:1, "encounter"] = "met"
-    seen = pd.concat([study.photos[:1], study.photos[240:]])
+    study.annotations.loc[0:1, "encounter"] = "met"
+    seen = pd.concat([study.annotations[:1], study.annotations[240:]])
     chosen = identify.choose(study, weights(seen.assign(individual="renamed")))
-    assert chosen.learned == {"i00", *study.photos["individual"][240:]}
+    assert chosen.learned == {"i00", *study.annotations["individual"][240:]}
     tested = set(chosen.tested["annotation_id"])
     assert not tested & set(seen["annotation_id"])
     assert "i00-1" not in tested
@@ -125,7 +135,7 @@ def test_what_a_run_saw_of_the_test_isn_t_tested(study, weights):
 def test_too_few_to_train_on_take_a_network_as_it_is(study, monkeypatch):
     monkeypatch.setattr(identify, "open_study", lambda runs_dir: study)
     few = photos(["a", "b"])
-    tiny = dataclasses.replace(study, photos=few, train=few[:0], test=few[:0])
+    tiny = dataclasses.replace(study, annotations=few, train=few[:0], test=few[:0])
     chosen = identify.choose(tiny)
     assert study.asked == ["multi"]
     assert "drawn animals only" in chosen.words
@@ -139,7 +149,7 @@ def test_without_a_test_set_it_learns_no_photo_that_it_is_measured_on(study):
     once, twice = photos([f"j{i}" for i in range(12)]), photos(["k"])
     once = once.assign(encounter=once["individual"])  # one encounter each: none can be searched
     every = pd.concat([once, twice], ignore_index=True)
-    alone = dataclasses.replace(study, photos=every, train=every, test=every[:0])
+    alone = dataclasses.replace(study, annotations=every, train=every, test=every[:0])
     chosen = identify.choose(alone)
     learned = study.asked[0][0]
     assert set(learned["individual"]) == set(once["individual"])

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy import stats
 
 from miewid_core.beyond_paper import threshold
 from miewid_core.runs.embeddings import LABELS, Embeddings
@@ -121,7 +121,7 @@ class TestChoose:
         assert chosen.value == threshold.choose(made(30), 0.1, 0).value
 
     def test_its_interval_holds_the_true_threshold_about_as_often_as_it_says(self):
-        truth, inside = 0.5 + 0.1 * norm.ppf(0.9), 0
+        truth, inside = 0.5 + 0.1 * stats.norm.ppf(0.9), 0
         for seed in range(60):
             chosen = threshold.choose(made(26, seed, per=3), 0.1, seed)
             assert chosen.low <= chosen.value <= chosen.high
@@ -162,7 +162,7 @@ class TestCalibration:
         assert chosen.probability(0.9) == chosen.probability(0.3)
 
     def test_what_is_stated_is_observed(self):
-        table = threshold.reliability(made(400, known_mean=0.55), 0)
+        table = threshold.reliability(made(400, known_mean=0.55))
         assert len(table) == threshold.BINS
         assert table["searches"].sum() == 1600
         assert table["stated"].between(table["low"] - 3, table["high"] + 3).all()
@@ -191,7 +191,7 @@ class TestRates:
         rows = pd.DataFrame({"individual": list("aabbcc"), "learned": True})
         rows["true_score"] = [0.9, 0.4, 0.6, np.nan, 0.5, 0.7]
         rows["other_score"] = [0.6, 0.3, 0.8, 0.5, 0.2, np.nan]
-        found = threshold.rates(rows, limit(), 0)
+        found = threshold.rates(rows, limit())
         # a: one of two is called new; b: taken for another; c: 0.5 isn't above, 0.7 is found
         assert found["called_new"] == pytest.approx(100 * (1 / 2 + 0 + 1 / 2) / 3)
         assert found["wrong_match"] == pytest.approx(100 / 3)
@@ -204,22 +204,23 @@ class TestRates:
         rows = made(22, per=1).assign(other_score=np.arange(22) / 100, true_score=np.nan)
         rate = 0.045  # none of 22 may be above, one of 23 could
         chosen = limit(0.21, rate=rate)
-        assert threshold.rates(rows, chosen, 0)["FPIR"] == pytest.approx(100 / 22)
+        assert threshold.rates(rows, chosen)["FPIR"] == pytest.approx(100 / 22)
 
     def test_no_error_among_few_is_no_proof(self):
         rows = made(20, learned=True).assign(true_score=0.9, other_score=0.1)
-        found = threshold.rates(rows, limit(), 0)
+        found = threshold.rates(rows, limit())
         assert [found[name] for name in threshold.MEASURES[1:]] == [0, 0, 0]
-        exact = 100 * (1 - 0.025 ** (1 / 20))
-        assert found["FNIR_high"] == pytest.approx(exact)
-        none = threshold.rates(rows.assign(true_score=0.2), limit(), 0)
-        assert (none["FNIR_low"], none["FNIR_high"]) == pytest.approx((100 - exact, 100))
+        square = stats.t.isf(0.025, 19) ** 2
+        high = 100 * square / (20 + square)  # Wilson's, of 20 individuals
+        assert found["FNIR_high"] == pytest.approx(high)
+        none = threshold.rates(rows.assign(true_score=0.2), limit())
+        assert (none["FNIR_low"], none["FNIR_high"]) == pytest.approx((100 - high, 100))
 
     def test_the_stated_rate_holds_on_other_individuals_of_the_kind(self):
         chosen = threshold.choose(made(400), 0.1, 0)
         above = made(400, seed=1)["other_score"] > chosen.value
         assert 100 * above.mean() == pytest.approx(10, abs=2)
-        found = threshold.rates(made(400), chosen, 0)
+        found = threshold.rates(made(400), chosen)
         assert found["FPIR_low"] <= 10 <= found["FPIR_high"]
 
 
