@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 
 from miewid_core.files import CACHE
 
-FALSE_MATCHES = 0.1  # the rate for which notebook 12 keeps individuals out, unless told otherwise
 HELP = {
     "figures": "run the notebooks; tables and figures go to figures/<data>/",
     "refresh": "rewrite the committed notebooks, executed on the demo data",
@@ -127,7 +126,7 @@ def _plan(given: argparse.Namespace, rest: list[str]) -> None:
     study = plan.paper_study(**_taken(words, plan.paper_study)) if of_paper else None
     if study is None:
         study = open_study(**_taken(words, open_study))
-    asked = plan.asked(study, **few) | {"12": identify.asked(study, FALSE_MATCHES)}
+    asked = plan.asked(study, **few) | {"12": identify.asked(study)}
     table = bill.summary(asked, study.config, rate)
     sys.stdout.write(f"{table.to_string(index=False, float_format='{:.2f}'.format)}\n")
     sys.stdout.write(f"{bill.in_words(table)}\n")
