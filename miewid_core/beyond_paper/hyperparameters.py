@@ -98,8 +98,8 @@ def settings_of(values: dict[str, float]) -> dict[str, float]:
 
 
 def rungs_of(config: TrainConfig, epochs: int = 0) -> tuple[int, ...]:
-    """Half of a trial's epochs, then all; `epochs` 0: two more than the warm-up, if there are."""
-    epochs = epochs or min(config.warmup_epochs + 2, config.epochs)
+    """Half of a trial's epochs, then all; `epochs` 0: half of those of the training."""
+    epochs = epochs or -(-config.epochs // 2)
     return tuple(sorted({-(-epochs // 2), epochs}))
 
 

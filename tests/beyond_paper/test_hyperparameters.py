@@ -146,8 +146,8 @@ def test_every_preset_is_a_point_of_the_space(name):
 
 def test_half_then_all_epochs():
     demo = config.PRESETS["demo"]
-    assert hyperparameters.rungs_of(demo) == (3, 5)  # a warm-up of 3, and two more
-    assert hyperparameters.rungs_of(dataclasses.replace(demo, epochs=2)) == (1, 2)
+    assert hyperparameters.rungs_of(demo) == (3, 5)  # of 10
+    assert hyperparameters.rungs_of(dataclasses.replace(demo, epochs=3)) == (1, 2)
     assert hyperparameters.rungs_of(demo, 1) == (1,)
     assert hyperparameters.rungs_of(demo, 8) == (4, 8)
 
