@@ -78,7 +78,8 @@ def _imported(node, package, there, lazy):
         yield _ours(node.value, package, there)
     elif isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
         if folder := _ours(node.values[0].value.rstrip("."), package, there):
-            yield from (name for name in there if name.startswith(f"{folder}."))
+            inside = (name for name in there if name.startswith(f"{folder}."))
+            yield from (name for name in inside if not name.endswith(COMMANDS))
 
 
 def _ours(name, package, there):
