@@ -54,7 +54,7 @@ def common_size(ahead: pd.DataFrame) -> int:
     return int(ahead.groupby("species")["others"].max().min()) + 1
 
 
-def curve(ahead: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def curve(ahead: pd.DataFrame) -> pd.DataFrame:
     """Top-1 in percent by gallery size: of each species from 2 individuals to all that it has.
 
     Columns size, species, queries, top_1, low, high (95 % interval, as in `evaluation.by_species`).

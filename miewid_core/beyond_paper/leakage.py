@@ -80,7 +80,7 @@ def audit(study: Study, training: Training) -> pd.DataFrame:
     return study.ranks(training).join(flags(photos, nearest, prints))
 
 
-def summary(queries: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def summary(queries: pd.DataFrame) -> pd.DataFrame:
     """Share of the queries that leak, and top-1 with and without those, all in percent.
 
     `queries`: of `audit`. For each of KINDS one row per species, then their "mean". Columns kind,
@@ -89,10 +89,10 @@ def summary(queries: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     95 % interval (`_low`, `_high`). The mean of both scores is over the species that have both.
     """
     counted = queries[queries["relevant"] > 0]
-    return pd.concat([_kind(counted, kind, seed) for kind in KINDS], ignore_index=True)
+    return pd.concat([_kind(counted, kind) for kind in KINDS], ignore_index=True)
 
 
-def _kind(counted: pd.DataFrame, kind: str, seed: int) -> pd.DataFrame:
+def _kind(counted: pd.DataFrame, kind: str) -> pd.DataFrame:
     leaks = counted[kind].astype("Float64").groupby(counted["species"])
     shares = pd.DataFrame({"known": leaks.count() / leaks.size(), "leaks": leaks.mean()})
     shares = 100 * shares.astype(float)
@@ -100,15 +100,15 @@ def _kind(counted: pd.DataFrame, kind: str, seed: int) -> pd.DataFrame:
     free = ~counted[kind].fillna(False).astype(bool)
     left = counted[free & counted["species"].map(shares["known"]).gt(0)]
     both = counted[counted["species"].isin(left["species"])]
-    table = _scores("top_1", counted, seed)
-    table.loc["mean"] = _scores("top_1", both, seed).loc["mean"]
-    without = _scores("without", left, seed).drop(columns="queries")
+    table = _scores("top_1", counted)
+    table.loc["mean"] = _scores("top_1", both).loc["mean"]
+    without = _scores("without", left).drop(columns="queries")
     table = table[["queries"]].join([shares, table.drop(columns="queries"), without])
     table.insert(0, "kind", kind)
     return table.reset_index()[["kind", "species", *table.columns[1:]]]
 
 
-def _scores(name: str, ranks: pd.DataFrame, seed: int) -> pd.DataFrame:
+def _scores(name: str, ranks: pd.DataFrame) -> pd.DataFrame:
     """Queries, and top-1 with its interval, by species and their "mean"."""
     table = compare({name: ranks}).set_index("species")
     return table[["queries", *(name + end for end in ENDS)]]

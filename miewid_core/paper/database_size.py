@@ -106,9 +106,7 @@ def summary(by_draw: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def cost(
-    ranks: np.ndarray, photos: pd.DataFrame, limits: Sequence[int], seed: int = 0
-) -> pd.DataFrame:
+def cost(ranks: np.ndarray, photos: pd.DataFrame, limits: Sequence[int]) -> pd.DataFrame:
     """What each limit costs against the largest one, in points, as a mean over species.
 
     Columns limit; for each top-k `cost_k` with its 95 % interval `_low`, `_high` (paired over

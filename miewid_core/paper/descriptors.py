@@ -15,7 +15,7 @@ from miewid_core.chips import ChipStore
 from miewid_core.config import TrainConfig
 from miewid_core.files import digest
 from miewid_core.machine import default_device
-from miewid_core.model import Preprocess, load_exactly, read_tensors
+from miewid_core.model import Preprocess, known, load_exactly, read_tensors, without_head
 from miewid_core.paper.study import Study
 from miewid_core.runs.embeddings import kept_vectors
 
@@ -51,7 +51,7 @@ class Descriptor:
             torch.manual_seed(self.seed)
             network = self._created()
         if isinstance(self.weights, str):
-            load_exactly(network, _without_head(network, self.weights), self.weights)
+            load_exactly(network, without_head(read_tensors(self.weights), network), self.weights)
         data = timm.data.resolve_model_data_config(network)
         _, height, width = data["input_size"]
         if height != width:
@@ -89,18 +89,13 @@ class Descriptor:
         return study.rank(self.embed(study.test, study.chips_dir, study.runs_dir / "embeddings"))
 
 
-def _without_head(network: nn.Module, path: str) -> dict[str, torch.Tensor]:
-    """Tensors of a weights file without those of the classifier."""
-    head = network.pretrained_cfg["classifier"] or ()
-    heads = tuple(f"{part}." for part in ([head] if isinstance(head, str) else head))
-    return {k: value for k, value in read_tensors(path).items() if not k.startswith(heads)}
-
-
 def choose(preset: str, config: TrainConfig, name: str = "", weights: str = "") -> Descriptor:
     """The descriptor that a notebook's parameters name; the default of each where it is empty.
 
     Of preset "paper" that is MegaDescriptor-L-384. Else it is the backbone of `config` with the
-    ImageNet weights that its training starts from: random ones where it starts from random ones.
+    ImageNet weights that its training starts from: random ones where it starts from random ones
+    (`demo`). The title says which, and at how many pixels: the descriptor sees its native size,
+    while a study's `untrained` network sees chips of `config.image_size`, and is another thing.
     """
     paper = preset == "paper"
     chosen = name or (MEGADESCRIPTOR if paper else config.backbone)
@@ -109,5 +104,6 @@ def choose(preset: str, config: TrainConfig, name: str = "", weights: str = "") 
         return Descriptor(chosen, weights, f"{short} ({Path(weights).name})")
     if name or paper:
         return Descriptor(chosen, True, short)
-    what = "random weights, untrained" if config.pretrained is False else "ImageNet"
-    return Descriptor(chosen, config.pretrained, f"{short} ({what})")
+    what = "random weights" if config.pretrained is False else "ImageNet"
+    size = known(chosen).input_size[1]
+    return Descriptor(chosen, config.pretrained, f"{short} ({what}, {size} px)")

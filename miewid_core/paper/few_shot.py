@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from miewid_core import splits
 from miewid_core.evaluation import top_k
-from miewid_core.figures import BLUE, COLUMN, ORANGE, PAGE, VERMILION, Figure, styled
+from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
 from miewid_core.paper.comparison import ENDS, compare
 from miewid_core.paper.printed import printed_table, species_name
 from miewid_core.paper.study import Study
@@ -149,44 +149,63 @@ def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
 
 
 def summary(ranked: pd.DataFrame, k: int = 1) -> pd.DataFrame:
-    """Top-k in percent of each species, n and method: mean and standard deviation over draws.
+    """Top-k in percent of each species, n and method, with its 95 % interval.
 
-    Columns species, individuals, annotations (mean over draws), method, draws, top_k, deviation
-    (NaN for one draw).
+    The interval is that of the mean over draws, each with a training of its own, where there are
+    several. Columns species, individuals, annotations (mean over draws), method, queries, draws,
+    top_k, low, high, deviation (standard, over draws; NaN for one).
     """
-    keys = ["species", "n", "method"]
-    groups = ranked.groupby([*keys, "draw"])
-    each = groups.agg(
-        annotations=("trained_on", "first"), queries=("relevant", lambda r: (r > 0).sum())
-    )
-    each["top_k"] = [100 * top_k(own, k) for _, own in groups]
-    table = each.groupby(keys).agg(
-        annotations=("annotations", "mean"),
-        queries=("queries", "first"),
-        draws=("top_k", "size"),
-        top_k=("top_k", "mean"),
-        deviation=("top_k", "std"),
-    )
-    return table.reset_index().rename(columns={"n": "individuals"})
+    rows = []
+    for (species, n, method), own in ranked.groupby(["species", "n", "method"]):
+        draws = _draws(own)
+        found = compare({"top_k": draws}, k=k).iloc[0]
+        each = [100 * top_k(draw, k) for draw in draws]
+        size = own.groupby("draw")["trained_on"].first().mean()
+        deviation = np.std(each, ddof=1) if len(each) > 1 else np.nan
+        scores = [found[f"top_k{end}"] for end in ENDS]
+        rows.append([species, n, size, method, found["queries"], len(draws), *scores, deviation])
+    columns = ["species", "individuals", "annotations", "method", "queries", "draws"]
+    return pd.DataFrame(rows, columns=[*columns, "top_k", "low", "high", "deviation"])
 
 
-def differences(
-    ranked: pd.DataFrame, one: str, other: str, k: int = 1, seed: int = 0
-) -> pd.DataFrame:
+def _draws(ranked: pd.DataFrame) -> list[pd.DataFrame]:
+    return [own for _, own in ranked.groupby("draw")]
+
+
+def differences(ranked: pd.DataFrame, one: str, other: str, k: int = 1) -> pd.DataFrame:
     """Top-k of method `one` minus `other` at each n, in points, with its 95 % interval.
 
-    Paired over queries and draws; each individual counts with all its queries and draws, so
-    the interval is that of new animals. Columns species, individuals, difference, low, high.
+    Paired by query. The interval is that of other individuals and, where there are several draws,
+    of the mean over draws and their trainings. Columns species, individuals, draws, difference,
+    low, high.
     """
-    # the same query in another draw is another row, of the same individual
-    rows = ranked.assign(annotation_id=ranked["annotation_id"] + "#" + ranked["draw"].astype(str))
     found = []
-    for (species, n), own in rows.groupby(["species", "n"]):
-        pair = [own[own["method"] == method] for method in (one, other)]
-        if all(map(len, pair)):
-            row = compare(dict(zip((one, other), pair, strict=True)), k=k).iloc[0]
-            found.append([species, n, *row[[f"gain_over_{other}{end}" for end in ENDS]]])
-    return pd.DataFrame(found, columns=["species", "individuals", "difference", "low", "high"])
+    for (species, n), own in ranked.groupby(["species", "n"]):
+        pair = {method: _draws(own[own["method"] == method]) for method in (one, other)}
+        if all(pair.values()):
+            row = compare(pair, k=k).iloc[0]
+            gain = [row[f"gain_over_{other}{end}"] for end in ENDS]
+            found.append([species, n, len(pair[one]), *gain])
+    columns = ["species", "individuals", "draws", "difference", "low", "high"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def untrained(study: Study, species: Sequence[str], k: int = 1) -> pd.Series:
+    """Top-k in percent of the untrained network on each of `species`."""
+    ranks = study.ranks(study.untrained())
+    return pd.Series({name: 100 * top_k(ranks[ranks["species"] == name], k) for name in species})
+
+
+def no_better_in_words(table: pd.DataFrame, before: pd.Series) -> str:
+    """Which trainings of a table of `summary` end no better than `before`, by `untrained`."""
+    lost = table[table["top_k"] <= table["species"].map(before)]
+    names = [
+        f"{METHODS[row.method]}, n = {row.individuals}, {spelt(row.species)}"
+        for row in lost.itertuples()
+    ]
+    if not names:
+        return "Every network is better than the untrained one."
+    return f"**No better than the untrained network**: {'; '.join(names)}."
 
 
 def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
@@ -199,12 +218,16 @@ def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
     sentences = []
     for species, own in table.groupby("species"):
         parts = [
-            f"{words} at n = {', '.join(map(str, own.loc[holds[own.index], 'individuals']))}"
+            f"{words} at n = {', '.join(map(_with_draws, own[holds[own.index]].itertuples()))}"
             for words, holds in verdicts.items()
             if holds[own.index].any()
         ]
-        sentences.append(f"{species}: {'; '.join(parts)}.")
+        sentences.append(f"{spelt(species)}: {'; '.join(parts)}.")
     return sentences
+
+
+def _with_draws(row: tuple) -> str:
+    return f"{row.individuals}" + (" (one training)" if row.draws == 1 else "")
 
 
 def stops_paying(table: pd.DataFrame) -> pd.DataFrame:
@@ -249,61 +272,47 @@ def beside_paper(table: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     return ours.join(paper.add_prefix("paper_"), how="outer").reset_index()
 
 
-LOOKS = {  # method: marker, line, colour, fill, shift in places
-    "species_only": ("D", ":", ORANGE, "white", -0.08),
-    "joint": ("o", "-", BLUE, BLUE, 0.0),
-    "fine_tuned": ("s", "--", VERMILION, VERMILION, 0.08),
+LOOKS = {  # method: marker, line, colour, fill
+    "species_only": ("D", ":", ORANGE, "white"),
+    "joint": ("o", "-", BLUE, BLUE),
+    "fine_tuned": ("s", "--", VERMILION, VERMILION),
 }
 
 
 @styled()
-def curves_figure(table: pd.DataFrame, title: str, k: int = 1) -> Figure:
+def curves_figure(table: pd.DataFrame, before: pd.Series, title: str, k: int = 1) -> Figure:
     """Top-k against the number of individuals, a panel for each species and a line each method.
 
-    `table`: of `few_shot.summary`. Bars are one standard deviation over draws; a number drawn only
-    once has none.
+    `table`: of `summary`, whose intervals are the bars. `before`: of `untrained`, a dashed line.
     """
     species = table["species"].unique()
     columns = min(2, len(species))
     rows = -(-len(species) // columns)
-    drawn = Figure(title, 1.3 + 1.9 * rows, PAGE if columns == 2 else COLUMN)
-    grid = drawn.subplots(rows, columns, sharey=True, squeeze=False)
+    drawn = Figure(title, 1.2 + 2.2 * rows, PAGE)
+    grid = drawn.subplots(rows, columns, squeeze=False)
     for axes, name in zip(grid.flat, species, strict=False):
-        _panel(axes, table[table["species"] == name], k)
+        _panel(axes, table[table["species"] == name], before[name])
+        axes.set_ylabel(f"top-{k} accuracy (%)")
     for axes in grid.flat[len(species) :]:
         axes.remove()
-    for axes in grid[:, 0]:
-        axes.set_ylabel(f"top-{k} accuracy (%)")
-    several = table["deviation"].notna().any()
-    bars = "bars: one standard deviation over draws" if several else "one draw of each number"
-    look = {"ncols": columns, "title": bars, "loc": "outside lower left"}
-    drawn.legend(*_legend(grid.flat[: len(species)]), **look)
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, ncols=2, loc="outside lower left")
     return drawn
 
 
-def _panel(axes: Axes, own: pd.DataFrame, k: int) -> None:
-    counts = sorted(own["individuals"].unique())
-    place = dict(zip(counts, range(len(counts)), strict=True))  # even steps, as the paper's rows
-    for method, (marker, line, colour, fill, shift) in LOOKS.items():
+def _panel(axes: Axes, own: pd.DataFrame, before: float) -> None:
+    step = 0.012 * own["individuals"].max()  # apart, so that no bar covers another
+    for number, (method, (marker, line, colour, fill)) in enumerate(LOOKS.items()):
         rows = own[own["method"] == method].sort_values("individuals")
-        at = rows["individuals"].map(place) + shift
+        at = rows["individuals"] + (number - 1) * step
         look = {"color": colour, "ls": line, "markerfacecolor": fill, "label": METHODS[method]}
         if len(rows):
             axes.plot(at, rows["top_k"], marker, **look)
-            spread = rows["deviation"].fillna(0)
-            axes.vlines(at, rows["top_k"] - spread, rows["top_k"] + spread, colour, linewidth=1)
+            axes.vlines(at, rows["low"], rows["high"], colour, linewidth=1)
+    axes.axhline(before, color=GREY, ls=(0, (5, 3)), linewidth=0.8, label="untrained")
     seen = own.groupby("individuals")["annotations"].max()
-    axes.set_xticks(range(len(counts)), [f"{n:,}\n({seen[n]:,.0f})" for n in counts])
+    axes.set_xticks(seen.index, [f"{n:,}\n({photos:,.0f})" for n, photos in seen.items()])
     axes.set_xlabel("training individuals (annotations)")
     queries = own["queries"].iloc[0]
-    axes.set_title(f"{own['species'].iloc[0].replace('_', ' ')} (n = {queries:,} queries)")
+    axes.set_title(f"{spelt(own['species'].iloc[0])} (n = {queries:,} queries)")
     axes.set_ylim(0, None)
-
-
-def _legend(panels: np.ndarray) -> tuple[list, list]:
-    """Handles and words of all methods that any panel shows, each once."""
-    found = {}
-    for axes in panels:
-        for handle, words in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(words, handle)
-    return list(found.values()), list(found)

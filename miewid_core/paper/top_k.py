@@ -11,15 +11,13 @@ from miewid_core.paper.comparison import compare
 
 KS = tuple(range(1, 51))
 LOOKS = {  # of the models told apart, by colour, lightness and dashes
-    "multi": {"color": BLUE, "ls": "-"},
-    "single": {"color": ORANGE, "ls": "--"},
+    "multi-species": {"color": BLUE, "ls": "-"},
+    "single-species, equal steps": {"color": ORANGE, "ls": "--"},
     "leave-one-out": {"color": "black", "ls": ":", "linewidth": 1.4},
 }
 
 
-def top_k(
-    rankings: Mapping[str, pd.DataFrame], ks: Sequence[int] = KS, seed: int = 0
-) -> pd.DataFrame:
+def top_k(rankings: Mapping[str, pd.DataFrame], ks: Sequence[int] = KS) -> pd.DataFrame:
     """Top-k in percent of each of `rankings`, by species, then their "mean": appendix A.2.
 
     Columns model (the ranking's name), species, queries, individuals, k, top_k, low, high (95 %

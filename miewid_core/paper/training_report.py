@@ -1,5 +1,6 @@
 """Chips to look at: photos of each species, matches of a trained network, a map of embeddings."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
 from miewid_core.chips import ChipStore
+from miewid_core.config import TrainConfig, learning_rate
 from miewid_core.figures import (
     BLUE,
     COLOURS,
@@ -25,6 +27,38 @@ from miewid_core.figures import (
 )
 
 LINES = ["-", "--", ":", "-."]
+TABLE = Path(__file__).parent / "tables" / "a1_against_code.csv"
+
+
+def a1_against_code() -> pd.DataFrame:
+    """Where appendix A.1 and the authors' code differ or one is silent: what, paper, released,
+    here, why."""
+    return pd.read_csv(TABLE)
+
+
+def schedules(config: TrainConfig) -> pd.DataFrame:
+    """Rates of the paper's and of the released schedule: schedule, epoch (from 1), rate."""
+    rows = [
+        (name, epoch + 1, learning_rate(dataclasses.replace(config, schedule=name), epoch))
+        for name in ("paper", "released")
+        for epoch in range(config.epochs)
+    ]
+    return pd.DataFrame(rows, columns=["schedule", "epoch", "rate"])
+
+
+@styled()
+def schedules_figure(rates: pd.DataFrame, title: str) -> Figure:
+    """Learning rate by epoch, a line for each schedule (`rates`: as of `schedules`)."""
+    drawn = Figure(title, 2.4)
+    axes = drawn.subplots()
+    for number, (name, own) in enumerate(rates.groupby("schedule", sort=False)):
+        look = {"color": COLOURS[number], "ls": LINES[number]}
+        axes.plot(own["epoch"], own["rate"], label=f"{name} schedule", **look)
+    axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plain_numbers(axes.yaxis, log=False)
+    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return drawn
 
 
 @styled()

@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import ExifTags, Image
 from tqdm import tqdm
 
-from miewid_core.files import CACHE, Memory
+from miewid_core.files import CACHE, Findings
 from miewid_core.photos import SAVE_AGAIN, UNREADABLE, _refuse_what_is_no_photo
 from miewid_core.readers.checks import shown
 
@@ -25,7 +25,7 @@ def look_at(files: pd.Series, root: Path, verify: bool, absolute: bool) -> pd.Da
     upright photo, NaN where there is a problem. `verify` decodes the pixels too; a photo found
     sound so is remembered, and not read again until it changes.
     """
-    memory = Memory(CACHE / "sound_photos.json")
+    memory = Findings(CACHE / "sound_photos.json")
     look = partial(_look, root=root, verify=verify, absolute=absolute, memory=memory)
     unique = files.unique()
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
@@ -40,7 +40,7 @@ def look_at(files: pd.Series, root: Path, verify: bool, absolute: bool) -> pd.Da
     return looks.loc[files].set_index(files.index)
 
 
-def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Memory) -> tuple:
+def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Findings) -> tuple:
     """A row of `look_at`."""
     unseen = (np.nan, np.nan)
     if not file:
@@ -82,7 +82,7 @@ def _same(name: str, other: str) -> bool:
     return shown(name).casefold() == shown(other).casefold()
 
 
-def _known_size(path: Path, verify: bool, memory: Memory) -> tuple[int, int]:
+def _known_size(path: Path, verify: bool, memory: Findings) -> tuple[int, int]:
     state = path.stat()
     if known := memory.of(str(path), state):
         return tuple(known)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from miewid_core.config import TrainConfig
 from miewid_core.machine import default_device
@@ -72,12 +71,12 @@ def rate_of(config: TrainConfig) -> float:
     )
     size, batch = config.image_size, min(BATCH, config.batch_size)
     chips = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8)
-    labels, bar = torch.arange(batch), tqdm(disable=True)
+    labels = torch.arange(batch)
     trainer.model.train()
-    trainer.step(chips, labels, bar)  # the first one also allocates
+    trainer.step(chips, labels)  # the first one also allocates
     start, shown = time.monotonic(), 0
     while (passed := time.monotonic() - start) < SECONDS:
-        float(trainer.step(chips, labels, bar))  # waits for a GPU
+        float(trainer.step(chips, labels))  # waits for a GPU
         shown += batch
     return shown / passed
 

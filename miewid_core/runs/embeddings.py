@@ -90,12 +90,12 @@ def kept_vectors(
     def made() -> np.ndarray:
         return evaluation.embed(*load(), ChipDataset(store, keys), device=default_device())
 
-    return kept_array(cache / f"{digest(identity, *keys)[:16]}.npy", made)
+    return kept_array(cache / f"{digest(identity, *keys)[:16]}.safetensors", made)
 
 
 def preprocessing_digest(preprocess: model.Preprocess) -> str:
     """SHA-256 of what is done to a photo before the network sees it."""
-    return digest(json.dumps(dataclasses.asdict(preprocess), sort_keys=True))
+    return digest(json.dumps(preprocess.record(), sort_keys=True))
 
 
 def _some(names: list[str], most: int = 5) -> str:

@@ -22,7 +22,8 @@ from miewid_core.chips import ChipDataset, ChipStore
 from miewid_core.config import TrainConfig
 from miewid_core.files import ROOT, digest, file_digest, replacing
 from miewid_core.machine import default_device
-from miewid_core.training import RECIPE, fit
+from miewid_core.runs.multi_gpu import fit
+from miewid_core.training import RECIPE
 
 ISA = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
 FORMAT = 1  # raise it when an earlier version would take a new run.json wrongly

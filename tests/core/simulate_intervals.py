@@ -177,7 +177,7 @@ def trainings(rng, repeats, runs=(1, 3, 6), shared=SHARED, each=EACH, truth=0.18
 
 def with_and_without(rng, repeats):
     """`trainings` as they deviate, and of trainings that all end alike: what the spread costs."""
-    alike = trainings(rng, repeats, runs=(3,), shared=0, each=0)
+    alike = trainings(rng, repeats, runs=(3, 6), shared=0, each=0)
     alike = alike[alike["counted"].isin(list(COUNTED)[:3])]
     return pd.concat([trainings(rng, repeats), alike], ignore_index=True)
 

@@ -28,6 +28,7 @@ from miewid_core.config import (
     learning_rate,
     preset,
 )
+from miewid_core.files import write_checked
 from miewid_core.readers.load import load_catalog
 from miewid_core.runs.run import Training
 from miewid_core.training import fit
@@ -62,6 +63,49 @@ def test_paper_preset_is_appendix_a1():
     assert rates[15] == pytest.approx(1.5e-3)
     np.testing.assert_allclose(np.diff(rates[:16]), (1.5e-3 - 1.5e-5) / 15)
     np.testing.assert_allclose(np.divide(rates[16:], rates[15:-1]), 0.8)
+
+
+class TwiceAdvanced(torch.optim.lr_scheduler.LRScheduler):
+    """A.1's values by a scheduler of torch that advances its epoch once more in each call."""
+
+    def __init__(self, optimizer, config):
+        self.config = config
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        number, config = self.last_epoch, self.config
+        self.last_epoch += 1
+        if number == 0:
+            return [config.start_rate]
+        if number < config.warmup_epochs:
+            share = number / config.warmup_epochs
+            return [config.start_rate + share * (config.peak_rate - config.start_rate)]
+        falls = number - config.warmup_epochs
+        return [9e-6 + (config.peak_rate - 9e-6) * config.decay**falls]
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2, 5, 15])
+def test_the_released_schedule_is_that_of_the_authors_scheduler(warmup):
+    config = preset("paper", schedule="released", warmup_epochs=warmup)
+    optimizer = torch.optim.Adam([torch.zeros(1)], lr=config.start_rate)
+    scheduler = TwiceAdvanced(optimizer, config)
+    for epoch in range(30):
+        rate = optimizer.param_groups[0]["lr"]
+        assert learning_rate(config, epoch) == pytest.approx(rate, rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_the_released_schedule_peaks_in_half_the_epochs_and_falls_to_a_floor():
+    config = preset("paper", schedule="released")
+    rates = [learning_rate(config, epoch) for epoch in range(60)]
+    assert int(np.argmax(rates)) == 7  # epoch 8 of a history, which counts from 1
+    assert rates[7] == pytest.approx(1.5e-5 + (1.5e-3 - 1.5e-5) * 14 / 15)
+    falling = np.array(rates[8:]) - 9e-6
+    np.testing.assert_allclose(falling[1:10] / falling[:9], 0.64)
+    assert min(rates[8:]) == rates[-1] == pytest.approx(9e-6, rel=1e-3)
+    with pytest.raises(ValueError, match="'paper' or 'released'"):
+        preset("paper", schedule="cosine")
 
 
 def test_no_warmup_starts_at_the_peak():
@@ -171,7 +215,6 @@ from pathlib import Path
 from miewid_core.config import preset
 from miewid_core.readers.load import load_catalog
 from miewid_core.runs.run import Training
-from miewid_core.runs.run import Training
 
 config = preset("demo", image_size=32, batch_size=8, epochs=6, warmup_epochs=1)
 if __name__ == "__main__":
@@ -225,24 +268,78 @@ def start(photos, tmp_path):
     return tmp_path / "ant.safetensors"
 
 
-def test_fine_tuning_rates():
-    config = fine_tuning(preset("paper", epochs=30))
-    assert (config.frozen_epochs, config.epochs) == (6, 30)
+def test_gentle_fine_tuning_has_a_tenth_of_the_rate():
+    config = fine_tuning(preset("paper", epochs=30), "gentle")
+    assert (config.frozen_epochs, config.epochs, config.batchnorm_adapts) == (6, 30, False)
     rates = [learning_rate(config, epoch) for epoch in range(30)]
     assert rates[:6] == [1.5e-3] * 6
     assert rates[6] == pytest.approx(1.5e-4)
     np.testing.assert_allclose(np.divide(rates[7:], rates[6:-1]), 0.8)
 
 
+@pytest.mark.parametrize("schedule", ["paper", "released"])
+@pytest.mark.parametrize("name", ["compact", "paper"])
+def test_the_authors_fine_tuning_is_the_default_and_runs_the_schedule_twice(name, schedule):
+    """Three epochs of the head, then all of the schedule from its beginning."""
+    whole = preset(name, schedule=schedule)
+    config = fine_tuning(whole)
+    assert (config.frozen_epochs, config.batchnorm_adapts) == (3, True)
+    assert config.epochs == whole.epochs + 3
+    rates = [learning_rate(config, epoch) for epoch in range(config.epochs)]
+    expected = [learning_rate(whole, epoch) for epoch in [*range(3), *range(whole.epochs)]]
+    assert rates == expected
+
+
+def test_fine_tuning_is_chosen_by_name_and_told_in_words():
+    demo = PRESETS["demo"]
+    assert fine_tuning(demo) == fine_tuning(demo, "gentle") != fine_tuning(demo, "released")
+    assert (
+        "3 epochs of the head alone at the schedule's first rates"
+        in fine_tuning(PRESETS["paper"]).words
+    )
+    words = "3 epochs of the head alone at a rate of 0.008, BatchNorm in evaluation mode, then 9 "
+    assert fine_tuning(demo).words.startswith(words)
+    with pytest.raises(ValueError, match="'released' or 'gentle'"):
+        fine_tuning(demo, "rough")
+
+
 def test_a_frozen_network_stays_as_it_was_while_its_head_learns(photos, tmp_path, start):
     bees = photos[photos["species"] == "bee"]
-    fields = dataclasses.asdict(TINY)
-    frozen = FineTuneConfig(**fields, frozen_epochs=3, head_rate=0.01)
+    fields = dataclasses.asdict(TINY) | {"epochs": 20}
+    frozen = FineTuneConfig(**fields, frozen_epochs=20, head_rate=0.01)
     network, _, history = tuned(bees, tmp_path, "frozen", frozen, start)
     assert same(network, model.load(start)[0])  # BatchNorm's statistics too
-    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+    assert history["loss"].iloc[-5:].max() < history["loss"].iloc[:5].min()
     thawed = FineTuneConfig(**fields, frozen_epochs=2, head_rate=0.01)
     assert not same(tuned(bees, tmp_path, "thawed", thawed, start)[0], network)
+
+
+def test_a_frozen_network_takes_the_new_photos_statistics_where_it_is_to(photos, tmp_path, start):
+    """As in the authors' code: every parameter as it was, BatchNorm's statistics not."""
+    bees = photos[photos["species"] == "bee"]
+    fields = dataclasses.asdict(TINY)
+    config = FineTuneConfig(**fields, frozen_epochs=3, head_rate=0.01, batchnorm_adapts=True)
+    network, before = tuned(bees, tmp_path, "adapted", config, start)[0], model.load(start)[0]
+    after = network.state_dict()
+    changed = {name for name, value in before.state_dict().items() if not value.equal(after[name])}
+    assert {name.rpartition(".")[2] for name in changed} == {
+        *("running_mean", "running_var", "num_batches_tracked")
+    }
+
+
+def test_adam_begins_anew_when_the_whole_network_learns(photos, tmp_path, start, monkeypatch):
+    steps, step = [], training.Trainer.step
+
+    def watched(self, *arguments):
+        done = step(self, *arguments)
+        steps.append(int(self.optimizer.state[self.head.weight]["step"]))
+        return done
+
+    monkeypatch.setattr(training.Trainer, "step", watched)
+    config = FineTuneConfig(**dataclasses.asdict(TINY), frozen_epochs=1, head_rate=0.01)
+    tuned(photos[photos["species"] == "bee"], tmp_path, "anew", config, start)
+    epoch = len(steps) // TINY.epochs
+    assert steps == [*range(1, epoch + 1), *range(1, 2 * epoch + 1)]
 
 
 def test_a_stopped_fine_tuning_ends_with_the_same_bits(photos, tmp_path, start, monkeypatch):
@@ -290,15 +387,15 @@ def turned(part):
 
 
 def with_history(text):
-    return lambda path: save_file(load_file(path), path, {"history": text})
+    return lambda path: save_file(load_file(path), path, {"history": text, "crc32": "0" * 8})
 
 
 def with_tensors(**tensors):
-    """Other tensors (None for one too few), with the digest that belongs to them."""
+    """Other tensors (None for one too few), with the checksum that belongs to them."""
 
     def change(path):
         kept = {k: v for k, v in (load_file(path) | tensors).items() if v is not None}
-        save_file(kept, path, {"history": "[]", "sha256": training._digest("[]", kept)})
+        write_checked(path, {key: value.numpy() for key, value in kept.items()}, history="[]")
 
     return change
 

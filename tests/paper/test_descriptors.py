@@ -137,7 +137,7 @@ class TestErrors:
 
 class TestCache:
     def files(self, folder):
-        return sorted(path.name for path in folder.glob("*.npy"))
+        return sorted(path.name for path in folder.glob("*.safetensors"))
 
     def test_is_found_again_without_the_network_running(self, photos, tmp_path, monkeypatch):
         first = RANDOM.embed(photos, tmp_path / "chips", tmp_path)
@@ -168,9 +168,10 @@ class TestCache:
 class TestChoose:
     def test_defaults(self):
         demo, compact, paper = (choose(name, PRESETS[name]) for name in PRESETS)
-        assert demo == Descriptor(NAME, False, f"{NAME} (random weights, untrained)")
+        assert demo == Descriptor(NAME, False, f"{NAME} (random weights, 160 px)")
         lite = "tf_efficientnet_lite0"
-        assert compact == Descriptor(lite, True, f"{lite} (ImageNet)")
+        assert compact == Descriptor(lite, True, f"{lite} (ImageNet, 224 px)")
+        assert demo.load()[1].size == 160 != PRESETS["demo"].image_size
         assert paper == Descriptor(MEGADESCRIPTOR, True, "MegaDescriptor-L-384")
 
     def test_what_is_named_goes_first(self):

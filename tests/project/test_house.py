@@ -1,4 +1,4 @@
-"""Who imports whom in the package, read from its sources: the layers hold, and there is no circle."""
+"""Who imports whom in the package, read from its sources: layers are kept, without circles."""
 
 import ast
 import graphlib
@@ -73,13 +73,13 @@ def _imported(node, package, there, lazy):
         if base is not None:
             for alias in node.names:
                 inner = f"{base}.{alias.name}".lstrip(".")
-                yield inner if inner in there else lazy.get(alias.name, "") if not base else base
+                yield inner if inner in there else base or lazy.get(alias.name, "")
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield _ours(node.value, package, there)
     elif isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
-        if folder := _ours(node.values[0].value.rstrip("."), package, there):
-            inside = (name for name in there if name.startswith(f"{folder}."))
-            yield from (name for name in inside if not name.endswith(COMMANDS))
+        folder = _ours(node.values[0].value.rstrip("."), package, there)
+        inside = (name for name in there if folder and name.startswith(f"{folder}."))
+        yield from (name for name in inside if not name.endswith(COMMANDS))
 
 
 def _ours(name, package, there):

@@ -214,7 +214,7 @@ def test_a_file_that_is_no_photo(folder, content, text):
     table.columns = ["path", "x", "y", "w", "h", "theta"]
     with pytest.raises(photos.ChipError, match=r"photo\.jpg: can't be read as an image .*replace"):
         chips.ChipStore(folder / "chips", 8).build(table)
-    assert not [path for path in (folder / "chips").rglob("*") if path.suffix == ".npy"]
+    assert not [path for path in (folder / "chips").rglob("*") if path.suffix == ".safetensors"]
 
 
 def link_to(target):

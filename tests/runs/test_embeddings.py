@@ -89,7 +89,7 @@ class TestEmbed:
             alone = network(preprocess.batch(chip[None]))[0]
         assert made.vectors[5] == pytest.approx(alone.numpy(), abs=1e-4)
         assert made.rows["individual"].tolist() == photos["individual"].tolist()
-        (kept,) = (tmp_path / "kept").glob("*.npy")
+        (kept,) = (tmp_path / "kept").glob("*.safetensors")
         before = kept.stat().st_mtime_ns
         again = embeddings.embed(weights, photos, tmp_path / "chips", tmp_path / "kept")
         assert again.vectors.tobytes() == made.vectors.tobytes()
@@ -106,6 +106,6 @@ class TestEmbed:
         network, _ = model.load(weights)
         model.save(network, model.Preprocess.of("test_efficientnet", 40), weights)
         larger = embeddings.embed(weights, photos, *places)
-        assert len(list((tmp_path / "kept").glob("*.npy"))) == 3
+        assert len(list((tmp_path / "kept").glob("*.safetensors"))) == 3
         with pytest.raises(ValueError, match="can't be compared: weights are"):
             search(made, larger, 1)
