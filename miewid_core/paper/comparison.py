@@ -463,7 +463,7 @@ def beside_the_paper(table: pd.DataFrame, words: Mapping[str, str], title: str) 
     Species by decreasing number of annotations; of the paper's, those that its Table 1 counts.
     """
     printed = printed_by_size([name for name in words if name in PRINTED])
-    drawn = Figure(title, 1.2 + 0.125 * len(printed), PAGE)
+    drawn = Figure(title, 1.2 + 0.145 * len(printed), PAGE)
     left, right = drawn.subplots(1, 2)
     for axes, rows, head in (
         (left, printed, "the paper (redrawn from its Table 2)"),
@@ -475,7 +475,6 @@ def beside_the_paper(table: pd.DataFrame, words: Mapping[str, str], title: str) 
         label_rows(axes, places, [*rows["species"][:-1], "mean"])
         axes.set(xlim=(-3, 103), xticks=range(0, 101, 20), xlabel="top-1 accuracy (%)")
         axes.set_title(head, loc="left")
-    left.tick_params(axis="y", labelsize=5.5)
     handles, labels = right.get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside lower left", ncols=3)
     return drawn

@@ -259,13 +259,13 @@ class TestDots:
         heads["training\nphotos"] = "train_annotations"
         by_place = {}
         for text in axes.texts:
-            by_place.setdefault(text.get_position()[0], []).append(text)
+            by_place.setdefault(text.xyann[0], []).append(text)
         assert [*by_place] == sorted(by_place)  # from left to right
         for (head, column), texts in zip(heads.items(), by_place.values(), strict=True):
             *numbers, top = texts
             assert top.get_text() == head
             assert [text.get_text() for text in numbers] == [f"{n:,}" for n in table[column]]
-            heights = [text.get_position()[1] for text in numbers]
+            heights = [text.xy[1] for text in numbers]
             np.testing.assert_array_equal(heights, axes.get_yticks())
 
     def test_the_mean_stands_apart_below_a_rule(self):
