@@ -26,7 +26,7 @@ from miewid_core.files import digest, replacing
 from miewid_core.machine import default_device
 from miewid_core.paper.comparison import compare, verdict
 from miewid_core.paper.study import Study
-from miewid_core.runs.run import spec
+from miewid_core.runs.run import Training, folder_name
 from miewid_core.training import fit
 
 SPACE = {  # A.1's values and those of every preset lie inside
@@ -69,9 +69,8 @@ class Search:
 
     def identity(self) -> dict[str, object]:
         """All that decides the trials, as JSON: equal identities give the same trials on a CPU."""
-        store = ChipStore(self.chips_dir, self.config.image_size)
         train, validation = (
-            spec(store.build(rows), rows["individual"], self.config, self.seed)
+            Training("trial", rows, self.config, self.seed, Path(), self.chips_dir).spec
             for rows in self.parts
         )
         space = {name: str(values) for name, values in SPACE.items()}
@@ -80,8 +79,7 @@ class Search:
 
     def path(self, runs_dir: Path) -> Path:
         """The SQLite file of this search below the folder of runs: any other search has another."""
-        name = digest(json.dumps(self.identity(), sort_keys=True))[:16]
-        return Path(runs_dir) / "tuning" / name / "study.db"
+        return Path(runs_dir) / "tuning" / folder_name(self.identity()) / "study.db"
 
 
 def values_of(config: TrainConfig) -> dict[str, float]:
