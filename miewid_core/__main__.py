@@ -61,13 +61,32 @@ def _add_only(parser: argparse.ArgumentParser) -> None:
 def _figures(given: argparse.Namespace, rest: list[str]) -> None:
     from miewid_core.runs import notebooks
 
-    words = _words(given, rest)
+    words = notebooks.parse(_words(given, rest))
     every = notebooks.chosen(given.only)
-    parameters = notebooks.parse([*notebooks.from_environment(every), *words])
+    surroundings = notebooks.parse(notebooks.from_environment(every))
+    for name in surroundings.keys() - words.keys():
+        sys.stderr.write(f"{name.upper()}={surroundings[name]}, from the environment\n")
     try:
-        notebooks.run(every, given.output, parameters, given.at_once)
+        ended = notebooks.run(every, given.output, surroundings | words, given.at_once)
     except notebooks.NotebookError as error:
         sys.exit(f"\n{error}")
+    _summarize(ended, surroundings | words, given.output)
+
+
+def _summarize(ended: list, parameters: dict[str, str], output: Path) -> None:
+    """What ran, what it found, and where things are."""
+    from miewid_core.paper.study import DEMO, figures_folder
+
+    lines = [f"\n{len(ended)} notebooks in {sum(done.seconds for done in ended):.0f} s"]
+    for done in ended:
+        lines.append(f"  {done.notebook}: {done.skipped or done.conclusion or 'done'}")
+    folder = Path(parameters.get("figures_dir") or figures_folder(parameters.get("catalog", DEMO)))
+    review = folder / "photos" / "review.html"
+    lines.append(f"figures and tables: {folder}")
+    lines.append(f"executed notebooks: {output}")
+    if any(done.notebook.startswith("12") for done in ended) and review.exists():
+        lines.append(f"review page: {review}")
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _add_refresh(parser: argparse.ArgumentParser) -> None:

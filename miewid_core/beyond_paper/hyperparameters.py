@@ -97,8 +97,8 @@ def settings_of(values: dict[str, float]) -> dict[str, float]:
 
 
 def rungs_of(config: TrainConfig, epochs: int = 0) -> tuple[int, ...]:
-    """Half of a trial's epochs, then all; `epochs` 0: two more than the warm-up, if there are."""
-    epochs = epochs or min(config.warmup_epochs + 2, config.epochs)
+    """Half of a trial's epochs, then all; `epochs` 0: half of those of the training."""
+    epochs = epochs or -(-config.epochs // 2)
     return tuple(sorted({-(-epochs // 2), epochs}))
 
 
@@ -175,10 +175,11 @@ def _score(trial: optuna.Trial, task: Search, folder: Path, title: str) -> float
     before = None
     for rung in task.rungs:
         checkpoint = folder / f"{rung}.safetensors"
-        if before and not checkpoint.exists():  # the rate of an epoch doesn't depend on how many
-            with replacing(checkpoint) as temporary:  # follow: a rung goes on from the one before
+        if before and not checkpoint.exists():
+            with replacing(checkpoint) as temporary:
                 shutil.copy(before, temporary)
-        before = checkpoint
+        # a rung goes on from the one before, unless its rates depend on how many epochs follow
+        before = None if config.schedule == "level" else checkpoint
         score = _trained_score(task, dataclasses.replace(config, epochs=rung), checkpoint, title)
         trial.report(score, rung)
         if rung < task.rungs[-1] and trial.should_prune():
