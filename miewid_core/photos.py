@@ -1,6 +1,5 @@
 """A photo file: whether it can be used, its size, and its pixels upright in RGB."""
 
-import io
 import math
 import struct
 from pathlib import Path
@@ -8,8 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import ExifTags, Image
-
-from miewid_core.jpeg import shortened
 
 WHITE = (255, 255, 255)
 Box = tuple[float, float, float, float]
@@ -47,12 +44,6 @@ def crop(photo: np.ndarray, box: Box, theta: float = 0.0) -> np.ndarray:
     )
 
 
-def lowest(box: Box, theta: float = 0.0) -> float:
-    """The row of the photo below which `crop` needs none."""
-    _, y, w, h = box
-    return y + h / 2 + (math.hypot(w, h) if theta else h) / 2
-
-
 def _edges(start: float, length: float) -> tuple[int, int]:
     """Whole first and last edge of a side, at least a pixel apart."""
     # both edges are rounded, not the length: that could reach a pixel past the photo
@@ -80,7 +71,6 @@ UNREADABLE = (  # and what else stops its reader, pathlib for paths that can't b
 MOVING = {"GIF", "PNG", "WEBP", "AVIF"}  # not MPO, a phone's photo with its preview, nor TIFF
 PROGRAMS = {"EPS", "WMF", "EMF"}  # Pillow has another program run what such a file says
 SAVE_AGAIN = "replace it, or save it again as JPEG or PNG"
-BELOW = 64  # rows decoded below the last one asked for, whose colours are of its neighbours too
 TURNS = {  # EXIF orientation: how to turn the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -103,16 +93,22 @@ def _refuse_what_is_no_photo(image: Image.Image) -> None:
         raise ValueError(f"an animation of {image.n_frames} pictures, not one photo")
 
 
-def read_photo(
-    path: Path | str, at_least: float = 1.0, down_to: float = math.inf
-) -> tuple[np.ndarray, float]:
-    """An upright RGB photo (H, W, 3) uint8, and its size relative to the file's (1, 1/2, 1/4, 1/8).
+def read_photo(path: Path | str) -> np.ndarray:
+    """A photo file's pixels as the notebooks see them: upright, RGB, (H, W, 3) uint8.
 
-    JPEGs are decoded at a reduced size, as far as that is at least `at_least` times the full one;
-    rows below `down_to` (in pixels of the full size) may be missing. Raises ChipError.
+    EXIF orientation is applied, 16 bits are scaled to 8, transparency shows white. Raises
+    ChipError for what is no photo.
+    """
+    return read_reduced(path, 1.0)[0]
+
+
+def read_reduced(path: Path | str, at_least: float) -> tuple[np.ndarray, float]:
+    """What `read_photo` gives, and its size relative to the file's (1, 1/2, 1/4, 1/8).
+
+    JPEGs are decoded at a reduced size, as far as that is at least `at_least` times the full one.
     """
     try:
-        with _opened(path, down_to) as opened:
+        with Image.open(path) as opened:
             _refuse_what_is_no_photo(opened)
             turn = _turn(opened)
             fraction = _fraction(opened, turn, at_least)
@@ -126,15 +122,6 @@ def read_photo(
             return np.asarray(_as_rgb(upright)), scale
     except UNREADABLE as error:
         raise ChipError(f"can't be read as an image ({error}); {SAVE_AGAIN}") from error
-
-
-def _opened(path: Path | str, down_to: float) -> Image.Image:
-    """A photo, not decoded yet; a JPEG that is stored upright without the rows far below."""
-    image, rows = Image.open(path), max(0, down_to) + BELOW
-    if image.format not in ("JPEG", "MPO") or rows >= image.height or _turn(image) is not None:
-        return image
-    image.close()
-    return Image.open(io.BytesIO(shortened(Path(path).read_bytes(), math.ceil(rows))))
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

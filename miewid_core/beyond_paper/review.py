@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from miewid_core.files import digest, replacing
-from miewid_core.photos import crop, lowest, read_photo
+from miewid_core.photos import crop, read_reduced
 
 TEMPLATE = Path(__file__).with_name("review.html")
 COLUMNS = ["query", "file", "species", "date", "decision", "individual", "score"]
@@ -116,7 +116,7 @@ def _image(kind: str, name: str, photo: tuple | pd.Series, images: dict[str, str
 
 def _thumbnail(path: str, box: tuple[float, ...], theta: float) -> bytes:
     """JPEG of a box of a photo, its aspect kept, its longer side at most SIDE pixels."""
-    pixels, scale = read_photo(path, min(1.0, 2 * SIDE / max(box[2:])), lowest(box, theta))
+    pixels, scale = read_reduced(path, min(1.0, 2 * SIDE / max(box[2:])))
     image = Image.fromarray(crop(pixels, tuple(scale * side for side in box), theta))
     image.thumbnail((SIDE, SIDE))
     with io.BytesIO() as whole:

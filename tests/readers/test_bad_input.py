@@ -15,12 +15,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from test_catalog import as_coco, draw, some_rows
 
 from miewid_core import catalog, chips, model, photos, splits
 from miewid_core.paper import study
 from miewid_core.paper.study import open_study
 from miewid_core.readers.load import load_catalog
+from tests.readers.made import as_coco, draw, some_rows
 
 
 @pytest.fixture(scope="module")
@@ -448,7 +448,7 @@ def test_a_turned_tiff_is_as_wide_as_its_chip_says(tmp_path, orientation, verify
     for file in ("ant/007/1.tif", "ant/007/2.tif"):
         draw(tmp_path / file, orientation)
     loaded = load_catalog(tmp_path, verify=verify)
-    pixels, _ = photos.read_photo(loaded["path"].iloc[0])
+    pixels = photos.read_photo(loaded["path"].iloc[0])
     assert loaded[["h", "w"]].to_numpy().tolist() == [list(pixels.shape[:2])] * 2
 
 
