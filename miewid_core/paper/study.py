@@ -10,6 +10,7 @@ import pandas as pd
 from miewid_core import splits
 from miewid_core.config import PRESETS, TrainConfig, fine_tuning
 from miewid_core.config import preset as training_preset
+from miewid_core.demo.draw import SIDES_DIFFER, draw_animals
 from miewid_core.files import CACHE, ROOT
 from miewid_core.loss import dynamic_margins
 from miewid_core.model import refuse_pickle
@@ -180,7 +181,8 @@ def open_study(
     }.items():
         _refuse_file(name, folder)
     _refuse_address(scheduler)
-    photos = load_catalog(source, sides_differ=sides_differ or None, on_problem=on_problem)
+    table, sides = resolve(source, sides_differ or ())
+    photos = load_catalog(table, sides_differ=sides, on_problem=on_problem)
     split = splits.split(photos, seed)
     scale = scale_name(source)
     return Study(
@@ -196,6 +198,13 @@ def open_study(
         chips_dir=CACHE / "chips",
         scheduler=scheduler,
     )
+
+
+def resolve(source: object, sides_differ: Sequence[str] = ()) -> tuple[object, Sequence[str]]:
+    """What `load_catalog` is to read, and whose sides differ: "demo" is the drawn animals."""
+    if isinstance(source, str) and source == "demo":
+        return draw_animals(CACHE / "demo"), sides_differ or SIDES_DIFFER
+    return source, sides_differ
 
 
 def _refuse_weights(pretrained: bool | str) -> None:
