@@ -71,7 +71,7 @@ def folder(tmp_path):
 
 class TestUnidentified:
     def test_a_folder_becomes_catalog_rows(self, folder):
-        with pytest.warns(catalog.CatalogWarning, match="left out 1 of 5 photos: 1 problem"):
+        with pytest.warns(catalog.CatalogWarning, match="dropped 1 of 5 rows: 1 problem"):
             rows = identify.unidentified(folder, ["ant", "bee"])
         assert list(rows) == catalog.COLUMNS
         species = dict(zip(rows["annotation_id"], rows["species"], strict=True))
@@ -109,7 +109,7 @@ class TestUnidentified:
     )
     def test_a_box_that_no_catalog_may_have_is_left_out(self, folder, row, problem):
         (folder / "t.csv").write_text(f"file_name,x,y,w,h,theta\n3.png,{row}\n3.png,1,2,3,4,0\n")
-        with pytest.warns(catalog.CatalogWarning, match="left out 1 of 2 photos"):
+        with pytest.warns(catalog.CatalogWarning, match="dropped 1 of 2 rows"):
             rows = identify.unidentified(folder / "t.csv", ["ant"])
         assert rows[["x", "y", "w", "h"]].to_numpy().tolist() == [[1, 2, 3, 4]]
         (dropped,) = rows.attrs["dropped"]
