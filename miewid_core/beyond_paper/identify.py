@@ -191,7 +191,7 @@ def panels(
     return rows
 
 
-def success(tested: Embeddings, seed: int) -> pd.DataFrame:
+def success(tested: Embeddings) -> pd.DataFrame:
     """How often a known individual is among the first 1, 5 and 10 photos, in percent.
 
     Columns species, queries, individuals; top1, top1_low, top1_high (95 % interval), chance1, and
