@@ -187,7 +187,7 @@ def calls_that_save(path):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 owner, kind = getattr(node.func.value, "id", ""), node.func.attr
                 if owner in ("study", "figures") and kind.startswith("save"):
-                    name = next(filter(None, map(written_name, node.args)))
+                    name = next(filter(None, map(written_name, node.args)), "*")
                     yield files_of(name, kind, len(node.args) - (owner == "figures"))
 
 
