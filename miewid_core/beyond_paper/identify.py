@@ -289,13 +289,13 @@ def _trained(study: Study, rows: pd.DataFrame) -> tuple:
     """A run, and in words what it learned."""
     individuals = rows["individual"].nunique()
     if individuals >= LEAST:
-        run = study.training(rows, "your animals").run()
+        run = study.run([study.training(rows, "your animals")])[0]
         return run, f"trained here, on {len(rows):,} photos of {individuals} individuals."
     few = f"{individuals} individuals to train on are too few"
     if study.config.pretrained:
-        run = study.training(study.annotations, "as it came", epochs=0).run()
+        run = study.run([study.training(study.annotations, "as it came", epochs=0)])[0]
         return run, f"as its pretraining left it: {few}. Better give `weights`, such as MiewID's."
-    run = open_study(runs_dir=str(study.runs_dir)).multi().run()
+    run = study.run([open_study(runs_dir=str(study.runs_dir)).multi()])[0]
     words = "the demo's, which knows drawn animals only: it serves to try this notebook out. "
     return run, f"{words}{few}; give `weights`, such as the released MiewID's."
 
