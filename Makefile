@@ -19,12 +19,6 @@ quoted = '$(subst ','\'',$(1))'
 PARAMETERS = $(foreach name,$(filter-out PYTHON VENV ONLY,$(GIVEN)),$(call quoted,$(name)=$(value $(name))))
 export MPLBACKEND ?= agg
 export NO_ALBUMENTATIONS_UPDATE = 1
-# AVX-512 rounds sums otherwise: kept to AVX2, a processor that has it gave the bits of another
-# kind, 4 % more slowly; one without AVX2 is left alone, as torch may take the setting on trust
-ifneq ($(shell grep -m1 -ow avx2 /proc/cpuinfo 2>/dev/null),)
-export ATEN_CPU_CAPABILITY ?= avx2
-export ONEDNN_MAX_CPU_ISA ?= AVX2
-endif
 # some containers set it: each process would compile torch anew, twenty seconds of it
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -54,8 +48,7 @@ plan: $(VENV)/installed
 # what was measured before is kept: remove its CSV to measure it again
 bench: $(VENV)/installed
 	$(RUN) -m pip install --disable-pip-version-check -e .[bench]
-	# with all instructions that the processor has
-	env -u ATEN_CPU_CAPABILITY -u ONEDNN_MAX_CPU_ISA $(RUN) -m miewid_core bench $(ONLY)
+	$(RUN) -m miewid_core bench $(ONLY)
 
 # as many tests side by side as there are cores, up to what the memory of a laptop holds
 BESIDE = -n auto --maxprocesses 4

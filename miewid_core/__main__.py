@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 
 from miewid_core.files import CACHE, ROOT
 
-FALSE_MATCHES = 0.1  # the rate for which notebook 12 keeps individuals out, unless told otherwise
 HELP = {
     "figures": "run the notebooks; tables and figures go to figures/<data>/",
     "refresh": "rewrite the committed notebooks, executed on the demo data",
@@ -63,13 +62,32 @@ def _add_only(parser: argparse.ArgumentParser) -> None:
 def _figures(given: argparse.Namespace, rest: list[str]) -> None:
     from miewid_core.runs import notebooks
 
-    words = _words(given, rest)
+    words = notebooks.parse(_words(given, rest))
     every = notebooks.chosen(given.only)
-    parameters = notebooks.parse([*notebooks.from_environment(every), *words])
+    surroundings = notebooks.parse(notebooks.from_environment(every))
+    for name in surroundings.keys() - words.keys():
+        sys.stderr.write(f"{name.upper()}={surroundings[name]}, from the environment\n")
     try:
-        notebooks.run(every, given.output, parameters, given.at_once)
+        ended = notebooks.run(every, given.output, surroundings | words, given.at_once)
     except notebooks.NotebookError as error:
         sys.exit(f"\n{error}")
+    _summarize(ended, surroundings | words, given.output)
+
+
+def _summarize(ended: list, parameters: dict[str, str], output: Path) -> None:
+    """What ran, what it found, and where things are."""
+    from miewid_core.paper.study import DEMO, figures_folder
+
+    lines = [f"\n{len(ended)} notebooks in {sum(done.seconds for done in ended):.0f} s"]
+    for done in ended:
+        lines.append(f"  {done.notebook}: {done.skipped or done.conclusion or 'done'}")
+    folder = Path(parameters.get("figures_dir") or figures_folder(parameters.get("catalog", DEMO)))
+    review = folder / "photos" / "review.html"
+    lines.append(f"figures and tables: {folder}")
+    lines.append(f"executed notebooks: {output}")
+    if any(done.notebook.startswith("12") for done in ended) and review.exists():
+        lines.append(f"review page: {review}")
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _add_refresh(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +144,7 @@ def _plan(given: argparse.Namespace, rest: list[str]) -> None:
     study = plan.paper_study(**_taken(words, plan.paper_study)) if of_paper else None
     if study is None:
         study = open_study(**_taken(words, open_study))
-    asked = plan.asked(study, **few) | {"12": identify.asked(study, FALSE_MATCHES)}
+    asked = plan.asked(study, **few) | {"12": identify.asked(study)}
     table = bill.summary(asked, study.config, rate)
     sys.stdout.write(f"{table.to_string(index=False, float_format='{:.2f}'.format)}\n")
     sys.stdout.write(f"{bill.in_words(table)}\n")

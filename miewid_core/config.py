@@ -126,8 +126,8 @@ def fine_tuning(config: TrainConfig, kind: str = "") -> FineTuneConfig:
     `kind`: "released" does what the authors' code does: 3 epochs of the head with BatchNorm in
     training mode, then all of it for `config`'s epochs, by its whole schedule at the full rate.
     "gentle" has as many epochs as `config`: a fifth for the head alone, at the peak rate, the rest
-    for all of it at a tenth of that and falling. "" is "gentle" for a network whose training began
-    with random weights (preset "demo") and "released" for all others.
+    for all of it by the schedule at a tenth of its rate. "" is "gentle" for a network whose
+    training began with random weights (preset "demo") and "released" for all others.
     """
     kind = kind or ("gentle" if config.pretrained is False else "released")
     if kind not in ("released", "gentle"):

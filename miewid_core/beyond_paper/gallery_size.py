@@ -13,15 +13,15 @@ from miewid_core.ranking import TIE
 POINTS = 25  # of a species' curve
 
 
-def ahead(embeddings: np.ndarray, photos: pd.DataFrame) -> pd.DataFrame:
+def ahead(embeddings: np.ndarray, annotations: pd.DataFrame) -> pd.DataFrame:
     """For each query, how many other individuals have a candidate ahead of its best true match.
 
-    `photos`: annotation_id, species, individual; `embeddings` (N, D). Columns these; `others`, the
-    other individuals of its species; `ahead` <NA> where a query has no true match. What ties with
-    the true match (up to `ranking.TIE`) is ahead.
+    `annotations`: annotation_id, species, individual; `embeddings` (N, D). Columns these; `others`,
+    the other individuals of its species; `ahead` <NA> where a query has no true match. What ties
+    with the true match (up to `ranking.TIE`) is ahead.
     """
-    counts = np.full((len(photos), 2), np.nan)
-    for database in databases(embeddings, photos):
+    counts = np.full((len(annotations), 2), np.nan)
+    for database in databases(embeddings, annotations):
         starts = np.unique(database.first)
         for queries, true, wrong in database.blocks():
             best = true.max(axis=1, keepdims=True)
@@ -29,7 +29,7 @@ def ahead(embeddings: np.ndarray, photos: pd.DataFrame) -> pd.DataFrame:
             own = np.where(np.isneginf(best[:, 0]), np.nan, nearer.sum(axis=1))
             counts[database.rows[queries], 0] = len(starts) - 1
             counts[database.rows[queries], 1] = own
-    table = photos[["annotation_id", "species", "individual"]].reset_index(drop=True)
+    table = annotations[["annotation_id", "species", "individual"]].reset_index(drop=True)
     return table.assign(others=counts[:, 0], ahead=counts[:, 1]).astype(
         {"others": "Int64", "ahead": "Int64"}
     )
@@ -93,17 +93,17 @@ def equal(curve: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_words(table: pd.DataFrame) -> str:
-    """How species compare at equal gallery size, in sentences that `equal`'s numbers decide."""
+    """How species compare at equal gallery size, from a table of `equal`."""
     species, mean = table[:-1], table.iloc[-1]
-    order = species.sort_values("equal_top_1", kind="stable")
-    worst, best = order.iloc[0], order.iloc[-1]
+    worst, best = (
+        species.loc[getattr(species["equal_top_1"], end)()] for end in ("idxmin", "idxmax")
+    )
     moved = species["top_1"].rank().ne(species["equal_top_1"].rank()).sum()
-    names = [name.replace("_", " ") for name in (worst["species"], best["species"])]
     return (
-        f"Against {mean['equal_individuals']} individuals of its own species each, top-1 goes from "
-        f"{worst['equal_top_1']:.1f} % ({names[0]}) to {best['equal_top_1']:.1f} % ({names[1]}), "
-        f"with a mean of {mean['equal_top_1']:.1f} % (95 % interval {mean['equal_low']:.1f} to "
-        f"{mean['equal_high']:.1f}); against all their individuals the mean is "
+        f"Among {mean['equal_individuals']} individuals of each species the mean top-1 is "
+        f"{mean['equal_top_1']:.1f} % ({mean['equal_low']:.1f} to {mean['equal_high']:.1f}), from "
+        f"{worst['equal_top_1']:.1f} ({worst['species'].replace('_', ' ')}) to "
+        f"{best['equal_top_1']:.1f} ({best['species'].replace('_', ' ')}); among all individuals "
         f"{mean['top_1']:.1f} %. {moved} of {len(species)} species change their place."
     )
 
@@ -112,7 +112,7 @@ def in_words(table: pd.DataFrame) -> str:
 def gallery_panels(curve: pd.DataFrame, title: str) -> Figure:
     """A small panel of top-1 against candidate individuals per species, the others in grey.
 
-    `curve`: of `gallery.curve`. The large panel has the mean up to the gallery that every species
+    `curve`: of `curve`. The large panel has the mean up to the gallery that every species
     fills, which a dashed line marks in all of them. Bands are 95 % intervals.
     """
     species = [name for name in curve["species"].unique() if name != "mean"]

@@ -24,6 +24,7 @@ from miewid_core.runs import bill
 from miewid_core.runs.embeddings import kept_vectors
 from miewid_core.runs.jobs import train_all, workers_of
 from miewid_core.runs.run import Run, Training
+from miewid_core.runs.skipping import skip_rest
 
 DEMO = "demo"  # the source that names the drawn animals
 ADDRESS = re.compile(r"(tcp|tls|ucx|ucxx|wss?)://[^\s/]+:\d+")  # of a Dask scheduler
@@ -58,6 +59,17 @@ class Study:
         """Words for titles: what the numbers were measured on."""
         drawn = " (drawn animals: shows the method, proves no claim)"
         return self.name + drawn * self.drawn
+
+    def require(self, species: int = 1) -> None:
+        """End the notebook in a sentence where fewer species can be trained and tested on."""
+        able = set(self.train["species"]) & set(self.test["species"])
+        if len(able) < species:
+            has = f"the catalog has {len(able)} ({', '.join(sorted(able)) or 'none'})"
+            skip_rest(
+                f"this notebook needs {species} species with individuals to train on and to test, "
+                f"and {has}. A species needs an individual with three photos to train on, and one "
+                "with photos of two encounters to test."
+            )
 
     @property
     def subtitle(self) -> str:
@@ -220,8 +232,8 @@ def open_study(
     changes = {"pretrained": pretrained, "image_size": image_size, "epochs": epochs}
     config = training_preset(preset, **{key: value for key, value in changes.items() if value})
     _refuse_weights(config.pretrained)
-    name, own_figures = _named(catalog)
-    figures_dir = _folder("figures_dir", figures_dir, ROOT / "figures" / own_figures)
+    name, _ = _named(catalog)
+    figures_dir = _folder("figures_dir", figures_dir, figures_folder(catalog))
     runs_dir = _folder("runs_dir", runs_dir, CACHE / "runs")
     chips_dir = _folder("chips_dir", "", CACHE / "chips")
     _refuse_address(scheduler)
@@ -243,6 +255,11 @@ def open_study(
         chips_dir=chips_dir,
         scheduler=scheduler,
     )
+
+
+def figures_folder(catalog: object) -> Path:
+    """Where a catalog's figures go unless another folder is named."""
+    return ROOT / "figures" / _named(catalog)[1]
 
 
 def _is_demo(catalog: object) -> bool:

@@ -1,9 +1,9 @@
 """One training shared by several processes, a GPU each, that torchrun starts."""
 
+import contextlib
 import datetime
 import os
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 import torch
@@ -16,22 +16,23 @@ from miewid_core import training
 from miewid_core.model import MiewIDNet, Preprocess
 
 WAIT = datetime.timedelta(days=30)  # for the first process, which may do other things meanwhile
-Result = TypeVar("Result")
 
 
-def lead_or_serve(work: Callable[[], Result]) -> Result | None:
-    """What `work` returns in the first process of torchrun's; the others share its trainings.
+@contextlib.contextmanager
+def joined() -> Iterator[bool]:
+    """Within it, the processes that torchrun started train together; yields whether to begin.
 
-    They return None. Without torchrun, `work` is done by this process alone.
+    The first one is to begin trainings there, by `fit`. Each of the others shares them, until the
+    first one leaves; then it gets False. After an error torchrun ends them all.
     """
-    if "RANK" not in os.environ:
-        return work()
     join()
-    result = _serve() if dist.get_rank() else work()  # after an error torchrun ends all
-    if dist.get_rank() == 0:
+    first = dist.get_rank() == 0
+    if not first:
+        _serve()
+    yield first
+    if first:
         dist.broadcast_object_list([None])
     dist.destroy_process_group()
-    return result
 
 
 def join() -> None:

@@ -1,5 +1,6 @@
 """The numbered notebooks, run through papermill with parameters of a command line."""
 
+import dataclasses
 import io
 import itertools
 import json
@@ -24,6 +25,7 @@ from nbclient.exceptions import DeadKernelError
 from tqdm import tqdm
 
 from miewid_core.files import ABOUT, ROOT, digest
+from miewid_core.runs.skipping import KEPT, SKIPPED
 
 TYPES = {"list": list, "int": int, "float": (int, float), "bool": bool}
 KINDS = {
@@ -73,9 +75,11 @@ def typed(name: str, value: str, kind: str) -> object:
 
 
 # reset takes these of every module too, and a process that is spawned asks for them
-RESET = """get_ipython().reset()
+RESET = f"""{KEPT}
+get_ipython().input_transformers_cleanup.clear()
+get_ipython().reset()
 __doc__ = __loader__ = __package__ = __spec__ = None
-__annotations__ = {}"""
+__annotations__ = {{}}"""
 CLIENT = "jupyter_client.asynchronous.AsyncKernelClient"  # what nbclient awaits answers of
 
 
@@ -139,6 +143,29 @@ class Line(io.TextIOBase):
         shown = f"{self.title}: {self.words}"  # tqdm cuts no description at the terminal's edge
         self.bar.set_description_str(shown[: shutil.get_terminal_size().columns - 1])
         return len(text)
+
+
+@dataclasses.dataclass
+class Ended:
+    """A notebook that ran: seconds, why it was skipped ("" if it wasn't), and its conclusion."""
+
+    notebook: str
+    seconds: float
+    skipped: str
+    conclusion: str
+
+
+def ended(executed: Path, seconds: float) -> Ended:
+    """What an executed notebook says of itself: the first line of its cell tagged "conclusion"."""
+    skipped, conclusion = "", ""
+    for cell in nbformat.read(executed, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            text = output.get("data", {}).get("text/markdown", "")
+            if text.startswith(SKIPPED):
+                skipped = text.removeprefix(SKIPPED)
+            if "conclusion" in cell.metadata.get("tags", []):
+                conclusion = conclusion or text.splitlines()[0].removeprefix("- ")
+    return Ended(executed.stem, seconds, skipped, conclusion)
 
 
 def shared(notebooks: Sequence[Path], parameters: Mapping[str, str]) -> list[dict[str, object]]:
@@ -232,34 +259,37 @@ def _execute(
 
 def run(
     notebooks: list[Path], output: Path, parameters: Mapping[str, str], at_once: int = 0
-) -> None:
+) -> list[Ended]:
     """Run notebooks, each with those of the parameters that it has (see `shared`).
 
     Of several, `at_once` run side by side (0: as many as make sense), one after the other in the
     same process, which loads the packages once; what two of them ask for is still trained once
-    (see `runs.train`). Raises NotebookError when one fails: no other one begins then.
+    (see `run.Training`). Raises NotebookError when one fails: no other one begins then.
     """
     given = shared(notebooks, parameters)
     if len(notebooks) == 1:
         sys.stderr.write(f"{notebooks[0].name}\n")
-        execute(notebooks[0], output / notebooks[0].name, given[0], cwd=None)
-    else:
-        both = dict(zip(notebooks, given, strict=True))
-        _run_beside(both, output, at_once or _most_at_once(parameters))
+        begun, executed = time.monotonic(), output / notebooks[0].name
+        execute(notebooks[0], executed, given[0], cwd=None)
+        return [ended(executed, time.monotonic() - begun)]
+    both = dict(zip(notebooks, given, strict=True))
+    return _run_beside(both, output, at_once or _most_at_once(parameters))
 
 
-def _run_beside(given: dict[Path, dict[str, object]], output: Path, at_once: int) -> None:
+def _run_beside(given: dict[Path, dict[str, object]], output: Path, at_once: int) -> list[Ended]:
     """Run notebooks, each with the parameters that `given` has for it."""
-    running = set()
+    running, every = set(), []
     with ThreadPoolExecutor(at_once) as pool, ExitStack() as stack:
         places = [(line, stack.enter_context(started(at_once))) for line in range(at_once)]
         interrupted = stack.enter_context(_interrupts())
         for number, (notebook, parameters) in enumerate(given.items(), 1):
             title = f"[{number}/{len(given)}] {notebook.stem}"
-            running.add(pool.submit(_run_in, places, notebook, title, output, parameters))
+            every.append(pool.submit(_run_in, places, notebook, title, output, parameters))
+            running.add(every[-1])
             if len(running) == at_once:
                 running = _wait(running, FIRST_COMPLETED, interrupted)
         _wait(running, ALL_COMPLETED, interrupted)
+    return [future.result() for future in every]
 
 
 @contextmanager
@@ -297,7 +327,7 @@ def _run_in(
     title: str,
     output: Path,
     parameters: dict[str, object],
-) -> None:
+) -> Ended:
     """Run a notebook in a free kernel, whose last words stand on a line of the terminal."""
     begun, (line, kernel) = time.monotonic(), places.pop()
     with tqdm(bar_format="{desc}", position=line, leave=False) as bar:
@@ -310,7 +340,9 @@ def _run_in(
             raise
     forget(kernel)
     places.append((line, kernel))
-    tqdm.write(f"{title}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
+    done = ended(output / notebook.name, time.monotonic() - begun)
+    tqdm.write(f"{title}: {done.seconds:.0f} s", file=sys.stderr)
+    return done
 
 
 def _most_at_once(parameters: Mapping[str, str]) -> int:

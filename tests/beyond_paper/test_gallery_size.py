@@ -119,8 +119,8 @@ def test_equal_sets_full_and_common_gallery_side_by_side():
     assert table.loc[0, "equal_top_1"] == table.loc[0, "top_1"]
     assert (table["equal_top_1"] >= table["top_1"] - 1e-9).all()
     words = gallery_size.in_words(table)
-    assert "Against 9 individuals" in words
-    assert f"mean of {table['equal_top_1'].iloc[-1]:.1f} %" in words
+    assert "Among 9 individuals of each species" in words
+    assert f"the mean top-1 is {table['equal_top_1'].iloc[-1]:.1f} %" in words
 
 
 def test_species_of_a_single_individual_and_queries_without_a_match():

@@ -1,13 +1,11 @@
 """Few individuals of a species: what is trained on what, and the tables of the results."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from miewid_core.__main__ import main
-from miewid_core.beyond_paper import identify, threshold
+from miewid_core.beyond_paper import identify
 from miewid_core.config import FineTuneConfig, preset
 from miewid_core.paper import few_shot, plan
 from miewid_core.paper.printed import printed_table
@@ -211,16 +209,13 @@ class TestPlan:
         assert table[["new", "done", "to_do", "hours"]].iloc[0].tolist() == [1, 1, 0, 0]
         assert bill.in_words(table) == "The network is already trained."
 
-    def test_knows_the_network_that_keeps_individuals_out(self, study, monkeypatch):
-        monkeypatch.setattr(threshold, "needed", lambda rate: 2)
+    def test_your_animals_take_the_network_that_others_trained(self, study, monkeypatch):
         monkeypatch.setattr(identify, "LEAST", 1)
-        study = dataclasses.replace(study, test=study.test[:2])  # of one individual
-        (before,) = identify.asked(study, 0.1)
-        was_done = before.finished
-        identify.choose(study, "", 0.1)
-        (after,) = identify.asked(study, 0.1)
-        assert (was_done, after.finished) == (False, True)
-        assert before.key == after.key != study.multi().key
+        run = study.multi().run()
+        assert identify.choose(study).weights == run.weights
+        (training,) = identify.asked(study)
+        assert training.finished
+        assert training.key == study.multi().key
 
     def test_measures_a_rate(self, monkeypatch):
         monkeypatch.setattr(bill, "SECONDS", 0.1)

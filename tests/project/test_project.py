@@ -1,7 +1,6 @@
 """The project's own promises: packages in agreement, hygiene of notebooks, what they save."""
 
 import itertools
-import os
 import re
 import shutil
 import subprocess
@@ -19,8 +18,6 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-CPU = Path("/proc/cpuinfo")
-LIMITS = ("_CPU_CAPABILITY", "_CPU_ISA")
 COMMON = {
     *("catalog", "on_problem", "preset", "sides_differ", "pretrained", "image_size", "epochs"),
     *("figures_dir", "runs_dir", "seed", "scheduler"),
@@ -56,19 +53,6 @@ def test_the_lock_pins_every_package_within_its_bounds(declared):
         for pin in found:
             version = Version(str(pin.specifier).removeprefix("=="))
             assert version in wanted.specifier, f"{pin} breaks {wanted}: run make lock"
-
-
-@pytest.mark.skipif(
-    not re.search(r"\bavx2\b", CPU.read_text() if CPU.exists() else ""), reason="no AVX2 here"
-)
-def test_make_keeps_torch_to_avx2():
-    """Where there is more, sums are rounded otherwise; what the user has set stays."""
-    show = "show:; @echo $$ATEN_CPU_CAPABILITY $$ONEDNN_MAX_CPU_ISA"
-    command = ["make", "-s", "--eval", show, "show"]
-    bare = {name: value for name, value in os.environ.items() if not name.endswith(LIMITS)}
-    for given, told in (({}, "avx2 AVX2"), ({"ATEN_CPU_CAPABILITY": "avx512"}, "avx512 AVX2")):
-        done = subprocess.run(command, cwd=ROOT, env=bare | given, capture_output=True, text=True)
-        assert done.stdout.strip() == told
 
 
 def test_make_passes_values_with_blanks_on_as_they_are(tmp_path):

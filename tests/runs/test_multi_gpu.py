@@ -22,10 +22,10 @@ from miewid_core.chips import Batches, ChipDataset, ChipStore
 from miewid_core.config import fine_tuning, preset
 from miewid_core.paper.study import open_study
 from miewid_core.runs import multi_gpu
-from miewid_core.runs.run import train
+from miewid_core.runs.run import Training
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pytest", "miewid_core.distributed"])
+CONTEXT.set_forkserver_preload(["pytest", "miewid_core.runs.run"])
 TINY = preset("demo", image_size=32, batch_size=8, epochs=3, warmup_epochs=1)
 
 
@@ -94,10 +94,6 @@ def test_batchnorm_has_the_statistics_of_the_whole_batch(kind):
             np.testing.assert_array_equal(one, other)
 
 
-def test_without_torchrun_the_work_is_done_alone():
-    assert multi_gpu.lead_or_serve(multi_gpu.count) == 1
-
-
 def shares(*given):
     batches = Batches(*given)
     return list(batches), batches.sizes
@@ -156,8 +152,8 @@ def test_two_processes_learn_what_one_does(photos, tmp_path, one_thread, tuned):
     """
     config, start = TINY, None
     if tuned:
-        start = train(photos, TINY, 1, tmp_path / "runs", tmp_path / "chips").folder
-        start, config = start / "weights.safetensors", fine_tuning(TINY)
+        first = Training("first", photos, TINY, 1, tmp_path / "runs", tmp_path / "chips")
+        start, config = first.run().weights, fine_tuning(TINY)
     given = photos, tmp_path / "chips"
     alone, _ = trained(*given, tmp_path / "alone", config, start)
     (beside, first), second = in_two(trained, *given, tmp_path / "beside", config, start)
@@ -170,7 +166,7 @@ def test_two_processes_learn_what_one_does(photos, tmp_path, one_thread, tuned):
 def shared(small_catalog, folder, *more):
     """Start the command as two processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += ["-m", "miewid_core.distributed", f"CATALOG={small_catalog}", f"RUNS_DIR={folder}"]
+    command += ["-m", "miewid_core", "train", f"CATALOG={small_catalog}", f"RUNS_DIR={folder}"]
     command += ["IMAGE_SIZE=32", *more]
     cache = os.environ | {"MIEWID_CACHE": str(folder), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -182,7 +178,8 @@ def shared(small_catalog, folder, *more):
 def test_the_command_leaves_the_run_that_a_notebook_asks_for(small_catalog, tmp_path, monkeypatch):
     monkeypatch.setattr("miewid_core.paper.study.CACHE", tmp_path)
     study = open_study(str(small_catalog), image_size=32, epochs=30, runs_dir=str(tmp_path))
-    asked = study.leave_one_out_jobs(["ant"])["ant"].run(study.runs_dir, study.chips_dir)
+    training = study.left_out(["ant"])["ant"]
+    asked = training.result
     killed = shared(small_catalog, tmp_path, "EPOCHS=30", "LEFT_OUT=ant")
     while asked.epochs_done < 2:
         assert killed.poll() is None, killed.communicate()
@@ -196,7 +193,7 @@ def test_the_command_leaves_the_run_that_a_notebook_asks_for(small_catalog, tmp_
     assert not asked.finished
     told, _ = shared(small_catalog, tmp_path, "EPOCHS=30", "LEFT_OUT=ant").communicate()
     assert told.split() == [str(asked.folder)]
-    assert study.leave_one_out(["ant"])["ant"] == asked
+    assert study.run([training]) == [asked]
     assert asked.record["title"] == "all but ant, shared by 2"
     assert asked.history["epoch"].tolist() == list(range(1, 31))
     assert set(load_file(asked.folder / "weights.safetensors")) == set(asked.load()[0].state_dict())
@@ -207,4 +204,4 @@ def test_the_command_says_what_is_wrong_and_ends_all(small_catalog, tmp_path):
     process = shared(small_catalog, tmp_path, "EPOCHS=2", "LEFT_OUT=cow")
     told = process.communicate(timeout=120)[1]
     assert process.returncode
-    assert "error: species: no cow is tested; there are ant, bee" in told
+    assert "miewid: species: no cow is tested; there are ant, bee" in told

@@ -22,6 +22,7 @@ from miewid_core import files
 from miewid_core.__main__ import main
 from miewid_core.runs import notebooks
 from miewid_core.runs.notebooks import ParameterError
+from miewid_core.runs.skipping import skip_rest
 
 
 def write(path, code):
@@ -281,7 +282,7 @@ def test_outside_a_checkout_it_is_said_where_notebooks_live(tmp_path, monkeypatc
 def test_options_and_parameters_stand_in_any_order(notebook, tmp_path, monkeypatch, words):
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
     ran = []
-    monkeypatch.setattr(notebooks, "run", lambda *given: ran.append(given))
+    monkeypatch.setattr(notebooks, "run", lambda *given: ran.append(given) or [])
     main(["figures", *words])
     ((which, _, parameters, _),) = ran
     assert which == [notebook]
@@ -293,10 +294,31 @@ def test_a_parameter_in_the_environment_is_used(notebook, tmp_path, monkeypatch)
     monkeypatch.setenv("CATALOG", "a.csv")
     monkeypatch.setenv("SEED", "1")
     ran = []
-    monkeypatch.setattr(notebooks, "run", lambda *given: ran.append(given))
+    monkeypatch.setattr(notebooks, "run", lambda *given: ran.append(given) or [])
     main(["figures", "SEED=2"])
     assert ran[0][2] == {"catalog": "a.csv", "seed": "2"}
 
 
 def test_papermill_itself_only_logs_an_unknown_parameter(notebook, tmp_path):
     assert "sed" not in papermill.inspect_notebook(str(notebook))
+
+
+@pytest.mark.slow
+def test_a_notebook_that_ends_early_is_said_and_the_next_one_runs(project, capfd):
+    skip = "from miewid_core.runs.skipping import skip_rest\nskip_rest('one species.')"
+    first = project / "notebooks" / "01_a.ipynb"
+    made = nbformat.read(write(first, skip), 4)
+    made.cells.append(nbformat.v4.new_code_cell("raise RuntimeError"))
+    nbformat.write(made, first)
+    write(project / "notebooks" / "02_b.ipynb", "open('ran', 'w').close()")
+    done = run_in(project, "--at-once", "1")
+    assert done.returncode == 0, done.stderr
+    told = capfd.readouterr().out
+    assert "01_a: one species." in told
+    assert "02_b: done" in told
+    assert (project / "ran").exists()
+
+
+def test_outside_a_notebook_the_reason_is_an_error():
+    with pytest.raises(ValueError, match="one species"):
+        skip_rest("one species")
