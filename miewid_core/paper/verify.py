@@ -171,9 +171,13 @@ def _doubts(folder: Path, committed: dict[str, dict], now: dict[str, dict]) -> I
             f"{len(same)} of {len(committed)} notebooks have the committed entry: they did not run "
             "again, or at the same commit on the same machine."
         )
-    for name, digest in sorted(manifest.digests(now).items()):
-        if (folder / name).is_file() and file_digest(folder / name) != digest:
-            yield f"{name} has changed since its notebook was run by the command line."
+    changed = [
+        name
+        for name, digest in sorted(manifest.digests(now).items())
+        if (folder / name).is_file() and file_digest(folder / name) != digest
+    ]
+    if changed:
+        yield f"Changed since the command line ran their notebooks: {', '.join(changed)}."
 
 
 def made_with(entries: dict[str, dict]) -> str:
