@@ -1,4 +1,5 @@
 # make figures   every notebook through papermill; results in figures/<data>/
+# make verify    are the tables in figures/demo/ the committed ones? after make figures, on any machine; FOLDER=figures/paper
 # make plan      what would be trained for them, and how long it would take; CATALOG=paper for the paper's bill
 # make test      lint, quick unit tests, and the notebooks that take little time
 # make unit      the quick unit tests alone
@@ -10,6 +11,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ONLY ?=
+FOLDER ?= figures/demo
 RUN := $(VENV)/bin/python
 # what stands on the command line, each word in quotes: values may hold blanks
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
@@ -20,7 +22,7 @@ export NO_ALBUMENTATIONS_UPDATE = 1
 # some containers set it: each process would compile torch anew, twenty seconds of it
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: figures plan bench unit test test-all notebooks lock clean help
+.PHONY: figures verify plan bench unit test test-all notebooks lock clean help
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
@@ -36,6 +38,9 @@ $(VENV)/installed: requirements.lock pyproject.toml
 
 figures: $(VENV)/installed
 	$(RUN) -m miewid_core figures $(PARAMETERS) $(if $(ONLY),--only $(ONLY))
+
+verify: $(VENV)/installed
+	$(RUN) -m miewid_core verify $(call quoted,$(FOLDER))
 
 plan: $(VENV)/installed
 	$(RUN) -m miewid_core plan $(PARAMETERS)

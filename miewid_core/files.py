@@ -40,6 +40,7 @@ def _cache() -> Path:
 
 ROOT = _checkout() or Path.cwd()  # where figures go
 CACHE = _cache()
+ABOUT = "MIEWID_NOTEBOOK"  # variable of a kernel that says which notebook runs in it, as JSON
 LEFT = 3600  # seconds without a change after which a temporary file's writer is taken for dead
 # what the system, NumPy and safetensors say of a full disk: the last two give no error number
 FULL = re.compile("No space left|File too large|[Qq]uota exceeded|requested and .* written")

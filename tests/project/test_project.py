@@ -1,6 +1,7 @@
 """The project's own promises: packages in agreement, hygiene of notebooks, what they save."""
 
 import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -15,6 +16,10 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from miewid_core.files import file_digest
+from miewid_core.paper import manifest
+from miewid_core.runs import notebooks
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -172,13 +177,11 @@ class TestNotebook:
 
     def test_left_behind_what_it_saves(self, path):
         folder = ROOT / "figures" / ("paper" if path.stem == "00_paper_audit" else "demo")
-        source = "\n".join(cell.source for cell in code_cells(path))
-        found = re.findall(r'figures\.(save\w*)\([^"]*"(\w+)"', source)
-        assert found
-        for kind, name in found:
-            places = {"save": "{}.png {}.csv", "save_table": "{}.csv {}.md"}
-            for place in places.get(kind, "photos/{}.jpg").replace("{}", name).split():
-                assert (folder / place).stat().st_size > 0, place
+        entry = manifest.read(folder)[path.name]
+        assert entry["code"] == json.loads(notebooks.about(path, {}))["code"]
+        assert entry["files"]
+        for name, digest in entry["files"].items():
+            assert file_digest(folder / name) == digest, name
 
 
 PROMISED = {  # columns that each experiment's table is to have
