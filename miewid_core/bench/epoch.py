@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from miewid_core.bench import pictures, step
 from miewid_core.bench.textbook import Photos
@@ -48,7 +47,7 @@ def prepare(
         source, made = loader(dataset, order, workers), step.trainer(config, classes)
 
         def epoch() -> float:
-            return float(sum(made.step(*pair, tqdm(disable=True)) for pair in source))
+            return float(sum(made.step(*pair) for pair in source))
 
     epoch()
     return epoch

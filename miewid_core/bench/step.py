@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from miewid_core.bench.textbook import Network, OneHotArcFace
 from miewid_core.config import PRESETS, TrainConfig, preset
@@ -69,8 +68,8 @@ def prepare(way: str, preset_name: str, batch: int, classes: int) -> Callable[[]
         chips = chips.permute(0, 3, 1, 2).contiguous()
     else:
         keep_freed_memory()
-        made, bar = trainer(config, classes), tqdm(disable=True)
-        step = lambda *given: float(made.step(*given, bar)) / batch  # noqa: E731
+        made = trainer(config, classes)
+        step = lambda *given: float(made.step(*given)) / batch  # noqa: E731
     for _ in range(2):
         step(chips, labels)
     return lambda: step(chips, labels)
@@ -80,11 +79,11 @@ def differences(ways: list[str]) -> dict[str, float]:
     """The largest difference from ours in the losses of three steps from the same weights."""
     config = dataclasses.replace(PRESETS["demo"], batch_size=16, peak_rate=1e-4)
     chips, labels = batch_of(config, 20)
-    ours, bar = trainer(config, 20), tqdm(disable=True)
+    ours = trainer(config, 20)
     step, network, head = textbook(config, 20)
     network.backbone.load_state_dict(ours.model.backbone.state_dict())
     network.bn.load_state_dict(ours.model.bn.state_dict())
     head.weight.data.copy_(ours.head.weight)
     usual = [step(chips.permute(0, 3, 1, 2), labels) for _ in range(3)]
-    own = [float(ours.step(chips, labels, bar)) / len(labels) for _ in range(3)]
+    own = [float(ours.step(chips, labels)) / len(labels) for _ in range(3)]
     return dict.fromkeys(ways, 0.0) | {"textbook": float(np.abs(np.subtract(own, usual)).max())}

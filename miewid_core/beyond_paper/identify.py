@@ -11,16 +11,18 @@ from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
 from miewid_core import evaluation
-from miewid_core.beyond_paper import threshold
 from miewid_core.catalog import notice, summed
 from miewid_core.chips import ChipStore
 from miewid_core.figures import Panel
 from miewid_core.files import file_digest
+from miewid_core.model import load as load_model
+from miewid_core.paper.comparison import compare
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
 from miewid_core.readers.dates import dates
 from miewid_core.readers.load import load_catalog
-from miewid_core.runs.embeddings import BLOCK, HASHES, ROWS, Embeddings, _other_hashes, _refuse
+from miewid_core.runs.embeddings import Embeddings
+from miewid_core.runs.run import Training
 
 COLUMNS = ["query", "rank", "individual", "match", "score"]
 TOP = (1, 5, 10)
@@ -200,7 +202,8 @@ def success(tested: Embeddings, seed: int) -> pd.DataFrame:
     ranks = evaluation.one_vs_all(tested.vectors, *labels)
     tables = []
     for k in TOP:
-        table = evaluation.overview({f"top{k}": ranks}, seed, k).set_index("species")
+        table = compare({f"top{k}": ranks}, k=k).set_index("species")
+        table = table.drop(columns=f"top{k}_trainings")
         tables.append(table.rename(columns={"chance": f"chance{k}"}))
     whole = pd.concat([tables[0], *[table.iloc[:, 2:] for table in tables[1:]]], axis=1)
     return whole.reset_index()
@@ -247,81 +250,115 @@ LEAST = 10  # individuals below which a network isn't trained on a catalog
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A weights file with photos that it hasn't learned from, and `words` on what it is.
+    """A weights file, photos `tested` that it hasn't learned from, and `words` on what it is.
 
-    `validation`: photos of individuals to choose a threshold on, none where there are too few.
-    `tested`: photos to measure on, none of an individual in `validation`.
+    `learned`: the individuals that it was trained on, as far as that is known.
     """
 
     weights: Path
-    validation: pd.DataFrame
     tested: pd.DataFrame
+    learned: frozenset[str]
     words: str
 
 
-def choose(study: Study, weights: str = "", false_matches: float = 0.0) -> Network:
+def choose(study: Study, weights: str = "") -> Network:
     """The network of a file `weights`, or else one trained on the study's training photos.
 
-    `false_matches`: the rate to choose a threshold at; 0 for none. A network trained here doesn't
-    learn the validation individuals that this needs, where enough can be spared. From a catalog of
-    fewer than LEAST training individuals no network is trained: the preset's pretrained one serves
-    as it is, or the demo's. Raises ValueError where `weights` is no file.
+    A run's rows.csv beside the weights tells what they learned. Where that is none of these
+    individuals, or isn't known, one photo of each encounter is tested. From a catalog of fewer than
+    LEAST training individuals no network is trained: the preset's pretrained one serves as it is,
+    or the demo's. Raises ValueError where `weights` is no file.
     """
     if weights and not Path(weights).is_file():
         raise ValueError(f"weights: there is no file {weights}")
-    rest, validation = threshold.carve(study.train, study.test, false_matches, study.seed)
-    tested = study.test
-    if tested.empty:
-        tested = one_an_encounter(study.photos, study.seed)
-        several = tested["individual"][tested["individual"].duplicated()]  # these can be found
-        rest, validation = rest[~rest["individual"].isin(several)], validation[:0]
     if weights:
-        words = f"the weights in `{Path(weights).name}`. Whether they learned some of these animals"
-        return Network(Path(weights), validation, tested, f"{words} already, can't be seen here.")
-    run, words = _trained(study, rest)
-    return Network(run.weights, validation, tested, words)
+        return _of_file(study, Path(weights))
+    tested, rest = study.test, study.train
+    if tested.empty:
+        tested = one_an_encounter(study.annotations, study.seed)
+        several = tested["individual"][tested["individual"].duplicated()]  # these can be found
+        rest = rest[~rest["individual"].isin(several)]
+    return _trained(study, rest, tested)
 
 
-def _trained(study: Study, rows: pd.DataFrame) -> tuple:
-    """A run, and in words what it learned."""
+def _of_file(study: Study, weights: Path) -> Network:
+    """The network of a weights file, tested on photos of sightings that it didn't learn."""
+    photos, rows = study.annotations, weights.with_name("rows.csv")
+    words = f"the weights in `{weights.name}`."
+    if not rows.is_file():
+        words += (
+            " Nothing beside them says which animals they learned. If yours are among them, all "
+            "below looks better than it will be for new ones."
+        )
+        tested = one_an_encounter(photos, study.seed)
+        return Network(weights, tested, frozenset(), words)
+    rows = pd.read_csv(rows, dtype=str, keep_default_na=False)
+    keys = ChipStore(study.chips_dir, load_model(weights)[1].size).keys(photos)
+    shown = keys.isin(rows["chip"])  # learned, whatever the animal is called there
+    people = photos["individual"]
+    learned = frozenset(people[shown | people.isin(rows["individual"])])
+    fresh = photos[~shown & ~_met_with(photos, shown)]
+    tested = study.test
+    untouched = tested["annotation_id"].isin(fresh["annotation_id"]).all()
+    if not learned or tested.empty or not untouched:
+        tested = one_an_encounter(fresh, study.seed)
+    words += f" Their run says: they learned {len(learned):,} of {people.nunique():,} individuals."
+    return Network(weights, tested, learned, words)
+
+
+def _met_with(photos: pd.DataFrame, shown: pd.Series) -> pd.Series:
+    """Which photos are of an encounter that has one of those `shown`."""
+    encounters = photos["individual"] + " " + photos["encounter"]
+    return (photos["encounter"] != "") & encounters.isin(encounters[shown])
+
+
+def asked(study: Study) -> list[Training]:
+    """The training that `choose` needs, if it trains: the one for all species."""
+    enough = study.train["individual"].nunique() >= LEAST
+    return [study.training(study.train, "your animals")] if enough else []
+
+
+def _trained(study: Study, rows: pd.DataFrame, tested: pd.DataFrame) -> Network:
+    """The network trained on `rows`, or what stands in for it where they are too few."""
     individuals = rows["individual"].nunique()
     if individuals >= LEAST:
-        run = study.trained(rows, "your animals")
-        return run, f"trained here, on {len(rows):,} photos of {individuals} individuals."
+        run, learned = study.training(rows, "your animals").run(), frozenset(rows["individual"])
+        words = f"trained on {len(rows):,} photos of {individuals} of your individuals."
+        return Network(run.weights, tested, learned, words)
     few = f"{individuals} individuals to train on are too few"
     if study.config.pretrained:
-        run = study.trained(study.photos, "as it came", epochs=0)
-        return run, f"as its pretraining left it: {few}. Better give `weights`, such as MiewID's."
-    run = open_study(runs_dir=str(study.runs_dir)).multi_species()
-    words = "the demo's, which knows drawn animals only: it serves to try this notebook out. "
-    return run, f"{words}{few}; give `weights`, such as the released MiewID's."
+        run = study.training(study.annotations, "as it came", epochs=0).run()
+        words = f"as its pretraining left it: {few}. Better give `weights`, such as MiewID's."
+    else:
+        run = open_study(runs_dir=str(study.runs_dir)).multi().run()
+        words = (
+            "the demo's, which knows drawn animals only: it serves to try this notebook out. "
+            f"{few}; give `weights`, such as the released MiewID's."
+        )
+    return Network(run.weights, tested, frozenset(), words)
 
 
-NEIGHBORS, EXPLORED = 32, 128  # of FAISS's graph: links of a row, rows looked at for a query
+BLOCK, ROWS = 256, 65_536  # queries and database rows at once: 67 MB of similarities
 
 
-def search(
-    embeddings: Embeddings, queries: Embeddings, k: int, approximate: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+def search(embeddings: Embeddings, queries: Embeddings, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k rows of `embeddings` nearest to each of M queries, by cosine, nearest first.
 
     Returns cosines (M, k) float32 and row numbers (M, k) int64; k is at most the number of rows. A
-    query that is among the rows finds itself. Exact and fast enough up to some 100,000 rows; beyond
-    that `approximate` takes FAISS (the extra "faiss"), which may miss a few. Raises ValueError for
-    embeddings of another network or preprocessing, and where k is less than 1.
+    query that is among the rows finds itself. Raises ValueError for embeddings of another network
+    or preprocessing, and where k is less than 1.
     """
     if k < 1:
         raise ValueError(f"k is {k}; it must be at least 1")
-    wanted = {name: getattr(embeddings, name) for name in HASHES}
-    _refuse("queries and database can't be compared", _other_hashes(queries, wanted))
+    embeddings.refuse_other(queries)
     k = min(k, len(embeddings.rows))
     if not k or queries.rows.empty:
         return np.empty((len(queries.rows), k), np.float32), np.empty((len(queries.rows), k), int)
     unit = [normalize(of.vectors.astype(np.float32)) for of in (embeddings, queries)]
-    return _by_faiss(*unit, k) if approximate else _exactly(*map(torch.from_numpy, unit), k)
+    return _nearest(*map(torch.from_numpy, unit), k)
 
 
-def _exactly(
+def _nearest(
     database: torch.Tensor, queries: torch.Tensor, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     scores, rows = torch.empty(len(queries), k), torch.empty(len(queries), k, dtype=torch.long)
@@ -343,16 +380,3 @@ def _best(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     values, places = (queries @ part.T).topk(min(k, len(part)))
     return values, places + first
-
-
-def _by_faiss(database: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        import faiss  # an extra: most databases are searched exactly in less than a second
-    except ImportError as error:
-        raise ImportError(
-            "approximate search needs FAISS: pip install miewid-core[faiss]"
-        ) from error
-    index = faiss.IndexHNSWFlat(database.shape[1], NEIGHBORS, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efSearch = max(EXPLORED, 2 * k)
-    index.add(database)
-    return index.search(queries, k)

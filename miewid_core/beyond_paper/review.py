@@ -22,6 +22,7 @@ from miewid_core.readers.sources import read_table
 
 TEMPLATE = Path(__file__).with_name("review.html")
 COLUMNS = ["query", "file", "species", "date", "decision", "individual", "score"]
+KEYS = ["species", "individual"]  # of an animal, whichever side a photo shows
 DECISIONS = ("accept", "new", "reject")  # a candidate; an unknown animal; none, can't be told
 SIDE, QUALITY = 200, 72  # of a thumbnail: pixels of its longer side, JPEG quality
 # at the start of a cell a spreadsheet takes these for a formula; the apostrophe shows ours
@@ -155,9 +156,9 @@ def read(
     """The decisions in a CSV that the page exported, or in a `sheet` that was filled in.
 
     Returns COLUMNS of the decided rows, as text but for date (NaT where unknown) and score. With
-    `queries` and `known` (catalog rows) the dates are the queries' own, names become individuals
-    of the query's species, and what fits no query or no known animal is refused. Raises ValueError
-    naming the lines to mend.
+    `queries` and `known` (catalog rows) the dates are the queries' own, accepted names become
+    individuals of the query's species, and what fits no query or no known animal is refused.
+    Raises ValueError naming the lines to mend.
     """
     rows, _, _ = read_table(Path(path).expanduser())
     missing = [name for name in COLUMNS if name not in rows]
@@ -170,7 +171,8 @@ def read(
     if queries is not None:
         rows["taken"] = rows["query"].map(queries.set_index("annotation_id")["date"])
         wrong |= _unmatched(rows, queries, known)
-        rows["individual"] = _matched(rows, queries, known)
+        accept = rows["decision"] == DECISIONS[0]
+        rows["individual"] = _matched(rows, queries, known).where(accept, rows["individual"])
     days = [_day(text, taken) for text, taken in zip(rows["date"], _taken(rows), strict=True)]
     wrong["date can be two days, or none: write it as 2024-05-31"] = pd.Series(days) == ""
     _refuse(rows, wrong, path)
@@ -266,32 +268,56 @@ def decisions(
     return rows.assign(date=pd.to_datetime(rows["date"].mask(rows["date"] == "")))[COLUMNS]
 
 
-def capture_histories(sightings: pd.DataFrame, occasion: str = "D") -> pd.DataFrame:
-    """Who was seen when: a row per individual, a column per occasion, 1 where it was seen, else 0.
+def sightings(
+    annotations: pd.DataFrame, queries: pd.DataFrame, decided: pd.DataFrame
+) -> pd.DataFrame:
+    """Species, individual, date, and site where given, of each photo that counts as a sighting.
 
-    `sightings`: rows with individual and date, those without date don't count. `occasion`: "D" day,
-    "W" week, "M" month, "Q" quarter, "Y" year. Occasions on which nobody was seen have no column:
-    whether anyone looked then isn't known. Raises ValueError for another occasion.
+    `annotations`: catalog rows of known animals, those held back included. `queries`: catalog rows
+    of the photos reviewed; of these only the `decided` ones that were accepted or called new count.
+    An individual is the animal by its name: where left and right side are told apart, both are it.
+    """
+    columns = ["species", "individual", "date", *(["site"] if "site" in annotations else [])]
+    known = annotations[~annotations["annotation_id"].isin(queries["annotation_id"])]
+    named = decided[decided["decision"].isin(DECISIONS[:2])]
+    animals = annotations.drop_duplicates("individual").set_index("individual")
+    named = named.assign(
+        species=named["individual"].map(animals["species"]).fillna(named["species"]),
+        individual=named["individual"].map(animals["name"]).fillna(named["individual"]),
+    )
+    if "site" in queries:
+        named["site"] = named["query"].map(queries.set_index("annotation_id")["site"])
+    parts = [known.assign(individual=known["name"]), named.reindex(columns=columns)]
+    return pd.concat([part[columns] for part in parts], ignore_index=True)
+
+
+def capture_histories(seen: pd.DataFrame, occasion: str = "D") -> pd.DataFrame:
+    """A row per animal, a column per occasion: 1 where it was seen, else 0.
+
+    `seen`: of `sightings`; those without date don't count. Columns species, individual, site (all
+    of the animal's, where given), then the occasions. `occasion`: "D" day, "W" week, "M" month, "Q"
+    quarter, "Y" year. Occasions on which nobody was seen have no column: whether anyone looked then
+    isn't known. Raises ValueError for another occasion.
     """
     if occasion not in ("D", "W", "M", "Q", "Y"):
         raise ValueError(f'occasion is {occasion!r}: take "D", "W", "M", "Q" or "Y"')
-    dated = sightings[sightings["date"].notna() & (sightings["individual"] != "")]
+    dated = seen[seen["date"].notna() & (seen["individual"] != "")]
     when = dated["date"].dt.to_period(occasion).dt.start_time.dt.strftime("%Y-%m-%d")
-    seen = pd.crosstab(dated["individual"], when).clip(upper=1)
-    return seen.rename_axis(columns=None).reset_index()
+    table = dated.assign(when=when, count=1).pivot_table(
+        values="count", index=KEYS, columns="when", aggfunc="max", fill_value=0
+    )
+    table = table.astype(int).rename_axis(columns=None).reset_index()
+    if "site" in dated:
+        sites = dated.groupby(KEYS)["site"].agg(lambda own: "; ".join(sorted(set(own) - {""})))
+        table.insert(2, "site", table.set_index(KEYS).index.map(sites))
+    return table
 
 
 def in_words(seen: pd.DataFrame, histories: pd.DataFrame) -> str:
     """How many `sightings` the capture histories rest on."""
     undated = int(seen["date"].isna().sum())
-    words = f"{len(histories):,} individuals on {histories.shape[1] - 1:,} occasions."
+    occasions = len(histories.columns.difference([*KEYS, "site"]))
+    words = f"{len(histories):,} animals on {occasions:,} occasions."
     if undated:
         words += f" {undated:,} of {len(seen):,} sightings have no date and don't count."
     return words
-
-
-def sightings(known: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
-    """Individual and date of each known photo and of each that a review accepted or called new."""
-    named = decided[decided["decision"].isin(DECISIONS[:2])]
-    columns = ["individual", "date"]
-    return pd.concat([known[columns], named[columns]], ignore_index=True)

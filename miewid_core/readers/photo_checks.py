@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import ExifTags, Image
 from tqdm import tqdm
 
-from miewid_core.files import CACHE, Memory
+from miewid_core.files import CACHE, Findings
 from miewid_core.photos import SAVE_AGAIN, UNREADABLE, open_photo, refuse_what_is_no_photo
 from miewid_core.readers.checks import shown
 from miewid_core.readers.sources import CAMERA_RAW
@@ -48,7 +48,7 @@ def look_at(files: pd.Series, root: Path, verify: bool, absolute: bool) -> pd.Da
     `verify` decodes the pixels too; a photo found sound so is remembered, where the cache can be
     written, and not read again until it changes.
     """
-    memory = Memory(CACHE / "checked_photos.json")
+    memory = Findings(CACHE / "checked_photos.json")
     look = partial(_look, root=root, verify=verify, absolute=absolute, memory=memory)
     unique = files.unique()
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
@@ -94,7 +94,7 @@ def _below(file: str, root: Path) -> int:
     return 0
 
 
-def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Memory) -> Look:
+def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Findings) -> Look:
     if not file:
         remedy = "fill in its path, or the image that its id names"
         return Look(problem="no file", remedy=remedy)
@@ -146,7 +146,7 @@ def _same(name: str, other: str) -> bool:
 
 
 def _known_size(
-    path: Path, state: os.stat_result, verify: bool, memory: Memory
+    path: Path, state: os.stat_result, verify: bool, memory: Findings
 ) -> tuple[int, int, bool]:
     if known := memory.of(str(path), state):
         return tuple(known)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.numpy import save_file
 
 from miewid_core import chips, files
 from miewid_core import photos as photo_files
@@ -389,7 +390,7 @@ def test_all_photos_that_cannot_be_read_are_named_and_the_others_made(tmp_path):
         store.build(table)
     assert str(tmp_path / "cut.jpg") in str(told.value)
     assert "good.png" not in str(told.value)
-    assert len(list((tmp_path / "chips" / "8").rglob("*.npy"))) == 1
+    assert len(list((tmp_path / "chips" / "8").rglob("*.safetensors"))) == 1
 
 
 def test_a_photo_that_is_gone_is_named(tmp_path):
@@ -405,24 +406,23 @@ def one_chip(folder):
     return store, table, store.build(table).iloc[0]
 
 
-@pytest.mark.parametrize("kept", [0, 5, 60, 130, 319])
+@pytest.mark.parametrize("kept", [0, 5, 60, 130, 190, -1])
 def test_a_chip_cut_short_is_refused_and_made_again(tmp_path, kept):
     store, table, key = one_chip(tmp_path)
     right, whole = store.read(key), store.path(key).read_bytes()
     store.path(key).write_bytes(whole[:kept])
-    with pytest.raises(ChipError, match=f"{key}.*is damaged: delete it"):
+    with pytest.raises(ChipError, match=f"{key}.*is damaged: .*; delete it"):
         store.read(key)
-    if kept < 3 * 8 * 8:
+    if kept >= 0:
         store.build(table)
         np.testing.assert_array_equal(store.read(key), right)
 
 
 def test_a_chip_of_something_else_is_refused(tmp_path):
     store, _, key = one_chip(tmp_path)
-    for other in (np.zeros((9, 8, 3), np.uint8), np.zeros((8, 8, 3)), np.array([{}], object)):
-        np.save(store.path(key), other, allow_pickle=True)
-        with pytest.raises(ChipError, match="damaged"):
-            store.read(key)
+    save_file({"chip": np.zeros((8, 8, 3), np.uint8)}, store.path(key))
+    with pytest.raises(ChipError, match="damaged"):
+        store.read(key)
     store.path(key).write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr': " + b"x" * 400)
     with pytest.raises(ChipError, match="damaged"):
         store.read(key)
@@ -432,11 +432,11 @@ def test_a_write_that_fails_leaves_no_chip(tmp_path, monkeypatch):
     Image.fromarray(noise(20, 20)).save(tmp_path / "a.png")
     store = ChipStore(tmp_path / "chips", 8)
 
-    def half(path, chip):
+    def half(arrays, path, facts):
         path.write_bytes(b"half a chip")
         raise OSError("disk full")
 
-    monkeypatch.setattr(np, "save", half)
+    monkeypatch.setattr(files, "save_file", half)
     with pytest.raises(OSError, match="disk full"):
         store.build(photos((tmp_path / "a.png", 1.0, 1.0, 9.0, 9.0, 0.0)))
     assert not [path for path in (tmp_path / "chips" / "8").rglob("*") if path.is_file()]

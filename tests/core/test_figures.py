@@ -16,11 +16,11 @@ from matplotlib import pyplot
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.patches import Rectangle
+from miewid_core.paper.labels import label_points
 from PIL import Image
 
 from miewid_core import figures
 from miewid_core.paper import comparison, split_report, table1, training_report
-from miewid_core.paper.labels import label_points
 from miewid_core.paper.printed import SPELLINGS
 
 ROOT = Path(__file__).parents[2]

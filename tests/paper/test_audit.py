@@ -213,6 +213,29 @@ def test_table_3_against_table_2(claims):
         assert min(gains) > 0
 
 
+def test_an_accuracy_of_exactly_0_is_flagged():
+    cells = {
+        (species_name(row["species"]), name): float(row[name])
+        for row in rows(2)
+        for name in ("multi_species", "single_species", "leave_one_out")
+    }
+    assert [key for key, value in cells.items() if value == 0] == [("giraffe", "leave_one_out")]
+    (found,) = tables.zero_cells().to_dict("records")
+    assert (found["species"], found["column"]) == ("giraffe", "leave_one_out")
+    assert found["others"] == "100.0 and 93.6"
+    left_out = [value for (_, name), value in cells.items() if name == "leave_one_out"]
+    assert found["mean"] == pytest.approx(sum(left_out) / 45)
+    assert found["mean_without"] == pytest.approx(sum(left_out) / 44)
+    words = tables.zeros_in_words(tables.zero_cells())
+    assert "Without it the column's mean is 58.5, not 57.2." in words
+
+
+def test_one_row_counts_animals_and_two_count_their_sides():
+    found = tables.sides().set_index("species")["per_animal"]
+    assert found["nyala"] == 1
+    assert found[["hyena", "leopard"]].between(1.9, 2).all()
+
+
 def test_table_2_is_alphabetical_not_by_size(claims):
     names = [row["species"] for row in rows(2)]
     assert names == sorted(names)

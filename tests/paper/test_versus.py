@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 
-from miewid_core.evaluation import paired_difference
 from miewid_core.paper import backbones, comparison
 from miewid_core.paper.printed import SPELLINGS, printed_table
 
@@ -62,20 +61,9 @@ def test_by_hand(three):
     for column, values in expected.items():
         assert table[column].tolist() == pytest.approx(values), column
     for column in ("ours", "theirs", "gain"):
-        assert (table[f"{column}_low"] <= table[column]).all()
-        assert (table[column] <= table[f"{column}_high"]).all()
-
-
-def test_the_gain_is_the_paired_difference_whatever_the_order_of_queries(three):
-    shuffled = three | {"theirs": three["theirs"][::-1]}
-    table = comparison.versus(shuffled, training(ant=3), k=5, seed=4).set_index("species")
-    paired = paired_difference(*three.values(), 5, 4).set_index("species").loc[table.index]
-    np.testing.assert_allclose(
-        table[["gain", "gain_low", "gain_high"]], 100 * paired[["difference", "low", "high"]]
-    )
-    turned = comparison.versus(dict(reversed(shuffled.items())), training(ant=3), k=5, seed=4)
-    np.testing.assert_allclose(turned["gain"], -table["gain"])
-    np.testing.assert_allclose(turned["gain_low"], -table["gain_high"])
+        known = table[table[column].notna()]
+        assert (known[f"{column}_low"] <= known[column] + 1e-9).all()
+        assert (known[column] <= known[f"{column}_high"] + 1e-9).all()
 
 
 def test_rankings_of_other_queries_are_refused(three):
@@ -101,28 +89,6 @@ class TestTable3:
         words = comparison.table3_in_words()
         assert "33 species" in words
         assert "from +0.5 to +76.1" in words  # wild horse, and spinner dolphin: 95.2 - 19.1
-
-
-class TestWords:
-    def table(self, low, high):
-        rows = {"gain": [5.0, 5.0, -5.0, (low + high) / 2]}
-        rows |= {"gain_low": [1.0, -2.0, -9.0, low], "gain_high": [9.0, 11.0, -1.0, high]}
-        return pd.DataFrame({"species": ["a", "b", "c", "mean"], **rows})
-
-    @pytest.mark.parametrize(
-        ("low", "high", "verdict"),
-        [
-            (1, 3, "our network is better than the other one (+2.0 points, 95 % interval +1.0"),
-            (-3, -1, "our network is worse than the other one (-2.0 points"),
-            (-1, 3, "no difference shown between our network and the other one (+1.0 points"),
-            (0, 2, "no difference shown"),
-        ],
-    )
-    def test_verdict_follows_the_interval(self, low, high, verdict):
-        words = comparison.versus_in_words(self.table(low, high), WORDS, 5)
-        assert verdict in words
-        assert words.startswith("Top-5, mean over 3 species: ")
-        assert words.endswith("shown to be better on 1, worse on 1.")
 
 
 def written(figure):

@@ -1,8 +1,8 @@
 """The project's own promises: packages in agreement, hygiene of notebooks, what they save."""
 
 import itertools
-import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -18,8 +18,6 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-CPU = Path("/proc/cpuinfo")
-LIMITS = ("_CPU_CAPABILITY", "_CPU_ISA")
 COMMON = {
     *("catalog", "on_problem", "preset", "sides_differ", "pretrained", "image_size", "epochs"),
     *("figures_dir", "runs_dir", "seed", "scheduler"),
@@ -57,19 +55,6 @@ def test_the_lock_pins_every_package_within_its_bounds(declared):
             assert version in wanted.specifier, f"{pin} breaks {wanted}: run make lock"
 
 
-@pytest.mark.skipif(
-    not re.search(r"\bavx2\b", CPU.read_text() if CPU.exists() else ""), reason="no AVX2 here"
-)
-def test_make_keeps_torch_to_avx2():
-    """Where there is more, sums are rounded otherwise; what the user has set stays."""
-    show = "show:; @echo $$ATEN_CPU_CAPABILITY $$ONEDNN_MAX_CPU_ISA"
-    command = ["make", "-s", "--eval", show, "show"]
-    bare = {name: value for name, value in os.environ.items() if not name.endswith(LIMITS)}
-    for given, told in (({}, "avx2 AVX2"), ({"ATEN_CPU_CAPABILITY": "avx512"}, "avx512 AVX2")):
-        done = subprocess.run(command, cwd=ROOT, env=bare | given, capture_output=True, text=True)
-        assert done.stdout.strip() == told
-
-
 def test_make_passes_values_with_blanks_on_as_they_are(tmp_path):
     shown = tmp_path / "bin" / "python"
     shown.parent.mkdir()
@@ -92,8 +77,51 @@ def notebooks_of(target):
     return line.split("no:cacheprovider")[1]
 
 
+def run_ci(folder):
+    """.ci/run where `folder` alone has programs: python3 is 3.11, make prints what it is to do."""
+    programs = {"make": 'echo make "$@"', "python3": "echo 11"}
+    # a shim of pyenv, and a Python that Debian left without what makes environments
+    programs |= {"python3.14": "exit 127", "python3.13": 'test "$2" != "import ensurepip"'}
+    (folder / "bin").mkdir()
+    for name, line in programs.items():
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
+        (folder / "bin" / name).chmod(0o755)
+    for name in ("bash", "dirname", "mktemp", "rm"):
+        (folder / "bin" / name).symlink_to(shutil.which(name))
+    places = {"PATH": str(folder / "bin"), "PYENV_ROOT": str(folder), "TMPDIR": str(folder)}
+    return subprocess.run([ROOT / ".ci" / "run"], env=places, capture_output=True, text=True)
+
+
+def test_ci_tries_the_newest_python_that_works(tmp_path):
+    for name in ("3.9.18", "3.11.7", "3.12.1", "3.13.0"):
+        python = tmp_path / "versions" / name / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text("#!/bin/sh\n")
+        python.chmod(0o755)
+    done = run_ci(tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, *others = done.stdout.splitlines()
+    newest = f"VENV=.venv-newest PYTHON={python}"
+    assert first == "make test-all"
+    assert [other.split(" ONLY=")[0] for other in others] == [
+        f"make unit {newest}",
+        f"make figures {newest}",
+    ]
+    assert "ONLY=01 04 EPOCHS=1" in others[-1]
+    assert {path.name for path in tmp_path.iterdir()} == {"bin", "versions"}  # its cache is gone
+
+
+def test_ci_fails_where_no_newer_python_works(tmp_path):
+    done = run_ci(tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == "make test-all\n"
+    assert done.stderr.startswith("No working Python newer than 3.11 on this machine")
+
+
 def test_the_quick_tests_leave_out_the_notebooks_that_take_long():
-    much = re.compile(r"ranks_left_out|leave_one_out|few_shot|backbones|hyperparameters|tasks\.measure")
+    much = re.compile(
+        r"ranks_left_out|leave_one_out|few_shot|backbones|hyperparameters|tasks\.measure"
+    )
     quick = [path for path in NOTEBOOKS if not any(much.search(c.source) for c in code_cells(path))]
     assert notebooks_of("test").split() == [f"notebooks/{path.name}" for path in quick]
     assert notebooks_of("test-all").split() == ["notebooks"]

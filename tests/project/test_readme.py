@@ -41,7 +41,7 @@ BOUNDS = {
 @pytest.fixture
 def checkout(tmp_path, small_catalog):
     """A copy of the project in which to run commands, with a reader's photos in photos/."""
-    left_out = shutil.ignore_patterns(".git", ".venv", ".cache", ".*_cache", "__pycache__")
+    left_out = shutil.ignore_patterns(".git", ".venv*", ".cache", ".*_cache", "__pycache__")
     here = shutil.copytree(ROOT, tmp_path / "project", ignore=left_out)
     shutil.copytree(small_catalog.parent, here / "photos")
     for name in ("requirements.lock", "pyproject.toml"):
