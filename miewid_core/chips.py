@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from miewid_core.files import Findings, digest, file_digest, read_checked, write_checked
 from miewid_core.machine import give_back, keep_freed_memory
-from miewid_core.photos import ChipError, crop, lowest, read_photo, resize
+from miewid_core.photos import ChipError, crop, read_reduced, resize
 
 if TYPE_CHECKING:
     import albumentations
@@ -94,8 +94,7 @@ class ChipStore:
         """Make the chips of one photo; returns why they can't be made."""
         try:
             needed = max(2 * self.size / max(1, min(row.w, row.h)) for row in rows)
-            down_to = max(lowest((row.x, row.y, row.w, row.h), row.theta) for row in rows)
-            photo, scale = read_photo(path, needed, down_to)
+            photo, scale = read_reduced(path, needed)
             for row in rows:
                 box = tuple(scale * side for side in (row.x, row.y, row.w, row.h))
                 chip = resize(crop(photo, box, row.theta), self.size)

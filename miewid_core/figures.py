@@ -202,12 +202,16 @@ def label_rows(axes: Axes, places: np.ndarray, species: Sequence[str]) -> None:
 
 def number_columns(axes: Axes, places: np.ndarray, columns: Mapping[str, Sequence[float]]) -> None:
     """Numbers in columns on the right of rows that `label_rows` named, each below its head."""
-    for column, (head, numbers) in enumerate(columns.items()):
-        x = 1.13 + 0.17 * column
-        for place, number in zip(places, numbers, strict=True):
-            across = axes.get_yaxis_transform()
-            axes.text(x, place, f"{number:,.0f}", transform=across, ha="right", va="center")
-        axes.text(x, 1.01, head, transform=axes.transAxes, ha="right", va="bottom")
+    x = 0.0  # points from the right edge of the axes
+    right = {"ha": "right", "textcoords": "offset points", "annotation_clip": False}
+    for head, numbers in columns.items():
+        words = [f"{number:,.0f}" for number in numbers]
+        x += 8 + 4 * max(map(len, [*words, *head.split("\n")]))  # a letter is 4 points wide
+        for place, number in zip(places, words, strict=True):
+            axes.annotate(
+                number, (1, place), (x, 0), axes.get_yaxis_transform(), va="center", **right
+            )
+        axes.annotate(head, (1, 1), (x, 2), "axes fraction", va="bottom", **right)
 
 
 def panel_grid(title: str, count: int) -> tuple[Figure, Axes, list[Axes]]:

@@ -19,18 +19,27 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 
-def _root() -> Path:
-    """The checkout this package stands in, or the working directory when it is installed apart."""
-    checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+def _checkout() -> Path | None:
+    """The checkout that this package stands in; None where it is installed."""
+    above = Path(__file__).resolve().parent.parent
+    return above if (above / "pyproject.toml").exists() else None
 
 
-ROOT = _root()
-CACHE = Path(os.environ.get("MIEWID_CACHE", ROOT / ".cache"))
+def _cache() -> Path:
+    """$MIEWID_CACHE, or .cache in the checkout, or the user's cache folder."""
+    if named := os.environ.get("MIEWID_CACHE"):
+        return Path(named).expanduser()
+    checkout = _checkout()
+    return checkout / ".cache" if checkout else user_cache_path("miewid", appauthor=False)
+
+
+ROOT = _checkout() or Path.cwd()  # where figures go
+CACHE = _cache()
 LEFT = 3600  # seconds without a change after which a temporary file's writer is taken for dead
 # what the system, NumPy and safetensors say of a full disk: the last two give no error number
 FULL = re.compile("No space left|File too large|[Qq]uota exceeded|requested and .* written")

@@ -46,7 +46,7 @@ def augmented(way: str, photos: int, size: int, repeats: int) -> Callable[[], li
     rows = pictures.rows(photos)
     if way == "before resizing":
         boxes = rows[["path", "x", "y", "w", "h"]].itertuples(index=False)
-        images = [crop(read_photo(path)[0], tuple(box)) for path, *box in boxes]
+        images = [crop(read_photo(path), tuple(box)) for path, *box in boxes]
     else:
         store = ChipStore(pictures.FOLDER / "chips", size)
         images = [store.read(key) for key in store.build(rows)]

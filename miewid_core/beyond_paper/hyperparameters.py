@@ -26,7 +26,7 @@ from miewid_core.files import digest, replacing
 from miewid_core.machine import default_device
 from miewid_core.paper.comparison import compare, verdict
 from miewid_core.paper.study import Study
-from miewid_core.runs.run import Training
+from miewid_core.runs.run import Training, folder_name
 from miewid_core.training import fit
 
 SPACE = {  # A.1's values and those of every preset lie inside
@@ -70,7 +70,7 @@ class Search:
     def identity(self) -> dict[str, object]:
         """All that decides the trials, as JSON: equal identities give the same trials on a CPU."""
         train, validation = (
-            Training("search", rows, self.config, self.seed, Path(), self.chips_dir).spec
+            Training("trial", rows, self.config, self.seed, Path(), self.chips_dir).spec
             for rows in self.parts
         )
         space = {name: str(values) for name, values in SPACE.items()}
@@ -79,8 +79,7 @@ class Search:
 
     def path(self, runs_dir: Path) -> Path:
         """The SQLite file of this search below the folder of runs: any other search has another."""
-        name = digest(json.dumps(self.identity(), sort_keys=True))[:16]
-        return Path(runs_dir) / "tuning" / name / "study.db"
+        return Path(runs_dir) / "tuning" / folder_name(self.identity()) / "study.db"
 
 
 def values_of(config: TrainConfig) -> dict[str, float]:
@@ -176,10 +175,11 @@ def _score(trial: optuna.Trial, task: Search, folder: Path, title: str) -> float
     before = None
     for rung in task.rungs:
         checkpoint = folder / f"{rung}.safetensors"
-        if before and not checkpoint.exists():  # the rate of an epoch doesn't depend on how many
-            with replacing(checkpoint) as temporary:  # follow: a rung goes on from the one before
+        if before and not checkpoint.exists():
+            with replacing(checkpoint) as temporary:
                 shutil.copy(before, temporary)
-        before = checkpoint
+        # a rung goes on from the one before, unless its rates depend on how many epochs follow
+        before = None if config.schedule == "level" else checkpoint
         score = _trained_score(task, dataclasses.replace(config, epochs=rung), checkpoint, title)
         trial.report(score, rung)
         if rung < task.rungs[-1] and trial.should_prune():

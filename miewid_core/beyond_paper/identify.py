@@ -1,8 +1,6 @@
 """Who is this? Ranked candidates for photos of unidentified animals, from photos of known ones."""
 
 import dataclasses
-import warnings
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,95 +10,104 @@ from PIL import ExifTags, Image
 from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
-from miewid_core import catalog, evaluation
-from miewid_core.catalog import PROBLEM, CatalogWarning, listed
+from miewid_core import evaluation
+from miewid_core.catalog import notice, summed
 from miewid_core.chips import ChipStore
 from miewid_core.figures import Panel
+from miewid_core.files import file_digest
 from miewid_core.model import load as load_model
 from miewid_core.paper.comparison import compare
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
-from miewid_core.readers import checks, sources
-from miewid_core.readers.load import dates
-from miewid_core.readers.photo_checks import look_at
+from miewid_core.readers.dates import dates
+from miewid_core.readers.load import load_catalog
 from miewid_core.runs.embeddings import Embeddings
 from miewid_core.runs.run import Training
 
 COLUMNS = ["query", "rank", "individual", "match", "score"]
 TOP = (1, 5, 10)
 FEW = 10  # individuals below which a bootstrap interval is no longer worth its name
-TAKEN = "%Y:%m:%d %H:%M:%S"  # how cameras write a time
 
 
 def to_identify(
-    photos: pd.DataFrame, tested: pd.DataFrame, source: str, seed: int
+    photos: pd.DataFrame, tested: pd.DataFrame, source: str, seed: int, **where: object
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The photos to identify and the known ones: `unidentified` of a source, or else `hold_back`.
 
-    `photos`: the catalog; `tested`: those of it that the network hasn't learned.
+    `photos`: the catalog; `tested`: those of it that the network hasn't learned. `where`: where
+    the source's photos lie (see `load_catalog`). A query that is a copy of a known photo is noticed
+    (`catalog.notices`).
     """
-    if source:
-        return unidentified(source, sorted(photos["species"].unique())), photos
-    return hold_back(photos, tested, seed)
+    if not source:
+        return hold_back(photos, tested, seed)
+    queries = unidentified(source, sorted(photos["species"].unique()), **where)
+    queries.attrs["notices"] = [*queries.attrs["notices"], *summed([copies(queries, photos)])]
+    return queries, photos
 
 
-def unidentified(source: Path | str, species: list[str]) -> pd.DataFrame:
-    """Photos to identify: a folder, or a table as for `catalog.load` whose names don't matter.
+def copies(queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """A notice for each query whose file is byte by byte that of a known photo."""
+    sizes, asked = (
+        {path: Path(path).stat().st_size for path in table["path"].unique()}
+        for table in (known, queries)
+    )
+    both = set(sizes.values()) & set(asked.values())
+    contents, copied = (
+        {path: file_digest(path) for path in paths if paths[path] in both}
+        for paths in (asked, sizes)
+    )
+    owners = known.drop_duplicates("path").set_index("path")["individual"]
+    owner = {content: owners[path] for path, content in copied.items()}
+    same = queries["path"].map(contents).map(owner).dropna().astype(str)
+    rows = queries.loc[same.index]
+    rows = rows.assign(row="query " + rows["annotation_id"])
+    return notice(rows, None, "the same photo as a known one of " + same, "kept")
+
+
+def unidentified(source: Path | str, species: list[str], **where: object) -> pd.DataFrame:
+    """Photos to identify: a folder, or a table as for `load_catalog` whose names don't matter.
 
     Returns catalog rows with individual and name "", annotation_id the source's or the file, and
     the date of the photo's EXIF where none is given. Species is the source's, or the subfolder's
     name, where it is one of `species`; the only one, where there is but one; else "": compared with
     all. A photo that can't be used is left out, warned of, and listed in `.attrs["dropped"]`.
+    Raises CatalogError where none can be used.
     """
-    given = sources.read(source)
-    rows = given.rows.reset_index(drop=True).reindex(columns=sources.RAW).astype(object)
-    rows = rows.where(rows.notna(), "").map(lambda cell: str(cell).strip())
-    rows = rows.join(look_at(rows["file"], given.root.resolve(), True, False))
-    rows, wrong = checks.boxes(rows.assign(theta=rows["theta"].replace("", "0"), column="file"))
-    wrong = pd.concat(wrong)
-    wrong = wrong[~wrong.index.duplicated() & (rows.loc[wrong.index, "problem"] == "")]
-    rows.loc[wrong.index, PROBLEM] = wrong[PROBLEM]
-    rows = rows.assign(name="", individual="")
-    folder = rows["file"].str.partition("/")[0]
-    rows["species"] = rows["species"].where(rows["species"].isin(species), folder)
+    photos = load_catalog(source, on_problem="drop", named=False, **where)
     only = species[0] if len(species) == 1 else ""
-    rows["species"] = rows["species"].where(rows["species"].isin(species), only)
-    return _usable(rows, source)
-
-
-def _usable(rows: pd.DataFrame, source: Path | str) -> pd.DataFrame:
-    problems = rows.loc[rows["problem"] != "", PROBLEM]
-    if len(problems):
-        words = f"{source}: left out {len(problems)} of {len(rows)} photos: {listed(problems)}"
-        warnings.warn(words, CatalogWarning, stacklevel=3)
-    rows = rows[rows["problem"] == ""].reset_index(drop=True)
-    ids = rows["annotation_id"].mask(rows["annotation_id"] == "", rows["file"])
-    again = ids.groupby(ids).cumcount()  # several boxes of one photo
-    rows["annotation_id"] = ids.mask(again > 0, ids + "#" + (again + 1).astype(str))
-    rows["date"] = dates(rows["date"])
-    photos = with_dates(rows[catalog.COLUMNS].astype(dict.fromkeys(catalog.TEXT, str)))
-    photos.attrs["dropped"] = problems.to_dict("records")
-    return photos
+    photos["species"] = photos["species"].where(photos["species"].isin(species), only)
+    return with_dates(photos)
 
 
 def with_dates(photos: pd.DataFrame) -> pd.DataFrame:
     """The photos with the time in their EXIF where the catalog gives no date; NaT without either.
 
-    A camera's clock can be wrong: dates that a catalog gives come first.
+    A camera's clock can be wrong: dates that a catalog gives come first. Of the times in a file
+    that of the exposure does; the time of its last change is noticed (`catalog.notices`).
     """
-    taken = [_taken(path) for path in photos.loc[photos["date"].isna(), "path"]]
-    dates = photos["date"].astype("datetime64[us]")
-    dates[photos["date"].isna()] = pd.Series(taken, dtype="datetime64[us]").to_numpy()
-    return photos.assign(date=dates)
+    undated = photos[photos["date"].isna()]
+    taken = pd.DataFrame(map(_taken, undated["path"]), undated.index, ["taken", "changed"], str)
+    exposed, changed = dates(taken["taken"]), dates(taken["changed"])
+    late = exposed.isna() & changed.notna()
+    rows = undated.assign(row=undated["path"].map(lambda path: Path(path).name))
+    told = notice(rows, late, "no time of exposure (EXIF)", "dated by its last change")
+    date = photos["date"].astype("datetime64[us]").fillna(exposed.fillna(changed))
+    dated = photos.assign(date=date)
+    dated.attrs["notices"] = [*photos.attrs.get("notices", []), *summed([told])]
+    return dated
 
 
-def _taken(path: str) -> datetime | None:
+def _taken(path: str) -> tuple[str, str]:
+    """When a photo was taken, and last changed, as its EXIF has it; "" for unknown."""
     try:
         with Image.open(path) as photo:
-            text = photo.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
-        return datetime.strptime(str(text), TAKEN)
+            exif = photo.getexif()
+            inner = exif.get_ifd(ExifTags.IFD.Exif)
     except UNREADABLE:
-        return None
+        return "", ""
+    names = ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized
+    taken = next((text for text in (str(inner.get(name, "")) for name in names) if text), "")
+    return taken, str(exif.get(ExifTags.Base.DateTime, ""))
 
 
 def one_an_encounter(photos: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -184,7 +191,7 @@ def panels(
     return rows
 
 
-def success(tested: Embeddings, seed: int) -> pd.DataFrame:
+def success(tested: Embeddings) -> pd.DataFrame:
     """How often a known individual is among the first 1, 5 and 10 photos, in percent.
 
     Columns species, queries, individuals; top1, top1_low, top1_high (95 % interval), chance1, and

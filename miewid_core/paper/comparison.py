@@ -226,7 +226,7 @@ def verdict(
     (first, one), (second, other) = words.items()
     gain = f"gain_over_{second}"
     mean = table.iloc[-1]
-    rows = table[:-1].dropna(subset=[name for name in table if name.startswith("gain_over_")])
+    rows = _averaged(table)
     low, high = mean[f"{gain}_low"], mean[f"{gain}_high"]
     claim = claims[0] if low > 0 else claims[1] if high < 0 else claims[2]
     interval = f"95 % interval {low:+.1f} to {high:+.1f}"
@@ -425,7 +425,7 @@ def dots(
     left, right = drawn.subplots(1, 2, width_ratios=[3, 2])
     places = _places(table)
     _scores(left, table, words, places)
-    label_rows(left, places, [*table["species"][:-1], f"mean of {_averaged(table)} species"])
+    label_rows(left, places, [*table["species"][:-1], f"mean of {len(_averaged(table))} species"])
     left.set(xlim=(-3, 103), xticks=range(0, 101, 20), xlabel=f"top-{k} accuracy (%)")
     _gains(right, table, places, f"gain_over_{gain or [*words][1]}")
     label_rows(right, places, [""] * len(table))
@@ -449,7 +449,7 @@ def dots_by_k(tables: Mapping[int, pd.DataFrame], words: Mapping[str, str], titl
     places = _places(one)
     for axes, (k, table) in zip(panels, tables.items(), strict=True):
         _scores(axes, table, words, places)
-        label_rows(axes, places, [*one["species"][:-1], f"mean of {_averaged(one)} species"])
+        label_rows(axes, places, [*one["species"][:-1], f"mean of {len(_averaged(one))} species"])
         axes.set(xlim=(-4, 104), xticks=range(0, 101, 20), xlabel=f"top-{k} (%)")
     handles, labels = panels[0].get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside lower left", ncols=3)
@@ -463,7 +463,7 @@ def beside_the_paper(table: pd.DataFrame, words: Mapping[str, str], title: str) 
     Species by decreasing number of annotations; of the paper's, those that its Table 1 counts.
     """
     printed = printed_by_size([name for name in words if name in PRINTED])
-    drawn = Figure(title, 1.2 + 0.125 * len(printed), PAGE)
+    drawn = Figure(title, 1.2 + 0.145 * len(printed), PAGE)
     left, right = drawn.subplots(1, 2)
     for axes, rows, head in (
         (left, printed, "the paper (redrawn from its Table 2)"),
@@ -475,7 +475,6 @@ def beside_the_paper(table: pd.DataFrame, words: Mapping[str, str], title: str) 
         label_rows(axes, places, [*rows["species"][:-1], "mean"])
         axes.set(xlim=(-3, 103), xticks=range(0, 101, 20), xlabel="top-1 accuracy (%)")
         axes.set_title(head, loc="left")
-    left.tick_params(axis="y", labelsize=5.5)
     handles, labels = right.get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside lower left", ncols=3)
     return drawn
@@ -499,9 +498,11 @@ def _places(table: pd.DataFrame) -> np.ndarray:
     return np.append(np.arange(len(table) - 1), len(table) - 0.6)
 
 
-def _averaged(table: pd.DataFrame) -> int:
-    gains = [name for name in table if name.startswith("gain_over_") and name.count("_") == 2]
-    return len(table[:-1].dropna(subset=gains))
+def _averaged(table: pd.DataFrame) -> pd.DataFrame:
+    """The species that all networks have: those that the mean is over."""
+    networks = [name.removesuffix("_trainings") for name in table if name.endswith("_trainings")]
+    known = [name for own in networks for name in (own, f"gain_over_{own}") if name in table]
+    return table[:-1].dropna(subset=known)
 
 
 def _scores(axes: Axes, table: pd.DataFrame, words: Mapping[str, str], places: np.ndarray) -> None:

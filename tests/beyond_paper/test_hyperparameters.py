@@ -186,8 +186,8 @@ def test_stopped_anywhere_it_ends_the_same(undisturbed, task, tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         search(task, tmp_path, 4)
     same(search(task, tmp_path, 4), undisturbed)
-    reached = sum(max(trial.intermediate_values) for trial in undisturbed.trials)
-    assert done.count("epoch") == reached  # no epoch was trained twice
+    reached = sum(sum(trial.intermediate_values) for trial in undisturbed.trials)
+    assert done.count("epoch") == reached  # each rung's were trained once
     storage = optuna.storages.RDBStorage(f"sqlite:///{task.path(tmp_path)}")
     states = [t.state for t in optuna.load_study(study_name="miewid", storage=storage).trials]
     storage.engine.dispose()
@@ -224,6 +224,23 @@ def test_the_score_is_that_of_one_long_training(undisturbed, task, tmp_path):
         right[query.species].append(validation["individual"][nearest] == query.individual)
     expected = np.mean([np.mean(own) for own in right.values()])
     assert undisturbed.trials[0].value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("schedule", "goes_on"), [("level", False), ("paper", True)])
+def test_a_rung_goes_on_where_its_rates_are_the_same(
+    task, tmp_path, monkeypatch, schedule, goes_on
+):
+    """The "level" schedule falls at its end: a short training is no part of a longer one."""
+    there = []
+
+    def score(task, config, checkpoint, title):
+        there.append((config.epochs, checkpoint.exists()))
+        return toy_score(task, config, checkpoint, title)
+
+    monkeypatch.setattr(hyperparameters, "_trained_score", score)
+    other = dataclasses.replace(task, config=dataclasses.replace(TINY, schedule=schedule))
+    search(other, tmp_path, 2)
+    assert there[:2] == [(1, False), (2, goes_on)]
 
 
 def test_trials_below_the_median_of_the_complete_ones_are_stopped(found):

@@ -1,9 +1,12 @@
 """Writes that are whole or absent, hashes of content, and arrays kept with a checksum."""
 
 import hashlib
+import importlib.util
 import itertools
 import os
+import shutil
 import stat
+import sys
 import threading
 
 import numpy as np
@@ -184,3 +187,43 @@ def test_root_is_the_checkout_or_else_the_working_directory(tmp_path, monkeypatc
     assert files._root() == tmp_path
     (tmp_path / "site-packages" / "pyproject.toml").touch()
     assert files._root() == tmp_path / "site-packages"
+
+
+@pytest.fixture
+def read_from(tmp_path, monkeypatch):
+    """Reads files.py as it stands in a folder: a checkout, or where packages are installed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MIEWID_CACHE", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def read(folder):
+        copy = folder / "miewid_core" / "files.py"
+        copy.parent.mkdir(parents=True)
+        shutil.copy(files.__file__, copy)
+        spec = importlib.util.spec_from_file_location("files_elsewhere", copy)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.ROOT, module.CACHE
+
+    return read
+
+
+class TestPlaces:
+    def test_of_a_checkout(self, read_from, tmp_path):
+        folder = tmp_path / "project"
+        folder.mkdir()
+        (folder / "pyproject.toml").touch()
+        assert read_from(folder) == (folder, folder / ".cache")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="each system has its own place for caches")
+    def test_installed_it_keeps_caches_with_the_users_others(self, read_from, tmp_path):
+        places = read_from(tmp_path / "site-packages")
+        assert places == (tmp_path, tmp_path / "caches" / "miewid")
+
+    @pytest.mark.parametrize("installed", [True, False])
+    def test_the_user_names_another(self, read_from, tmp_path, monkeypatch, installed):
+        monkeypatch.setenv("MIEWID_CACHE", "~/kept")
+        if not installed:
+            (tmp_path / "pyproject.toml").touch()
+        assert read_from(tmp_path)[1] == tmp_path / "home" / "kept"

@@ -11,7 +11,6 @@ import timm
 import torch
 from scipy.stats import spearmanr
 
-from miewid_core.paper import printed
 from miewid_core.paper.audit import claims as audit
 from miewid_core.paper.audit import recount, tables
 from miewid_core.paper.audit.recount import Recounted, exactly
@@ -135,7 +134,7 @@ def test_a_changed_table_flips_the_verdict(claims, monkeypatch):
         table = whole(number)
         return table.replace({"miewid_leave_one_out": {86.8: 86.2}}) if number == 3 else table
 
-    monkeypatch.setattr(printed, "printed_table", worse)
+    monkeypatch.setattr(recount, "printed_table", worse)
     changed = audit.claims().set_index("id")
     assert not changed.loc["mega_better", "agrees"]
     assert changed.loc["mega_better", "recomputed"] == "32"
@@ -318,7 +317,7 @@ def test_a_claim_agrees_if_one_of_its_readings_does():
 
 
 def test_words_for_a_reader(claims):
-    shown = audit.worded(audit.reset_index()).set_axis(audit.index)
+    shown = audit.worded(claims.reset_index()).set_axis(claims.index)
     assert set(shown["agrees"]) == {"yes", "no", "open"}
     assert shown.loc["swin", ["recomputed", "agrees"]].tolist() == ["not printed", "open"]
     assert (shown.loc[shown["agrees"] != "yes", "possible reasons"] != "").all()
