@@ -163,10 +163,8 @@ def test_no_other_command_stands_in_a_block():
 @pytest.mark.slow
 @pytest.mark.skipif(not (VENV / "installed").exists(), reason="make has its own environment")
 def test_the_cluster_script_runs_as_it_stands_with_a_stand_in_for_slurm(checkout):
-    (script,) = [text for kind, text in BLOCKS if kind == "sh"]
+    (script,) = [text for kind, text in BLOCKS["at scale"] if kind == "sh"]
     (checkout / ".venv").symlink_to(VENV)
-    rows = pd.read_csv(checkout / "photos" / "annotations.csv")
-    rows.assign(file_name="photos/" + rows["file_name"]).to_csv(checkout / "photos.csv")
     stubs = {"sbatch": 'SLURM_SUBMIT_DIR=$PWD bash "$1" &', "hostname": "echo 127.0.0.1"}
     for name, line in stubs.items():
         (checkout / name).write_text(f"#!/bin/bash\n{line}\n")
@@ -191,14 +189,15 @@ def test_the_cluster_script_runs_as_it_stands_with_a_stand_in_for_slurm(checkout
             os.killpg(ours.pid, signal.SIGKILL)
     printed = log.read_text()
     assert "01_dataset.ipynb" in printed
-    assert list((checkout / "figures" / "project").glob("*.csv"))
+    assert list(saved_for_photos(checkout).glob("*.csv"))
 
 
 @pytest.mark.slow
 def test_python_of_the_readme_runs_as_it_stands(tmp_path):
-    (block,) = [text for kind, text in BLOCKS if kind == "python"]
+    (block,) = [text for kind, text in BLOCKS["README"] if kind == "python"]
     (tmp_path / "miewid-msv3").mkdir()
     save_file(golden.network().state_dict(), tmp_path / "miewid-msv3" / "model.safetensors")
+    (tmp_path / "miewid-msv3" / "config.json").write_text('{"image_size": 64}')
     Image.new("RGB", (90, 60), "peru").save(tmp_path / "chip.jpg")
     done = block + "print(tuple(embedding.shape))"
     places = {"PYTHONPATH": str(ROOT)}
