@@ -45,10 +45,19 @@ verify: $(VENV)/installed
 plan: $(VENV)/installed
 	$(RUN) -m miewid_core plan $(PARAMETERS)
 
+# packages beside ours, in an environment on top of the other: wildlife-tools needs pandas 2
+PEERS := $(VENV)/peers
+SITE = import site; print(site.getsitepackages()[0])
+$(PEERS)/installed: $(VENV)/installed
+	$(RUN) -m venv $(PEERS)
+	$(RUN) -c '$(SITE)' > "$$($(PEERS)/bin/python -c '$(SITE)')/beside.pth"
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check -e .[bench]
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check --no-deps wildlife-tools==0.0.9
+	touch $@
+
 # what was measured before is kept: remove its CSV to measure it again
-bench: $(VENV)/installed
-	$(RUN) -m pip install --disable-pip-version-check -e .[bench]
-	$(RUN) -m miewid_core bench $(ONLY)
+bench: $(PEERS)/installed
+	$(PEERS)/bin/python -m miewid_core bench $(ONLY)
 
 # as many tests side by side as there are cores, up to what the memory of a laptop holds
 BESIDE = -n auto --maxprocesses 4
