@@ -72,7 +72,7 @@ test test-all: $(VENV)/installed
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest $(BESIDE) $(QUICK)
 	# notebooks side by side have a thread each: more get less done, as those that wait spin
-	MIEWID_FIGURES=.cache/figures OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(RUN) -m pytest $(BESIDE) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 3600 --timeout 0 -p no:cacheprovider $(NOTEBOOKS)
+	MIEWID_FIGURES="$(CURDIR)/.cache/figures" OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(RUN) -m pytest $(BESIDE) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 3600 --timeout 0 -p no:cacheprovider $(NOTEBOOKS)
 
 # rewrite the committed notebooks, executed on the demo data
 notebooks: $(VENV)/installed
