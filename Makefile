@@ -1,4 +1,5 @@
 # make figures   every notebook through papermill; results in figures/<data>/
+# make verify    are the tables in figures/demo/ the committed ones? after make figures, on any machine; FOLDER=figures/paper
 # make plan      what would be trained for them, and how long it would take; CATALOG=paper for the paper's bill
 # make test      lint, quick unit tests, and the notebooks that take little time
 # make unit      the quick unit tests alone
@@ -10,6 +11,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ONLY ?=
+FOLDER ?= figures/demo
 RUN := $(VENV)/bin/python
 # what stands on the command line, each word in quotes: values may hold blanks
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
@@ -20,7 +22,7 @@ export NO_ALBUMENTATIONS_UPDATE = 1
 # some containers set it: each process would compile torch anew, twenty seconds of it
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: figures plan bench unit test test-all notebooks lock clean help
+.PHONY: figures verify plan bench unit test test-all notebooks lock clean help
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
@@ -37,13 +39,25 @@ $(VENV)/installed: requirements.lock pyproject.toml
 figures: $(VENV)/installed
 	$(RUN) -m miewid_core figures $(PARAMETERS) $(if $(ONLY),--only $(ONLY))
 
+verify: $(VENV)/installed
+	$(RUN) -m miewid_core verify $(call quoted,$(FOLDER))
+
 plan: $(VENV)/installed
 	$(RUN) -m miewid_core plan $(PARAMETERS)
 
+# packages beside ours, in an environment on top of the other: wildlife-tools needs pandas 2
+PEERS := $(VENV)/peers
+SITE = import site; print(site.getsitepackages()[0])
+$(PEERS)/installed: $(VENV)/installed
+	$(RUN) -m venv $(PEERS)
+	$(RUN) -c '$(SITE)' > "$$($(PEERS)/bin/python -c '$(SITE)')/beside.pth"
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check -e .[bench]
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check --no-deps wildlife-tools==0.0.9
+	touch $@
+
 # what was measured before is kept: remove its CSV to measure it again
-bench: $(VENV)/installed
-	$(RUN) -m pip install --disable-pip-version-check -e .[bench]
-	$(RUN) -m miewid_core bench $(ONLY)
+bench: $(PEERS)/installed
+	$(PEERS)/bin/python -m miewid_core bench $(ONLY)
 
 # as many tests side by side as there are cores, up to what the memory of a laptop holds
 BESIDE = -n auto --maxprocesses 4
@@ -58,7 +72,7 @@ test test-all: $(VENV)/installed
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest $(BESIDE) $(QUICK)
 	# notebooks side by side have a thread each: more get less done, as those that wait spin
-	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(RUN) -m pytest $(BESIDE) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 3600 --timeout 0 -p no:cacheprovider $(NOTEBOOKS)
+	MIEWID_FIGURES="$(CURDIR)/.cache/figures" OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(RUN) -m pytest $(BESIDE) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 3600 --timeout 0 -p no:cacheprovider $(NOTEBOOKS)
 
 # rewrite the committed notebooks, executed on the demo data
 notebooks: $(VENV)/installed

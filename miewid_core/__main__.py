@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from miewid_core.files import CACHE
+from miewid_core.files import CACHE, ROOT
 
 HELP = {
     "figures": "run the notebooks; tables and figures go to figures/<data>/",
     "refresh": "rewrite the committed notebooks, executed on the demo data",
+    "verify": "compare the tables in figures/<data>/ with the committed ones",
     "plan": "what would be trained for the notebooks, and how long it would take",
     "train": "one training shared by the GPUs of this computer; start it with torchrun",
     "repeat": "train a finished run again and compare the weights bit by bit",
@@ -103,6 +104,23 @@ def _refresh(given: argparse.Namespace, rest: list[str]) -> None:
         notebooks.refresh(notebooks.chosen(given.only))
     except notebooks.NotebookError as error:
         sys.exit(f"\n{error}")
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.description += " Exit status: 0 equal or within their intervals, 1 not, 2 not done."
+    folder = ROOT / "figures" / "demo"
+    parser.add_argument("folder", type=Path, nargs="?", default=folder, help="figures/demo if none")
+    parser.set_defaults(run=_verify)
+
+
+def _verify(given: argparse.Namespace, rest: list[str]) -> None:
+    from miewid_core.paper.verify import verify
+
+    if rest:
+        raise ValueError(f"{' '.join(rest)} is none of its arguments; --help lists them")
+    agrees, words = verify(given.folder)
+    sys.stdout.write(f"{words}\n")
+    sys.exit(not agrees)
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
@@ -210,6 +228,7 @@ def _bench(rest: list[str]) -> None:
 COMMANDS = {
     "figures": _add_figures,
     "refresh": _add_refresh,
+    "verify": _add_verify,
     "plan": _add_plan,
     "train": _add_train,
     "repeat": _add_repeat,

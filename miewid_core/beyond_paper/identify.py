@@ -322,15 +322,16 @@ def _trained(study: Study, rows: pd.DataFrame, tested: pd.DataFrame) -> Network:
     """The network trained on `rows`, or what stands in for it where they are too few."""
     individuals = rows["individual"].nunique()
     if individuals >= LEAST:
-        run, learned = study.training(rows, "your animals").run(), frozenset(rows["individual"])
+        run = study.run([study.training(rows, "your animals")])[0]
+        learned = frozenset(rows["individual"])
         words = f"trained on {len(rows):,} photos of {individuals} of your individuals."
         return Network(run.weights, tested, learned, words)
     few = f"{individuals} individuals to train on are too few"
     if study.config.pretrained:
-        run = study.training(study.annotations, "as it came", epochs=0).run()
+        run = study.run([study.training(study.annotations, "as it came", epochs=0)])[0]
         words = f"as its pretraining left it: {few}. Better give `weights`, such as MiewID's."
     else:
-        run = open_study(runs_dir=str(study.runs_dir)).multi().run()
+        run = study.run([open_study(runs_dir=str(study.runs_dir)).multi()])[0]
         words = (
             "the demo's, which knows drawn animals only: it serves to try this notebook out. "
             f"{few}; give `weights`, such as the released MiewID's."

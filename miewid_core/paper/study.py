@@ -15,9 +15,10 @@ from miewid_core.config import PRESETS, TrainConfig, fine_tuning
 from miewid_core.config import preset as training_preset
 from miewid_core.demo.draw import SIDES_DIFFER, draw_animals
 from miewid_core.evaluation import one_vs_all
-from miewid_core.files import CACHE, ROOT, digest
+from miewid_core.files import CACHE, FIGURES, digest
 from miewid_core.loss import dynamic_margins
 from miewid_core.model import refuse_pickle
+from miewid_core.paper import manifest
 from miewid_core.readers.load import load_catalog
 from miewid_core.runs import bill
 from miewid_core.runs.embeddings import kept_vectors
@@ -35,7 +36,8 @@ class Study:
 
     `name`: of the data, in titles. `drawn`: whether they are the drawn animals. `train` and `test`
     are the rows of `annotations` in those parts of the split. `seed` is the split's; trainings have
-    seeds of their own. `scheduler`: address of a Dask scheduler, "" for none.
+    seeds of their own. `scheduler`: address of a Dask scheduler, "" for none. `used`: names of the
+    folders of all trainings it ran, for the manifest of the figures.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Study:
     runs_dir: Path
     chips_dir: Path
     scheduler: str = ""
+    used: set[str] = dataclasses.field(default_factory=set, repr=False, compare=False)
 
     @property
     def label(self) -> str:
@@ -149,6 +152,7 @@ class Study:
 
     def run(self, trainings: Sequence[Training]) -> list[Run]:
         """The finished runs of `trainings`; what is not trained yet is trained, side by side."""
+        self.used.update(training.folder.name for training in trainings)
         with workers_of(self.scheduler) as executor:
             return train_all(trainings, executor)
 
@@ -191,14 +195,16 @@ class Study:
         self, name: str, table: pd.DataFrame, figure: matplotlib.figure.Figure | None = None
     ) -> None:
         """Write a table, or a figure with the table that it draws, into the study's figures."""
-        if figure is None:
-            figures.save_table(table, name, self.figures_dir)
-        else:
-            figures.save(figure, table, name, self.figures_dir)
+        manifest.save(self.figures_dir, name, table, figure, self.used)
 
     def save_photos(self, name: str, figure: matplotlib.figure.Figure) -> None:
         """Write a sheet of photos into the study's figures."""
         figures.save_photos(figure, name, self.figures_dir)
+        self.note(f"photos/{name}.jpg")
+
+    def note(self, *names: str) -> None:
+        """Note files that a notebook wrote into the study's figures by itself in their manifest."""
+        manifest.note(self.figures_dir, names, self.used)
 
 
 def open_study(
@@ -253,7 +259,7 @@ def open_study(
 
 def figures_folder(catalog: object) -> Path:
     """Where a catalog's figures go unless another folder is named."""
-    return ROOT / "figures" / _named(catalog)[1]
+    return FIGURES / _named(catalog)[1]
 
 
 def _is_demo(catalog: object) -> bool:

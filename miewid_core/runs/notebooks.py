@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import itertools
+import json
 import os
 import re
 import shutil
@@ -23,7 +24,7 @@ from jupyter_client.manager import KernelManager
 from nbclient.exceptions import DeadKernelError
 from tqdm import tqdm
 
-from miewid_core.files import ROOT
+from miewid_core.files import ABOUT, ROOT, digest
 from miewid_core.runs.skipping import KEPT, SKIPPED
 
 TYPES = {"list": list, "int": int, "float": (int, float), "bool": bool}
@@ -100,10 +101,15 @@ def started(beside: int) -> Iterator[KernelManager]:
 
 def forget(kernel: KernelManager) -> None:
     """Empty an idle kernel's namespace: the next notebook finds none of the last one's names."""
+    _silently(kernel, RESET)
+
+
+def _silently(kernel: KernelManager, code: str) -> None:
+    """Run code in an idle kernel, without a trace in its notebook."""
     client = kernel.blocking_client()
     client.start_channels()
     try:
-        client.execute(RESET, silent=True, reply=True, timeout=60)
+        client.execute(code, silent=True, reply=True, timeout=60)
     finally:
         client.stop_channels()
 
@@ -203,13 +209,42 @@ def chosen(words: Sequence[str]) -> list[Path]:
     return [path for path in every if not words or path.name.startswith(tuple(words))]
 
 
+def about(notebook: Path, parameters: dict[str, object]) -> str:
+    """A notebook's name, the digest of its code cells, and its parameters, as JSON."""
+    cells = nbformat.read(notebook, 4).cells
+    code = digest(*(cell.source for cell in cells if cell.cell_type == "code"))
+    return json.dumps({"notebook": notebook.name, "code": code, "parameters": parameters})
+
+
 def execute(
     notebook: Path, output: Path, parameters: dict[str, object], cwd: Path | None, **options: object
 ) -> None:
     """Run one notebook into `output`, its progress bars on this terminal.
 
-    `options` are papermill's. Raises NotebookError with what a cell raised.
+    Its kernel finds `about` it in its environment. `options` are papermill's. Raises NotebookError
+    with what a cell raised.
     """
+    with _told(options.get("km"), about(notebook, parameters)):
+        _execute(notebook, output, parameters, cwd, **options)
+
+
+@contextmanager
+def _told(kernel: KernelManager | None, words: str) -> Iterator[None]:
+    """A kernel, or those started within the block, find `words` in their environment."""
+    if kernel:
+        _silently(kernel, f"__import__('os').environ[{ABOUT!r}] = {words!r}")
+        yield
+        return
+    os.environ[ABOUT] = words
+    try:
+        yield
+    finally:
+        del os.environ[ABOUT]
+
+
+def _execute(
+    notebook: Path, output: Path, parameters: dict[str, object], cwd: Path | None, **options: object
+) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     options = {"kernel_name": "python3", "stderr_file": sys.stderr, "cwd": cwd} | options
     try:

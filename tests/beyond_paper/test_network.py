@@ -42,6 +42,9 @@ class Study:
         self.asked.append((rows, changes))
         return Trained(identify.Path("run/weights.safetensors"))
 
+    def run(self, trainings):
+        return [training.run() for training in trainings]
+
     def multi(self):
         self.asked.append("multi")
         return Trained(identify.Path("demo/weights.safetensors"))

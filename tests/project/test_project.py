@@ -1,7 +1,7 @@
 """The project's own promises: packages in agreement, hygiene of notebooks, what they save."""
 
-import ast
 import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -16,6 +16,10 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from miewid_core.files import file_digest
+from miewid_core.paper import manifest
+from miewid_core.runs import notebooks
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -171,39 +175,11 @@ class TestNotebook:
 
     def test_left_behind_what_it_saves(self, path):
         folder = ROOT / "figures" / ("paper" if path.stem == "00_paper_audit" else "demo")
-        saved = [*calls_that_save(path)]
-        assert saved
-        for places in saved:
-            for place in places:
-                files = [*folder.glob(place)]
-                assert files, place
-                assert all(file.stat().st_size for file in files), place
-
-
-def calls_that_save(path):
-    """The files of each call that saves a table, a figure or photos; * for what varies in names."""
-    for cell in code_cells(path):
-        for node in ast.walk(ast.parse(cell.source)):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                owner, kind = getattr(node.func.value, "id", ""), node.func.attr
-                if owner in ("study", "figures") and kind.startswith("save"):
-                    name = next(filter(None, map(written_name, node.args)), "*")
-                    yield files_of(name, kind, len(node.args) - (owner == "figures"))
-
-
-def files_of(name, kind, arguments):
-    """What is written as `name`: with two arguments, of which it is one, a table."""
-    if kind == "save_photos":
-        return [f"photos/{name}.jpg"]
-    return [f"{name}.csv", f"{name}.md" if arguments == 2 else f"{name}.png"]
-
-
-def written_name(argument):
-    """A string as it stands, * for each part that is put in; "" for another argument."""
-    parts = getattr(argument, "values", [argument])
-    if not all(isinstance(part, ast.Constant | ast.FormattedValue) for part in parts):
-        return ""
-    return "".join(part.value if isinstance(part, ast.Constant) else "*" for part in parts)
+        entry = manifest.read(folder)[path.name]
+        assert entry["code"] == json.loads(notebooks.about(path, {}))["code"]
+        assert entry["files"]
+        for name, digest in entry["files"].items():
+            assert file_digest(folder / name) == digest, name
 
 
 PROMISED = {  # columns that each experiment's table is to have

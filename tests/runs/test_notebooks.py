@@ -1,5 +1,7 @@
 """The runner of notebooks: parameters are checked before anything runs."""
 
+import ast
+import json
 import os
 import re
 import shutil
@@ -122,6 +124,32 @@ def test_two_notebooks_run_side_by_side(project):
     for name in ("01_a", "02_b"):
         saved = nbformat.read(project / "cache" / "notebooks" / f"{name}.ipynb", as_version=4)
         assert saved.cells[-1].outputs[0]["data"]["text/plain"] == repr("it's, mine")
+
+
+def test_the_digest_of_a_notebook_is_of_its_code_alone(notebook):
+    one = json.loads(notebooks.about(notebook, {"seed": 1}))
+    assert (one["notebook"], one["parameters"]) == ("01_one.ipynb", {"seed": 1})
+    made = nbformat.read(notebook, 4)
+    made.cells[1].outputs = [nbformat.v4.new_output("stream", text="1")]
+    made.cells.append(nbformat.v4.new_markdown_cell("words"))
+    nbformat.write(made, notebook)
+    assert json.loads(notebooks.about(notebook, {"seed": 1})) == one
+    made.cells[1].source += "\n"
+    nbformat.write(made, notebook)
+    assert json.loads(notebooks.about(notebook, {"seed": 1}))["code"] != one["code"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2])
+def test_each_notebook_finds_what_it_is(project, count):
+    asks = f"import json, os\njson.loads(os.environ[{files.ABOUT!r}])"
+    every = [write(project / "notebooks" / f"0{number}_n.ipynb", asks) for number in range(count)]
+    done = run_in(project, "SEED=2", at_once=1)
+    assert done.returncode == 0, done.stderr
+    for path in every:
+        saved = nbformat.read(project / "cache" / "notebooks" / path.name, 4)
+        shown = saved.cells[-1].outputs[0]["data"]["text/plain"]
+        assert ast.literal_eval(shown) == json.loads(notebooks.about(path, {"seed": 2}))
 
 
 @pytest.mark.slow
