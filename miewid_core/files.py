@@ -38,8 +38,10 @@ def _cache() -> Path:
     return checkout / ".cache" if checkout else user_cache_path("miewid", appauthor=False)
 
 
-ROOT = _checkout() or Path.cwd()  # where figures go
+ROOT = _checkout() or Path.cwd()
 CACHE = _cache()
+# where notebooks save; those that a test runs save elsewhere, so that what is tracked stays
+FIGURES = Path(os.environ.get("MIEWID_FIGURES") or ROOT / "figures").expanduser()
 ABOUT = "MIEWID_NOTEBOOK"  # variable of a kernel that says which notebook runs in it, as JSON
 LEFT = 3600  # seconds without a change after which a temporary file's writer is taken for dead
 # what the system, NumPy and safetensors say of a full disk: the last two give no error number

@@ -111,13 +111,13 @@ def read_reduced(path: Path | str, at_least: float) -> tuple[np.ndarray, float]:
     try:
         with open_photo(path) as opened:
             refuse_what_is_no_photo(opened)
+            deep = opened.mode[0] not in "IF" and ";16" in str(opened.tile)  # before it is loaded
             turn = _turn(opened)
             fraction = _fraction(opened, turn, at_least)
             full = opened.width
             opened.draft(None, tuple(max(1, side // fraction) for side in opened.size))
             # the last column may be cut: the ratio of the widths is not quite the scale
             scale = 1 / round(full / opened.width)
-            deep = opened.mode[0] not in "IF" and ";16" in str(opened.tile)
             opened.load()
             # Pillow has turned TIFFs by itself, and then forgot that it had to
             upright = opened if turn is None or _turn(opened) is None else opened.transpose(turn)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from miewid_core.bench import pictures
+from miewid_core.bench.measuring import Task
+from miewid_core.bench.photos import chips_of, drawn
 from miewid_core.bench.textbook import Network, Photos
 from miewid_core.chips import ChipDataset, ChipStore
 from miewid_core.config import preset
@@ -16,13 +17,6 @@ from miewid_core.evaluation import embed
 from miewid_core.machine import default_device
 from miewid_core.model import MiewIDNet, Preprocess
 
-WAYS = ("ours", "ours, first pass", "textbook", "textbook, network alone")
-SIZES = {
-    "quick": [{"photos": 6, "preset_name": "demo"}],
-    "full": [{"photos": 24, "preset_name": "compact"}],
-}
-ALLOWED = 1e-4  # of the largest value, from the same chips
-CALLS = 1
 Networks = tuple[MiewIDNet, Preprocess, Network]
 
 
@@ -44,12 +38,11 @@ def plainly(network: Network, items: torch.utils.data.Dataset) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
-def prepare(way: str, photos: int, preset_name: str) -> Callable[[], np.ndarray]:
+def prepare_embedding(way: str, photos: int, preset_name: str) -> Callable[[], np.ndarray]:
     """What is timed: from photos, or (ours, and the network alone) from chips that are there."""
-    rows, size = pictures.rows(photos), preset(preset_name).image_size
+    rows, size = drawn(photos), preset(preset_name).image_size
     ours, preprocess, plain = networks(preset_name)
-    store = ChipStore(pictures.FOLDER / "chips", size)
-    chips = ChipDataset(store, store.build(rows).tolist())
+    chips = chips_of(rows, size)
     if way == "textbook":
         run = functools.partial(plainly, plain, Photos(rows, [0] * photos, size))
     elif way == "textbook, network alone":
@@ -69,9 +62,22 @@ def _first_pass(rows, size: int, ours: MiewIDNet, preprocess: Preprocess) -> np.
         return embed(ours, preprocess, chips, device=default_device())
 
 
-def differences(ways: list[str]) -> dict[str, float]:
-    """Of the textbook's network from ours on the same chips; what photos cost is in `photos`."""
-    usual = prepare("textbook, network alone", 2, "demo")()
-    found = {"ours": prepare("ours", 2, "demo")(), "textbook, network alone": usual}
-    largest = np.abs(found["ours"]).max()
-    return {way: float(np.abs(e - found["ours"]).max() / largest) for way, e in found.items()}
+def embedding_differences(ways: list[str]) -> dict[str, float]:
+    """Of the textbook's network from ours on equal chips; what photos cost is in `photos`."""
+    own, usual = (
+        prepare_embedding(way, 2, "demo")() for way in ("ours", "textbook, network alone")
+    )
+    return {"textbook, network alone": float(np.abs(usual - own).max() / np.abs(own).max())}
+
+
+EMBEDDING = Task(
+    "embedding",
+    ("ours", "ours, first pass", "textbook", "textbook, network alone"),
+    {
+        "quick": [{"photos": 6, "preset_name": "demo"}],
+        "full": [{"photos": 24, "preset_name": "compact"}],
+    },
+    prepare_embedding,
+    embedding_differences,
+    allowed=1e-4,  # of the largest value, from the same chips
+)

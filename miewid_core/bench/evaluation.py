@@ -1,4 +1,7 @@
-"""One-vs-all evaluation beside the bare matrix product, the textbook way, and search libraries."""
+"""One-vs-all evaluation beside the bare matrix product, the textbook way, and search libraries.
+
+And how our time and memory grow: evaluation with annotations and species, the loss with classes.
+"""
 
 import importlib
 from collections.abc import Callable
@@ -6,27 +9,20 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from miewid_core.bench import step
+from miewid_core.bench.measuring import Task
 from miewid_core.evaluation import BLOCK, mean_average_precision, one_vs_all, top_k
 
-WAYS = ("ours", "product", "textbook", "scikit-learn", "faiss", "pytorch-metric-learning")
-COMPUTES = {  # of WAYS: what comes out
+COMPUTES = {  # way: what comes out
     "ours": "every rank, mAP",
     "product": "similarities only",
     "textbook": "every rank, mAP",
     "scikit-learn": "20 nearest",
     "faiss": "20 nearest",
+    "wildlife-tools": "top-1",
     "pytorch-metric-learning": "top-1, mAP",
 }
-SIZES = {
-    "quick": [{"n": 1500, "dim": 256, "case": "six each"}],
-    "full": [
-        {"n": n, "dim": 2152, "case": case} | ({"ways": WAYS[:-1]} if n > 10_000 else {})
-        for n in (5000, 10_000, 20_000)  # at 20,000 pytorch-metric-learning holds some 20 GB
-        for case in ("six each", "heavy tail")
-    ],
-}
-ALLOWED = 1e-6  # of a share: the sums are taken in another order
-CALLS = 1
+DIM, BATCH, TOTAL = 2152, 112, 16_000  # the paper's; TOTAL annotations, split into species
 
 
 def data(n: int, dim: int, case: str) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +41,7 @@ def data(n: int, dim: int, case: str) -> tuple[np.ndarray, np.ndarray]:
     return embeddings, individuals
 
 
-def prepare(way: str, n: int, dim: int, case: str) -> Callable[[], dict[str, float]]:
+def prepare_evaluation(way: str, n: int, dim: int, case: str) -> Callable[[], dict[str, float]]:
     """What is timed; it returns the measures that the way computes, as shares."""
     measure, given = MEASURES[way], data(n, dim, case)
     measure(*data(60, 8, case))  # loads libraries, starts threads
@@ -110,6 +106,16 @@ def _shares(nearest: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
     return {f"top-{k}": right[counted, :k].any(axis=1).mean() for k in (1, 20)}
 
 
+def wildlife_tools(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
+    """wildlife-tools' similarity of all pairs and its classifier by the nearest one."""
+    similarity = importlib.import_module("wildlife_tools.similarity").CosineSimilarity()
+    nearest = importlib.import_module("wildlife_tools.inference").KnnClassifier(1, individuals)
+    cosines = similarity(embeddings, embeddings)["cosine"]
+    np.fill_diagonal(cosines, -np.inf)
+    right = nearest(cosines) == individuals
+    return {"top-1": right[np.bincount(individuals)[individuals] > 1].mean()}
+
+
 def metric_learning(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
     """pytorch-metric-learning's AccuracyCalculator over all ranks, as mAP needs."""
     accuracy = importlib.import_module("pytorch_metric_learning.utils.accuracy_calculator")
@@ -120,12 +126,16 @@ def metric_learning(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str
 
 
 MEASURES = dict(
-    zip(WAYS, (ours, product, textbook, scikit_learn, faiss, metric_learning), strict=True)
+    zip(
+        COMPUTES,
+        (ours, product, textbook, scikit_learn, faiss, wildlife_tools, metric_learning),
+        strict=True,
+    )
 )
 
 
-def differences(ways: list[str], n: int = 1200, dim: int = 32) -> dict[str, float]:
-    """The largest difference from ours of any share that a way computes, on the same embeddings."""
+def share_differences(ways: list[str], n: int = 1200, dim: int = 32) -> dict[str, float]:
+    """The largest difference from ours of any share that a way computes, on equal embeddings."""
     given = data(n, dim, "heavy tail")
     own = ours(*given)
     found = {way: MEASURES[way](*given) for way in ways if way != "product"}
@@ -133,3 +143,59 @@ def differences(ways: list[str], n: int = 1200, dim: int = 32) -> dict[str, floa
         way: max(abs(share - own[name]) for name, share in shares.items())
         for way, shares in found.items()
     }
+
+
+def prepare_scaling(way: str, axis: str, size: int) -> Callable[[], object]:
+    """What is timed: one evaluation, or one step of the loss."""
+    if axis == "classes":
+        step.prepare_loss(way, 10, DIM, BATCH)()  # starts the threads
+        return step.prepare_loss(way, size, DIM, BATCH)
+    count = size if axis == "annotations" else TOTAL
+    embeddings, individuals = data(count, DIM, "six each")
+    species = individuals % (1 if axis == "annotations" else size)
+    one_vs_all(embeddings[:60], individuals[:60], species[:60])
+    return lambda: one_vs_all(embeddings, individuals, species)
+
+
+EXPECTED = {  # slopes of time and of memory, and the reason
+    "annotations": (2, 1, "every annotation is compared with every other, a block at a time"),
+    "classes": (1, 1, "every embedding is multiplied with every sub-center, which has a gradient"),
+    "species": (-1, -1, "annotations are compared within their species: so many, n / species"),
+}
+
+
+def _cases(**axes: tuple[int, ...]) -> list[dict[str, object]]:
+    return [{"axis": axis, "size": size} for axis, sizes in axes.items() for size in sizes]
+
+
+FITTING = tuple(COMPUTES)[:-1]  # at 20,000 pytorch-metric-learning holds some 20 GB
+EVALUATION = Task(
+    "evaluation",
+    tuple(COMPUTES),
+    {
+        "quick": [{"n": 1500, "dim": 256, "case": "six each"}],
+        "full": [
+            {"n": n, "dim": DIM, "case": case} | ({"ways": FITTING} if n > 10_000 else {})
+            for n in (5000, 10_000, 20_000)
+            for case in ("six each", "heavy tail")
+        ],
+    },
+    prepare_evaluation,
+    share_differences,
+    allowed=1e-6,  # of a share: the sums are taken in another order
+)
+SCALING = Task(
+    "scaling",
+    ("ours",),
+    {
+        "quick": _cases(
+            annotations=(500, 1000, 2000), classes=(500, 1000, 2000), species=(1, 2, 4)
+        ),
+        "full": _cases(
+            annotations=(2500, 5000, 10_000, 20_000),
+            classes=(2500, 5000, 10_000, 20_000),
+            species=(1, 2, 4, 8, 16, 32),
+        ),
+    },
+    prepare_scaling,
+)

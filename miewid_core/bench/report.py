@@ -7,14 +7,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullLocator
 
-from miewid_core.bench import evaluation, harness, scaling
+from miewid_core.bench import epoch, evaluation, measuring, paper_size, peers
+from miewid_core.config import preset
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, Figure, styled
+from miewid_core.model import MiewIDNet
+from miewid_core.paper.backbones import multiply_adds
 
 AXES = {
     "annotations": "annotations (N)",
     "classes": "classes (C)",
-    "species": f"species, of {scaling.TOTAL:,} annotations",
-}
+    "species": f"species, of {evaluation.TOTAL:,} annotations",
+} | dict.fromkeys(paper_size.STAGES, "annotations")
+EXPECTED = evaluation.EXPECTED | paper_size.STAGES  # slopes of time and memory
+NOT_MEASURED = "Not measured yet: `python -m miewid_core bench {}` does."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +42,8 @@ TARGETS = (
     Target("evaluation", "textbook", "ours", 30, "megabytes", case=LARGEST),
     Target("evaluation", "ours", "product", 1.25, at_most=True, case=LARGEST),
     Target("evaluation", "pytorch-metric-learning", "ours", 1, case={"n": 10_000}),
+    Target("evaluation", "wildlife-tools", "ours", 1, case={"n": 10_000}),
+    Target("largest_species", "ours", "product", 1.25, at_most=True),
     Target("loss", "ours", "products", 1.25, at_most=True),
     Target("loss", "ours", "textbook", 0.6, "megabytes", at_most=True),
     Target("photos", "textbook", "ours, first pass", 2),
@@ -47,8 +54,16 @@ TARGETS = (
     Target("epoch", "textbook", "ours", 4),
     Target("embedding", "textbook", "ours", 1.5),
     Target("embedding", "textbook", "ours, first pass", 1.5),
+    Target("peers", "wildlife-tools", "ours", 1),
+    Target("peers", "pytorch-metric-learning", "ours", 1),
 )
-SECONDS = (("miewid_core", 0.3), ("papermill 04_multi_vs_single", 15.0))  # of `startup`, at most
+SECONDS = (  # task, which of its rows, and at most how many seconds
+    ("startup", {"way": "miewid_core"}, 0.3),
+    ("startup", {"way": "papermill 04_multi_vs_single"}, 15.0),
+    ("paper_size", {"axis": "load and check", "size": 1_000_000}, 30.0),
+    ("paper_size", {"axis": "split", "size": 1_000_000}, 30.0),
+)
+GPU = [task.name for task in (epoch.EPOCH, epoch.EMBEDDING, epoch.PRODUCT)]
 FLOORS = (  # what any way with the same answers has to do: nothing else in its task can be saved
     Target("evaluation", "textbook", "product", 5, case=LARGEST),
     Target("photos", "textbook", "least decoding", 2),
@@ -58,22 +73,28 @@ FLOORS = (  # what any way with the same answers has to do: nothing else in its 
 
 def ratios(measured: pd.DataFrame, target: Target) -> pd.DataFrame:
     """Per case the ratio that `target` is about: the cases' columns, ratio, low, high (rounds)."""
-    for key, value in target.case.items():
-        measured = measured[measured[key] == value]
-    keys = [name for name in measured if name not in harness.MEASURED]
+    measured = _rows(measured, target.case)
+    keys = [name for name in measured if name not in measuring.MEASURED]
     wide = measured.pivot_table(target.column, [*keys, "round"], "way")
     if not {target.over, target.under} <= set(wide):
         return pd.DataFrame(columns=[*keys, "ratio", "low", "high"])
-    ratio = wide[target.over] / wide[target.under].clip(lower=1e-9)
+    ratio = wide[target.over] / wide[target.under].where(lambda values: values > 0)
     found = ratio.dropna().groupby(keys).agg(ratio="median", low="min", high="max")
     return found.reset_index()
+
+
+def _rows(measured: pd.DataFrame, case: Mapping[str, object]) -> pd.DataFrame:
+    """The rows that have the values of `case`."""
+    for key, value in case.items():
+        measured = measured[measured[key] == value]
+    return measured
 
 
 def targets(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """What was to be reached and what was: one row per target and case.
 
     Columns task, case, what, required, found, low, high (a ratio; of startup seconds), reached
-    ("yes", "no", or why it isn't known). `measured`: of `tasks.measured`.
+    ("yes", "no", or why it isn't known). `measured`: of `harness.measured`.
     """
     rows = []
     for target in TARGETS:
@@ -83,27 +104,33 @@ def targets(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         table = measured.get(target.task, pd.DataFrame())
         found = ratios(table, target) if len(table) else table
         if found.empty:
-            why = "not measured here" + (": no GPU" if target.task == "epoch" else "")
+            why = "not measured here" + (": no GPU" if target.task in GPU else "")
             rows.append((target.task, "", *what, np.nan, np.nan, np.nan, why))
         for case in found.to_dict("records"):
             numbers = [case.pop(name) for name in ("ratio", "low", "high")]
             reached = numbers[0] <= target.bound if target.at_most else numbers[0] >= target.bound
-            words = ", ".join(f"{key} {value}" for key, value in case.items())
+            words = _words(case)
             rows.append((target.task, words, *what, *numbers, "yes" if reached else "no"))
-    rows += _seconds(measured["startup"]) if "startup" in measured else []
+    rows += _seconds(measured)
     columns = ["task", "case", "what", "required", "found", "low", "high", "reached"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _seconds(starting: pd.DataFrame) -> list[tuple]:
-    """Rows of `targets` for what is asked for in seconds: imports beyond torch and timm."""
+def _seconds(measured: Mapping[str, pd.DataFrame]) -> list[tuple]:
+    """Rows of `targets` for what is asked for in seconds, of the tasks that were measured."""
     rows = []
-    for way, bound in SECONDS:
-        own = starting.loc[starting["way"] == way, "seconds"]
-        found = own.median(), own.min(), own.max()
-        reached = "yes" if found[0] <= bound else "no"
-        rows.append(("startup", way, "seconds", f"<= {bound:g}", *found, reached))
+    for task, case, bound in SECONDS:
+        if task in measured:
+            own = _rows(measured[task], case)["seconds"]
+            found = own.median(), own.min(), own.max()
+            reached = "yes" if found[0] <= bound else "no"
+            words = next(iter(case.values())) if task == "startup" else _words(case)
+            rows.append((task, words, "seconds", f"<= {bound:g}", *found, reached))
     return rows
+
+
+def _words(case: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in case.items())
 
 
 def in_words(table: pd.DataFrame) -> str:
@@ -119,14 +146,34 @@ def in_words(table: pd.DataFrame) -> str:
 
 
 def together(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Summaries of all tasks in one table: task, case (in words), way, and `harness.summary`'s."""
+    """Summaries of all tasks in one table: task, case (in words), way, `measuring.summary`'s."""
     parts = []
     for task, table in measured.items():
-        own = harness.summary(table)
+        own = measuring.summary(table)
         cases = own.drop(columns=list(RESULTS)).to_dict("records")
-        words = [", ".join(f"{key} {value}" for key, value in case.items()) for case in cases]
+        words = [_words(case) for case in cases]
         parts.append(own[list(RESULTS)].assign(task=task, case=words))
     return pd.concat(parts, ignore_index=True)[["task", "case", *RESULTS]]
+
+
+def on_a_gpu(measured: Mapping[str, pd.DataFrame]) -> str:
+    """Rates of our epoch and embedding, and the share of the GPU's matrix products they use."""
+    if not measured.keys() >= set(GPU):
+        return f"Preset `paper` on a GPU. {NOT_MEASURED.format('gpu')}"
+    limit = 2 * epoch.LARGE**3 / _ours(measured["gpu_product"])
+    config = preset(epoch.PAPER["preset_name"], pretrained=False)
+    once = 2 * multiply_adds(MiewIDNet(config.backbone, False), config.image_size)
+    lines = [f"Preset `paper` on {measured['epoch']['machine'].iloc[-1]}:"]
+    for task, passes in (("epoch", 3), ("gpu_embedding", 1)):  # backward is twice the forward
+        rate = measured[task]["photos"].iloc[0] / _ours(measured[task])
+        share = 100 * passes * once * rate / limit
+        lines.append(f"- {task}: {rate:,.0f} photos/s, {share:.0f} % of the GPU's products.")
+    return "\n".join([*lines, f"- The products alone: {limit / 1e12:,.0f} TFLOP/s in bfloat16."])
+
+
+def _ours(measured: pd.DataFrame) -> float:
+    """Our median seconds."""
+    return measured.loc[measured["way"] == "ours", "seconds"].median()
 
 
 def floors(measured: Mapping[str, pd.DataFrame]) -> str:
@@ -135,7 +182,7 @@ def floors(measured: Mapping[str, pd.DataFrame]) -> str:
     for floor in FLOORS:
         for case in ratios(measured[floor.task], floor).to_dict("records"):
             ratio, low, high = (case.pop(name) for name in ("ratio", "low", "high"))
-            words = ", ".join(f"{key} {value}" for key, value in case.items())
+            words = _words(case)
             told = f"{ratio:.2f} ({low:.2f} to {high:.2f}) times as fast as the textbook"
             lines.append(f"- {floor.task} ({words}): {floor.under} alone, {told}.")
     return "\n".join(lines)
@@ -173,9 +220,24 @@ def beside(table: pd.DataFrame, title: str) -> Figure:
     return drawn
 
 
+def slopes(measured: pd.DataFrame) -> pd.DataFrame:
+    """Per axis the slope in a log-log plot, of medians: axis, seconds, megabytes, expected, reason.
+
+    What is fixed (a call's own costs) flattens the slopes of small sizes.
+    """
+    rows = []
+    for axis, own in measured.groupby("axis", sort=False):
+        medians = own.groupby("size")[["seconds", "megabytes"]].median()
+        x, time, memory = np.log(medians.index), *np.log(medians.clip(lower=1e-9)).to_numpy().T
+        fitted = np.polyfit(x, time, 1)[0], np.polyfit(x, memory, 1)[0]
+        rows.append((axis, *fitted, *EXPECTED[axis]))
+    columns = ["axis", "seconds", "megabytes", "expected_seconds", "expected_megabytes", "reason"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 @styled()
 def growth(measured: pd.DataFrame, slopes: pd.DataFrame, title: str) -> Figure:
-    """Our time and memory against what grows, log-log, with slopes (of `scaling.slopes`)."""
+    """Our time and memory against what grows, log-log, with slopes (of `slopes`)."""
     drawn = Figure(title, 3.6, PAGE)
     grid = drawn.subplots(2, len(slopes), squeeze=False)
     looks = (("seconds", "time (s)", BLUE, "o"), ("megabytes", "extra memory (MB)", ORANGE, "s"))
@@ -199,7 +261,7 @@ def growth(measured: pd.DataFrame, slopes: pd.DataFrame, title: str) -> Figure:
 
 def did_not_pay(measured: pd.DataFrame) -> str:
     """What was tried for a training step (`tried`): each variant's time relative to ours."""
-    table = harness.summary(measured)
+    table = measuring.summary(measured)
     lines = [
         f"- {row.way}: {row.ratio:.2f} ({row.low:.2f} to {row.high:.2f}) times ours"
         for row in table[table["way"] != "ours"].itertuples()
@@ -215,3 +277,55 @@ def growth_in_words(slopes: pd.DataFrame) -> str:
         for row in slopes.itertuples()
     ]
     return "\n".join(lines)
+
+
+def sources(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Where and when each task was measured in full: task, machine, date, measurements, load.
+
+    load: the median of the system's load average; more than there are cores is a busy machine.
+    """
+    parts = []
+    for task, table in measured.items():
+        known = table.reindex(columns=["machine", "date"]).astype(object).fillna("not recorded")
+        known["load"] = table.get("load", np.nan)
+        own = known.groupby(["machine", "date"])["load"].agg(measurements="size", load="median")
+        parts.append(own.reset_index().assign(task=task))
+    table = pd.concat(parts, ignore_index=True)
+    return table[["task", "machine", "date", "measurements", "load"]]
+
+
+def agreement_in_words(agreement: pd.DataFrame) -> str:
+    """Which ways were compared with ours, and which were not (of `measuring.agreement`)."""
+    compared = agreement[agreement["compared"] == "yes"]
+    within = (compared["difference"] <= compared["allowed"]).sum()
+    lines = [f"{within} of the {len(compared)} ways that were compared gave our answers."]
+    for task, own in agreement[agreement["compared"] == "no"].groupby("task", sort=False):
+        lines.append(f"- Not compared, of {task}: {', '.join(own['way'])}.")
+    return "\n".join(lines)
+
+
+def largest_in_words(measured: Mapping[str, pd.DataFrame]) -> str:
+    """Time and memory of the largest species' evaluation, beside the bare product's."""
+    if "largest_species" not in measured:
+        return NOT_MEASURED.format("largest_species")
+    table = measuring.summary(measured["largest_species"]).set_index("way")
+    ours, product = table.loc["ours"], table.loc["product"]
+    return (
+        f"One-vs-all of {ours['n']:,.0f} annotations of one species, {ours['dim']:,.0f} features "
+        f"each, memory-mapped: {ours['seconds']:.0f} s and {ours['megabytes']:,.0f} MB, pages of "
+        f"the file included. The bare product of all pairs takes {product['seconds']:.0f} s: ours "
+        f"compares at {product['ratio']:.2f} times its rate ({product['low']:.2f} to "
+        f"{product['high']:.2f})."
+    )
+
+
+def peers_table(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Packages as they are installed, and the lines of code that a user of each writes.
+
+    Columns stage, kind, size, preset_name, batch, those of `measuring.summary`, lines. Without rows
+    where it wasn't measured.
+    """
+    if "peers" not in measured:
+        return pd.DataFrame(columns=["stage", "kind", "size", *RESULTS, "lines"])
+    table = measuring.summary(measured["peers"])
+    return table.merge(peers.lines(), how="left", on=["stage", "way"])

@@ -1,4 +1,4 @@
-"""How long imports take beyond torch and timm, and a cached notebook under papermill."""
+"""What a reader waits for: imports, a cached notebook, and trainings that notebooks share."""
 
 import re
 import resource
@@ -11,7 +11,10 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from miewid_core.files import ROOT, replacing
+from miewid_core.bench.measuring import here_and_now, kept_table
+from miewid_core.files import ROOT
+from miewid_core.paper import plan
+from miewid_core.paper.study import Study
 
 CACHED = ROOT / "notebooks" / "04_multi_vs_single.ipynb"
 MODULES = ("miewid_core", "miewid_core.model", "miewid_core.paper.study", "miewid_core.figures")
@@ -73,11 +76,40 @@ def _processor() -> float:
 
 def measure(size: str, rounds: int, path: Path | None = None) -> pd.DataFrame:
     """Imports, and in "full" a cached notebook; into the CSV `path`, which is kept if it exists."""
-    if path and path.exists():
-        return pd.read_csv(path)
-    parts = [imports(rounds), *([papermill(rounds)] if size == "full" else [])]
-    table = pd.concat(parts, ignore_index=True)
-    if path:
-        with replacing(path) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
+
+    def parts() -> pd.DataFrame:
+        both = [imports(rounds), *([papermill(rounds)] if size == "full" else [])]
+        return pd.concat(both, ignore_index=True).assign(**here_and_now())
+
+    return kept_table(path, parts)
+
+
+def bill(study: Study, preset: str) -> pd.DataFrame:
+    """Per notebook, then "all": trainings it asks for, and photos shown in all their epochs.
+
+    Columns notebook, trainings, photos, new_trainings, new_photos (of those that no earlier
+    notebook asked for). A notebook that trained for itself would show `photos`.
+    """
+    known: set[str] = set()
+    rows = []
+    for name, jobs in plan.asked(study, preset).items():
+        own = {job.key: job for job in jobs}
+        new = {key: job for key, job in own.items() if key not in known}
+        known |= own.keys()
+        counts = [(len(some), sum(job.photos for job in some.values())) for some in (own, new)]
+        rows.append((name, *counts[0], *counts[1]))
+    columns = ["notebook", "trainings", "photos", "new_trainings", "new_photos"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.loc[len(table)] = ["all", *table[columns[1:]].sum()]
     return table
+
+
+def paper_bill(path: Path | None = None) -> pd.DataFrame:
+    """The bill of the paper's own Table 1 and training; kept in the CSV `path`."""
+    return kept_table(path, lambda: bill(plan.paper_study(), "paper"))
+
+
+def factor(table: pd.DataFrame) -> float:
+    """How many times as many photos would pass through networks if nothing were shared."""
+    whole = table.iloc[-1]
+    return float(whole["photos"] / whole["new_photos"])

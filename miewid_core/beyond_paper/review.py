@@ -156,9 +156,9 @@ def read(
     """The decisions in a CSV that the page exported, or in a `sheet` that was filled in.
 
     Returns COLUMNS of the decided rows, as text but for date (NaT where unknown) and score. With
-    `queries` and `known` (catalog rows) the dates are the queries' own, names become individuals
-    of the query's species, and what fits no query or no known animal is refused. Raises ValueError
-    naming the lines to mend.
+    `queries` and `known` (catalog rows) the dates are the queries' own, accepted names become
+    individuals of the query's species, and what fits no query or no known animal is refused.
+    Raises ValueError naming the lines to mend.
     """
     rows, _, _ = read_table(Path(path).expanduser())
     missing = [name for name in COLUMNS if name not in rows]
@@ -171,7 +171,8 @@ def read(
     if queries is not None:
         rows["taken"] = rows["query"].map(queries.set_index("annotation_id")["date"])
         wrong |= _unmatched(rows, queries, known)
-        rows["individual"] = _matched(rows, queries, known)
+        accept = rows["decision"] == DECISIONS[0]
+        rows["individual"] = _matched(rows, queries, known).where(accept, rows["individual"])
     days = [_day(text, taken) for text, taken in zip(rows["date"], _taken(rows), strict=True)]
     wrong["date can be two days, or none: write it as 2024-05-31"] = pd.Series(days) == ""
     _refuse(rows, wrong, path)

@@ -15,7 +15,7 @@ from miewid_core.config import PRESETS, TrainConfig, fine_tuning
 from miewid_core.config import preset as training_preset
 from miewid_core.demo.draw import SIDES_DIFFER, draw_animals
 from miewid_core.evaluation import one_vs_all
-from miewid_core.files import CACHE, ROOT, digest
+from miewid_core.files import CACHE, FIGURES, digest
 from miewid_core.loss import dynamic_margins
 from miewid_core.model import refuse_pickle
 from miewid_core.paper import manifest
@@ -259,7 +259,7 @@ def open_study(
 
 def figures_folder(catalog: object) -> Path:
     """Where a catalog's figures go unless another folder is named."""
-    return ROOT / "figures" / _named(catalog)[1]
+    return FIGURES / _named(catalog)[1]
 
 
 def _is_demo(catalog: object) -> bool:

@@ -246,10 +246,14 @@ def encounters(rows: pd.DataFrame) -> tuple[pd.Series, list[pd.DataFrame]]:
     if known.empty:
         return rows["encounter"], []
     known = known.assign(group=_joined(known, rows["changed"]))
-    ids = known.groupby("encounter", sort=False)
+    ids = known.groupby("encounter")
     apart = ids["group"].nunique() > 1
-    dated = known[known["date"].notna()].groupby("encounter")["group"].nunique()
-    told = (dated.reindex(apart.index).fillna(0) > 1) | (ids["species"].nunique() > 1)
+    dated = known[known["date"].notna()].groupby("encounter")
+    days, seen = (
+        dated[name].nunique().reindex(apart.index).fillna(0) for name in ("group", "animal")
+    )
+    apart &= ~((days == 1) & (seen > 1) & (2 * seen >= ids["animal"].nunique()))  # most, on one day
+    told = (days > 1) | (ids["species"].nunique() > 1)
     silent = apart & ~told
     own = apart & (told | (silent.sum() > SHARED * len(shared)))
     bad = known["encounter"].isin(own.index[own])

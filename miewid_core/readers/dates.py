@@ -66,7 +66,8 @@ def _iso(texts: pd.Series) -> pd.Series:
 
 def readings(text: str) -> list[datetime]:
     """The days, with their times, that a text can mean; two where day and month may be swapped."""
-    text = re.sub(ZONE, "", text.strip("\0 "))
+    text = text.strip("\0 ")
+    text = re.sub(ZONE, "", text) if re.search(r"\d:\d", text) else text
     if found := YEAR_FIRST.fullmatch(text):
         return _days(found["y"], found["time"], [(found["m"], found["d"])])
     if found := YEAR_LAST.fullmatch(text):
@@ -90,7 +91,8 @@ def _days(year: str, time: str | None, months_and_days: list[tuple[str, str]]) -
 
 def _in_words(text: str) -> list[datetime]:
     """A date with the name of its month, if it says year, month and day."""
-    text = re.sub(r"\s*\(.*\)$|\s*(?:GMT|UTC)?[+-]\d{4}$", "", text)
+    text = re.sub(r"\s*\(.*\)$", "", text)
+    text = re.sub(r"(?:\s+|GMT|UTC)[+-]\d{4}$", "", text)
     try:  # what the text doesn't say is taken from the default: it must make no difference
         first, second = (
             parser.parse(text, default=default, ignoretz=True)

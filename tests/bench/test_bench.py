@@ -1,12 +1,14 @@
 """The benchmark: what it measures is so, what it compares gives the same answers."""
 
+import dataclasses
 import time
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from miewid_core.bench import harness, report, scaling, sharing, startup, step, tasks
+from miewid_core.bench import harness, measuring, peers, photos, report, startup, step
 
 
 def prepare(way, size):
@@ -23,12 +25,14 @@ def prepare(way, size):
     return run
 
 
+WAYS = ("ours", "holds", "held before", "waits")
+MADE = measuring.Task("made", WAYS, {"quick": [{"size": 64}]}, prepare)
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     path = tmp_path_factory.mktemp("bench") / "made.csv"
-    ways = ("ours", "holds", "held before", "waits")
-    table = harness.compare(prepare, ways, [{"size": 64}], rounds=2, path=path)
-    return path, table
+    return path, measuring.compare(MADE, rounds=2, path=path)
 
 
 @pytest.mark.slow
@@ -44,17 +48,19 @@ def test_ways_take_turns_and_what_was_measured_is_kept(measured):
     path, table = measured
     assert table["way"].tolist() == ["ours", "holds", "held before", "waits"] * 2
     assert table["round"].tolist() == [0] * 4 + [1] * 4
-    again = harness.compare(prepare, ("ours", "holds"), [{"size": 64}], rounds=2, path=path)
+    again = measuring.compare(dataclasses.replace(MADE, ways=WAYS[:2]), rounds=2, path=path)
     pd.testing.assert_frame_equal(again, table)
-    more = harness.compare(prepare, ("ours",), [{"size": 64}], rounds=3, path=path)
+    more = measuring.compare(dataclasses.replace(MADE, ways=WAYS[:1]), rounds=3, path=path)
     assert len(more) == len(table) + 1
+    assert more["machine"].eq(measuring.machine()).all()
+    assert measuring.compare(MADE, rounds=9, path=path, end=0)["round"].max() == 2
 
 
 def test_what_is_not_installed_is_left_out_and_said(monkeypatch):
-    monkeypatch.setattr(harness, "NEEDS", {"faiss": "no_such_package"})
-    assert harness.installed(["ours", "faiss"]) == ["ours"]
-    assert harness.missing(["ours", "faiss"]).endswith("faiss.")
-    assert harness.missing(["ours"]) == ""
+    monkeypatch.setattr(measuring, "NEEDS", {"faiss": "no_such_package"})
+    assert measuring.installed(["ours", "faiss"]) == ["ours"]
+    assert measuring.missing(["ours", "faiss"]).endswith("faiss.")
+    assert measuring.missing(["ours"]) == ""
 
 
 def made(ours, textbook, n=20_000):
@@ -69,10 +75,17 @@ def made(ours, textbook, n=20_000):
 
 def test_ratios_are_within_rounds():
     """A machine that is ten times as slow in one round changes no ratio."""
-    table = harness.summary(made([1, 10, 2], [4, 40, 6])).set_index("way")
+    table = measuring.summary(made([1, 10, 2], [4, 40, 6])).set_index("way")
     assert table.loc["textbook", ["ratio", "low", "high"]].tolist() == [4, 3, 4]
     assert table.loc["textbook", "memory"] == 40
     assert table.loc["ours", "seconds"] == 2
+
+
+def test_a_memory_ratio_is_that_of_the_numbers_shown():
+    small = made([1], [1]).assign(megabytes=[0.25, 0.5])
+    assert measuring.summary(small).set_index("way").loc["textbook", "memory"] == 2
+    none = measuring.summary(small.assign(megabytes=[0.0, 0.5])).set_index("way")
+    assert np.isnan(none.loc["textbook", "memory"])
 
 
 def test_targets_are_judged_by_their_case_and_sense():
@@ -109,41 +122,111 @@ def test_slopes_of_power_laws():
         for axis, power in (("annotations", 2), ("classes", 1), ("species", -1))
         for size in (10, 100, 1000)
     ]
-    table = scaling.slopes(pd.DataFrame(rows))
+    table = report.slopes(pd.DataFrame(rows))
     assert table["seconds"].tolist() == pytest.approx([2, 1, -1])
     assert table["megabytes"].tolist() == pytest.approx([0.5] * 3)
 
 
-def test_other_answers_than_ours_are_an_error(monkeypatch):
-    monkeypatch.setattr(step, "differences", lambda ways: {"ours": 0, "textbook": 1.0})
+def answering(found, allowed=0.2):
+    """The training step's task with known differences."""
+    return dataclasses.replace(step.STEP, differences=lambda ways: found, allowed=allowed)
+
+
+def test_other_answers_than_ours_are_an_error():
     with pytest.raises(ValueError, match="step: other answers than ours by textbook"):
-        tasks.agreement("step")
+        measuring.agreement(answering({"ours": 0, "textbook": 1.0}))
 
 
-def test_answers_that_were_compared_are_not_compared_again(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(step, "differences", lambda ways: asked.append(ways) or {"a": 0.1})
-    monkeypatch.setattr(step, "ALLOWED", 0.2)
-    first = tasks.agreement("step", tmp_path / "kept" / "step.csv")
-    pd.testing.assert_frame_equal(tasks.agreement("step", tmp_path / "kept" / "step.csv"), first)
-    assert first["difference"].tolist() == [0.1]
-    assert len(asked) == 1
+def test_answers_that_were_compared_are_not_compared_again(tmp_path):
+    path = tmp_path / "kept" / "step.csv"
+    first = measuring.agreement(answering({"textbook": 0.1}), path)
+    again = measuring.agreement(answering({"textbook": 9.0}), path)
+    pd.testing.assert_frame_equal(again, first)
+    assert first["difference"].tolist()[1] == 0.1
+
+
+def test_what_was_not_compared_has_no_difference_and_is_named():
+    table = pd.concat([measuring.agreement(answering({"textbook": 0.1})), nothing_compared()])
+    assert table["compared"].tolist() == ["ours", "yes", "ours", *["no"] * (len(table) - 3)]
+    assert table["difference"].notna().sum() == 1
+    words = report.agreement_in_words(table)
+    assert words.startswith("1 of the 1 ways that were compared")
+    assert "Not compared, of tried: torch.compile, bfloat16" in words
+
+
+def nothing_compared():
+    """Of what was tried nothing is."""
+    return measuring.agreement(step.TRIED)
+
+
+def test_tasks_reach_a_fresh_process_as_they_are():
+    for task in harness.TASKS.values():
+        assert ForkingPickler.dumps(task)
+        assert "ours" in task.ways
+        for case in [*task.sizes["quick"], *task.sizes["full"]]:
+            assert set(case.get("ways", task.ways)) <= set(task.ways)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["evaluation", "loss", "photos", "augment", "step", "embedding"])
-def test_all_ways_give_our_answers(name):
-    table = tasks.agreement(name)
-    assert {"ours"} < set(table["way"])
-    assert table.loc[table["way"] == "ours", "difference"].eq(0).all()
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # wildlife-tools calls what pandas 3 lacks
+@pytest.mark.parametrize(
+    "name", ["evaluation", "loss", "photos", "augment", "step", "embedding", "epoch", "peers"]
+)
+def test_all_compared_ways_give_our_answers(name):
+    table = measuring.agreement(harness.TASKS[name]).set_index("way")
+    assert table.loc["ours", "compared"] == "ours"
+    assert table["compared"].eq("yes").any() or not set(table.index) & set(measuring.NEEDS)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["photos", "step", "epoch"])
+def test_photos_at_reduced_size_differ_little_on_average():
+    assert 0 < np.abs(photos.pixel_differences()).mean() < 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["photos", "step", "paper_size", "largest_species"])
 def test_a_task_measures_each_way(name):
-    table = tasks.measure(name, "quick", rounds=1)
-    assert table["way"].is_unique
+    table = measuring.compare(harness.TASKS[name], "quick", rounds=1)
+    cases = [column for column in table if column not in measuring.MEASURED]
+    assert not table.duplicated([*cases, "way"]).any()
+    assert set(table["way"]) == set(harness.TASKS[name].ways)
     assert (table["seconds"] > 0).all()
+
+
+@pytest.mark.slow
+def test_one_call_fills_all_rows_of_a_gpu(tmp_path, capsys):
+    harness.main(["gpu", "--rounds", "1"], tmp_path, "quick")
+    found = harness.measured(tmp_path)
+    assert set(found) == {task.name for task in harness.GPU}
+    for task in harness.GPU:
+        assert set(found[task.name]["way"]) == set(task.ways)
+    assert "textbook, as many workers" in capsys.readouterr().out
+
+
+def test_a_gpu_that_is_not_there_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(measuring.torch.cuda, "is_available", lambda: False)
+    harness.main(["gpu"], tmp_path)
+    assert capsys.readouterr().out.count("not measured here: no GPU") == len(harness.GPU)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_task_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        harness.main(["los"], tmp_path)
+    assert "no task los" in capsys.readouterr().err
+
+
+def test_lines_of_user_code_leave_out_what_explains_it():
+    def written():
+        """Two lines of
+
+        explanation."""
+        # and one more
+
+        return 1
+
+    assert peers._lines(written) == 2
+    assert set(peers.lines()["way"]) == set(peers.INSTALLED)
 
 
 def test_imports_are_measured():
@@ -159,17 +242,58 @@ def test_sharing_counts_a_training_once(monkeypatch):
 
     a, b = Job("a", 100), Job("b", 50)
     asked = {"04": [a, b], "05": [a], "11": [a, b, b]}
-    monkeypatch.setattr(sharing.plan, "asked", lambda study, preset: asked)
-    table = sharing.bill(None, "demo")
+    monkeypatch.setattr(startup.plan, "asked", lambda study, preset: asked)
+    table = startup.bill(None, "demo")
     assert table["photos"].tolist() == [150, 100, 150, 400]
     assert table["new_photos"].tolist() == [150, 0, 0, 150]
-    assert sharing.factor(table) == pytest.approx(400 / 150)
+    assert startup.factor(table) == pytest.approx(400 / 150)
 
 
-@pytest.mark.parametrize("name", tasks.TASKS)
+@pytest.mark.parametrize("name", harness.measured())
 def test_what_is_committed_was_measured_in_full(name):
-    path = tasks.FOLDER / f"{name}.csv"
-    if name == "epoch":
-        assert not path.exists() or len(pd.read_csv(path))
-    else:
-        assert {"way", "round", "seconds"} <= set(pd.read_csv(path))
+    table = harness.measured()[name]
+    assert {"way", "round", "seconds"} <= set(table)
+    if name != "startup":
+        task = harness.TASKS[name]
+        cases = {
+            tuple((key, case[key]) for key in sorted(case.keys() - {"ways"}))
+            for case in task.sizes["full"]
+        }
+        names = sorted(set(table) - set(measuring.MEASURED))
+        assert {
+            tuple(zip(names, row, strict=True)) for row in table[names].to_numpy().tolist()
+        } <= cases
+
+
+def test_where_and_when_is_said_of_each_measurement():
+    full = harness.measured()
+    table = report.sources(full)
+    assert table.groupby("task")["measurements"].sum().to_dict() == {
+        k: len(v) for k, v in full.items()
+    }
+    own = report.sources(
+        {"made": made([1], [2]).assign(machine="a", date="2026-01-02", load=[3, 4])}
+    )
+    assert own.loc[0].tolist() == ["made", "a", "2026-01-02", 2, 3.5]
+
+
+def test_what_was_not_measured_is_said():
+    assert "bench largest_species" in report.largest_in_words({})
+    assert report.peers_table({}).empty
+    assert report.on_a_gpu({}).endswith("bench gpu` does.")
+    large = made([10], [20], n=67_106).replace({"textbook": "product"}).assign(dim=2152)
+    words = report.largest_in_words({"largest_species": large})
+    assert words.startswith("One-vs-all of 67,106 annotations")
+    assert "2.00 times its rate" in words
+
+
+def test_rates_on_a_gpu_are_shares_of_its_products():
+    full = {
+        "epoch": made([2], [9]).assign(photos=1000, machine="some GPU"),
+        "gpu_embedding": made([1], [9]).assign(photos=1000),
+        "gpu_product": made([1e-3], [1]),
+    }
+    words = report.on_a_gpu(full)
+    assert words.startswith("Preset `paper` on some GPU:")
+    assert "epoch: 500 photos/s" in words
+    assert "1,100 TFLOP/s" in words  # 2 * 8192**3 in a millisecond

@@ -46,7 +46,7 @@ def test_cells_hold_what_tables_4_and_5_train_on(study):
         assert species == {"ant"} if method != "joint" and n else "bee" in species
     assert found[0, 0, "joint"].training.key == study.left_out(["ant"])["ant"].key
     assert found[3, 0, "joint"].training.key == study.multi().key
-    assert found[3, 0, "species_only"].training.key == study.single()["ant"].key
+    assert found[3, 0, "species_only"].training.key == study.single(matched=True)["ant"].key
     tuned = found[2, 1, "fine_tuned"].training
     assert tuned.start.key == found[0, 0, "joint"].training.key
     assert isinstance(tuned.config, FineTuneConfig)
@@ -130,10 +130,20 @@ def verdicts(intervals):
 
 def test_words_follow_the_intervals():
     table = verdicts({5: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
+    table["draws"] = [3, 3, 3, 1]
     assert few_shot.in_words(table, "joint", "species_only") == [
         "ant: together with all other species is better at n = 5; the species alone is better at "
-        "n = 50; no difference shown at n = 25, 100."
+        "n = 50; no difference shown at n = 25, 100 (one training)."
     ]
+
+
+def test_networks_no_better_than_untrained_are_named():
+    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]], species_only=[[9, 1, 9, 9]]))
+    assert few_shot.no_better_in_words(table, pd.Series({"ant": 25.0})) == (
+        "**No better than the untrained network**: the species alone, n = 5, ant."
+    )
+    words = few_shot.no_better_in_words(table, pd.Series({"ant": 24.0}))
+    assert words == "Every network is better than the untrained one."
 
 
 @pytest.mark.parametrize(
@@ -166,32 +176,36 @@ def test_beside_paper_has_its_means():
     assert np.isnan(table.loc[200, "joint"])
 
 
-@pytest.mark.parametrize(
-    ("deviation", "said"), [(2.0, "bars: one standard deviation"), (np.nan, "one draw of each")]
-)
-def test_the_figure_says_what_its_bars_are(deviation, said):
-    row = {"species": "ant", "individuals": 5, "method": "joint", "annotations": 9, "queries": 8}
-    table = pd.DataFrame([row | {"draws": 1, "top_k": 50.0, "deviation": deviation}])
-    (legend,) = few_shot.curves_figure(table, "Title").legends
-    assert legend.get_title().get_text().startswith(said)
-
-
-def test_the_figure_draws_the_table(study):
-    table = few_shot.summary(ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 9], [1, 9]]))
-    axes = few_shot.curves_figure(table, "Title · demo").axes[0]
-    drawn = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
-    assert drawn == {"together with all other species": [75], "the species alone": [25]}
+def test_the_figure_draws_the_table():
+    five = few_shot.summary(ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 9], [1, 9]]))
+    table = pd.concat([five, five.assign(individuals=9, top_k=80, low=70, high=90)])
+    (axes,) = few_shot.curves_figure(table, pd.Series({"ant": 40.0}), "Title · demo").axes
+    drawn = {line.get_label(): line for line in axes.lines}
+    assert [*drawn] == ["the species alone", "together with all other species", "untrained"]
+    assert set(drawn["untrained"].get_ydata()) == {40}
+    bars = [np.array(lines.get_segments()) for lines in axes.collections]
+    for method, ends in zip(("species_only", "joint"), bars, strict=True):
+        rows = table[table["method"] == method]
+        line = drawn[few_shot.METHODS[method]]
+        np.testing.assert_array_equal(line.get_ydata(), rows["top_k"])
+        np.testing.assert_array_equal(ends[:, :, 1], rows[["low", "high"]])
+        assert np.abs(line.get_xdata() - rows["individuals"]).max() < 0.5
     assert "n = 2 queries" in axes.get_title()
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["5\n(10)", "9\n(10)"]  # individuals (annotations)
 
 
 class TestPlan:
     def test_counts_each_training_once(self, study):
         table = bill.summary(plan.asked(study, "demo"), TINY, rate=10).set_index("notebook")
         assert table.loc["03", ["trainings", "new", "done"]].tolist() == [1, 1, 0]
-        assert table.loc["04", ["trainings", "new"]].tolist() == [3, 2]
+        assert table.loc["04", ["trainings", "new"]].tolist() == [
+            7,
+            6,
+        ]  # three seeds, two baselines
         # of two species, all but one is the other alone
-        assert table.loc["05", ["trainings", "new"]].tolist() == [3, 0]
-        assert table.loc["11", ["trainings", "new"]].tolist() == [3, 0]
+        assert table.loc["05", ["trainings", "new"]].tolist() == [5, 0]
+        assert table.loc["11", ["trainings", "new"]].tolist() == [5, 0]
         assert table.loc["all", "new"] == table["new"][:-1].sum()
         assert table.loc["03", "photos"] == table.loc["03", "to_do"] == 12
         assert table.loc["all", "hours"] == pytest.approx(table.loc["all", "to_do"] / 36_000)

@@ -85,9 +85,9 @@ def test_top_k_is_the_cmc_with_the_intervals_of_compare():
 def test_means_are_over_the_species_that_all_models_have():
     multi, single = ranked(seed=0), ranked(seed=1)
     lacking = single[single["species"] != names(3)[1]]
-    table = top_k.top_k({"multi": multi, "single": lacking}, ks=[1])
+    table = top_k.top_k(dict(zip(top_k.LOOKS, (multi, lacking), strict=False)), ks=[1])
     assert table["species"].tolist().count(names(3)[1]) == 1
-    rows = table[table["model"] == "multi"].set_index("species")
+    rows = table[table["model"] == "multi-species"].set_index("species")
     both = [names(3)[0], names(3)[2]]
     assert rows.loc["mean", "top_k"] == pytest.approx(rows.loc[both, "top_k"].mean())
     assert rows.loc["mean", "queries"] == 2 * 24

@@ -7,11 +7,11 @@ from PIL import Image
 WIDTH, HEIGHT = 40, 30
 
 
-def draw(path, orientation=1, size=(WIDTH, HEIGHT)):
+def draw(path, orientation=1, size=(WIDTH, HEIGHT), seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
     Image.fromarray(pixels).save(path, exif=exif)
 
 

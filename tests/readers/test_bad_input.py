@@ -66,10 +66,7 @@ def with_name(name):
 
 
 TABLES = {  # the text of a good CSV to bytes that are none, and what is said of it
-    "UTF-16 without its mark": (
-        lambda text: text.encode("utf-16-le"),
-        r"no .*UTF-8: .*; save it so",
-    ),
+    "UTF-16 without its mark": (lambda text: text.encode("utf-16-le"), "UTF-8: .*; save it so"),
     "a photo": (lambda text: b"\xff\xd8\xff\xe0" + bytes(99), r"a\.csv: no .*UTF-8"),
     "zero bytes": (lambda text: bytes(500), r"(?s)a\.csv: .*no annotations"),
     "an open quote": (lambda text: text.replace("ant/Zo", '"ant/Zo', 1), "EOF inside string"),
@@ -379,10 +376,7 @@ SOURCES = {
     "a table": (pd.DataFrame(), "a DataFrame is no catalog"),
     "a name too long": ("x" * 300, "File name too long; supported are"),
     "a web page": ("https://example.org/a.csv", "no such file"),
-    "a demo in capitals": (
-        "DEMO",
-        'no such file or folder .looked for /.*DEMO.; supported are "demo"',
-    ),
+    "a demo in capitals": ("DEMO", '.looked for /.*DEMO.; supported are "demo"'),
     "no frame": (SimpleNamespace(df=None, root="."), "has no frame .df"),
     "no root": (SimpleNamespace(df=frame(), root=None), "and folder .root"),
     "a root elsewhere": (SimpleNamespace(df=frame(), root="/nowhere"), "missing file: /nowhere"),
