@@ -60,19 +60,17 @@ def labelled(photos: int, kind: str, size: int) -> pd.DataFrame:
     return rows.assign(path=[str(path) for path in paths], x=0, y=0, w=size, h=size)
 
 
-def use_ours_to_embed(
-    rows: pd.DataFrame, config: TrainConfig, network: MiewIDNet, folder: object = CHIPS
-) -> np.ndarray:
+def use_ours_to_embed(rows: pd.DataFrame, config: TrainConfig, network: MiewIDNet) -> np.ndarray:
     """Embeddings (N, D)."""
-    store = ChipStore(folder, config.image_size)
+    store = ChipStore(CHIPS, config.image_size)
     chips = ChipDataset(store, store.build(rows))
     preprocess = Preprocess.of(config.backbone, config.image_size)
     return embed(network, preprocess, chips, config.batch_size)
 
 
-def use_ours_to_train(rows: pd.DataFrame, config: TrainConfig, folder: object = CHIPS) -> Run:
+def use_ours_to_train(rows: pd.DataFrame, config: TrainConfig) -> Run:
     """A function that trains for an epoch."""
-    store = ChipStore(folder, config.image_size)
+    store = ChipStore(CHIPS, config.image_size)
     labels, counts = rows["individual"].to_numpy(), np.bincount(rows["individual"])
     chips = ChipDataset(store, store.build(rows), labels, augment=True)
     batches = loader(chips, Batches(len(rows), config.batch_size, 0), 0)
@@ -179,8 +177,6 @@ def prepare_peers(way: str, stage: str, kind: str, size: int, preset_name: str, 
     config = settings(preset_name, batch)
     rows = labelled(size, kind, config.image_size)
     ours, _, plain = networks(preset_name)
-    if way == "ours, first pass":
-        return functools.partial(_first_pass, stage, rows, config, ours)
     if stage == "epoch":
         run = TRAIN[way](rows, config, plain) if way in TRAIN else use_ours_to_train(rows, config)
     elif way in EMBED:
@@ -188,15 +184,15 @@ def prepare_peers(way: str, stage: str, kind: str, size: int, preset_name: str, 
     else:
         run = functools.partial(use_ours_to_embed, rows, config, ours)
     run()
-    return run
+    if way != "ours, first pass":
+        return run
 
+    def first_pass() -> None:
+        with TemporaryDirectory() as folder:  # chips are made, then read as in any epoch
+            ChipStore(folder, config.image_size).build(rows)
+        run()
 
-def _first_pass(stage: str, rows: pd.DataFrame, config: TrainConfig, network: MiewIDNet) -> None:
-    with TemporaryDirectory() as folder:
-        if stage == "epoch":
-            use_ours_to_train(rows, config, folder)()
-        else:
-            use_ours_to_embed(rows, config, network, folder)
+    return first_pass
 
 
 def peer_differences(ways: list[str]) -> dict[str, float]:
