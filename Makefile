@@ -62,8 +62,8 @@ bench: $(PEERS)/installed
 # as many tests side by side as there are cores, up to what the memory of a laptop holds
 BESIDE = -n auto --maxprocesses 4
 unit test: QUICK = -m "not slow"
-# each of these asks for at most the trainings of 04, and measures nothing
-test: NOTEBOOKS = $(wildcard $(addprefix notebooks/,00_* 01_* 02_* 03_* 04_* 08_* 12_* 15_*))
+# each of these asks for at most the multi-species network, trained once, and measures nothing
+test: NOTEBOOKS = $(wildcard $(addprefix notebooks/,00_* 01_* 02_* 03_* 08_* 12_* 15_*))
 test-all: NOTEBOOKS = notebooks
 unit: $(VENV)/installed
 	$(RUN) -m pytest $(BESIDE) $(QUICK)

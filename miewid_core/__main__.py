@@ -70,7 +70,8 @@ def _figures(given: argparse.Namespace, rest: list[str]) -> None:
     try:
         ended = notebooks.run(every, given.output, surroundings | words, given.at_once)
     except notebooks.NotebookError as error:
-        sys.exit(f"\n{error}")
+        sys.stderr.write(f"\n{error}\n")
+        sys.exit(1)
     _summarize(ended, surroundings | words, given.output)
 
 
@@ -103,7 +104,8 @@ def _refresh(given: argparse.Namespace, rest: list[str]) -> None:
     try:
         notebooks.refresh(notebooks.chosen(given.only))
     except notebooks.NotebookError as error:
-        sys.exit(f"\n{error}")
+        sys.stderr.write(f"\n{error}\n")
+        sys.exit(1)
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:

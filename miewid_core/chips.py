@@ -250,7 +250,7 @@ def loader(dataset: ChipDataset, batches: Batches, workers: int) -> DataLoader:
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload(["miewid_core.chips"])
     return DataLoader(
         dataset,
         batch_sampler=batches,

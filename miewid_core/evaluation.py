@@ -46,25 +46,23 @@ class Database:
             yield queries, np.where(own, cosine, -np.inf), others
 
 
-def databases(embeddings: np.ndarray, photos: pd.DataFrame) -> Iterator[Database]:
-    """The database of each species of `photos` (annotation_id, species, individual), one at a time.
+def databases(embeddings: np.ndarray, annotations: pd.DataFrame) -> Iterator[Database]:
+    """The database of each species of `annotations`, one at a time.
 
-    `embeddings`: (N, D), a row for each of `photos`. Raises ValueError where they don't fit.
+    `embeddings`: (N, D), a row for each of `annotations` (annotation_id, species, individual).
+    Raises ValueError where they don't fit.
     """
-    if len(embeddings) != len(photos):
-        raise ValueError(f"{len(embeddings)} embeddings for {len(photos)} annotations")
-    for species, rows in photos.groupby("species").indices.items():
-        individuals = pd.factorize(photos["individual"].to_numpy()[rows])[0]
+    if len(embeddings) != len(annotations):
+        raise ValueError(f"{len(embeddings)} embeddings for {len(annotations)} annotations")
+    for species, rows in annotations.groupby("species").indices.items():
+        individuals = pd.factorize(annotations["individual"].to_numpy()[rows])[0]
         order = np.argsort(individuals, kind="stable")
         rows, individuals = rows[order], individuals[order]
         ends = (np.searchsorted(individuals, individuals, side) for side in ("left", "right"))
-        yield Database(species, rows, *ends, unit_vectors(embeddings, rows, photos))
+        yield Database(species, rows, *ends, unit_vectors(embeddings, rows, annotations))
 
 
-COLUMNS = [
-    *["annotation_id", "species", "individual", "encounter", "candidates", "relevant"],
-    *["first_match_rank", "average_precision", "best_score"],
-]
+COLUMNS = ["annotation_id", "species", "individual", "encounter", *ranking.RANKS.names]
 KEYS = ["species", "queries", "individuals"]
 BLOCK = 512  # annotations at once
 TINY = 1e-12
@@ -110,33 +108,38 @@ def one_vs_all(
     if embeddings.ndim != 2:
         raise ValueError(f"embeddings must be (N, D), not {embeddings.shape}")
     count = len(embeddings)
-    ids = np.arange(count).astype(str) if ids is None else ids
-    labels = ids, species, individuals, [""] * count if encounters is None else encounters
-    frame = pd.DataFrame({n: np.asarray(v, object) for n, v in zip(COLUMNS, labels, strict=False)})
-    lost = frame["annotation_id"][frame[["species", "individual"]].isna().any(axis=1)]
-    if len(lost):
-        raise ValueError(f"no species or individual for {', '.join(map(str, lost[:5]))}")
-    ranks = np.empty((count, 5))
-    for rows in frame.groupby("species").indices.values():
-        own = pd.factorize(frame["individual"].to_numpy()[rows])[0]
-        order = ranking.order(own)
-        unit = unit_vectors(embeddings, rows[order], frame)
-        ranks[rows[order]] = ranking.rank(unit, own[order])
-    frame[COLUMNS[4:]] = ranks
-    frame = frame.astype({"candidates": int, "relevant": int})
-    frame["first_match_rank"] = frame["first_match_rank"].astype("Int64")
-    return frame[COLUMNS]
+    labels = {
+        "annotation_id": np.arange(count).astype(str) if ids is None else ids,
+        "species": species,
+        "individual": individuals,
+        "encounter": [""] * count if encounters is None else encounters,
+    }
+    queries = pd.DataFrame({name: np.asarray(of, object) for name, of in labels.items()})
+    unlabelled = queries["annotation_id"][queries[["species", "individual"]].isna().any(axis=1)]
+    if len(unlabelled):
+        raise ValueError(f"no species or individual for {', '.join(map(str, unlabelled[:5]))}")
+    ranks = np.empty(count, ranking.RANKS)
+    for rows in queries.groupby("species").indices.values():
+        codes = pd.factorize(queries["individual"].to_numpy()[rows])[0]
+        order = ranking.order(codes)
+        unit = unit_vectors(embeddings, rows[order], queries)
+        ranks[rows[order]] = ranking.rank(unit, codes[order])
+    return queries.join(pd.DataFrame(ranks).astype({"first_match_rank": "Int64"}))
 
 
-def unit_vectors(embeddings: np.ndarray, rows: np.ndarray, frame: pd.DataFrame) -> np.ndarray:
-    """Rows (n, D) float32 of length 1, the only copy that is made; zero vectors stay zero."""
+def unit_vectors(embeddings: np.ndarray, rows: np.ndarray, annotations: pd.DataFrame) -> np.ndarray:
+    """Rows (n, D) float32 of length 1, the only copy that is made; zero vectors stay zero.
+
+    Raises ValueError, with their annotation_id, where they are not finite.
+    """
     unit = np.empty((len(rows), embeddings.shape[1]), np.float32)
     for start in range(0, len(rows), BLOCK):
         part = unit[start : start + BLOCK]
         wide = embeddings[rows[start : start + BLOCK]].astype(np.float64)  # squares of any size
         length = np.linalg.norm(wide, axis=1, keepdims=True)
-        if not np.isfinite(length).all():
-            bad = frame["annotation_id"][rows[start : start + BLOCK][~np.isfinite(length[:, 0])]]
+        finite = np.isfinite(length[:, 0])
+        if not finite.all():
+            bad = annotations["annotation_id"][rows[start : start + BLOCK][~finite]]
             raise ValueError(f"embeddings are not finite for {', '.join(map(str, bad[:5]))}")
         part[:] = wide / np.where(length > 0, length, 1)
     return unit

@@ -2,8 +2,8 @@
 
 Five steps add boolean columns to the annotations of a species. Where the paper is silent:
 - We draw animals, not individuals: both sides of an animal may train, or neither.
-- Of the animals with at least two encounters, a share `1 - train_share` is shared by both parts,
-  and as many are new. All others train.
+- Of the animals with at least two encounters, a share `1 - train_share` becomes shared (in both
+  parts) and as many become new (in the test set only). All others train.
 - A shared animal reserves half of its encounters for the test set, 2 to 10, its largest one last.
 - No encounter is on both sides. A herd (an encounter with several animals) is drawn as one: for the
   test set with probability `1 - train_share`. It may train if none of it is tested.
@@ -63,12 +63,11 @@ def _split_species(annotations: pd.DataFrame, rng: Generator) -> np.ndarray:
 
 
 def _numbered(annotations: pd.DataFrame) -> pd.DataFrame:
-    """Animal, individual and encounter as numbers; each unknown encounter has one of its own."""
+    """Animal, individual and encounter as numbers; each unknown encounter has its own."""
     known = annotations["encounter"] != ""
     alone = "alone " + annotations["annotation_id"]
-    encounter = ("known " + annotations["encounter"]).where(known, alone)
-    columns = annotations["name"], annotations["individual"], encounter
-    labels = dict(zip(["animal", "individual", "encounter"], columns, strict=True))
+    labels = {"animal": annotations["name"], "individual": annotations["individual"]}
+    labels["encounter"] = ("known " + annotations["encounter"]).where(known, alone)
     return pd.DataFrame({key: pd.factorize(of, sort=True)[0] for key, of in labels.items()})
 
 
@@ -91,8 +90,8 @@ def draw_shared_encounters(rows: pd.DataFrame, test_share: float, rng: Generator
 
 
 def _visits_in_order(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per animal and encounter: herds for the test set, those of the animal alone in random
-    order but the largest last, herds for training."""
+    """A row per animal and encounter: first herds for the test set, then the animal's own
+    encounters in random order, the largest last, then herds for training."""
     visits = rows.assign(size=rows.groupby(VISIT)["animal"].transform("size"))
     visits = visits.drop_duplicates(VISIT).sort_values("draw")
     alone = visits[~visits["herd_tests"] & ~visits["herd_trains"]]
@@ -117,13 +116,13 @@ def choose_animals(rows: pd.DataFrame, test_share: float, rng: Generator) -> pd.
     wanted = max(shared.sum(), min(FLOOR, new.sum()))
     new = new.head(max(1, (new.cumsum() <= wanted).sum()))
     several = shared.sum() + new.sum() > 1  # test individuals, to be told apart
-    chosen = {"shared": shared.index, "new": new.index}
-    return rows.assign(**{half: several & rows["animal"].isin(of) for half, of in chosen.items()})
+    in_shared, in_new = (rows["animal"].isin(half.index) for half in (shared, new))
+    return rows.assign(shared=several & in_shared, new=several & in_new)
 
 
 def _test_individuals(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per animal, how many test individuals it gives: `if_new`; `if_shared` those also in training,
-    less those left with too little to train."""
+    """Per animal, the number of test individuals `if_new`; and `if_shared`, where those left with
+    too few annotations to train are subtracted."""
     first = ~rows.duplicated(["individual", "encounter"])  # one is tested per encounter
     reserved = rows["reserved"]
     flags = {"new": first & ~rows["herd_trains"], "tested": first & reserved, "trained": ~reserved}

@@ -1,5 +1,6 @@
 """Ranks and measures against loops written from the paper, and closed forms."""
 
+import doctest
 import math
 from fractions import Fraction
 
@@ -84,6 +85,27 @@ def test_ranks_are_those_of_the_loops(case, block, columns, few):
     assert ranks["annotation_id"].tolist() == [str(i) for i in range(len(case[0]))]
     for query, row in ranks.iterrows():
         same(row, slow_row(query, *case))
+
+
+@pytest.mark.parametrize("few", [3, 80])
+def test_rank_returns_what_the_plain_lines_in_its_docstring_return(few, monkeypatch):
+    monkeypatch.setattr(ranking, "FEW", few)
+    names = vars(ranking).copy()
+    plain = doctest.DocTestParser().get_doctest(ranking.__doc__, names, "ranking", None, None)
+    doctest.DocTestRunner().run(plain, clear_globs=False)
+    for seed, (count, people) in enumerate([(1, 1), (2, 1), (2, 2), (90, 9), (200, 150)]):
+        rng = np.random.default_rng(seed)
+        unit = rng.normal(size=(count, 6)).astype(np.float32)
+        unit[rng.random(count) < 0.3] = unit[0]
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+        individuals = rng.integers(people, size=count)
+        individuals = individuals[ranking.order(individuals)]
+        fast, expected = (
+            ranking.rank(unit, individuals),
+            plain.globs["plain_rank"](unit, individuals),
+        )
+        for name in ranking.RANKS.names:
+            np.testing.assert_allclose(fast[name], expected[name], rtol=1e-6, err_msg=name)
 
 
 def test_ranks_keep_the_given_labels_and_order():

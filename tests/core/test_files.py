@@ -178,17 +178,6 @@ def test_an_array_is_made_once_until_it_is_damaged(tmp_path):
     assert len(made) == 2
 
 
-def test_root_is_the_checkout_or_else_the_working_directory(tmp_path, monkeypatch):
-    assert (files.ROOT / "miewid_core" / "files.py").exists()
-    installed = tmp_path / "site-packages" / "miewid_core" / "files.py"
-    installed.parent.mkdir(parents=True)
-    monkeypatch.setattr(files, "__file__", str(installed))
-    monkeypatch.chdir(tmp_path)
-    assert files._root() == tmp_path
-    (tmp_path / "site-packages" / "pyproject.toml").touch()
-    assert files._root() == tmp_path / "site-packages"
-
-
 @pytest.fixture
 def read_from(tmp_path, monkeypatch):
     """Reads files.py as it stands in a folder: a checkout, or where packages are installed."""

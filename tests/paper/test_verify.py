@@ -151,7 +151,7 @@ def test_a_split_with_its_digest_and_a_list_of_many_encodings():
 def test_a_file_saved_by_hand_is_told(folder, monkeypatch):
     monkeypatch.delenv(ABOUT)
     told = changed(folder, multi=[51.0, 60, 55])[1]
-    assert "Changed since the command line ran their notebooks: table.csv." in told
+    assert "Changed since the command line ran their notebooks: table.csv, table.md." in told
 
 
 def refused(folder, capsys):
