@@ -74,7 +74,7 @@ def checkout(tmp_path, small_catalog):
 
 def saved_for_photos(checkout):
     """Where a run in `checkout` saves the figures of the photos in it."""
-    return checkout / "figures" / figures_folder(checkout / "photos").name
+    return checkout / "figures" / figures_folder(str(checkout / "photos")).name
 
 
 def environment(folder, **variables):
@@ -94,7 +94,9 @@ def run(words, folder, **variables):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (VENV / "installed").exists(), reason="make has its own environment")
-@pytest.mark.parametrize("command", [c for c in COMMANDS["README"] if c.startswith("make")])
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS["README"] if c.startswith("make")], ids=str
+)
 def test_make_commands_run_as_they_stand(command, checkout):
     (checkout / "miewid-msv3").mkdir()
     network = model.MiewIDNet("test_efficientnet")
@@ -238,7 +240,11 @@ def test_links_resolve(path):
     links = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'src="([^"]+)"', text)
     assert links
     for link in links:
-        assert link.startswith("https://") or (path.parent / link).exists(), link
+        if link.startswith("#"):
+            heading = link[1:].replace("-", " ")
+            assert re.search(rf"^#+ {heading}$", text, re.MULTILINE | re.IGNORECASE), link
+        else:
+            assert link.startswith("https://") or (path.parent / link).exists(), link
 
 
 def test_every_notebook_and_every_module_has_its_row():
