@@ -269,6 +269,8 @@ def choose(study: Study, weights: str = "") -> Network:
     LEAST training individuals no network is trained: the preset's pretrained one serves as it is,
     or the demo's. Raises ValueError where `weights` is no file.
     """
+    if weights and Path(weights).is_dir():  # of the hub
+        weights = str(Path(weights) / "model.safetensors")
     if weights and not Path(weights).is_file():
         raise ValueError(f"weights: there is no file {weights}")
     if weights:

@@ -270,7 +270,8 @@ def _named(catalog: object) -> tuple[str, str]:
     """A catalog's name in titles, and its folder of figures: another catalog's is another one."""
     if _is_demo(catalog):
         return DEMO, DEMO
-    path = Path(str(getattr(catalog, "root", catalog))).expanduser().resolve()
+    place = catalog.root if hasattr(catalog, "df") else catalog
+    path = Path(str(place)).expanduser().resolve()
     name = (path if path.is_dir() else path.parent).name
     return name, f"{name}-{digest(str(path))[:6]}"
 
