@@ -1,46 +1,241 @@
-"""Command line of the package: `python -m miewid_core --help`."""
+"""Regenerate the paper's tables and figures, and what else can be done from a command line."""
 
 import argparse
+import dataclasses
+import inspect
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from miewid_core.files import CACHE
-from miewid_core.runs import repeat
-from miewid_core.runs.run import Run
+from miewid_core.files import CACHE, ROOT
 
-REPEAT = """Train a finished run again from its folder alone (run.json, rows.csv), with as many
-threads as then, and say whether the weights are equal bit by bit. Exit status: 0 equal, 1 not
-equal, 2 not done."""
+HELP = {
+    "figures": "run the notebooks; tables and figures go to figures/<data>/",
+    "refresh": "rewrite the committed notebooks, executed on the demo data",
+    "verify": "compare the tables in figures/<data>/ with the committed ones",
+    "plan": "what would be trained for the notebooks, and how long it would take",
+    "train": "one training shared by the GPUs of this computer; start it with torchrun",
+    "repeat": "train a finished run again and compare the weights bit by bit",
+    "bench": "measure the comparisons of notebook 13 in full",
+}
+WORDS = "parameters as the notebooks have them, such as CATALOG=photos.csv PRESET=compact SEED=1"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; exits with its status."""
-    parser = argparse.ArgumentParser(prog="python -m miewid_core", description=__doc__)
+    """Run a command; exits with its status: 2 where its arguments can't be taken."""
+    parser = argparse.ArgumentParser(prog="miewid", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    own = commands.add_parser("repeat", help="train a run again and compare", description=REPEAT)
-    own.add_argument("run", type=Path, metavar="RUN_FOLDER", help="a folder of the runs' folder")
-    own.add_argument("--chips", type=Path, default=CACHE / "chips", help="where its chips lie")
-    own.add_argument("--catalog", default="", help="to make chips from that are missing there")
-    own.add_argument("--pretrained", default="", help="the weights file it began with, if any")
-    own.add_argument("--into", type=Path, help="keep the repetition here; resumes a stopped one")
-    own.set_defaults(command=_repeat)
-    given = parser.parse_args(arguments)
+    for name, add in COMMANDS.items():
+        add(commands.add_parser(name, help=HELP[name], description=f"{HELP[name].capitalize()}."))
+    given, rest = parser.parse_known_args(arguments)
     try:
-        given.command(given)
-    except (ValueError, OSError, FloatingPointError) as error:
-        own.error(str(error))
+        given.run(given, rest)
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        parser.exit(2, f"miewid: {error}\n")
 
 
-def _repeat(given: argparse.Namespace) -> None:
-    run = Run(given.run.resolve())
+def _words(given: argparse.Namespace, rest: list[str]) -> list[str]:
+    """NAME=VALUE wherever they stand, of options that take several words, too."""
+    only = getattr(given, "only", [])
+    words = [*given.parameters, *rest, *(word for word in only if "=" in word)]
+    given.only = [word for word in only if "=" not in word]
+    for word in words:
+        if word.startswith("-"):
+            raise ValueError(f"there is no option {word}; --help lists them")
+    return words
+
+
+def _add_figures(parser: argparse.ArgumentParser) -> None:
+    _add_only(parser)
+    parser.add_argument("--output", type=Path, default=CACHE / "notebooks", help="executed copies")
+    parser.add_argument("--at-once", type=int, default=0, help="side by side (2, on a GPU 1)")
+    parser.set_defaults(run=_figures)
+
+
+def _add_only(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help=WORDS)
+    parser.add_argument("--only", nargs="+", default=[], metavar="04", help="starts of names")
+
+
+def _figures(given: argparse.Namespace, rest: list[str]) -> None:
+    from miewid_core.runs import notebooks
+
+    words = notebooks.parse(_words(given, rest))
+    every = notebooks.chosen(given.only)
+    surroundings = notebooks.parse(notebooks.from_environment(every))
+    for name in surroundings.keys() - words.keys():
+        sys.stderr.write(f"{name.upper()}={surroundings[name]}, from the environment\n")
+    try:
+        ended = notebooks.run(every, given.output, surroundings | words, given.at_once)
+    except notebooks.NotebookError as error:
+        sys.stderr.write(f"\n{error}\n")
+        sys.exit(1)
+    _summarize(ended, surroundings | words, given.output)
+
+
+def _summarize(ended: list, parameters: dict[str, str], output: Path) -> None:
+    """What ran, what it found, and where things are."""
+    from miewid_core.paper.study import DEMO, figures_folder
+
+    lines = [f"\n{len(ended)} notebooks in {sum(done.seconds for done in ended):.0f} s"]
+    for done in ended:
+        lines.append(f"  {done.notebook}: {done.skipped or done.conclusion or 'done'}")
+    folder = Path(parameters.get("figures_dir") or figures_folder(parameters.get("catalog", DEMO)))
+    review = folder / "photos" / "review.html"
+    lines.append(f"figures and tables: {folder}")
+    lines.append(f"executed notebooks: {output}")
+    if any(done.notebook.startswith("12") for done in ended) and review.exists():
+        lines.append(f"review page: {review}")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _add_refresh(parser: argparse.ArgumentParser) -> None:
+    _add_only(parser)
+    parser.set_defaults(run=_refresh)
+
+
+def _refresh(given: argparse.Namespace, rest: list[str]) -> None:
+    from miewid_core.runs import notebooks
+
+    if words := _words(given, rest):
+        raise ValueError(f"{', '.join(words)}: the committed notebooks keep their parameters")
+    try:
+        notebooks.refresh(notebooks.chosen(given.only))
+    except notebooks.NotebookError as error:
+        sys.stderr.write(f"\n{error}\n")
+        sys.exit(1)
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.description += " Exit status: 0 equal or within their intervals, 1 not, 2 not done."
+    folder = ROOT / "figures" / "demo"
+    parser.add_argument("folder", type=Path, nargs="?", default=folder, help="figures/demo if none")
+    parser.set_defaults(run=_verify)
+
+
+def _verify(given: argparse.Namespace, rest: list[str]) -> None:
+    from miewid_core.paper.verify import verify
+
+    if rest:
+        raise ValueError(f"{' '.join(rest)} is none of its arguments; --help lists them")
+    agrees, words = verify(given.folder)
+    sys.stdout.write(f"{words}\n")
+    sys.exit(not agrees)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    words = f"{WORDS}; CATALOG=paper for the paper's Table 1, RATE=300 for 300 photos/s"
+    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help=words)
+    parser.set_defaults(run=_plan)
+
+
+def _plan(given: argparse.Namespace, rest: list[str]) -> None:
+    from miewid_core.beyond_paper import identify
+    from miewid_core.paper import plan
+    from miewid_core.paper.study import open_study
+    from miewid_core.runs import bill
+    from miewid_core.runs.notebooks import parse
+
+    words = parse(_words(given, rest))
+    of_paper = words.get("catalog") == "paper"
+    words = {"preset": "paper" if of_paper else "demo"} | words
+    rate = float(words.pop("rate", 0))
+    few = _taken(words, plan.asked)
+    study = plan.paper_study(**_taken(words, plan.paper_study)) if of_paper else None
+    if study is None:
+        study = open_study(**_taken(words, open_study))
+    asked = plan.asked(study, **few) | {"12": identify.asked(study)}
+    table = bill.summary(asked, study.config, rate)
+    sys.stdout.write(f"{table.to_string(index=False, float_format='{:.2f}'.format)}\n")
+    sys.stdout.write(f"{bill.in_words(table)}\n")
+
+
+def _taken(words: dict[str, str], function: Callable) -> dict[str, object]:
+    """Those of the words that a function takes, of the kinds that it declares."""
+    from miewid_core.runs.notebooks import typed
+
+    taken = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in words:
+            kind = parameter.annotation
+            plain = kind.__name__ if kind in (str, int, float, bool) else "list"
+            taken[name] = typed(name, words[name], plain)
+    return taken
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    words = f"{WORDS}; LEFT_OUT=species for the leave-one-out network of a species"
+    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help=words)
+    parser.set_defaults(run=_train)
+
+
+def _train(given: argparse.Namespace, rest: list[str]) -> None:
+    from miewid_core.paper.study import open_study
+    from miewid_core.runs import multi_gpu
+    from miewid_core.runs.notebooks import parse
+
+    if "RANK" not in os.environ:
+        raise ValueError("start it with torchrun --nproc_per_node=4 -m miewid_core train ...")
+    words = parse(_words(given, rest))
+    left_out = words.pop("left_out", "")
+    with multi_gpu.joined() as first:
+        if first:
+            study = open_study(**_taken(words, open_study))
+            training = study.left_out([left_out])[left_out] if left_out else study.multi()
+            title = f"{training.title}, shared by {multi_gpu.count()}"
+            run = dataclasses.replace(training, title=title).run()
+            sys.stdout.write(f"{run.folder}\n")
+
+
+def _add_repeat(parser: argparse.ArgumentParser) -> None:
+    parser.description += " Exit status: 0 equal, 1 not equal, 2 not done."
+    parser.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="a folder of .cache/runs")
+    parser.add_argument("--chips", type=Path, default=CACHE / "chips", help="where its chips lie")
+    parser.add_argument("--catalog", default="", help="to make chips from that are missing there")
+    parser.add_argument("--pretrained", default="", help="the weights file it began with, if any")
+    parser.add_argument("--into", type=Path, help="keep the repetition here; resumes a stopped one")
+    parser.set_defaults(run=_repeat)
+
+
+def _repeat(given: argparse.Namespace, rest: list[str]) -> None:
+    from miewid_core.readers.load import load_catalog
+    from miewid_core.runs import repeat
+    from miewid_core.runs.run import Run
+
+    if rest:
+        raise ValueError(f"{' '.join(rest)} is none of its arguments; --help lists them")
+    run, rows = Run(given.folder.resolve()), None
+    if given.catalog:
+        rows = load_catalog(given.catalog, on_problem="drop", verify=False)
     with TemporaryDirectory(prefix="miewid-repeat-") as temporary:
         where = given.into or Path(temporary)
-        again = repeat.repeat(run, where, given.chips, given.catalog, given.pretrained)
-        found, why = repeat.differences(run, again), repeat.causes(run, again)
-    sys.stdout.write(f"{repeat.in_words(found, why)}\n")
-    sys.exit(not found.empty)
+        again = repeat.repeat(run, where, given.chips, rows, given.pretrained)
+        different, why = repeat.differences(run, again), repeat.causes(run, again)
+    sys.stdout.write(f"{repeat.in_words(different, why)}\n")
+    sys.exit(not different.empty)
 
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=lambda given, rest: _bench(rest))
+
+
+def _bench(rest: list[str]) -> None:
+    from miewid_core.bench import harness
+
+    harness.main(rest)
+
+
+COMMANDS = {
+    "figures": _add_figures,
+    "refresh": _add_refresh,
+    "verify": _add_verify,
+    "plan": _add_plan,
+    "train": _add_train,
+    "repeat": _add_repeat,
+    "bench": _add_bench,
+}
 
 if __name__ == "__main__":
     main()

@@ -1,5 +1,6 @@
-"""The catalog: one table of annotations of known individuals, and what can be wrong with it."""
+"""The catalog: one table of annotations of known individuals, and what was noticed about it."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,8 @@ TEXT = ["annotation_id", "path", *LABELS]
 BOX = ["x", "y", "w", "h"]
 COLUMNS = [*TEXT, "date", *BOX, "theta"]
 PROBLEM = ["row", "file", "column", "problem", "remedy"]
+NOTICE = ["row", "what", "done"]
+KINDS = 20  # so many different notices are listed of those with one consequence
 Words = str | pd.Series  # the same for all rows, or of each row
 
 
@@ -24,12 +27,74 @@ class CatalogWarning(UserWarning):
     """Rows were dropped from a catalog; the text says which and why."""
 
 
+def individuals(rows: pd.DataFrame, sides_differ: Collection[str] = ()) -> pd.Series:
+    """What an individual is: species/name, and the side in species of `sides_differ` (section 3.2).
+
+    `rows`: species, name, viewpoint. "/" and "%" in labels are escaped: only ours separate.
+    """
+    species, name, side = (
+        labels.str.replace("%", "%25").str.replace("/", "%2F")
+        for labels in (rows["species"], rows["name"], sides(rows["viewpoint"]))
+    )
+    whole = species + "/" + name
+    return whole.mask(rows["species"].isin(list(sides_differ)), whole + "/" + side)
+
+
+def sides(viewpoint: pd.Series) -> pd.Series:
+    """left or right, of viewpoints such as frontleft and right; "" for front, back, up, none."""
+    left, right = viewpoint.str.contains("left"), viewpoint.str.contains("right")
+    left |= viewpoint == "l"
+    right |= viewpoint == "r"
+    side = pd.Series("", viewpoint.index, dtype=object)
+    return side.mask(left & ~right, "left").mask(right & ~left, "right")
+
+
+def notices(annotations: pd.DataFrame) -> pd.DataFrame:
+    """What was noticed when a table was read: NOTICE (row, what, and what was done), in words.
+
+    Rows that were dropped because of a problem come last, with the remedy.
+    """
+    told = pd.DataFrame(annotations.attrs.get("notices", []), columns=NOTICE)
+    dropped = pd.DataFrame(annotations.attrs.get("dropped", []), columns=PROBLEM)
+    lost = pd.DataFrame(
+        {
+            "row": dropped["row"],
+            "what": dropped["file"] + ": " + dropped["problem"],
+            "done": "left out: " + dropped["remedy"],
+        }
+    )
+    return pd.concat([told, lost], ignore_index=True).astype(str)
+
+
+def notice(rows: pd.DataFrame, bad: pd.Series | None, what: Words, done: Words) -> pd.DataFrame:
+    """Columns NOTICE for each row where `bad`, for all with None."""
+    told = rows[["row"]].assign(what=what, done=done)
+    return told if bad is None else told[bad.to_numpy(bool)]
+
+
+def summed(parts: list[pd.DataFrame]) -> list[dict[str, str]]:
+    """Notices (NOTICE) with those that say the same of several rows as one, as records."""
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return []
+    told = pd.concat(parts, ignore_index=True)
+    kinds = told.groupby(["what", "done"], sort=False)["row"].agg(["first", "size"]).reset_index()
+    place = kinds.groupby("done").cumcount()
+    beyond = place >= KINDS
+    kinds["what"] = kinds["what"].mask(beyond, "more of this kind")
+    kinds = kinds.groupby(["what", "done"], sort=False).agg({"first": "first", "size": "sum"})
+    kinds = kinds.reset_index()
+    more = " and " + (kinds["size"] - 1).map("{:,}".format) + " more"
+    kinds["row"] = kinds["first"].mask(kinds["size"] > 1, kinds["first"].astype(str) + more)
+    return kinds[NOTICE].to_dict("records")
+
+
 def note(
-    rows: pd.DataFrame, bad: pd.Series, column: str, problem: Words, remedy: Words
+    rows: pd.DataFrame, bad: pd.Series | None, column: str, problem: Words, remedy: Words
 ) -> pd.DataFrame:
-    """Columns PROBLEM for each row where `bad`, indexed as the rows."""
+    """Columns PROBLEM for each row where `bad`, for all with None; indexed as the rows."""
     noted = rows[["row", "file"]].assign(column=column, problem=problem, remedy=remedy)
-    return noted[bad.to_numpy(bool)]
+    return noted if bad is None else noted[bad.to_numpy(bool)]
 
 
 def fatal(source: object, problems: list[tuple[str, str, str]]) -> CatalogError:

@@ -19,115 +19,103 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from miewid_core.files import Memory, digest, file_digest, replacing
+from miewid_core.files import Findings, digest, file_digest, read_checked, write_checked
 from miewid_core.machine import give_back, keep_freed_memory
-from miewid_core.photos import ChipError, crop, lowest, read_photo, resize
-from miewid_core.runs import multi_gpu
+from miewid_core.photos import ChipError, crop, read_reduced, resize
 
 if TYPE_CHECKING:
     import albumentations
 
 VERSION = "2"  # raise it whenever the same photo and box give other pixels
-HEADER = 128  # bytes before the pixels of a chip on disk
-WORD, SEAL = np.dtype("<u8"), int.from_bytes(b"MiewChip")  # all words of a chip add up to this
+BOX = ["path", "x", "y", "w", "h", "theta"]  # the columns that a chip depends on
 
 
 class ChipStore:
-    """Chips of one size, each a .npy file named by its content's key below `folder`/`size`.
-
-    A checksum ends each, past what NumPy reads of it; a chip without one is made again. (A sum of
-    64-bit words takes a tenth of the time of a CRC-32, which would slow down reading large chips.)
-    """
+    """Chips of one size, each a file named by the key of its content below `folder`/`size`."""
 
     def __init__(self, folder: Path | str, size: int) -> None:
         self.folder, self.size = Path(folder), size
-        self._words = -(-(HEADER + 3 * size**2) // WORD.itemsize) + 1
 
     def path(self, key: str) -> Path:
         """Where the chip of a key lies."""
-        return self.folder / str(self.size) / key[:2] / f"{key}.npy"
+        return self.folder / str(self.size) / key[:2] / f"{key}.safetensors"
 
     def read(self, key: str) -> np.ndarray:
         """The chip (size, size, 3) uint8 of a key that `build` returned; ChipError if damaged."""
-        path = self.path(key)
         try:
-            words = np.fromfile(path, WORD)
+            return read_checked(self.path(key))[0]["chip"]
         except FileNotFoundError:
-            raise ChipError(f"{path} is gone: run this again, and it is made again") from None
-        if len(words) != self._words or int(words.sum()) != SEAL:
-            raise ChipError(f"{path} is damaged: delete it, and it is made again")
-        pixels = words.view(np.uint8)[HEADER : HEADER + 3 * self.size**2]
-        return pixels.reshape(self.size, self.size, 3)
+            told = f"{self.path(key)} is gone: run this again, and it is made again"
+        except ValueError as error:
+            told = f"{error}; delete it, and it is made again"
+        raise ChipError(told)
 
-    def keys(self, photos: pd.DataFrame) -> pd.Series:
-        """Keys of the chips of `photos` (catalog rows), made or not, by content; same index."""
-        digests = self._digests(photos["path"].unique())
-        rows = photos[["path", "x", "y", "w", "h", "theta"]].itertuples(index=False)
+    def has(self, key: str) -> bool:
+        """Whether a chip lies on disk, with all its pixels."""
+        path = self.path(key)
+        return path.exists() and path.stat().st_size > 3 * self.size**2
+
+    def keys(self, annotations: pd.DataFrame) -> pd.Series:
+        """Keys of the chips of `annotations`, made or not, by their content; same index."""
+        digests = self._digests(annotations["path"].unique())
         keys = [
             digest(digests[path], repr(tuple(map(float, box))), str(self.size), VERSION)
-            for path, *box in rows
+            for path, *box in annotations[BOX].itertuples(index=False)
         ]
-        return pd.Series(keys, photos.index, dtype=object)
+        return pd.Series(keys, annotations.index, dtype=object)
 
-    def build(self, photos: pd.DataFrame, workers: int | None = None) -> pd.Series:
-        """Make what chips of `photos` (catalog rows) are missing; returns their keys, same index.
+    def build(self, annotations: pd.DataFrame, workers: int | None = None) -> pd.Series:
+        """Make the missing chips of `annotations`; returns the keys of all of them, same index.
 
         Each photo is decoded once, in parallel. Raises ChipError naming all files that can't be
         read, after making the others.
         """
-        keys = self.keys(photos)
-        rows = photos[["path", "x", "y", "w", "h", "theta"]].assign(key=keys.to_numpy())
-        jobs: dict[str, list] = {}
+        keys = self.keys(annotations)
+        rows = annotations[BOX].assign(key=keys.to_numpy())
+        missing: dict[str, list] = {}
         for row in rows.itertuples(index=False):
             if not self.has(row.key):
-                jobs.setdefault(row.path, []).append(row)
-        if jobs:
-            self._make_all(jobs, workers or os.cpu_count())
+                missing.setdefault(row.path, []).append(row)
+        if missing:
+            self._make_all(missing, workers or os.cpu_count())
         return keys
 
-    def _make_all(self, jobs: dict[str, list], workers: int | None) -> None:
+    def _make_all(self, missing: dict[str, list], workers: int | None) -> None:
         keep_freed_memory()
         # filters hold for all threads: they can't be set in one of them
         with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            made = pool.map(self._make, *zip(*jobs.items(), strict=True))
-            done = tqdm(made, "chips", len(jobs), unit="photo")
-            errors = [error for error in done if error]
+            made = pool.map(self._make, *zip(*missing.items(), strict=True))
+            errors = [error for error in tqdm(made, "chips", len(missing), unit="photo") if error]
         give_back()
         _refuse(errors)
 
-    def has(self, key: str) -> bool:
-        """Whether a chip lies on disk, isn't cut short, and ends with a checksum."""
-        path = self.path(key)
-        return path.exists() and path.stat().st_size == self._words * WORD.itemsize
-
     def _make(self, path: str, rows: list) -> str | None:
+        """Make the chips of one photo; returns why they can't be made."""
         try:
             needed = max(2 * self.size / max(1, min(row.w, row.h)) for row in rows)
-            down_to = max(lowest((row.x, row.y, row.w, row.h), row.theta) for row in rows)
-            photo, scale = read_photo(path, needed, down_to)
+            photo, scale = read_reduced(path, needed)
             for row in rows:
                 box = tuple(scale * side for side in (row.x, row.y, row.w, row.h))
                 chip = resize(crop(photo, box, row.theta), self.size)
-                with replacing(self.path(row.key)) as temporary:
-                    np.save(temporary, chip)
-                    _seal(temporary)
+                write_checked(self.path(row.key), {"chip": chip})
         except ChipError as error:
             return f"{path}: {error}"
         return None
 
     def _digests(self, paths: np.ndarray) -> dict[str, str]:
-        """Content hash of each photo, remembered until the photo changes."""
-        memory, states = Memory(self.folder / "photos.json"), {path: _state(path) for path in paths}
+        """SHA-256 of each photo, remembered until the photo changes."""
+        known = Findings(self.folder / "photos.json")
+        states = {path: _state(path) for path in paths}
         _refuse([f"{path}: there is no such file" for path in paths if states[path] is None])
-        new = [path for path in paths if memory.of(path, states[path]) is None]
+        new = [path for path in paths if known.of(path, states[path]) is None]
         with ThreadPoolExecutor() as pool:
             quiet = len(new) <= 5000  # over in seconds
             hashed = tqdm(pool.map(file_digest, new), "hashing photos", len(new), disable=quiet)
-            for path, own in zip(new, hashed, strict=True):
-                memory.note(path, states[path], own)
-        memory.save()
-        return {path: memory.of(path, states[path]) for path in paths}
+            for path, sha256 in zip(new, hashed, strict=True):
+                known.note(path, states[path], sha256)
+        known.save()
+        return {path: known.of(path, states[path]) for path in paths}
 
 
 def _state(path: str) -> os.stat_result | None:
@@ -137,14 +125,6 @@ def _state(path: str) -> os.stat_result | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return state if stat.S_ISREG(state.st_mode) else None
-
-
-def _seal(path: Path) -> None:
-    """Fill a file up to whole words, and append the word with which they add up to SEAL."""
-    content = path.read_bytes()
-    content += bytes(-len(content) % WORD.itemsize)
-    missing = (SEAL - int(np.frombuffer(content, WORD).sum())) % 2**64
-    path.write_bytes(content + missing.to_bytes(WORD.itemsize, "little"))
 
 
 def _refuse(errors: list[str]) -> None:
@@ -200,12 +180,12 @@ class ChipDataset(Dataset):
         labels: np.ndarray | None = None,
         augment: bool = False,
         seed: int = 0,
+        epoch_photos: int = 0,
     ) -> None:
         self.store, self.keys, self.seed = store, list(keys), seed
         self.labels = np.full(len(self.keys), -1) if labels is None else np.asarray(labels)
-        self.transform = None
-        if augment:
-            self.transform = augmentation(store.size)
+        self.epoch_photos = epoch_photos
+        self.transform = augmentation(store.size) if augment else None
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
@@ -213,18 +193,20 @@ class ChipDataset(Dataset):
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return self.epoch_photos or len(self.keys)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        chip = self.store.read(self.keys[index])
+        # where an epoch shows more or fewer than all, the next one goes on where it ended
+        item = (int(self._epoch) * len(self) + index) % len(self.keys)
+        chip = self.store.read(self.keys[item])
         if self.transform is not None:
             seed = np.random.SeedSequence([self.seed, int(self._epoch), index])
             # one stream for all parts: set_random_seed gives each part the same numbers, and then
             # either all of them are applied or none
-            own = random.Random(int(seed.generate_state(1, np.uint64)[0]))
-            self.transform.set_random_state(np.random.default_rng(seed), own)
+            stream = random.Random(int(seed.generate_state(1, np.uint64)[0]))
+            self.transform.set_random_state(np.random.default_rng(seed), stream)
             chip = self.transform(image=chip)["image"]
-        return torch.from_numpy(np.ascontiguousarray(chip)), int(self.labels[index])
+        return torch.from_numpy(np.ascontiguousarray(chip)), int(self.labels[item])
 
 
 class Batches:
@@ -232,17 +214,19 @@ class Batches:
 
     Equal sizes, where they are three or more, leave no batch of one, on which BatchNorm can't
     train. The order depends on (seed, epoch) alone, so a resumed training sees what an undisturbed
-    one sees. Of each batch this process gets its share, which is all where it trains alone (see
-    `peers`).
+    one sees. Where `processes` share the batches, the one of number `rank` gets its share of each.
     """
 
-    def __init__(self, n_items: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, n_items: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1
+    ) -> None:
         self.n_items, self.seed, self.epoch = n_items, seed, 0
         self.n_batches = math.ceil(n_items / batch_size)
-        if multi_gpu.count() > 1 and n_items // self.n_batches < multi_gpu.count():
+        self.share = slice(rank, None, processes)
+        if n_items < processes * self.n_batches:
             raise ValueError(
-                f"{multi_gpu.count()} processes can't share batches of {n_items // self.n_batches} "
-                "photos: start fewer"
+                f"{processes} processes can't share batches of {n_items // self.n_batches} photos: "
+                "start fewer"
             )
 
     @property
@@ -255,14 +239,13 @@ class Batches:
 
     def __iter__(self) -> Iterator[list[int]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_items)
-        own = slice(multi_gpu.rank(), None, multi_gpu.count())
-        return (batch[own].tolist() for batch in np.array_split(order, self.n_batches))
+        return (batch[self.share].tolist() for batch in np.array_split(order, self.n_batches))
 
 
 def loader(dataset: ChipDataset, batches: Batches, workers: int) -> DataLoader:
     """Loader of a training; its workers start from one clean server process and then persist."""
     if workers == 0:
-        _alone()
+        _use_one_opencv_thread()
         return DataLoader(dataset, batch_sampler=batches)
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
@@ -272,13 +255,13 @@ def loader(dataset: ChipDataset, batches: Batches, workers: int) -> DataLoader:
         dataset,
         batch_sampler=batches,
         num_workers=workers,
-        worker_init_fn=_alone,
+        worker_init_fn=_use_one_opencv_thread,
         multiprocessing_context=context,
         persistent_workers=True,
         pin_memory=torch.cuda.is_available(),
     )
 
 
-def _alone(worker: int = 0) -> None:
-    """Let OpenCV use one thread: on chips, several cost half as much again and gain nothing."""
+def _use_one_opencv_thread(worker: int = 0) -> None:
+    """On chips, several threads of OpenCV take half as much time again."""
     cv2.setNumThreads(1)

@@ -2,6 +2,13 @@
 
 import dataclasses
 
+import numpy as np
+
+WHOLE = "image_size", "batch_size", "epochs", "epoch_photos", "warmup_epochs", "sub_centers"
+SCHEDULES = "paper", "released", "level"
+LEVEL = 0, 0.15, 0.75, 1  # shares of a "level" training between which its rate changes
+FLOOR = 9e-6  # lowest rate of the released schedule: `lr_min` of the authors' configuration
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -9,6 +16,10 @@ class TrainConfig:
 
     A.1 gives no number of epochs: 30 is 15 of warm-up and 15 of decay, which ends at 4 % of the
     peak rate. `pretrained` is as in `MiewIDNet`. Rates are Adam's; margins are in radians.
+    `epoch_photos`: how many photos an epoch shows, 0 for each once; more, to take as many steps on
+    few photos as another network takes on many. `schedule`: "paper" is A.1's text, "released" what
+    the authors' code makes of the same numbers, "level" the demo's (see `learning_rate`). `beta2`:
+    how much Adam keeps of its mean squared gradients from step to step.
     """
 
     backbone: str = "efficientnetv2_rw_m"
@@ -16,36 +27,57 @@ class TrainConfig:
     image_size: int = 256
     batch_size: int = 112
     epochs: int = 30
+    epoch_photos: int = 0
     warmup_epochs: int = 15
     start_rate: float = 1.5e-5
     peak_rate: float = 1.5e-3
     decay: float = 0.8
+    schedule: str = "paper"
+    beta2: float = 0.999
     scale: float = 51.5
     sub_centers: int = 3
     margin_low: float = 0.2
     margin_high: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "batch_size", "epochs", "warmup_epochs", "sub_centers"):
+        for name in WHOLE:
             if type(getattr(self, name)) is not int:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give a whole number")
         for name in ("image_size", "batch_size", "sub_centers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if min(self.epochs, self.warmup_epochs) < 0:
-            raise ValueError("epochs and warmup_epochs can't be negative")
+        if not 0 <= self.beta2 < 1:
+            raise ValueError(f"beta2 is {self.beta2}; it must be from 0 to below 1")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule is {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
+        if min(self.epochs, self.warmup_epochs, self.epoch_photos) < 0:
+            raise ValueError("epochs, warmup_epochs and epoch_photos can't be negative")
 
 
 @dataclasses.dataclass(frozen=True)
 class FineTuneConfig(TrainConfig):
     """Training that goes on from another's network (section 5.5), which learned other animals.
 
-    In the first `frozen_epochs` only the new head learns, at `head_rate`; then all of it, at the
-    low rates of the other fields. The paper gives no numbers for this.
+    In the first `frozen_epochs` only the new head learns, at `head_rate` (0: at the first rates of
+    the schedule); then all of it by the whole schedule. `batchnorm_adapts`: BatchNorm is in
+    training mode meanwhile, so that its statistics become those of the new photos. The paper gives
+    no numbers for this.
     """
 
     frozen_epochs: int = 3
     head_rate: float = 1.5e-3
+    batchnorm_adapts: bool = False
+
+    @property
+    def words(self) -> str:
+        """The two stages in a sentence."""
+        head = f"a rate of {self.head_rate:g}" if self.head_rate else "the schedule's first rates"
+        return (
+            f"{self.frozen_epochs} epochs of the head alone at {head}, BatchNorm in "
+            f"{'training' if self.batchnorm_adapts else 'evaluation'} mode, then "
+            f"{self.epochs - self.frozen_epochs} epochs of the whole network by the schedule, "
+            f"whose highest rate is {self.peak_rate:g}."
+        )
 
 
 # A.1's scale and margins, tuned for 225,000 photos, leave a few thousand underfitted: in `demo` and
@@ -56,11 +88,11 @@ PRESETS = {
         pretrained=False,
         image_size=64,
         batch_size=32,
-        epochs=12,
-        warmup_epochs=3,
+        epochs=10,
         start_rate=1e-4,
         peak_rate=8e-3,
-        decay=0.9,
+        schedule="level",
+        beta2=0.98,  # 0.999 averages over 1,000 steps, more than this training has
         scale=24.0,
         margin_low=0.1,
         margin_high=0.25,
@@ -88,26 +120,50 @@ def preset(name: str, **changes: object) -> TrainConfig:
     return dataclasses.replace(PRESETS[name], **changes)
 
 
-def fine_tuning(config: TrainConfig) -> FineTuneConfig:
-    """Fine-tuning with the settings of `config`: as many epochs, but at a tenth of its peak rate.
+def fine_tuning(config: TrainConfig, kind: str = "") -> FineTuneConfig:
+    """Fine-tuning of a network that was trained with `config`.
 
-    A fifth of the epochs trains the head alone, at the peak rate.
+    `kind`: "released" does what the authors' code does: 3 epochs of the head with BatchNorm in
+    training mode, then all of it for `config`'s epochs, by its whole schedule at the full rate.
+    "gentle" has as many epochs as `config`: a fifth for the head alone, at the peak rate, the rest
+    for all of it by the schedule at a tenth of its rate. "" is "gentle" for a network whose
+    training began with random weights (preset "demo") and "released" for all others.
     """
-    low = {"warmup_epochs": 0, "peak_rate": config.peak_rate / 10}
-    frozen = {"frozen_epochs": -(-config.epochs // 5), "head_rate": config.peak_rate}
-    return FineTuneConfig(**dataclasses.asdict(config) | low | frozen)
+    kind = kind or ("gentle" if config.pretrained is False else "released")
+    if kind not in ("released", "gentle"):
+        raise ValueError(f"kind is {kind!r}; give 'released' or 'gentle'")
+    changes: dict[str, object] = {"head_rate": 0.0, "batchnorm_adapts": True}
+    changes |= {"frozen_epochs": 3, "epochs": config.epochs + 3}
+    if kind == "gentle":
+        changes = {"head_rate": config.peak_rate, "frozen_epochs": -(-config.epochs // 5)}
+        changes |= {"warmup_epochs": 0, "peak_rate": config.peak_rate / 10}
+    return FineTuneConfig(**dataclasses.asdict(config) | changes)
 
 
-def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """Rate of an epoch (0-based): linear up to the peak, then times `decay` per epoch (A.1).
+def learning_rate(config: TrainConfig, epoch: float) -> float:
+    """Rate after so many epochs, 1.5 in the middle of the second.
 
-    Of a fine-tuning: `head_rate` while the network is frozen, and the schedule from there on.
+    "paper": linear up to the peak, then times `decay`, both by the whole epoch (A.1). "released":
+    the authors' scheduler raises its epoch twice a call, so that it warms up in half the epochs,
+    misses the peak where their number is odd, and then falls by `decay` squared per epoch, to
+    FLOOR. "level": by the step, up in the first 15 % of the training, then the peak, down to a
+    tenth of it in the last quarter. A fine-tuning has `head_rate` while the network is frozen, and
+    the whole schedule from there on.
     """
+    total = config.epochs
     if isinstance(config, FineTuneConfig):
-        if epoch < config.frozen_epochs:
+        frozen = epoch < config.frozen_epochs
+        if frozen and config.head_rate:
             return config.head_rate
-        epoch -= config.frozen_epochs
-    if epoch < config.warmup_epochs:
+        shift = 0 if frozen else config.frozen_epochs
+        epoch, total = epoch - shift, total - config.frozen_epochs
+    if config.schedule == "level":
+        rates = [config.start_rate, config.peak_rate, config.peak_rate, config.peak_rate / 10]
+        return float(np.interp(epoch / max(1, total), LEVEL, rates))
+    epoch = int(epoch)
+    released = config.schedule == "released"
+    place, floor = (2 * epoch, FLOOR) if released else (epoch, 0.0)
+    if place < config.warmup_epochs or (released and place == 0):
         climb = config.peak_rate - config.start_rate
-        return config.start_rate + climb * epoch / config.warmup_epochs
-    return config.peak_rate * config.decay ** (epoch - config.warmup_epochs)
+        return config.start_rate + climb * place / max(1, config.warmup_epochs)
+    return floor + (config.peak_rate - floor) * config.decay ** (place - config.warmup_epochs)

@@ -1,12 +1,13 @@
 """One-vs-all identification (section 4): one row per query, and every measure a mean over rows."""
 
 import dataclasses
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import stdtr, stdtrit
 from scipy.stats import hypergeom
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -45,28 +46,26 @@ class Database:
             yield queries, np.where(own, cosine, -np.inf), others
 
 
-def databases(embeddings: np.ndarray, photos: pd.DataFrame) -> Iterator[Database]:
-    """The database of each species of `photos` (annotation_id, species, individual), one at a time.
+def databases(embeddings: np.ndarray, annotations: pd.DataFrame) -> Iterator[Database]:
+    """The database of each species of `annotations`, one at a time.
 
-    `embeddings`: (N, D), a row for each of `photos`. Raises ValueError where they don't fit.
+    `embeddings`: (N, D), a row for each of `annotations` (annotation_id, species, individual).
+    Raises ValueError where they don't fit.
     """
-    if len(embeddings) != len(photos):
-        raise ValueError(f"{len(embeddings)} embeddings for {len(photos)} annotations")
-    for species, rows in photos.groupby("species").indices.items():
-        individuals = pd.factorize(photos["individual"].to_numpy()[rows])[0]
+    if len(embeddings) != len(annotations):
+        raise ValueError(f"{len(embeddings)} embeddings for {len(annotations)} annotations")
+    for species, rows in annotations.groupby("species").indices.items():
+        individuals = pd.factorize(annotations["individual"].to_numpy()[rows])[0]
         order = np.argsort(individuals, kind="stable")
         rows, individuals = rows[order], individuals[order]
         ends = (np.searchsorted(individuals, individuals, side) for side in ("left", "right"))
-        yield Database(species, rows, *ends, unit_vectors(embeddings, rows, photos))
+        yield Database(species, rows, *ends, unit_vectors(embeddings, rows, annotations))
 
 
-COLUMNS = [
-    *["annotation_id", "species", "individual", "encounter", "candidates", "relevant"],
-    *["first_match_rank", "average_precision", "best_score"],
-]
+COLUMNS = ["annotation_id", "species", "individual", "encounter", *ranking.RANKS.names]
 KEYS = ["species", "queries", "individuals"]
 BLOCK = 512  # annotations at once
-DRAWS = 1000  # of a bootstrap
+TINY = 1e-12
 
 
 @torch.inference_mode()
@@ -109,33 +108,38 @@ def one_vs_all(
     if embeddings.ndim != 2:
         raise ValueError(f"embeddings must be (N, D), not {embeddings.shape}")
     count = len(embeddings)
-    ids = np.arange(count).astype(str) if ids is None else ids
-    labels = ids, species, individuals, [""] * count if encounters is None else encounters
-    frame = pd.DataFrame({n: np.asarray(v, object) for n, v in zip(COLUMNS, labels, strict=False)})
-    lost = frame["annotation_id"][frame[["species", "individual"]].isna().any(axis=1)]
-    if len(lost):
-        raise ValueError(f"no species or individual for {', '.join(map(str, lost[:5]))}")
-    ranks = np.empty((count, 5))
-    for rows in frame.groupby("species").indices.values():
-        own = pd.factorize(frame["individual"].to_numpy()[rows])[0]
-        order = ranking.order(own)
-        unit = unit_vectors(embeddings, rows[order], frame)
-        ranks[rows[order]] = ranking.rank(unit, own[order])
-    frame[COLUMNS[4:]] = ranks
-    frame = frame.astype({"candidates": int, "relevant": int})
-    frame["first_match_rank"] = frame["first_match_rank"].astype("Int64")
-    return frame[COLUMNS]
+    labels = {
+        "annotation_id": np.arange(count).astype(str) if ids is None else ids,
+        "species": species,
+        "individual": individuals,
+        "encounter": [""] * count if encounters is None else encounters,
+    }
+    queries = pd.DataFrame({name: np.asarray(of, object) for name, of in labels.items()})
+    unlabelled = queries["annotation_id"][queries[["species", "individual"]].isna().any(axis=1)]
+    if len(unlabelled):
+        raise ValueError(f"no species or individual for {', '.join(map(str, unlabelled[:5]))}")
+    ranks = np.empty(count, ranking.RANKS)
+    for rows in queries.groupby("species").indices.values():
+        codes = pd.factorize(queries["individual"].to_numpy()[rows])[0]
+        order = ranking.order(codes)
+        unit = unit_vectors(embeddings, rows[order], queries)
+        ranks[rows[order]] = ranking.rank(unit, codes[order])
+    return queries.join(pd.DataFrame(ranks).astype({"first_match_rank": "Int64"}))
 
 
-def unit_vectors(embeddings: np.ndarray, rows: np.ndarray, frame: pd.DataFrame) -> np.ndarray:
-    """Rows (n, D) float32 of length 1, the only copy that is made; zero vectors stay zero."""
+def unit_vectors(embeddings: np.ndarray, rows: np.ndarray, annotations: pd.DataFrame) -> np.ndarray:
+    """Rows (n, D) float32 of length 1, the only copy that is made; zero vectors stay zero.
+
+    Raises ValueError, with their annotation_id, where they are not finite.
+    """
     unit = np.empty((len(rows), embeddings.shape[1]), np.float32)
     for start in range(0, len(rows), BLOCK):
         part = unit[start : start + BLOCK]
         wide = embeddings[rows[start : start + BLOCK]].astype(np.float64)  # squares of any size
         length = np.linalg.norm(wide, axis=1, keepdims=True)
-        if not np.isfinite(length).all():
-            bad = frame["annotation_id"][rows[start : start + BLOCK][~np.isfinite(length[:, 0])]]
+        finite = np.isfinite(length[:, 0])
+        if not finite.all():
+            bad = annotations["annotation_id"][rows[start : start + BLOCK][~finite]]
             raise ValueError(f"embeddings are not finite for {', '.join(map(str, bad[:5]))}")
         part[:] = wide / np.where(length > 0, length, 1)
     return unit
@@ -162,25 +166,146 @@ def mean_average_precision(ranks: pd.DataFrame) -> float:
     return float(ranks["average_precision"].mean())
 
 
-def _resampled(values: np.ndarray, people: Sequence[str], rng: np.random.Generator) -> np.ndarray:
-    """Means (DRAWS,) of values (N,), individuals drawn with replacement."""
-    codes, names = pd.factorize(np.asarray(people, dtype=object))
-    weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
-    return (weights @ np.bincount(codes, values)) / (weights @ np.bincount(codes))
+class Clustered(NamedTuple):
+    """A mean of values, clustered by individual, and what an interval of it needs."""
+
+    mean: float
+    square: float  # mean of the squared values
+    variance: float  # of the mean, between individuals; NaN with a single one
+    size: float  # effective: so many independent queries would tell as much
+    individuals: int
+
+    def wilson(self, quantile: float) -> tuple[float, float]:
+        """Wilson's interval of values in [0, 1], queries counted by their effective size."""
+        mean, spread = self.mean, self.square - self.mean**2
+        # hits averaged over trainings vary less than hits do
+        size = self.size * (mean * (1 - mean) / spread if spread > TINY else 1)
+        middle = (mean + quantile**2 / (2 * size)) / (1 + quantile**2 / size)
+        root = np.sqrt(max(0, mean * (1 - mean)) / size + quantile**2 / (4 * size**2))
+        half = quantile * root / (1 + quantile**2 / size)
+        return middle - half, middle + half
+
+    def agresti_min(self) -> tuple[float, float]:
+        """Center and variance of differences in [-1, 1]: half a query more each way.
+
+        Agresti and Min (2005) add half a pair to each cell of the table of two sets of hits.
+        """
+        center = self.mean * self.size / (self.size + 2)
+        square = (self.square * self.size + 1) / (self.size + 2)
+        return center, (square - center**2) / (self.size + 2)
 
 
-def bootstrap_interval(
-    values: Sequence[float], individuals: Sequence[str], seed: int, level: float = 0.95
+def clustered(values: Sequence[float], individuals: Sequence[str]) -> Clustered:
+    """Mean of `values` (N,) in [-1, 1], its variance from whole individuals, and effective size.
+
+    The design effect (how much wider individuals make it than N independent queries) is at least 1,
+    and drawn towards that of individuals whose queries are all alike: by half where one individual
+    alone departs from the rest, and less the more do. Where all values are equal nothing is known
+    of it, and each individual counts once. The weights are tests/core/simulate_intervals.py's.
+    """
+    values = np.asarray(values, float)
+    codes, names = pd.factorize(np.asarray(individuals, object))
+    count, people, mean = len(values), len(names), values.mean()
+    square, departures = (values**2).mean(), values - mean
+    totals, queries = np.bincount(codes, departures), np.bincount(codes)
+    variance = (totals**2).sum() / count**2
+    variance = variance * people / (people - 1) if people > 1 else np.nan
+    alike = (queries**2).sum() / count  # design effect if all queries of an individual are alike
+    effect = max(1.0, np.nan_to_num(variance) * count / max(square - mean**2, TINY))
+    sides = [len(np.unique(codes[side])) for side in (departures > TINY, departures < -TINY)]
+    weight = 2 * min(sides)
+    effect = (weight * effect + alike) / (weight + 1)
+    return Clustered(mean, square, variance, count / effect, people)
+
+
+def satterthwaite(variances: Iterable[float], freedoms: Iterable[float]) -> float:
+    """Degrees of freedom of a sum of independent variances; of all together if all are 0."""
+    variances, freedoms = np.array([*variances], float), np.array([*freedoms], float)
+    squares = (variances**2 / freedoms).sum()
+    return variances.sum() ** 2 / squares if squares > 0 else freedoms.sum()
+
+
+def mean_interval(
+    hits: Sequence[float], individuals: Sequence[str], level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile interval of the mean of `values` (N,), all queries of an individual together."""
-    if not len(values):
-        return np.nan, np.nan
-    rng = np.random.default_rng(seed)
-    return _interval(_resampled(np.asarray(values, dtype=float), individuals, rng), level)
+    """Interval of the mean of `hits` (N,) in [0, 1], all queries of an individual together.
+
+    Wilson's, with a design effect for queries that are alike within an individual, and Student's t
+    of as many individuals. It is that of other individuals in the same gallery: the gallery is
+    taken as it is. With all hits or none it has a width too. NaN without queries, and for a single
+    individual, which tells nothing of how much individuals differ.
+    """
+    units = clustered(hits, individuals) if len(hits) else None
+    return _one_species(units, [], False, level)[:2] if units else (np.nan, np.nan)
 
 
-def _interval(means: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    return tuple(np.quantile(means, [(1 - level) / 2, (1 + level) / 2]))
+def difference_interval(
+    differences: Sequence[float], individuals: Sequence[str], level: float = 0.95
+) -> tuple[float, float]:
+    """As `mean_interval`, of paired differences of hits (N,) in [-1, 1]; Agresti and Min's."""
+    units = clustered(differences, individuals) if len(differences) else None
+    return _one_species(units, [], True, level)[:2] if units else (np.nan, np.nan)
+
+
+def _one_species(
+    units: Clustered, training: list[tuple[float, float]], signed: bool, level: float
+) -> tuple[float, float, float]:
+    """Low, high, and the two-sided p of no difference; `training`: variances and their freedoms."""
+    if units.individuals < 2:
+        return np.nan, np.nan, np.nan
+    added = sum(variance for variance, _ in training)
+    center, variance = units.agresti_min()
+    parts = [(variance, units.individuals - 1), *training]
+    freedom = satterthwaite(*zip(*parts, strict=True))
+    quantile = stdtrit(freedom, (1 + level) / 2)  # Student's t
+    if signed:
+        return _student(center, variance + added, freedom, level, -1)
+    ends = np.array(units.wilson(quantile)) - units.mean
+    low, high = units.mean + np.sign(ends) * np.sqrt(ends**2 + quantile**2 * added)
+    return max(0.0, low), min(1.0, high), np.nan
+
+
+def _student(
+    center: float, variance: float, freedom: float, level: float, least: float
+) -> tuple[float, float, float]:
+    """Low, not below `least`, high, and p, of a t distributed center."""
+    error = np.sqrt(variance)
+    half = stdtrit(freedom, (1 + level) / 2) * error
+    p = 2 * stdtr(freedom, -abs(center) / error)
+    return max(least, center - half), min(1.0, center + half), p
+
+
+def _over_species(
+    units: list[Clustered], training: list[tuple[float, float]], signed: bool, level: float
+) -> tuple[float, float, float]:
+    """As `_one_species`, of the mean over species, which are fixed.
+
+    SE^2 is the sum of their variances over the squared number of species, and those of training. To
+    it comes half the weight of one more individual, without which it would be 0 where all agree.
+    A species with one individual is taken to vary as the others do.
+    """
+    if len(units) < 2:
+        return _one_species(units[0], training, signed, level) if units else (np.nan,) * 3
+    people = np.array([one.individuals for one in units])
+    variances = np.array([one.variance for one in units])
+    if np.isnan(variances).all():
+        return (np.nan,) * 3
+    between = np.nanmean(variances * people)
+    variances = np.where(people > 1, variances, between) / len(units) ** 2
+    parts = [*zip(variances, np.maximum(people - 1, 1), strict=True), *training]
+    freedom = satterthwaite(*zip(*parts, strict=True))
+    variance = sum(one for one, _ in parts) + 0.5 / people.sum() ** 2
+    mean = np.mean([one.mean for one in units])
+    return _student(mean, variance, freedom, level, -1 if signed else 0)
+
+
+def _of_training(
+    runs: Sequence[np.ndarray], next_training: bool, training_sd: float = 0
+) -> list[tuple[float, float]]:
+    """Variances that trainings add, and their degrees of freedom. `runs`: means (R,) by network."""
+    several = [means for means in runs if len(means) > 1]
+    parts = [(m.var(ddof=1) * (1 / len(m) + next_training), len(m) - 1) for m in several]
+    return [*parts, (training_sd**2, np.inf)] if training_sd else parts
 
 
 def random_top_k(ranks: pd.DataFrame, k: int) -> float:
@@ -193,72 +318,51 @@ def random_top_k(ranks: pd.DataFrame, k: int) -> float:
     return float((1 - hypergeom.pmf(0, n, r, np.minimum(k, n))).mean()) if len(n) else np.nan
 
 
-def by_species(values: pd.Series, ranks: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Mean of `values` (index of counted `ranks`) per species with its interval; "mean" comes last.
+def by_species(
+    values: pd.Series | pd.DataFrame,
+    ranks: pd.DataFrame,
+    against: pd.Series | pd.DataFrame | None = None,
+    level: float = 0.95,
+    next_training: bool = False,
+    training_sd: float = 0,
+) -> pd.DataFrame:
+    """Mean of `values` in [0, 1] per species with its interval; last the "mean" over species.
 
-    Columns species, queries, individuals, value, low, high. The mean is that over species; for its
-    interval individuals are resampled within each species, and the species stay as they are.
+    `values` has the index of counted `ranks`, and a column for each training (R) of its network;
+    so has `against`, and what is shown is then `values` minus `against`, paired by query. Columns
+    species, queries, individuals, value, low, high; of differences p, two-sided and not corrected.
+
+    The interval is that of other individuals of the same species, in the same gallery. Where there
+    are several trainings it is that of the mean over trainings, and has their spread s^2 / R; for
+    `next_training`, one more training of each, s^2 (1 + 1 / R). Nothing is known of the spread of a
+    network with one training, and its interval is that of this training. `training_sd` adds to the
+    mean what is known from elsewhere: the standard deviation of the mean over species, sd / sqrt(N)
+    for N networks that each know one species.
     """
-    rows, draws = [], []
-    for species, people in ranks["individual"].groupby(ranks["species"]):
-        people = people[people.index.isin(values.index)]
-        rows.append([species, len(people), people.nunique(), np.nan, np.nan, np.nan])
-        if len(people):
-            rng = np.random.default_rng([seed, zlib.crc32(str(species).encode())])
-            own = values[people.index]
-            draws.append(_resampled(own.to_numpy(), people, rng))
-            rows[-1][3:] = own.mean(), *_interval(draws[-1])
-    table = pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high"])
-    interval = _interval(np.mean(draws, axis=0)) if draws else [np.nan] * 2
-    table.loc[len(table)] = ["mean", *table[KEYS[1:]].sum(), table["value"].mean(), *interval]
-    return table
+    signed, counted = against is not None, ranks.index.isin(values.index)
+    parts = [values, against] if signed else [values]
+    networks = [pd.DataFrame(part).reindex(ranks.index).to_numpy(float) for part in parts]  # (N, R)
+    value = networks[0].mean(axis=1) - (networks[1].mean(axis=1) if signed else 0)
+    individuals = ranks["individual"].to_numpy()
+    rows, units, runs = [], [], []
+    for species, places in sorted(ranks.groupby("species").indices.items()):
+        own = places[counted[places]]
+        rows.append([species, len(own), len({*individuals[own]}), *[np.nan] * 4])
+        if len(own):
+            units.append(clustered(value[own], individuals[own]))
+            runs.append([network[own].mean(axis=0) for network in networks])
+            training = _of_training(runs[-1], next_training)
+            rows[-1][3:] = units[-1].mean, *_one_species(units[-1], training, signed, level)
+    means = [sum(own) / len(own) for own in zip(*runs, strict=True)]
+    training = _of_training(means, next_training, training_sd)
+    ends = _over_species(units, training, signed, level)
+    mean = np.mean([one.mean for one in units]) if units else np.nan
+    rows.append(["mean", sum(row[1] for row in rows), sum(row[2] for row in rows), mean, *ends])
+    table = pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "p"])
+    return table if signed else table.drop(columns="p")
 
 
-def per_species(ranks: pd.DataFrame, k: int, seed: int = 0) -> pd.DataFrame:
+def per_species(ranks: pd.DataFrame, k: int) -> pd.DataFrame:
     """Top-k per species with its 95 % interval: species, queries, individuals, top_k, low, high."""
-    table = by_species(hits(ranks, k).astype(float), ranks, seed)
+    table = by_species(hits(ranks, k).astype(float), ranks)
     return table.rename(columns={"value": "top_k"})[:-1]
-
-
-def overview(rankings: Mapping[str, pd.DataFrame], seed: int = 0, k: int = 1) -> pd.DataFrame:
-    """Top-k in percent of rankings of the same queries, one row per species, then their "mean".
-
-    Columns species, queries, individuals; for each ranking its name, name_low and name_high (95 %
-    interval; of the mean as in `by_species`); chance. Raises ValueError when the queries differ.
-    """
-    first, parts = next(iter(rankings.values())), []
-    for name, ranks in rankings.items():
-        _joined(first, ranks)
-        own = by_species(hits(ranks, k).astype(float), ranks, seed).set_index("species")
-        own.columns = [*KEYS[1:], name, f"{name}_low", f"{name}_high"]
-        parts.append(100 * own.iloc[:, 2:])
-    chance = {species: 100 * random_top_k(rows, k) for species, rows in first.groupby("species")}
-    chance = pd.Series(chance | {"mean": pd.Series(chance).mean()}, name="chance")
-    return own[KEYS[1:]].join([*parts, chance]).reset_index()
-
-
-def _joined(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Rankings of the same queries side by side, the columns of `b` with _b."""
-    keys = ["annotation_id", "species", "individual", "relevant"]
-    both = a.merge(b, on=keys, how="outer", suffixes=("", "_b"), indicator=True)
-    strange = both.loc[both["_merge"] != "both", "annotation_id"].unique().tolist()
-    if strange:
-        raise ValueError(f"{len(strange)} queries are in one ranking only: {strange[:5]}")
-    return both
-
-
-def paired_difference(a: pd.DataFrame, b: pd.DataFrame, k: int, seed: int = 0) -> pd.DataFrame:
-    """Top-k of two rankings of the same queries, and their difference with a 95 % interval.
-
-    Columns species, queries, individuals, a, b, difference, low, high; shares in [0, 1]. Last comes
-    species "mean": the mean over species of each, its interval as in `by_species`. Raises
-    ValueError when the queries, or their numbers of true matches, differ.
-    """
-    both = _joined(a, b)
-    both = both[both["relevant"] > 0]
-    hit_a, hit_b = (both[f"first_match_rank{end}"].le(k).astype(float) for end in ("", "_b"))
-    table = by_species(hit_a - hit_b, both, seed).rename(columns={"value": "difference"})
-    for place, hit in enumerate((hit_a, hit_b)):
-        means = hit.groupby(both["species"]).mean()
-        table.insert(3 + place, "ab"[place], [*means, means.mean()])
-    return table

@@ -3,7 +3,7 @@
 import io
 import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.figure
@@ -171,22 +171,17 @@ def _shortened(line: str, most: int) -> str:
     return line if len(line) <= most else f"{line[: half - 1]}…{line[len(line) + half - most :]}"
 
 
-save, save_photos, save_table = save, save_photos, save_table
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]  # 7 and 8 share no factor: 56 combinations
 MANY = 12  # species: figures of more are as wide as a page
 THIN = {"color": "#AAAAAA", "linewidth": 0.5}
-MODELS = {  # column of `comparison`: words, marker, colour, fill, shift in rows
-    "multi": ("all species together", "o", BLUE, BLUE, -0.17),
-    "single": ("that species alone", "D", ORANGE, "white", 0.17),
-    "left_out": ("all species but that one", "^", ORANGE, "white", 0.17),
-}
 
 
-def _words(species: str) -> str:
+def spelt(species: str) -> str:
+    """A species' name as a figure shows it."""
     return str(species).replace("_", " ")
 
 
-def _plain(axis: Axis, log: bool = True) -> None:
+def plain_numbers(axis: Axis, log: bool = True) -> None:
     """Ticks with their numbers written out ("10,000"); some within a decade on a short log axis."""
     if log:
         low, high = axis.get_view_interval()
@@ -196,53 +191,30 @@ def _plain(axis: Axis, log: bool = True) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
-def _rows(axes: Axes, places: np.ndarray, species: Sequence[str], numbers: Sequence[str]) -> None:
-    """Label the rows at `places`, the first on top: species on the left, numbers on the right."""
-    axes.set_yticks(places, [_words(name) for name in species])
+def label_rows(axes: Axes, places: np.ndarray, species: Sequence[str]) -> None:
+    """Name the rows at `places`, the first on top, and part the last one, a mean, from them."""
+    axes.set_yticks(places, [spelt(name) for name in species])
     axes.set_ylim(places[-1] + 0.6, places[0] - 0.6)
-    right = axes.secondary_yaxis("right")
-    right.set_yticks(places, numbers)
-    for side in (axes.yaxis, right.yaxis):
-        side.set_tick_params(length=0)
-    right.spines["right"].set_visible(False)
+    axes.yaxis.set_tick_params(length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y", visible=False)
 
 
-def _beside(axes: Axes, words: str) -> None:
-    """Head the numbers on the right of the rows."""
-    axes.annotate(words, (1, 1), (4, 3), "axes fraction", "offset points", ha="left", va="bottom")
+def number_columns(axes: Axes, places: np.ndarray, columns: Mapping[str, Sequence[float]]) -> None:
+    """Numbers in columns on the right of rows that `label_rows` named, each below its head."""
+    x = 0.0  # points from the right edge of the axes
+    right = {"ha": "right", "textcoords": "offset points", "annotation_clip": False}
+    for head, numbers in columns.items():
+        words = [f"{number:,.0f}" for number in numbers]
+        x += 8 + 4 * max(map(len, [*words, *head.split("\n")]))  # a letter is 4 points wide
+        for place, number in zip(places, words, strict=True):
+            axes.annotate(
+                number, (1, place), (x, 0), axes.get_yaxis_transform(), va="center", **right
+            )
+        axes.annotate(head, (1, 1), (x, 2), "axes fraction", va="bottom", **right)
 
 
-@styled()
-def comparison(table: pd.DataFrame, title: str, k: int) -> Figure:
-    """Top-k of two models by species, with 95 % intervals (Figures 1, 2 and 5 to 12).
-
-    `table`: of one of `comparison`'s functions in the order to draw, the mean over species last.
-    What is missing (no model of a species alone) is not drawn.
-    """
-    drawn = Figure(title, 1.35 + 0.18 * len(table), PAGE if len(table) > MANY + 1 else COLUMN)
-    axes = drawn.subplots()
-    places = np.append(np.arange(len(table) - 1), len(table) - 0.6)  # the mean stands apart
-    axes.axhline(len(table) - 1.3, color="black", linewidth=0.6)
-    shown = {column: look for column, look in MODELS.items() if column in table}
-    for column, (words, marker, colour, fill, shift) in shown.items():
-        low, high = table[f"{column}_low"], table[f"{column}_high"]
-        axes.hlines(places + shift, low, high, colour, linewidth=1)
-        look = {"color": colour, "markerfacecolor": fill, "ls": "", "label": words}
-        axes.plot(table[column], places + shift, marker, **look)
-    look = {"color": GREY, "markersize": 5, "ls": "", "label": "random ranking"}
-    axes.plot(table["chance"], places, "|", **look)
-    names = [*table["species"][:-1], f"mean of {table['gain'].notna().sum() - 1} species"]
-    counts = table[["queries", "individuals", "train_annotations"]].itertuples(index=False)
-    _rows(axes, places, names, [" / ".join(f"{n:,}" for n in row) for row in counts])
-    _beside(axes, "queries / individuals /\ntraining annotations")
-    axes.set(xlim=(-3, 103), xlabel=f"top-{k} accuracy (%), with 95 % interval")
-    drawn.legend(loc="outside lower left", ncols=2)
-    return drawn
-
-
-def _panels(title: str, count: int) -> tuple[Figure, Axes, list[Axes]]:
+def panel_grid(title: str, count: int) -> tuple[Figure, Axes, list[Axes]]:
     """A page with a panel of two by two cells and `count` of one cell each, with the same axes.
 
     Among small panels only the first of a row and the last of a column have numbers.
@@ -261,7 +233,7 @@ def _panels(title: str, count: int) -> tuple[Figure, Axes, list[Axes]]:
     return drawn, large, panels
 
 
-def _head(axes: Axes, words: str, numbers: pd.Series) -> None:
+def head_panel(axes: Axes, words: str, numbers: pd.Series) -> None:
     """Name a panel, within its width, and give its numbers, which the x axis explains."""
     spec = axes.get_subplotspec()
     letters = 95 * len(spec.colspan) // spec.get_gridspec().ncols  # 95 fill a page

@@ -1,12 +1,14 @@
 """Sub-center ArcFace with dynamic margins (section 4, A.1)."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-PART = 2**22  # values of sub-centers worked on at once: 16 MB stay in a processor's cache
-SHORTEST = 1e-12  # length by which anything is divided, as torch's normalize has it
+PART = 2**22  # numbers in a slice of sub-centers: 16 MB stay in a processor's cache
+SHORTEST = 1e-12  # the least length that anything is divided by, as in torch's normalize
 
 
 def dynamic_margins(counts: np.ndarray, low: float = 0.2, high: float = 0.5) -> torch.Tensor:
@@ -20,33 +22,31 @@ def dynamic_margins(counts: np.ndarray, low: float = 0.2, high: float = 0.5) -> 
         raise ValueError(f"counts must be (C,) numbers of at least 1, not {counts}")
     rarity = counts**-0.25
     spread = np.ptp(rarity)
-    place = (rarity - rarity.min()) / spread if spread > 0 else np.full_like(rarity, 0.5)
-    return torch.tensor(low + (high - low) * place, dtype=torch.float32)
+    scaled = (rarity - rarity.min()) / spread if spread > 0 else np.full_like(rarity, 0.5)
+    return torch.tensor(low + (high - low) * scaled, dtype=torch.float32)
 
 
 class NearestCenters(torch.autograd.Function):
-    """Products of rows (B, D) with each class's nearest of its k unit sub-centers: (B, C).
+    """Products of rows (B, D) with each class's nearest of its K unit sub-centers: (B, C).
 
-    As autograd of normalize, @ and max would, but for rounding: of 37,138 classes of the paper the
-    sub-centers hold a gigabyte. So the products are divided by their lengths, not they themselves,
-    and what passes over them does so a part at a time, while that is in the processor's cache.
+    The same as autograd of normalize, @ and max, but for rounding. The sub-centers of the paper's
+    37,138 classes take a gigabyte, so they are never copied: products are divided by the centers'
+    lengths, and a slice of classes that fits the processor's cache is worked on at a time.
     """
 
     @staticmethod
     def forward(ctx, rows: torch.Tensor, weight: torch.Tensor, k: int) -> torch.Tensor:
         """`weight`: (C * K, D), not normalised."""
-        ctx.k, ctx.classes = k, max(1, PART // weight[:k].numel())
         logits = rows.new_empty(len(rows), len(weight) // k)
-        nearest, lengths = (
-            torch.empty_like(logits, dtype=torch.int64),
-            weight.new_empty(len(weight)),
-        )
-        both = (one.split(ctx.classes * k) for one in (weight, lengths))
-        each = (one.split(ctx.classes, 1) for one in (logits, nearest))
-        for part, length, *found in zip(*both, *each, strict=True):
-            torch.linalg.vector_norm(part, dim=1, out=length).clamp_min_(SHORTEST)
-            products = (rows @ part.T).div_(length)  # (B, part of C * K)
-            torch.max(products.unflatten(1, (-1, k)), 2, out=tuple(found))
+        nearest = torch.empty_like(logits, dtype=torch.int64)
+        lengths = weight.new_empty(len(weight))
+        for classes, centers in _slices(weight, k):
+            torch.linalg.vector_norm(weight[centers], dim=1, out=lengths[centers])
+            lengths[centers].clamp_min_(SHORTEST)
+            products = (rows @ weight[centers].T).div_(lengths[centers])  # (B, C * K of the slice)
+            best = logits[:, classes], nearest[:, classes]
+            torch.max(products.unflatten(1, (-1, k)), 2, out=best)
+        ctx.k = k
         ctx.save_for_backward(rows, weight, lengths, logits.clone(), nearest)
         return logits
 
@@ -55,17 +55,26 @@ class NearestCenters(torch.autograd.Function):
         """`gradient`: (B, C)."""
         rows, weight, lengths, logits, nearest = ctx.saved_tensors
         to_rows, to_weight = torch.zeros_like(rows), torch.empty_like(weight)
-        centers = (one.split(ctx.classes * ctx.k) for one in (weight, to_weight, lengths))
-        classes = (one.split(ctx.classes, 1) for one in (gradient, logits, nearest[..., None]))
-        for part, to_part, length, slope, logit, place in zip(*centers, *classes, strict=True):
-            spread = slope.new_zeros(*slope.shape, ctx.k)  # (B, C, K): all but the nearest are 0
-            spread = spread.scatter_(2, place, slope[..., None]).flatten(1).div_(length)
-            to_rows.addmm_(spread, part)
-            torch.mm(spread.T, rows, out=to_part)
-            # what points along a center doesn't turn it
-            along = torch.einsum("bck,bc->ck", spread.unflatten(1, (-1, ctx.k)), logit).flatten()
-            to_part.addcmul_(part, along.div_(length)[:, None], value=-1)
+        for classes, centers in _slices(weight, ctx.k):
+            slope = gradient[:, classes, None]
+            spread = slope.new_zeros(*slope.shape[:2], ctx.k)  # (B, C, K): 0 but for the nearest
+            spread.scatter_(2, nearest[:, classes, None], slope)
+            products = spread.flatten(1).div_(lengths[centers])
+            to_rows.addmm_(products, weight[centers])
+            torch.mm(products.T, rows, out=to_weight[centers])
+            # the gradient along a center changes its length, not the cosine
+            along = torch.einsum("bck,bc->ck", spread, logits[:, classes]).flatten()
+            along.div_(lengths[centers])
+            to_weight[centers].addcmul_(weight[centers], along[:, None], value=-1)
         return to_rows, to_weight, None
+
+
+def _slices(weight: torch.Tensor, k: int) -> Iterator[tuple[slice, slice]]:
+    """Slices of classes, and of the rows of `weight` (C * K, D) that are their sub-centers."""
+    step, classes = max(1, PART // weight[:k].numel()), len(weight) // k
+    for first in range(0, classes, step):
+        last = min(first + step, classes)
+        yield slice(first, last), slice(first * k, last * k)
 
 
 class SubCenterArcFace(nn.Module):
@@ -84,13 +93,19 @@ class SubCenterArcFace(nn.Module):
         k: int = 3,
         generator: torch.Generator | None = None,
     ) -> None:
-        """`margins`: (n_classes,) radians. Initial sub-centers are drawn from `generator`."""
+        """`margins`: (n_classes,) radians.
+
+        Initial sub-centers are uniform in +-1 / sqrt(D), as in the authors' code, drawn from
+        `generator`: about 0.577 long for any number of classes. Adam's steps have one size, so that
+        the length decides how fast a center turns.
+        """
         super().__init__()
         if margins.shape != (n_classes,):
             raise ValueError(f"margins have shape {tuple(margins.shape)}, not ({n_classes},)")
         self.scale, self.k = scale, k
         self.weight = nn.Parameter(torch.empty(n_classes * k, n_features))  # (C * K, D)
-        nn.init.xavier_uniform_(self.weight, generator=generator)
+        bound = n_features**-0.5  # the authors': norms near 0.577 whatever the number of classes
+        nn.init.uniform_(self.weight, -bound, bound, generator=generator)
         self.register_buffer("margins", margins)
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

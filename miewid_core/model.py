@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +15,21 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from miewid_core.files import replacing
-from miewid_core.photos import resize
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
 FORMAT = 1
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RELEASED = {"backbone": "efficientnetv2_rw_m", "size": 440, "mean": IMAGENET[0], "std": IMAGENET[1]}
+RELEASED = {"backbone": "efficientnetv2_rw_m", "size": 440}  # the card of miewid-msv3
 LARGEST = 10_000  # pixels of a side, more than any network takes
+RESIZINGS = "card", "plugin"
 PICKLED = {".bin", ".pth", ".pt", ".ckpt", ".pkl"}
+# all that a checkpoint of the authors' code holds beside tensors and plain Python: a score
+SCALAR, KINDS = np.float64().__reduce__()[0], [np.dtype, type(np.dtype(np.float64))]
+NUMPY = [*KINDS, *((SCALAR, f"numpy.{at}.multiarray.scalar") for at in ("core", "_core"))]
+State = dict[str, torch.Tensor]
+LOGGER = logging.getLogger(__name__)
 
 
 def known(name: str) -> "PretrainedCfg":
@@ -30,35 +37,15 @@ def known(name: str) -> "PretrainedCfg":
     import timm  # two seconds: not for saved embeddings
 
     try:
-        found = timm.get_pretrained_cfg(name) if isinstance(name, str) else None
+        settings = timm.get_pretrained_cfg(name) if isinstance(name, str) else None
     except RuntimeError:  # an architecture without weights of that tag
-        found = None
-    if found is None:
+        settings = None
+    if settings is None:
         raise ValueError(
             f"timm {timm.__version__} has no backbone {name!r}: choose one of timm.list_models(), "
             "or update timm"
         )
-    return found
-
-
-def created(name: str, pretrained: bool, image_size: int | None) -> nn.Module:
-    """The backbone without its head and pooling; `pretrained`: with timm's weights, downloaded.
-
-    `image_size` matters only to backbones that are built for one size. Raises ValueError for a name
-    that timm lacks, and where the weights can't be had.
-    """
-    import timm  # as above
-
-    fixed = known(name).to_dict().get("fixed_input_size", False)
-    size = {"img_size": image_size} if fixed and image_size else {}
-    try:
-        return timm.create_model(name, num_classes=0, global_pool="", pretrained=pretrained, **size)
-    except OSError as error:
-        raise ValueError(
-            f"the weights of {name} could not be downloaded ({error}); give pretrained= a local "
-            "safetensors file, or False (for notebook 10's second network other_pretrained= a "
-            "file, or from_scratch=True)"
-        ) from error
+    return settings
 
 
 class GeM(nn.Module):
@@ -112,16 +99,33 @@ class MiewIDNet(nn.Module):
 
 
 def _backbone(name: str, pretrained: bool | str | Path, image_size: int | None) -> nn.Module:
-    made = created(name, pretrained is True, image_size)
+    """The backbone without classifier and pooling; ValueError where its weights can't be had."""
+    import timm  # as above
+
+    fixed = known(name).to_dict().get("fixed_input_size", False)
+    options = {"img_size": image_size} if fixed and image_size else {}
+    options |= {"num_classes": 0, "global_pool": "", "pretrained": pretrained is True}
+    try:
+        backbone = timm.create_model(name, **options)
+    except OSError as error:
+        raise ValueError(
+            f"the weights of {name} could not be downloaded ({error}); give pretrained= a local "
+            "safetensors file, or False (for notebook 10's second network other_pretrained= a "
+            "file, or from_scratch=True)"
+        ) from error
     if not isinstance(pretrained, bool):
-        head = made.pretrained_cfg["classifier"]
-        heads = tuple(f"{part}." for part in ([head] if isinstance(head, str) else head or ()))
-        state = {k: v for k, v in read_tensors(pretrained).items() if not k.startswith(heads)}
-        load_exactly(made, state, pretrained)
-    return made
+        load_exactly(backbone, without_head(read_tensors(pretrained), backbone), pretrained)
+    return backbone
 
 
-def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
+def without_head(state: State, backbone: nn.Module, prefix: str = "") -> State:
+    """The tensors of a timm network but for those of its classifier, whose names begin so."""
+    head = backbone.pretrained_cfg["classifier"] or ()
+    heads = tuple(f"{prefix}{part}." for part in ([head] if isinstance(head, str) else head))
+    return {key: value for key, value in state.items() if not key.startswith(heads)}
+
+
+def read_tensors(path: str | Path) -> State:
     """Tensors of a safetensors file by name. Raises ValueError for pickled or unreadable files."""
     refuse_pickle(path)
     try:
@@ -133,65 +137,86 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
 def refuse_pickle(path: str | Path) -> None:
     """Raise ValueError where a file's name is one of pickled weights."""
     if Path(path).suffix.lower() in PICKLED:
-        raise ValueError(
-            f"{Path(path).name} is a pickle, which can run code when read. Convert it once, where "
-            'you trust it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "x.'
-            'safetensors")'
-        )
+        raise _pickle_error(path)
 
 
-def load_exactly(module: nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
+def _pickle_error(path: str | Path) -> ValueError:
+    return ValueError(
+        f"{Path(path).name} is a pickle, which can run code when read. Convert it once, where "
+        'you trust it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "x.'
+        'safetensors")'
+    )
+
+
+def load_exactly(module: nn.Module, state: State, source: str | Path) -> None:
     """Load a state dict whose names, shapes and kinds all fit, and whose values are finite.
 
     Raises ValueError with a list of those that don't.
     """
-    own = module.state_dict()
-    faults = [f"missing {key}" for key in own if key not in state]
-    faults += [f"unexpected {key}" for key in state if key not in own]
-    both = {key: (state[key], value) for key, value in own.items() if key in state}
-    faults += [
-        f"{key} has shape {tuple(given.shape)}, not {tuple(value.shape)}"
-        for key, (given, value) in both.items()
-        if given.shape != value.shape
-    ]
-    faults += [f"{key} is not finite" for key, (given, _) in both.items() if not _finite(given)]
-    faults += [
-        f"{key} is of {given.dtype}, not {value.dtype}"
-        for key, (given, value) in both.items()
-        if given.is_floating_point() != value.is_floating_point()
-    ]
+    expected = module.state_dict()
+    faults = [f"missing {key}" for key in expected if key not in state]
+    faults += [f"unexpected {key}" for key in state if key not in expected]
+    for key in (key for key in expected if key in state):
+        faults += _faults(key, state[key], expected[key])
     if faults:
         more = f" and {len(faults) - 10} more" if len(faults) > 10 else ""
         raise ValueError(f"{source} does not fit: {', '.join(faults[:10])}{more}")
     module.load_state_dict(state)
 
 
-def _finite(values: torch.Tensor) -> bool:
-    return not values.is_floating_point() or bool(values.float().isfinite().all())
+def _faults(key: str, value: torch.Tensor, expected: torch.Tensor) -> Iterator[str]:
+    if value.shape != expected.shape:
+        yield f"{key} has shape {tuple(value.shape)}, not {tuple(expected.shape)}"
+    if value.is_floating_point() and not value.float().isfinite().all():
+        yield f"{key} is not finite"
+    if value.is_floating_point() != expected.is_floating_point():
+        yield f"{key} is of {value.dtype}, not {expected.dtype}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """Photo to network input: RGB, resized to a square without keeping the aspect, normalised."""
+    """Photo to network input: RGB, resized to a square without keeping the aspect, normalised.
+
+    `resizing`: "card" is bilinear with antialiasing, as the model card of the released weights has
+    it, and as chips are made; "plugin" is OpenCV's bilinear without antialiasing, as the authors'
+    evaluation and the Wildbook plugin have it. Embeddings of the two don't match. Raises ValueError
+    for a side, means or deviations that can't be.
+    """
 
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    resizing: str = "card"
+
+    def __post_init__(self) -> None:
+        possible = type(self.size) is int and 1 <= self.size <= LARGEST
+        possible &= len(self.mean) == len(self.std) == 3 and min(self.std) > 0
+        if not possible or not np.isfinite([*self.mean, *self.std]).all():
+            raise ValueError(f"size {self.size}, mean {self.mean}, std {self.std}")
+        if self.resizing not in RESIZINGS:
+            raise ValueError(f"resizing is {self.resizing!r}; give 'card' or 'plugin'")
 
     @classmethod
     def of(cls, backbone: str, size: int) -> "Preprocess":
         """The preprocessing that a backbone's weights expect; MiewID's is ImageNet's."""
         if backbone == RELEASED["backbone"]:
             return cls(size, *IMAGENET)
-        pass  # as above
-
         config = known(backbone)
         return cls(size, tuple(config.mean), tuple(config.std))
 
     def __call__(self, image: Image.Image | np.ndarray) -> torch.Tensor:
         """A PIL image or (H, W, 3) uint8 array to (3, size, size) float32."""
         pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
-        return self.batch(torch.from_numpy(resize(pixels, self.size))[None])[0]
+        return self.batch(torch.from_numpy(self._resized(pixels))[None])[0]
+
+    def _resized(self, pixels: np.ndarray) -> np.ndarray:
+        import cv2  # a network alone needs neither
+
+        from miewid_core.photos import resize
+
+        if self.resizing == "plugin":
+            return cv2.resize(pixels, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
+        return resize(pixels, self.size)
 
     def batch(self, chips: torch.Tensor) -> torch.Tensor:
         """Chips (B, S, S, 3) uint8 to (B, 3, S, S) float32 on their device, channels_last."""
@@ -200,59 +225,118 @@ class Preprocess:
         )
         return ((chips.float() - mean) / std).permute(0, 3, 1, 2)
 
+    def record(self) -> dict[str, object]:
+        """The fields as JSON has them; `resizing` only where it isn't "card", as in older files."""
+        fields = dataclasses.asdict(self)
+        if self.resizing == "card":
+            del fields["resizing"]
+        return fields
+
 
 def save(model: MiewIDNet, preprocess: Preprocess, path: Path) -> None:
     """Write weights as safetensors, and what is needed to rebuild the network as metadata."""
-    config = {"format": FORMAT, "backbone": model.name} | dataclasses.asdict(preprocess)
+    config = {"format": FORMAT, "backbone": model.name} | preprocess.record()
     state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
     with replacing(path) as temporary:
         # one entry only: safetensors writes several in random order, and the bytes would vary
         save_file(state, temporary, {"config": json.dumps(config)})
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[MiewIDNet, Preprocess]:
-    """The network of a file that `save` wrote or of released MiewID weights, and its Preprocess.
+def load(
+    path: str | Path, device: str | torch.device = "cpu", size: int = 0
+) -> tuple[MiewIDNet, Preprocess]:
+    """The network of a file that `save` wrote or of MiewID's authors, and its Preprocess.
 
-    A file without our metadata is taken for conservationxlabs/miewid-msv2 or -msv3: 440 px
-    (section 4), ImageNet mean and std. Nothing is downloaded. Raises ValueError for a file that
-    does not fit exactly, that is pickled or damaged, or that a newer version wrote.
+    Theirs are a folder of the Hugging Face hub such as conservationxlabs/miewid-msv3 or its
+    model.safetensors (a config.json beside it is read), and their code's training checkpoints
+    (.pth, .bin), of which torch reads tensors and plain values alone (`weights_only`). Where they
+    name no image size it is `size`, or else 440 px (section 4), which is logged; mean and deviation
+    are ImageNet's. Nothing is downloaded, no code in a file is run. Raises ValueError for a file
+    that does not fit exactly, that holds anything else, is damaged, or that a newer version wrote.
     """
-    state = read_tensors(path)
-    config = _config(path)
-    preprocess = Preprocess(config["size"], tuple(config["mean"]), tuple(config["std"]))
-    model = MiewIDNet(config["backbone"], False, preprocess.size)
-    load_exactly(model, state, path)
+    file = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
+    pickled = file.suffix.lower() in PICKLED
+    state, settings = _read_checkpoint(file) if pickled else (read_tensors(file), _hub(file))
+    metadata = None if pickled else _metadata(file)
+    if metadata is None:
+        backbone, preprocess = _released(settings, file, size)
+    else:
+        backbone, preprocess = _saved(metadata, file)
+    model = MiewIDNet(backbone, False, preprocess.size)
+    if metadata is None and hasattr(model.backbone, "cls_token"):
+        raise ValueError(
+            f"{file}: the authors' code embeds by {backbone}'s class token, not by GeM"
+        )
+    load_exactly(model, without_head(state, model.backbone, "backbone."), file)
     return model.to(device, memory_format=torch.channels_last).eval(), preprocess
 
 
-def _config(path: str | Path) -> dict:
-    """What `save` wrote beside the weights, or RELEASED where there is nothing; checked."""
+def _metadata(path: Path) -> str | None:
     with safe_open(path, framework="pt") as opened:
-        text = (opened.metadata() or {}).get("config")
-    if text is None:
-        return RELEASED
+        return (opened.metadata() or {}).get("config")
+
+
+def _saved(metadata: str, path: Path) -> tuple[str, Preprocess]:
+    """Backbone and preprocessing as `save` wrote them."""
     try:
-        config = json.loads(text)
+        config = json.loads(metadata)
         newer = config["format"] > FORMAT
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: its metadata is damaged ({error!r}); save it again") from error
     if newer:
         raise ValueError(f"{path} was written by a newer miewid_core: update this one")
-    if not RELEASED.keys() <= config.keys():
-        missing = ", ".join(sorted(RELEASED.keys() - config.keys()))
-        raise ValueError(f"{path}: its metadata is damaged (no {missing}); save it again")
-    if not _usable(config["size"], config["mean"], config["std"]):
-        what = ", ".join(f"{key} {config[key]}" for key in ("size", "mean", "std"))
-        raise ValueError(f"{path}: its metadata is damaged ({what}); save it again")
-    return config
-
-
-def _usable(size: object, mean: object, std: object) -> bool:
-    """Whether these are a side in pixels, and two times three numbers, the last three above 0."""
     try:
-        numbers = np.array([mean, std])
-    except ValueError:  # not of one length
-        return False
-    if not isinstance(size, int) or numbers.shape != (2, 3) or numbers.dtype.kind not in "if":
-        return False
-    return 1 <= size <= LARGEST and bool(np.isfinite(numbers).all() and (numbers[1] > 0).all())
+        mean, std = (tuple(map(float, config[key])) for key in ("mean", "std"))
+        resizing = config.get("resizing", "card")
+        return config["backbone"], Preprocess(config["size"], mean, std, resizing)
+    except KeyError as error:
+        fault = f"no {error.args[0]}"
+    except (TypeError, ValueError):
+        fault = ", ".join(f"{key} {config[key]}" for key in ("size", "mean", "std"))
+    raise ValueError(f"{path}: its metadata is damaged ({fault}); save it again")
+
+
+def _hub(file: Path) -> dict:
+    """The config.json beside a file of the hub, empty where there is none."""
+    path = file.with_name("config.json")
+    try:
+        return dict(json.loads(path.read_bytes())) if path.exists() else {}
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _read_checkpoint(path: Path) -> tuple[State, dict]:
+    """Weights and configuration of the authors' training checkpoint, or weights alone."""
+    if not path.exists():
+        raise ValueError(f"there is no file {path}")
+    try:
+        with torch.serialization.safe_globals(NUMPY):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        nested = "model_state_dict" in content
+        state = dict(content["model_state_dict"] if nested else content)
+        settings = dict(content.get("config", {})) if nested else {}
+        strange = [key for key, value in state.items() if not isinstance(value, torch.Tensor)]
+    except Exception as error:  # an unpickler raises whatever the bytes make it
+        raise _pickle_error(path) from error
+    if strange:
+        raise ValueError(f"{path} is no checkpoint of weights: {strange[0]} is no tensor")
+    return state, settings
+
+
+def _released(settings: dict, path: Path, size: int) -> tuple[str, Preprocess]:
+    """Backbone and preprocessing by the authors' configuration, of a checkpoint or of the hub."""
+    parts = [settings, settings.get("model_params"), settings.get("data")]
+    named = {key: value for part in parts if isinstance(part, dict) for key, value in part.items()}
+    backbone = named.get("model_name", RELEASED["backbone"])
+    side = size or named.get("image_size") or named.get("img_size")
+    if side is None:
+        if backbone != RELEASED["backbone"]:
+            raise ValueError(f"{path} names no image size: give it as size=")
+        side = RELEASED["size"]
+        LOGGER.warning("%s names no image size: taken for %d px, as released", path.name, side)
+    if isinstance(side, list | tuple) and len(side) == 2 and side[0] == side[1]:
+        side = side[0]
+    try:
+        return backbone, Preprocess(side, *IMAGENET)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its image size is {side}, no side in pixels") from error

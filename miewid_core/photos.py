@@ -1,15 +1,12 @@
 """A photo file: whether it can be used, its size, and its pixels upright in RGB."""
 
-import io
 import math
 import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
-
-from miewid_core.jpeg import shortened
+from PIL import ExifTags, Image, JpegImagePlugin
 
 WHITE = (255, 255, 255)
 Box = tuple[float, float, float, float]
@@ -47,12 +44,6 @@ def crop(photo: np.ndarray, box: Box, theta: float = 0.0) -> np.ndarray:
     )
 
 
-def lowest(box: Box, theta: float = 0.0) -> float:
-    """The row of the photo below which `crop` needs none."""
-    _, y, w, h = box
-    return y + h / 2 + (math.hypot(w, h) if theta else h) / 2
-
-
 def _edges(start: float, length: float) -> tuple[int, int]:
     """Whole first and last edge of a side, at least a pixel apart."""
     # both edges are rounded, not the length: that could reach a pixel past the photo
@@ -80,7 +71,6 @@ UNREADABLE = (  # and what else stops its reader, pathlib for paths that can't b
 MOVING = {"GIF", "PNG", "WEBP", "AVIF"}  # not MPO, a phone's photo with its preview, nor TIFF
 PROGRAMS = {"EPS", "WMF", "EMF"}  # Pillow has another program run what such a file says
 SAVE_AGAIN = "replace it, or save it again as JPEG or PNG"
-BELOW = 64  # rows decoded below the last one asked for, whose colours are of its neighbours too
 TURNS = {  # EXIF orientation: how to turn the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -96,24 +86,32 @@ class ChipError(ValueError):
     """Photos that can't be read, named with the reason."""
 
 
-def _refuse_what_is_no_photo(image: Image.Image) -> None:
+def refuse_what_is_no_photo(image: Image.Image) -> None:
+    """Raise ValueError for programs that draw, and for animations."""
     if image.format in PROGRAMS:
         raise ValueError(f"{image.format} is no photo but a program that draws one")
     if image.format in MOVING and image.is_animated:
         raise ValueError(f"an animation of {image.n_frames} pictures, not one photo")
 
 
-def read_photo(
-    path: Path | str, at_least: float = 1.0, down_to: float = math.inf
-) -> tuple[np.ndarray, float]:
-    """An upright RGB photo (H, W, 3) uint8, and its size relative to the file's (1, 1/2, 1/4, 1/8).
+def read_photo(path: Path | str) -> np.ndarray:
+    """A photo file's pixels as the notebooks see them: upright, RGB, (H, W, 3) uint8.
 
-    JPEGs are decoded at a reduced size, as far as that is at least `at_least` times the full one;
-    rows below `down_to` (in pixels of the full size) may be missing. Raises ChipError.
+    EXIF orientation is applied, 16 bits are scaled to 8, transparency shows white. A JPEG of more
+    pixels than Pillow takes is read at a reduced size. Raises ChipError for what is no photo.
+    """
+    return read_reduced(path, 1.0)[0]
+
+
+def read_reduced(path: Path | str, at_least: float) -> tuple[np.ndarray, float]:
+    """What `read_photo` gives, and its size relative to the file's (1, 1/2, 1/4, 1/8).
+
+    JPEGs are decoded at a reduced size, as far as that is at least `at_least` times the full one.
     """
     try:
-        with _opened(path, down_to) as opened:
-            _refuse_what_is_no_photo(opened)
+        with open_photo(path) as opened:
+            refuse_what_is_no_photo(opened)
+            deep = opened.mode[0] not in "IF" and ";16" in str(opened.tile)  # before it is loaded
             turn = _turn(opened)
             fraction = _fraction(opened, turn, at_least)
             full = opened.width
@@ -123,18 +121,11 @@ def read_photo(
             opened.load()
             # Pillow has turned TIFFs by itself, and then forgot that it had to
             upright = opened if turn is None or _turn(opened) is None else opened.transpose(turn)
+            if deep and _dark(upright):
+                upright = _found_range(path, upright, turn)
             return np.asarray(_as_rgb(upright)), scale
     except UNREADABLE as error:
         raise ChipError(f"can't be read as an image ({error}); {SAVE_AGAIN}") from error
-
-
-def _opened(path: Path | str, down_to: float) -> Image.Image:
-    """A photo, not decoded yet; a JPEG that is stored upright without the rows far below."""
-    image, rows = Image.open(path), max(0, down_to) + BELOW
-    if image.format not in ("JPEG", "MPO") or rows >= image.height or _turn(image) is not None:
-        return image
-    image.close()
-    return Image.open(io.BytesIO(shortened(Path(path).read_bytes(), math.ceil(rows))))
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -146,10 +137,35 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _fraction(image: Image.Image, turn: Image.Transpose | None, at_least: float) -> int:
-    """8, 4, 2 or 1: how much smaller a JPEG may be decoded."""
+    """8, 4, 2 or 1: how much smaller a JPEG may be decoded, or has to be."""
     # what doesn't fill the last pixels comes first once turned, and all would be off by a part
     whole = [f for f in (8, 4, 2) if turn is None or not any(side % f for side in image.size)]
-    return next((f for f in whole if 1 / f >= at_least), 1)
+    wanted = next((f for f in whole if 1 / f >= at_least), 1)
+    pixels = image.width * image.height
+    return next((f for f in (1, 2, 4, 8) if f >= wanted and pixels <= f**2 * _most_pixels()), 8)
+
+
+def _most_pixels() -> float:
+    """Pixels that Pillow decodes of a photo."""
+    return 2 * (Image.MAX_IMAGE_PIXELS or np.inf)
+
+
+def open_photo(path: Path | str) -> Image.Image:
+    """A photo, not decoded yet: a JPEG may have 16 times as many pixels as Pillow takes.
+
+    Raises what Pillow raises (UNREADABLE).
+    """
+    try:
+        return Image.open(path)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        try:
+            image = JpegImagePlugin.jpeg_factory(str(path))
+        except SyntaxError:
+            raise error from None
+        if image.width * image.height > 16 * _most_pixels():  # an eighth of each side: a quarter
+            image.close()
+            raise
+        return image
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
@@ -163,14 +179,36 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _as_eight_bits(image: Image.Image) -> Image.Image:
-    """Modes I;16, I and F to L.
+    """Modes I;16, I and F to L."""
+    usual = {"I": (*BITS, 2**31 - 1), "F": (1, *BITS)}.get(image.mode, BITS)
+    return Image.fromarray(_scaled(np.asarray(image, dtype=np.float64), usual))
 
-    I and F don't say what white is: it is the lowest usual value that none exceeds.
-    """
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    usual = {"I": (255, 65535, 2**31 - 1), "F": (1, 255, 65535)}.get(image.mode, (65535,))
+
+BITS = (255, 1023, 4095, 16_383, 65_535)  # white where 8, 10, 12, 14 and 16 bits are used
+
+
+def _scaled(values: np.ndarray, usual: tuple[int, ...]) -> np.ndarray:
+    """Values to uint8. No file says what white is: the lowest usual value that none exceeds."""
+    values = np.nan_to_num(values)
     white = next((top for top in usual if values.max() <= top), values.max())
-    return Image.fromarray((values * (255 / white)).round().clip(0, 255).astype(np.uint8))
+    return (values * (255 / white)).round().clip(0, 255).astype(np.uint8)
+
+
+def _dark(image: Image.Image) -> bool:
+    """Whether no colour of 16 bits, of which Pillow keeps the upper 8, uses the upper two."""
+    colours = image.getchannel(0) if image.mode == "LA" else image.convert("RGB")
+    return int(np.asarray(colours).max()) < 64
+
+
+def _found_range(path: Path | str, image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    """Colours of 16 bits by the range that they use; the image as it is if OpenCV can't tell."""
+    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.ndim != 3:
+        return image
+    colours = Image.fromarray(_scaled(values[..., 2::-1].astype(np.float64), BITS))
+    if values.shape[2] == 4:
+        colours.putalpha(Image.fromarray((values[..., 3] / 257).round().astype(np.uint8)))
+    return colours if turn is None else colours.transpose(turn)
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:

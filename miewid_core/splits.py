@@ -1,4 +1,15 @@
-"""Training and test annotations by section 3.3 of the paper, few-shot subsets, and saved splits."""
+"""Section 3.3 of the paper: training and test annotations, few-shot subsets, saved splits.
+
+Five steps add boolean columns to the annotations of a species. Where the paper is silent:
+- We draw animals, not individuals: both sides of an animal may train, or neither.
+- Of the animals with at least two encounters, a share `1 - train_share` becomes shared (in both
+  parts) and as many become new (in the test set only). All others train.
+- A shared animal reserves half of its encounters for the test set, 2 to 10, its largest one last.
+- No encounter is on both sides. A herd (an encounter with several animals) is drawn as one: for the
+  test set with probability `1 - train_share`. It may train if none of it is tested.
+- The larger half of the test set is cut to the smaller one. Up to 5 new individuals stay, so that a
+  species without shared animals is tested; one individual alone is not, as nothing resembles it.
+"""
 
 import csv
 import io
@@ -12,7 +23,9 @@ from miewid_core.files import digest, replacing
 
 LEAST_IN_TRAIN, LEAST_IN_TEST, MOST_IN_TEST = 3, 2, 10  # annotations per individual, section 3.3
 FLOOR = 5  # new test individuals that stay although too few animals can be shared
-COLUMNS = ["annotation_id", "species", "individual", "encounter", "part", "reason"]
+KEYS = ["annotation_id", "species", "individual", "encounter"]
+COLUMNS = [*KEYS, "part", "reason"]
+VISIT = ["animal", "encounter"]
 
 
 def train_share(n_annotations: int) -> float:
@@ -21,161 +34,195 @@ def train_share(n_annotations: int) -> float:
     return float(np.interp(np.log10(max(n_annotations, 1)), [2, 4], [0.5, 0.8]))
 
 
-def split(photos: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def split(annotations: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Put each annotation into "train", "test" or "unused", and say why (section 3.3).
 
-    The paper's: half of the test individuals are also in training, with other photos, and half are
-    new; training keeps individuals with at least 3 annotations; the test set keeps one random
-    annotation per encounter, at most 10 and at least 2 per individual.
-    Ours, where the paper leaves it open:
-    - Animals are drawn, not individuals: both sides of one may train, or neither.
-    - Of the animals with two encounters or more, a share 1 - `train_share` is drawn for each half.
-      The larger half is cut to the smaller before anything is assigned, and the rest trains; but
-      up to 5 new individuals stay, so that a species without shared ones has a test. A lone
-      test individual has nothing to be confused with: that species trains only.
-    - A shared animal gives the test set half of its encounters, 2 to 10, the largest last.
-    - No encounter is on both sides. One with several animals is drawn as a whole, for the test set
-      with probability 1 - `train_share`; if no annotation of it is tested, it may train.
-
-    Returns annotation_id, species, individual, encounter, part, reason, sorted by annotation_id.
-    Depends on the seed and the species' own rows, in any order. Encounter "" is one of its own.
+    Returns COLUMNS, sorted by annotation_id. The order of the rows does not matter, nor do other
+    species. An annotation without an encounter ("") counts as an encounter of its own.
     Raises ValueError for a seed that is no whole number from 0.
     """
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"seed is {seed!r}; give a whole number, 0 or above")
-    drawn = photos.sort_values("annotation_id", ignore_index=True).assign(part="", reason="")
-    for species, own in drawn.groupby("species"):
-        rng = default_rng([seed, int(digest(species), 16)])  # the same whatever other species
-        drawn.loc[own.index, ["part", "reason"]] = _split_species(own, rng)
+    drawn = annotations.sort_values("annotation_id", ignore_index=True).assign(part="", reason="")
+    for species, of_species in drawn.groupby("species"):
+        rng = default_rng([seed, int(digest(species), 16)])
+        drawn.loc[of_species.index, ["part", "reason"]] = _split_species(of_species, rng)
     return drawn[COLUMNS]
 
 
-def _split_species(photos: pd.DataFrame, rng: Generator) -> np.ndarray:
-    """(N, 2) part and reason of one species' annotations, given sorted by annotation_id."""
-    share = train_share(len(photos))
-    alone = "alone " + photos["annotation_id"]
-    encounter = ("known " + photos["encounter"]).where(photos["encounter"] != "", alone)
-    labels = {"animal": photos["name"], "individual": photos["individual"], "encounter": encounter}
-    rows = pd.DataFrame({key: pd.factorize(of, sort=True)[0] for key, of in labels.items()})
-    rows = _reserve(rows, share, rng)
-    shared, new = _choose(_yields(rows), share, rng)
-    return _assign(rows, rows["animal"].isin(shared), rows["animal"].isin(new), rng)
+def _split_species(annotations: pd.DataFrame, rng: Generator) -> np.ndarray:
+    """(N, 2) part and reason of one species' annotations, which are sorted by annotation_id."""
+    test_share = 1 - train_share(len(annotations))
+    rows = _numbered(annotations)
+    rows = draw_shared_encounters(rows, test_share, rng)
+    rows = choose_animals(rows, test_share, rng)
+    rows = pick_test(rows, rng)
+    rows = pick_train(rows)
+    rows = trim_halves(rows, rng)
+    return _parts_and_reasons(rows)
 
 
-def _reserve(rows: pd.DataFrame, share: float, rng: Generator) -> pd.DataFrame:
-    """Add `barred`, never tested as its herd's encounter is drawn for training, and `reserved`,
-    in an encounter that is tested if its animal is to be shared."""
-    visit = ["animal", "encounter"]
+def _numbered(annotations: pd.DataFrame) -> pd.DataFrame:
+    """Animal, individual and encounter as numbers; each unknown encounter has its own."""
+    known = annotations["encounter"] != ""
+    alone = "alone " + annotations["annotation_id"]
+    labels = {"animal": annotations["name"], "individual": annotations["individual"]}
+    labels["encounter"] = ("known " + annotations["encounter"]).where(known, alone)
+    return pd.DataFrame({key: pd.factorize(of, sort=True)[0] for key, of in labels.items()})
+
+
+def draw_shared_encounters(rows: pd.DataFrame, test_share: float, rng: Generator) -> pd.DataFrame:
+    """Add `reserved`: in an encounter that goes to the test set if its animal is shared.
+
+    "If an individual is selected for the training set, a subset of their annotations is reserved
+    for the test set." Add `herd_tests` and `herd_trains`: in a herd drawn for that part.
+    """
+    draw = rng.random(len(rows))[rows["encounter"]]  # one number per encounter
     herd = rows.groupby("encounter")["animal"].transform("nunique") > 1
-    draw = pd.Series(rng.random(len(rows))[rows["encounter"]])
-    rows = rows.assign(barred=herd & (draw >= 1 - share))
-    turn = draw.mask(herd, -1).mask(rows["barred"], 2)  # in which an animal's encounters are taken
-    visits = rows.assign(turn=turn, size=rows.groupby(visit)["animal"].transform("size"))
-    visits = visits.drop_duplicates(visit).sort_values("turn")
-    largest = visits[visits["turn"].between(0, 1)].groupby("animal")["size"].idxmax()
-    visits.loc[largest, "turn"] = 1
-    by_animal = visits.sort_values("turn").groupby("animal")
-    half = (by_animal["turn"].transform("size") // 2).clip(LEAST_IN_TEST, MOST_IN_TEST)
-    early = (by_animal.cumcount() < half) & ~visits["barred"]
-    visits["reserved"] = early | (visits["turn"] < 0)
-    return rows.join(visits.set_index(visit)["reserved"], on=visit)
+    for_test = draw < test_share
+    rows = rows.assign(herd_tests=herd & for_test, herd_trains=herd & ~for_test)
+    visits = _visits_in_order(rows.assign(draw=draw))
+    by_animal = visits.groupby("animal")
+    half = (by_animal["draw"].transform("size") // 2).clip(LEAST_IN_TEST, MOST_IN_TEST)
+    in_half = (by_animal.cumcount() < half) & ~visits["herd_trains"]
+    visits["reserved"] = visits["herd_tests"] | in_half
+    return rows.join(visits.set_index(VISIT)["reserved"], on=VISIT)
 
 
-def _yields(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per animal, the test individuals it gives if `new`; and if `shared`, those that are known,
-    less those of its sides that are tested but left with too little to train."""
-    first = ~rows.duplicated(["individual", "encounter"])
-    new, tested = first & ~rows["barred"], first & rows["reserved"]
-    counts = rows.assign(new=new, tested=tested, trained=~rows["reserved"])
-    counts = counts.groupby(["animal", "individual"])[["new", "tested", "trained"]].sum()
-    known = np.where(counts["trained"] >= LEAST_IN_TRAIN, 1, -1)
-    counts["shared"] = (counts["tested"] >= LEAST_IN_TEST) * known
-    counts["new"] = counts["new"] >= LEAST_IN_TEST
-    return counts.groupby("animal")[["new", "shared"]].sum()
+def _visits_in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row per animal and encounter: first herds for the test set, then the animal's own
+    encounters in random order, the largest last, then herds for training."""
+    visits = rows.assign(size=rows.groupby(VISIT)["animal"].transform("size"))
+    visits = visits.drop_duplicates(VISIT).sort_values("draw")
+    alone = visits[~visits["herd_tests"] & ~visits["herd_trains"]]
+    visits["largest"] = visits.index.isin(alone.groupby("animal")["size"].idxmax())
+    order = ["herd_tests", "herd_trains", "largest", "draw"]
+    return visits.sort_values(order, ascending=[False, True, True, True])
 
 
-def _choose(yields: pd.DataFrame, share: float, rng: Generator) -> tuple[pd.Index, pd.Index]:
-    """Shared and new animals, giving equally many test individuals as far as that can be."""
-    yields = yields.iloc[rng.permutation(len(yields))]
-    evaluable = yields[yields["new"] > 0]
-    half = max(1, round((1 - share) * len(evaluable))) if len(evaluable) > 1 else 0
-    shared = evaluable.loc[evaluable["shared"] > 0, "shared"].head(half)
-    new = evaluable["new"].drop(shared.index).head(half)
+def choose_animals(rows: pd.DataFrame, test_share: float, rng: Generator) -> pd.DataFrame:
+    """Add `shared` and `new`: the animals of the two halves of the test set. The others train.
+
+    "For each individual with k annotations, we first determine whether the individual will be
+    placed in the training or test set."
+    """
+    gain = _test_individuals(rows)
+    gain = gain.iloc[rng.permutation(len(gain))]
+    testable = gain[gain["if_new"] > 0]
+    half = max(1, round(test_share * len(testable))) if len(testable) > 1 else 0
+    shared = testable.loc[testable["if_shared"] > 0, "if_shared"].head(half)
+    new = testable["if_new"].drop(shared.index).head(half)
     shared = shared[shared.cumsum() <= new.sum() + 1]
     wanted = max(shared.sum(), min(FLOOR, new.sum()))
     new = new.head(max(1, (new.cumsum() <= wanted).sum()))
-    alone = shared.sum() + new.sum() < 2  # nothing to confuse it with: not worth a test
-    return (shared.index[:0], new.index[:0]) if alone else (shared.index, new.index)
+    several = shared.sum() + new.sum() > 1  # test individuals, to be told apart
+    in_shared, in_new = (rows["animal"].isin(half.index) for half in (shared, new))
+    return rows.assign(shared=several & in_shared, new=several & in_new)
 
 
-def _assign(rows: pd.DataFrame, shared: pd.Series, new: pd.Series, rng: Generator) -> np.ndarray:
-    """(N, 2) part and reason: first the test set, then training from what that leaves."""
-    test = _filter_test(rows, (shared & rows["reserved"]) | (new & ~rows["barred"]), rng)
-    free = ~rows["encounter"].isin(rows.loc[test, "encounter"])
-    own = rows["individual"]
-    train = free & ~new & (free.groupby(own).transform("sum") >= LEAST_IN_TRAIN)
-    tested, known = (part.groupby(own).transform("any") for part in (test, train))
-    surplus = own.isin(_surplus(own[test], known[test], rng))
-    masks = {
-        ("test", "shared individual"): test & known & ~surplus,
-        ("test", "new individual"): test & ~surplus,
-        ("train", "shared individual"): train & tested & ~surplus,
-        ("train", "training only"): train,
-        ("unused", "surplus of the larger half"): tested & surplus,
-        ("unused", "encounter kept for training"): new & rows["barred"],
-        ("unused", "fewer than 2 in test"): new & ~tested,
-        ("unused", "encounter already in test"): ~free,
-        ("unused", "more than 10 in test"): new,
-        ("unused", "fewer than 3 in train"): free,
-    }
-    return np.array(list(masks))[np.argmax(list(masks.values()), axis=0)]  # the first that holds
+def _test_individuals(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per animal, the number of test individuals `if_new`; and `if_shared`, where those left with
+    too few annotations to train are subtracted."""
+    first = ~rows.duplicated(["individual", "encounter"])  # one is tested per encounter
+    reserved = rows["reserved"]
+    flags = {"new": first & ~rows["herd_trains"], "tested": first & reserved, "trained": ~reserved}
+    counts = rows.assign(**flags).groupby(["animal", "individual"])[[*flags]].sum()
+    sign = np.where(counts["trained"] >= LEAST_IN_TRAIN, 1, -1)
+    counts["if_new"] = counts["new"] >= LEAST_IN_TEST
+    counts["if_shared"] = (counts["tested"] >= LEAST_IN_TEST) * sign
+    return counts.groupby("animal")[["if_new", "if_shared"]].sum()
 
 
-def _filter_test(rows: pd.DataFrame, wanted: pd.Series, rng: Generator) -> pd.Series:
-    """One random annotation per encounter, at most 10 random ones per individual, at least 2."""
+def pick_test(rows: pd.DataFrame, rng: Generator) -> pd.DataFrame:
+    """Add `test`: one random annotation per encounter, 2 to 10 per individual.
+
+    "Individuals with fewer than 2 annotations in the test set are excluded. For individuals with
+    more than 10 annotations, random 10 annotations are picked [...]. Finally, only one annotation
+    per encounter is allowed in the test set".
+    """
+    wanted = (rows["shared"] & rows["reserved"]) | (rows["new"] & ~rows["herd_trains"])
     kept = rows[wanted].sample(frac=1, random_state=rng)
     kept = kept.drop_duplicates(["individual", "encounter"]).sample(frac=1, random_state=rng)
     kept = kept[kept.groupby("individual").cumcount() < MOST_IN_TEST]
     kept = kept[kept.groupby("individual")["encounter"].transform("size") >= LEAST_IN_TEST]
-    return pd.Series(rows.index.isin(kept.index), rows.index)
+    return rows.assign(test=rows.index.isin(kept.index))
 
 
-def _surplus(tested: pd.Series, known: pd.Series, rng: Generator) -> np.ndarray:
-    """Random individuals of the larger half of the test set that have no counterpart."""
-    shared, new = (rng.permutation(tested[half].unique()) for half in (known, ~known))
-    return np.concatenate([shared[len(new) + 1 :], new[max(len(shared) + 1, FLOOR) :]])
+def pick_train(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add `train`: "Individuals with fewer than 3 annotations are excluded."
+
+    Add `encounter_tested`: in an encounter of the test set, and so not in training.
+    """
+    seen = rows["encounter"].isin(rows.loc[rows["test"], "encounter"])
+    enough = (~seen).groupby(rows["individual"]).transform("sum") >= LEAST_IN_TRAIN
+    return rows.assign(encounter_tested=seen, train=~seen & ~rows["new"] & enough)
 
 
-def rows(photos: pd.DataFrame, split: pd.DataFrame, part: str) -> pd.DataFrame:
-    """The photos of one part ("train", "test" or "unused"), sorted by annotation_id.
+def trim_halves(rows: pd.DataFrame, rng: Generator) -> pd.DataFrame:
+    """Take `surplus` individuals of the larger half, drawn at random, out of `test`.
 
-    Raises ValueError when the split is not of these photos, naming annotations that differ.
+    "50% of the individuals in the test set are also present in the training set, but with different
+    annotations". Add `known` and `tested`: the individual is in training, in the test set.
+    """
+    individual = rows["individual"]
+    known = rows["train"].groupby(individual).transform("any")
+    tested = rows["test"].groupby(individual).transform("any")
+    shared = rng.permutation(individual[rows["test"] & known].unique())
+    new = rng.permutation(individual[rows["test"] & ~known].unique())
+    surplus = individual.isin([*shared[len(new) + 1 :], *new[max(len(shared) + 1, FLOOR) :]])
+    test, tested = rows["test"] & ~surplus, tested & ~surplus
+    return rows.assign(known=known, tested=tested, test=test, surplus=surplus)
+
+
+def _parts_and_reasons(rows: pd.DataFrame) -> np.ndarray:
+    """(N, 2) part and reason of each annotation: the first of these that holds."""
+    new, tested, seen = rows["new"], rows["tested"], rows["encounter_tested"]
+    masks = {
+        ("test", "shared individual"): rows["test"] & rows["known"],
+        ("test", "new individual"): rows["test"],
+        ("train", "shared individual"): rows["train"] & tested,
+        ("train", "training only"): rows["train"],
+        ("unused", "surplus of the larger half"): rows["surplus"],
+        ("unused", "encounter kept for training"): new & rows["herd_trains"],
+        ("unused", "fewer than 2 in test"): new & ~tested,
+        ("unused", "encounter already in test"): seen,
+        ("unused", "more than 10 in test"): new,
+        ("unused", "fewer than 3 in train"): ~seen,
+    }
+    return np.array([*masks])[np.argmax([*masks.values()], axis=0)]
+
+
+def rows(annotations: pd.DataFrame, split: pd.DataFrame, part: str) -> pd.DataFrame:
+    """The annotations of one part ("train", "test" or "unused"), sorted by annotation_id.
+
+    Raises ValueError when the split is of other annotations, naming those that differ.
     """
     if part not in ("train", "test", "unused"):
         raise ValueError(f'part is {part!r}: take "train", "test" or "unused"')
-    keys = COLUMNS[:4]
-    both = photos[keys].merge(split[keys], "outer", indicator=True)
+    both = annotations[KEYS].merge(split[KEYS], "outer", indicator=True)
     strange = both.loc[both["_merge"] != "both", "annotation_id"].unique()
     if len(strange):
         raise ValueError(
-            f"the split is not of these photos: {len(strange)} annotations are in one only, or "
-            f"differ in individual or encounter ({', '.join(strange[:5])}); split these anew"
+            f"the split is not of these annotations: {len(strange)} are in one only, or differ in "
+            f"individual or encounter ({', '.join(strange[:5])}); split these anew"
         )
-    own = photos["annotation_id"].isin(split.loc[split["part"] == part, "annotation_id"])
-    return photos[own].sort_values("annotation_id", ignore_index=True)
+    of_part = annotations["annotation_id"].isin(split.loc[split["part"] == part, "annotation_id"])
+    return annotations[of_part].sort_values("annotation_id", ignore_index=True)
 
 
-def few_shot(train_photos: pd.DataFrame, species: str, n: int, seed: int) -> pd.DataFrame:
-    """Training rows in which one species keeps only `n` random individuals, or all (Table 4).
+def few_shot(train: pd.DataFrame, species: str, n: int, seed: int) -> pd.DataFrame:
+    """Training annotations of which one species keeps only `n` random individuals (Table 4).
 
-    A smaller `n` keeps some of those of a larger one. ValueError for `n` < 0 or no such species.
+    All where there are fewer. A smaller `n` keeps some of the individuals of a larger one.
+    Raises ValueError for `n` < 0 or no such species.
     """
-    own = train_photos["species"] == species
-    if n < 0 or not own.any():
-        raise ValueError(f"cannot keep {n} individuals of {species!r}, which has {own.sum()} rows")
-    kept = np.sort(train_photos.loc[own, "individual"].unique())
+    of_species = train["species"] == species
+    if n < 0 or not of_species.any():
+        count = of_species.sum()
+        raise ValueError(f"cannot keep {n} individuals of {species!r}, which has {count} rows")
+    kept = np.sort(train.loc[of_species, "individual"].unique())
     kept = default_rng([seed, int(digest(species), 16)]).permutation(kept)[:n]
-    return train_photos[~own | train_photos["individual"].isin(kept)].reset_index(drop=True)
+    return train[~of_species | train["individual"].isin(kept)].reset_index(drop=True)
 
 
 def _csv(split: pd.DataFrame) -> bytes:
@@ -203,22 +250,21 @@ def load(path: Path | str) -> pd.DataFrame:
     if stated != f"# sha256={digest(content)}".encode():
         raise ValueError(
             f"{path} was changed: its first line is not the hash of the rest. Restore it, or split "
-            "the photos anew and save that."
+            "the annotations anew and save that."
         )
     return pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
 
 
-def summary(photos: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
+def summary(annotations: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     """Per species, the annotations and individuals of each part and of both test halves."""
-    part = {name: rows(photos, split, name) for name in ("train", "test", "unused")}
-    known = part["test"]["individual"].isin(part["train"]["individual"])
-    part |= {"shared": part["test"][known], "new": part["test"][~known]}
-    counts = {"": photos} | {f"{name}_": of for name, of in part.items()}
-    table = pd.concat([_sizes(of).add_prefix(name) for name, of in counts.items()], axis=1)
-    table = table.fillna(0).astype(int)
+    tables = {part: rows(annotations, split, part) for part in ("train", "test", "unused")}
+    known = tables["test"]["individual"].isin(tables["train"]["individual"])
+    tables |= {"shared": tables["test"][known], "new": tables["test"][~known]}
+    counts = [_counts(annotations), *(_counts(of, f"{part}_") for part, of in tables.items())]
+    table = pd.concat(counts, axis=1).fillna(0).astype(int)
     return table.assign(train_share=table["annotations"].map(train_share)).reset_index()
 
 
-def _sizes(photos: pd.DataFrame) -> pd.DataFrame:
-    individuals = photos.groupby("species")["individual"]
-    return individuals.agg(annotations="size", individuals="nunique")
+def _counts(annotations: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
+    individuals = annotations.groupby("species")["individual"]
+    return individuals.agg(annotations="size", individuals="nunique").add_prefix(prefix)

@@ -14,7 +14,9 @@ from miewid_core.bench.photos import chips_of
 from miewid_core.bench.textbook import Photos
 from miewid_core.chips import Batches, augmentation, loader
 from miewid_core.config import preset
+from miewid_core.demo.draw import draw_animals
 from miewid_core.evaluation import embed
+from miewid_core.files import CACHE
 from miewid_core.machine import default_device, keep_freed_memory
 from miewid_core.readers.load import load_catalog
 
@@ -26,7 +28,7 @@ LARGE = 8192  # side of the matrices whose product nothing exceeds
 @functools.cache
 def enlarged(count: int) -> pd.DataFrame:
     """`count` rows of the demo catalog, repeated as needed; a repeated box is moved by pixels."""
-    demo = load_catalog("demo")
+    demo = load_catalog(draw_animals(CACHE / "demo"))
     place = np.arange(count)
     turn = place // len(demo)
     return demo.iloc[place % len(demo)].assign(x=lambda rows: rows["x"] + turn)

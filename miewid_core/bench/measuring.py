@@ -152,7 +152,7 @@ def _fresh_processes(module: str) -> ProcessPoolExecutor:
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
-        context.set_forkserver_preload(["miewid_core.bench.harness", module])  # imported once
+        context.set_forkserver_preload(["miewid_core.training", module])  # imported once
     return ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
 
 

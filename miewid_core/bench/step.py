@@ -9,7 +9,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from miewid_core.bench.measuring import Task
 from miewid_core.bench.textbook import Network, OneHotArcFace
@@ -123,7 +122,7 @@ def trainer(config: TrainConfig, classes: int) -> Trainer:
 
 def our_step(made: Trainer, chips: torch.Tensor, labels: torch.Tensor) -> float:
     """A step of our training; returns its mean loss."""
-    return float(made.step(chips, labels, tqdm(disable=True))) / len(labels)
+    return float(made.step(chips, labels)) / len(labels)
 
 
 def textbook(config: TrainConfig, classes: int) -> tuple[Step, Network, OneHotArcFace]:

@@ -7,53 +7,49 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
-from miewid_core.figures import BLUE, ORANGE, PAGE, VERMILION, Figure, styled
+from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, styled
 
-BLOCK = 256  # annotations at once: 256 x 20,000 similarities are 41 MB
+BLOCK = 256  # annotations at once
+LINKAGES = ("single", "average")  # joined by the best match, or by the mean of all
 THRESHOLDS = np.linspace(0, 1, 51).round(2)  # of the cosine similarity
 HALVES = 400  # of the individuals, drawn for an interval
 NUMBERS = ["annotations", "individuals", "count", "splits", "merges"]
-MEASURES = ["ratio", "split_rate", "merge_rate", "ari"]
-LIMITS = [0, 0, 0, -0.5], [np.inf, np.inf, np.inf, 1]  # least and greatest that each can be
+MEASURES = ["ratio", "split_rate", "merge_rate", "pair_precision", "pair_recall", "ari"]
+LIMITS = [0, 0, 0, 0, 0, -0.5], [np.inf, np.inf, np.inf, 1, 1, 1]  # least and greatest of each
 COLUMNS = [
-    *["species", "threshold", *NUMBERS],
+    *["linkage", "species", "threshold", *NUMBERS],
     *(f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")),
 ]
 
 
-def spanning_tree(embeddings: np.ndarray, block: int = BLOCK) -> csr_array:
-    """Maximum spanning tree of the cosine similarities of `embeddings` (N, D), N at least 1.
+def distances(embeddings: np.ndarray) -> np.ndarray:
+    """Cosine distances (N (N - 1) / 2,) of `embeddings` (N, D), in scipy's order: 4 N^2 bytes.
 
-    (N, N) with N - 1 entries 3 - similarity, in [2, 4]. At any threshold its connected components
-    are those of all N * (N - 1) / 2 similarities, of which `block` rows are held at a time. Raises
-    ValueError for embeddings that are not finite (scikit-learn's).
+    Raises ValueError for embeddings that are not finite (scikit-learn's).
     """
-    unit = normalize(np.asarray(embeddings, dtype=np.float64))
-    tree = csr_array((len(unit), len(unit)))
-    for start in range(0, len(unit), block):
-        # each pair once; 3 - similarity, as a sparse graph takes an entry of 0 for no edge
-        distance = np.triu(3 - unit[start : start + block] @ unit[start:].T, k=1)
-        row, column = np.nonzero(distance)
-        edges = csr_array((distance[row, column], (row + start, column + start)), tree.shape)
-        tree = csr_array(minimum_spanning_tree(tree + edges))
-    return tree
+    unit, parts = normalize(np.asarray(embeddings, dtype=np.float64)), []
+    for start in range(0, len(unit), BLOCK):
+        block = 1 - unit[start : start + BLOCK] @ unit[start:].T
+        parts += [row[place + 1 :] for place, row in enumerate(block)]
+    return np.concatenate(parts).clip(0)
 
 
-def join(tree: csr_array, threshold: float) -> np.ndarray:
-    """Counted individual (N,) of each annotation: those linked by matches of at least `threshold`.
+def joined(apart: np.ndarray, thresholds: np.ndarray, method: str) -> list[np.ndarray]:
+    """Counted individual (N,) of each annotation, at each of the cosine `thresholds`.
 
-    Links chain (single linkage): one false match makes two animals one.
+    `apart`: of `distances`. By "single" linkage any match of at least the threshold joins, so that
+    one false match makes two animals one; by "average" the mean of all matches must reach it.
     """
-    kept = tree.copy()
-    kept.data[kept.data > 3 - threshold] = 0
-    kept.eliminate_zeros()
-    return connected_components(kept, directed=False)[1]
+    if not len(apart):
+        return [np.zeros(1, dtype=int)] * len(thresholds)
+    tree = linkage(apart, method)
+    return [fcluster(tree, 1 - threshold, "distance") for threshold in thresholds]
 
 
 def cells(individuals: np.ndarray, counted: np.ndarray) -> csr_array:
@@ -73,19 +69,23 @@ def shares(table: csr_array) -> tuple[np.ndarray, np.ndarray]:
     return present.sum(axis=1), present @ (1 / present.sum(axis=0))
 
 
-def adjusted_rand(table: csr_array, weights: np.ndarray) -> np.ndarray:
-    """Adjusted Rand index (H,) of `table` (of `cells`) without the individuals of weight 0.
+def pair_measures(table: csr_array, weights: np.ndarray) -> np.ndarray:
+    """Pairwise precision, recall and adjusted Rand index (3, H), of so many subsets at once.
 
-    `weights` (H, I) of 0 and 1. As scikit-learn's adjusted_rand_score, many subsets at once:
-    1 is perfect, 0 what chance gives.
+    `table`: of `cells`; `weights` (H, I) of 0 and 1 leave individuals out. Precision: the share of
+    the joined pairs of annotations that are one animal's; recall: the share of an animal's pairs
+    that are joined; 1 where there is none. The index is scikit-learn's adjusted_rand_score: 1 is
+    perfect, 0 what chance gives.
     """
     sizes = table.sum(axis=1)
     both, own = weights @ _pairs(table).sum(axis=1), weights @ _pairs(sizes)
-    joined, every = _pairs(weights @ table).sum(axis=1), _pairs(weights @ sizes)
-    chance = own * joined / np.maximum(every, 1)
-    most = (own + joined) / 2
-    same = most == chance  # only where both groupings are alike
-    return np.where(same, 1.0, (both - chance) / np.where(same, 1, most - chance))
+    linked, every = _pairs(weights @ table).sum(axis=1), _pairs(weights @ sizes)
+    chance = own * linked / np.maximum(every, 1)
+    most = (own + linked) / 2
+    alike = most == chance  # only where both groupings are
+    rand = np.where(alike, 1.0, (both - chance) / np.where(alike, 1, most - chance))
+    shares = [np.where(of > 0, both / np.maximum(of, 1), 1.0) for of in (linked, own)]
+    return np.vstack([*shares, rand])
 
 
 def _pairs(counts: np.ndarray | csr_array) -> np.ndarray | csr_array:
@@ -103,44 +103,50 @@ def _halves(n: int, seed: list[int]) -> np.ndarray:
 
 
 def sweep(
-    embeddings: np.ndarray, photos: pd.DataFrame, thresholds: np.ndarray = THRESHOLDS, seed: int = 0
+    embeddings: np.ndarray,
+    annotations: pd.DataFrame,
+    thresholds: np.ndarray = THRESHOLDS,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """The count of each species at each threshold, then that of "mean": rows of COLUMNS.
+    """The count of each species at each threshold by each linkage, then that of "mean": COLUMNS.
 
-    `embeddings` (N, D) of `photos` (catalog rows). `splits` and `merges` are the false ones, their
-    rates are per true individual, `ratio` is count / individuals, `ari` the adjusted Rand index.
-    95 % intervals come from half-samples of the individuals, what is joined held fixed: they are
-    too narrow where most animals are one chain. "mean" has the sums of the numbers, and the means
-    over species of the measures.
+    `embeddings` (N, D) of `annotations` (catalog rows). `splits` and `merges` are the false ones,
+    their rates are per true individual, `ratio` is count / individuals; `pair_measures` for the
+    rest. 95 % intervals come from half-samples of the individuals, what is joined held fixed: they
+    are too narrow where most animals are one chain. "mean" has the sums of the numbers, and the
+    means over species of the measures.
     """
-    draws: dict[float, list[np.ndarray]] = {threshold: [] for threshold in thresholds}
+    draws: dict[tuple, list[np.ndarray]] = {}
     rows = []
-    for species, place in tqdm(photos.groupby("species").indices.items(), "counting"):
-        people = photos["individual"].to_numpy(object)[place]
-        tree = spanning_tree(embeddings[place])
+    for species, place in tqdm(annotations.groupby("species").indices.items(), "counting"):
+        people = annotations["individual"].to_numpy(object)[place]
+        apart = distances(embeddings[place])
         halves = _halves(len(set(people)), [seed, zlib.crc32(str(species).encode())])
-        for threshold in thresholds:
-            numbers, drawn = _count(cells(people, join(tree, threshold)), halves)
-            draws[threshold].append(drawn)
-            rows.append([species, threshold, len(people), *numbers, *_intervals(drawn)])
+        for method in LINKAGES:
+            for threshold, counted in zip(
+                thresholds, joined(apart, thresholds, method), strict=True
+            ):
+                numbers, drawn = _count(cells(people, counted), halves)
+                draws.setdefault((method, threshold), []).append(drawn)
+                rows.append([method, species, threshold, len(people), *numbers, *_intervals(drawn)])
     table = pd.DataFrame(rows, columns=COLUMNS)
-    sums = table.groupby("threshold")[NUMBERS].sum()
+    sums = table.groupby(["linkage", "threshold"])[NUMBERS].sum()
     mean = [
-        ["mean", threshold, *sums.loc[threshold], *_intervals(np.mean(drawn, axis=0))]
-        for threshold, drawn in draws.items()
+        [key[0], "mean", key[1], *sums.loc[key], *_intervals(np.mean(drawn, axis=0))]
+        for key, drawn in draws.items()
     ]
     return pd.concat([table, pd.DataFrame(mean, columns=COLUMNS)], ignore_index=True)
 
 
 def _count(table: csr_array, halves: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """Individuals, count, splits, merges; MEASURES (4, 1 + HALVES), those of all animals first."""
+    """Individuals, count, splits, merges; MEASURES (6, 1 + HALVES), those of all animals first."""
     weights = np.vstack([np.ones(halves.shape[1]), halves])
     pieces, share = shares(table)
     n, count = table.shape
     splits = round(pieces.sum()) - n
     each = np.column_stack([share, pieces - 1, pieces - share])  # (I, 3)
     means = (weights @ each).T / np.maximum(weights.sum(axis=1), 1)
-    return [n, count, splits, n + splits - count], np.vstack([means, adjusted_rand(table, weights)])
+    return [n, count, splits, n + splits - count], np.vstack([means, pair_measures(table, weights)])
 
 
 def _intervals(draws: np.ndarray) -> list[float]:
@@ -148,106 +154,109 @@ def _intervals(draws: np.ndarray) -> list[float]:
 
     Their spread is put around it: the ARI of fewer animals is another one on average.
     """
-    whole, halves = draws[:, 0], draws[:, 1:]
+    value, halves = draws[:, 0], draws[:, 1:]
     spread = np.quantile(halves, [0.025, 0.975], axis=1) - halves.mean(axis=1)
-    low, high = (whole + spread).clip(*LIMITS)
-    return np.column_stack([whole, low, high]).ravel().tolist()
+    low, high = (value + spread).clip(*LIMITS)
+    return np.column_stack([value, low, high]).ravel().tolist()
 
 
 def chosen_elsewhere(table: pd.DataFrame) -> pd.DataFrame:
-    """For each species of a `sweep`, its rows at the thresholds that the other species choose.
+    """For each species and linkage of a `sweep`, its rows at the thresholds that others choose.
 
     Column `goal` says for what: "identities", the best mean ARI of the others; "count", their mean
     ratio nearest to 1 as a factor. So nothing is chosen on the animals that are counted with it.
     A single species has no others: no rows.
     """
     species = table[table["species"] != "mean"]
-    grid = species.pivot(index="threshold", columns="species")
-    ari, ratio = grid["ari"], grid["ratio"]
-    if ari.shape[1] < 2:
-        return species.head(0).assign(goal="")
-    parts = []
-    for name in ari:
-        others = ari.columns != name
-        best = {
-            "identities": ari.loc[:, others].mean(axis=1).idxmax(),
-            "count": np.log(ratio.loc[:, others].mean(axis=1)).abs().idxmin(),
-        }
-        own = species[species["species"] == name].set_index("threshold", drop=False)
-        parts += [own.loc[[threshold]].assign(goal=goal) for goal, threshold in best.items()]
+    parts = [species.head(0).assign(goal="")]
+    for _, rows in species.groupby("linkage", sort=False):
+        grid = rows.pivot(index="threshold", columns="species")
+        for name in grid["ari"] if rows["species"].nunique() > 1 else ():
+            others = grid["ari"].columns != name
+            best = {
+                "identities": grid["ari"].loc[:, others].mean(axis=1).idxmax(),
+                "count": np.log(grid["ratio"].loc[:, others].mean(axis=1)).abs().idxmin(),
+            }
+            own = rows[rows["species"] == name].set_index("threshold", drop=False)
+            parts += [own.loc[[threshold]].assign(goal=goal) for goal, threshold in best.items()]
     return pd.concat(parts, ignore_index=True)
 
 
 def in_words(table: pd.DataFrame, chosen: pd.DataFrame) -> str:
-    """What a `sweep` and its `chosen_elsewhere` show, in sentences that their numbers decide."""
-    mean = table[table["species"] == "mean"]
-    fair = mean.loc[np.log(mean["ratio"]).abs().idxmin()]
-    told = (
-        f"At a cosine of {fair['threshold']:.2f}, which only hindsight can choose, the counts are "
-        f"nearest to the truth on average (ratio {fair['ratio']:.2f}, 95 % interval "
-        f"{fair['ratio_low']:.2f} to {fair['ratio_high']:.2f}), with "
-        f"{100 * fair['split_rate']:.0f} false splits and {100 * fair['merge_rate']:.0f} false "
-        f"merges per 100 individuals; ARI {fair['ari']:.2f}."
-    )
-    if chosen.empty:
-        told += " With one species alone, no other can choose its threshold."
-    for goal, rows in chosen.groupby("goal"):
-        off = (rows["ratio_low"] > 1) | (rows["ratio_high"] < 1)
-        told += (
-            f" With the threshold that the other species choose for {goal}, the count is "
-            f"{rows['ratio'].min():.2f} to {rows['ratio'].max():.2f} times the true number "
-            f"(median {rows['ratio'].median():.2f}, {len(rows)} species), with an interval that "
-            f"excludes 1 for {off.sum()} of them; mean ARI {rows['ari'].mean():.2f}."
+    """What a `sweep` and its `chosen_elsewhere` show: a list, a line per linkage and goal."""
+    lines = []
+    for method, rows in table[table["species"] == "mean"].groupby("linkage", sort=False):
+        best = rows.loc[np.log(rows["ratio"]).abs().idxmin()]
+        lines.append(
+            f"- {method} linkage, threshold chosen in hindsight ({best['threshold']:.2f}): mean "
+            f"ratio of the count to the true number {best['ratio']:.2f} ({best['ratio_low']:.2f} "
+            f"to {best['ratio_high']:.2f}); per 100 individuals {100 * best['split_rate']:.0f} "
+            f"false splits, {100 * best['merge_rate']:.0f} false merges. {_identities(best)}"
         )
-    return told
+    for (method, goal), rows in chosen.groupby(["linkage", "goal"], sort=False):
+        off = (rows["ratio_low"] > 1) | (rows["ratio_high"] < 1)
+        lines.append(
+            f"- {method} linkage, threshold of the other species for the {goal}: ratio "
+            f"{rows['ratio'].min():.2f} to {rows['ratio'].max():.2f} (median "
+            f"{rows['ratio'].median():.2f}, {len(rows)} species; the interval excludes 1 for "
+            f"{off.sum()}). {_identities(rows[MEASURES].mean())}"
+        )
+    if chosen.empty:
+        lines.append("- With one species, no other can choose its threshold.")
+    return "\n".join(lines)
 
 
-GOALS = {  # of `ecology.chosen_elsewhere`: marker, colour, fill, shift in rows
-    "identities": ("o", BLUE, BLUE, -0.17),
-    "count": ("D", ORANGE, "white", 0.17),
+def _identities(values: pd.Series) -> str:
+    return (
+        f"Of the joined pairs {100 * values['pair_precision']:.0f} % are one animal's, of the true "
+        f"pairs {100 * values['pair_recall']:.0f} % are joined; ARI {values['ari']:.2f}."
+    )
+
+
+PANELS = {  # column of a `sweep`: label of the axis, factor
+    "ratio": ("counted / true individuals", 1),
+    "ari": ("adjusted Rand index", 1),
+    "split_rate": ("false splits per 100", 100),
+    "merge_rate": ("false merges per 100", 100),
+    "pair_precision": ("pairwise precision (%)", 100),
+    "pair_recall": ("pairwise recall (%)", 100),
 }
+LOOKS = {"single": (BLUE, "-"), "average": (ORANGE, "--")}
 
 
 @styled()
 def curves(table: pd.DataFrame, title: str) -> Figure:
-    """Ratio, false splits and merges, and ARI against the threshold (`table`: of `ecology.sweep`).
-
-    Bands are the 95 % intervals of the means over species.
-    """
-    drawn = Figure(title, 2.9, PAGE)
-    ratio, errors, ari = drawn.subplots(1, 3)
-    own = dict(list(table.groupby("species")))
-    mean = own.pop("mean")
-    for axes, name in ((ratio, "ratio"), (ari, "ari")):
-        for number, rows in enumerate(own.values()):
-            label = None if number else f"each of {len(own)} species"
-            axes.plot(rows["threshold"], rows[name], color="#AAAAAA", linewidth=0.5, label=label)
-        _mean(axes, mean, name, BLUE, "-", "mean")
-    _mean(errors, mean, "split_rate", VERMILION, "-", "false splits, mean", 100)
-    _mean(errors, mean, "merge_rate", "black", "--", "false merges, mean", 100)
-    ratio.axhline(1, color="black", linewidth=0.6)
-    ratio.set(yscale="log", ylabel="counted / true individuals")
-    _factors(ratio.yaxis)
-    errors.set_ylabel("per 100 true individuals")
-    ari.set_ylabel("adjusted Rand index")
-    changing = mean["threshold"][mean["count"].between(len(own) + 1, mean["annotations"] - 1)]
-    low, high = changing.agg(["min", "max"]) if len(changing) else (-1, 1)
-    for axes in (ratio, errors, ari):
-        axes.set(xlim=(low - 0.02, high + 0.02), xlabel="threshold (cosine)")
-    n = f"{mean['individuals'].iloc[0]:,} individuals, {mean['annotations'].iloc[0]:,} annotations"
-    lines = [line for axes in (ratio, errors) for line in axes.get_legend_handles_labels()[0]]
-    look = {"loc": "outside lower left", "alignment": "left"}
-    drawn.legend(handles=lines, ncols=4, title=f"with 95 % intervals; n = {n}", **look)
+    """Means over species against the threshold, with 95 % bands (`table`: of `sweep`)."""
+    drawn = Figure(title, 4.4, PAGE)
+    axes = drawn.subplots(2, 3, sharex=True).T.ravel()
+    mean = table[table["species"] == "mean"]
+    for panel, (name, (label, times)) in zip(axes, PANELS.items(), strict=True):
+        for method, rows in mean.groupby("linkage", sort=False):
+            _band(panel, rows, name, times, *LOOKS[method])
+        panel.set_ylabel(label)
+    axes[0].axhline(1, color="black", linewidth=0.6)
+    axes[0].set_yscale("log")
+    _factors(axes[0].yaxis)
+    first = mean[mean["linkage"] == LINKAGES[0]].iloc[0]
+    changing = mean[mean["count"].between(table["species"].nunique(), first["annotations"] - 1)]
+    if len(changing):
+        low, high = changing["threshold"].agg(["min", "max"])
+        axes[0].set_xlim(low - 0.02, high + 0.02)
+    for panel in axes[1::2]:
+        panel.set_xlabel("threshold (cosine)")
+    n = f"{first['individuals']:,} individuals, {first['annotations']:,} annotations"
+    words = f"linkage, mean over species with 95 % interval; n = {n}"
+    look = {"loc": "outside lower left", "alignment": "left", "ncols": 2, "title": words}
+    drawn.legend(*axes[0].get_legend_handles_labels(), **look)
     return drawn
 
 
-def _mean(
-    axes: Axes, mean: pd.DataFrame, name: str, colour: str, line: str, label: str, times: float = 1
-) -> None:
+def _band(axes: Axes, rows: pd.DataFrame, name: str, times: float, colour: str, line: str) -> None:
     """A line with its interval as a band."""
-    low, high = times * mean[f"{name}_low"], times * mean[f"{name}_high"]
-    axes.fill_between(mean["threshold"], low, high, color=colour, alpha=0.3, linewidth=0)
-    axes.plot(mean["threshold"], times * mean[name], line, color=colour, label=label)
+    low, high = times * rows[f"{name}_low"], times * rows[f"{name}_high"]
+    axes.fill_between(rows["threshold"], low, high, color=colour, alpha=0.25, linewidth=0)
+    label = rows["linkage"].iloc[0]
+    axes.plot(rows["threshold"], times * rows[name], line, color=colour, label=label)
 
 
 def _factors(axis: Axis) -> None:
@@ -258,12 +267,13 @@ def _factors(axis: Axis) -> None:
 
 
 @styled()
-def counts(chosen: pd.DataFrame, title: str) -> Figure:
-    """Counted per true individuals of each species, with interval (of `ecology.chosen_elsewhere`).
+def counts(chosen: pd.DataFrame, title: str, goal: str = "count") -> Figure:
+    """Counted per true individuals of each species by each linkage, with interval.
 
-    Species by decreasing number of individuals.
+    `chosen`: of `chosen_elsewhere`. Species by decreasing number of individuals.
     """
-    species = chosen.drop_duplicates("species").sort_values("individuals", ascending=False)
+    rows = chosen[chosen["goal"] == goal]
+    species = rows.drop_duplicates("species").sort_values("individuals", ascending=False)
     drawn = Figure(title, 1.5 + 0.19 * len(species))
     axes = drawn.subplots()
     if chosen.empty:
@@ -272,17 +282,18 @@ def counts(chosen: pd.DataFrame, title: str) -> Figure:
         return drawn
     places = np.arange(len(species))
     axes.axvline(1, color="black", linewidth=0.6)
-    for goal, (marker, colour, fill, shift) in GOALS.items():
-        rows = chosen[chosen["goal"] == goal].set_index("species").loc[species["species"]]
-        axes.hlines(places + shift, rows["ratio_low"], rows["ratio_high"], colour, linewidth=1)
-        look = {"color": colour, "markerfacecolor": fill, "ls": "", "label": f"best {goal}"}
-        axes.plot(rows["ratio"], places + shift, marker, **look)
+    for (method, (colour, _)), marker, shift in zip(
+        LOOKS.items(), "oD", (-0.17, 0.17), strict=True
+    ):
+        own = rows[rows["linkage"] == method].set_index("species").loc[species["species"]]
+        axes.hlines(places + shift, own["ratio_low"], own["ratio_high"], colour, linewidth=1)
+        axes.plot(own["ratio"], places + shift, marker, color=colour, label=f"{method} linkage")
     names = species["species"].str.replace("_", " ") + " (" + species["individuals"].map(str) + ")"
     axes.set_yticks(places, names)
     axes.set_ylim(len(species) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.set(xscale="log", xlabel="counted / true individuals (n)")
     _factors(axes.xaxis)
-    words = "with 95 % interval, threshold of other species for"
+    words = f"with 95 % interval, threshold of other species for {goal}"
     drawn.legend(title=words, loc="outside lower left", ncols=2, alignment="left")
     return drawn

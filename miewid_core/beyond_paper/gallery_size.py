@@ -7,21 +7,21 @@ from scipy.stats import hypergeom
 from tqdm import tqdm
 
 from miewid_core.evaluation import by_species, databases
-from miewid_core.figures import BLUE, THIN, Figure, _head, _panels, styled
+from miewid_core.figures import BLUE, THIN, Figure, head_panel, panel_grid, styled
 from miewid_core.ranking import TIE
 
 POINTS = 25  # of a species' curve
 
 
-def ahead(embeddings: np.ndarray, photos: pd.DataFrame) -> pd.DataFrame:
+def ahead(embeddings: np.ndarray, annotations: pd.DataFrame) -> pd.DataFrame:
     """For each query, how many other individuals have a candidate ahead of its best true match.
 
-    `photos`: annotation_id, species, individual; `embeddings` (N, D). Columns these; `others`, the
-    other individuals of its species; `ahead` <NA> where a query has no true match. What ties with
-    the true match (up to `ranking.TIE`) is ahead.
+    `annotations`: annotation_id, species, individual; `embeddings` (N, D). Columns these; `others`,
+    the other individuals of its species; `ahead` <NA> where a query has no true match. What ties
+    with the true match (up to `ranking.TIE`) is ahead.
     """
-    counts = np.full((len(photos), 2), np.nan)
-    for database in databases(embeddings, photos):
+    counts = np.full((len(annotations), 2), np.nan)
+    for database in databases(embeddings, annotations):
         starts = np.unique(database.first)
         for queries, true, wrong in database.blocks():
             best = true.max(axis=1, keepdims=True)
@@ -29,7 +29,7 @@ def ahead(embeddings: np.ndarray, photos: pd.DataFrame) -> pd.DataFrame:
             own = np.where(np.isneginf(best[:, 0]), np.nan, nearer.sum(axis=1))
             counts[database.rows[queries], 0] = len(starts) - 1
             counts[database.rows[queries], 1] = own
-    table = photos[["annotation_id", "species", "individual"]].reset_index(drop=True)
+    table = annotations[["annotation_id", "species", "individual"]].reset_index(drop=True)
     return table.assign(others=counts[:, 0], ahead=counts[:, 1]).astype(
         {"others": "Int64", "ahead": "Int64"}
     )
@@ -54,10 +54,10 @@ def common_size(ahead: pd.DataFrame) -> int:
     return int(ahead.groupby("species")["others"].max().min()) + 1
 
 
-def curve(ahead: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def curve(ahead: pd.DataFrame) -> pd.DataFrame:
     """Top-1 in percent by gallery size: of each species from 2 individuals to all that it has.
 
-    Columns size, species, queries, top_1, low, high (95 % interval, as in `evaluation.overview`).
+    Columns size, species, queries, top_1, low, high (95 % interval, as in `evaluation.by_species`).
     The last row of a species is its top-1 of `evaluation.per_species`. Up to the common size the
     last row of each size is the "mean" over species.
     """
@@ -66,7 +66,8 @@ def curve(ahead: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     spaced = np.geomspace(2, max(2, full.max()), POINTS).round().astype(int)
     parts = []
     for size in tqdm(sorted({*spaced.tolist(), *full.tolist(), common}), "gallery sizes"):
-        table = by_species(top_1(ahead, size).dropna(), counted, seed).assign(size=size)
+        table = by_species(top_1(ahead, size).dropna() / 100, counted).assign(size=size)
+        table[["value", "low", "high"]] *= 100
         table = table[table["value"].notna()]
         parts.append(table if size <= common else table[:-1])
     columns = ["size", "species", "queries", "value", "low", "high"]
@@ -92,17 +93,17 @@ def equal(curve: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_words(table: pd.DataFrame) -> str:
-    """How species compare at equal gallery size, in sentences that `equal`'s numbers decide."""
+    """How species compare at equal gallery size, from a table of `equal`."""
     species, mean = table[:-1], table.iloc[-1]
-    order = species.sort_values("equal_top_1", kind="stable")
-    worst, best = order.iloc[0], order.iloc[-1]
+    worst, best = (
+        species.loc[getattr(species["equal_top_1"], end)()] for end in ("idxmin", "idxmax")
+    )
     moved = species["top_1"].rank().ne(species["equal_top_1"].rank()).sum()
-    names = [name.replace("_", " ") for name in (worst["species"], best["species"])]
     return (
-        f"Against {mean['equal_individuals']} individuals of its own species each, top-1 goes from "
-        f"{worst['equal_top_1']:.1f} % ({names[0]}) to {best['equal_top_1']:.1f} % ({names[1]}), "
-        f"with a mean of {mean['equal_top_1']:.1f} % (95 % interval {mean['equal_low']:.1f} to "
-        f"{mean['equal_high']:.1f}); against all their individuals the mean is "
+        f"Among {mean['equal_individuals']} individuals of each species the mean top-1 is "
+        f"{mean['equal_top_1']:.1f} % ({mean['equal_low']:.1f} to {mean['equal_high']:.1f}), from "
+        f"{worst['equal_top_1']:.1f} ({worst['species'].replace('_', ' ')}) to "
+        f"{best['equal_top_1']:.1f} ({best['species'].replace('_', ' ')}); among all individuals "
         f"{mean['top_1']:.1f} %. {moved} of {len(species)} species change their place."
     )
 
@@ -111,11 +112,11 @@ def in_words(table: pd.DataFrame) -> str:
 def gallery_panels(curve: pd.DataFrame, title: str) -> Figure:
     """A small panel of top-1 against candidate individuals per species, the others in grey.
 
-    `curve`: of `gallery.curve`. The large panel has the mean up to the gallery that every species
+    `curve`: of `curve`. The large panel has the mean up to the gallery that every species
     fills, which a dashed line marks in all of them. Bands are 95 % intervals.
     """
     species = [name for name in curve["species"].unique() if name != "mean"]
-    drawn, mean, panels = _panels(title, len(species))
+    drawn, mean, panels = panel_grid(title, len(species))
     common = curve.loc[curve["species"] == "mean", "size"].max()
     gap = pd.DataFrame({"size": [None], "top_1": [None]}, dtype=float)
     each = [curve.loc[curve["species"] == name, ["size", "top_1"]] for name in species]
@@ -127,7 +128,7 @@ def gallery_panels(curve: pd.DataFrame, title: str) -> Figure:
         axes.plot(own["size"], own["top_1"], "-o", color=BLUE, markevery=[-1])
         axes.axvline(common, color="black", linewidth=0.7, linestyle="--")
         words = f"mean of {len(species)} species" if name == "mean" else name
-        _head(axes, words, own.iloc[-1][["queries", "size"]])
+        head_panel(axes, words, own.iloc[-1][["queries", "size"]])
     mean.set(xscale="log", ylim=(0, 102), xlim=(1.8, 1.15 * curve["size"].max()))
     mean.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     mean.xaxis.set_major_formatter("{x:,.0f}")

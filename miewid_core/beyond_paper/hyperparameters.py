@@ -4,8 +4,6 @@ import dataclasses
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,24 +11,22 @@ import numpy as np
 import optuna
 import pandas as pd
 from filelock import FileLock
-from matplotlib import pyplot, rc_params_from_file, style
-from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
-from optuna.visualization import matplotlib as plots
 
 from miewid_core import splits
 from miewid_core.chips import ChipDataset, ChipStore
 from miewid_core.config import PRESETS, TrainConfig
-from miewid_core.evaluation import embed, hits, one_vs_all, paired_difference
-from miewid_core.figures import COLUMN, STYLE, Figure, styled
+from miewid_core.evaluation import embed, hits, one_vs_all
+from miewid_core.figures import BLUE, ORANGE, Figure, styled
 from miewid_core.files import digest, replacing
 from miewid_core.machine import default_device
+from miewid_core.paper.comparison import compare, verdict
 from miewid_core.paper.study import Study
-from miewid_core.runs.run import spec
+from miewid_core.runs.run import Training, folder_name
 from miewid_core.training import fit
 
 SPACE = {  # A.1's values and those of every preset lie inside
@@ -42,6 +38,7 @@ SPACE = {  # A.1's values and those of every preset lie inside
 }
 AT_RANDOM = 4  # trials before the sampler learns from them; the known settings are among them
 SPARED = 2  # trials that are never stopped early: the later ones are measured against them
+ENOUGH = 50  # trials below which neither importance nor scatter tells more than chance
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it reports every trial on stderr
@@ -63,7 +60,7 @@ class Search:
     def __post_init__(self) -> None:
         for name, value in values_of(self.config).items():
             if not SPACE[name].low <= value <= SPACE[name].high:
-                raise ValueError(f"{name} is {value}, outside of {SPACE[name]}: widen tuning.SPACE")
+                raise ValueError(f"{name} is {value}, outside of {SPACE[name]}: widen SPACE")
 
     def known(self) -> list[dict[str, float]]:
         """The settings that are tried first: the preset's, then A.1's where they differ."""
@@ -72,9 +69,8 @@ class Search:
 
     def identity(self) -> dict[str, object]:
         """All that decides the trials, as JSON: equal identities give the same trials on a CPU."""
-        store = ChipStore(self.chips_dir, self.config.image_size)
         train, validation = (
-            spec(store.build(rows), rows["individual"], self.config, self.seed)
+            Training("trial", rows, self.config, self.seed, Path(), self.chips_dir).spec
             for rows in self.parts
         )
         space = {name: str(values) for name, values in SPACE.items()}
@@ -82,9 +78,8 @@ class Search:
         return train | own
 
     def path(self, runs_dir: Path) -> Path:
-        """The SQLite file of this search below the folder of runs, named by its identity."""
-        name = digest(json.dumps(self.identity(), sort_keys=True))[:16]
-        return Path(runs_dir) / "tuning" / name / "study.db"
+        """The SQLite file of this search below the folder of runs: any other search has another."""
+        return Path(runs_dir) / "tuning" / folder_name(self.identity()) / "study.db"
 
 
 def values_of(config: TrainConfig) -> dict[str, float]:
@@ -102,27 +97,28 @@ def settings_of(values: dict[str, float]) -> dict[str, float]:
 
 
 def rungs_of(config: TrainConfig, epochs: int = 0) -> tuple[int, ...]:
-    """Half of a trial's epochs, then all; `epochs` 0: two more than the warm-up, if there are."""
-    epochs = epochs or min(config.warmup_epochs + 2, config.epochs)
+    """Half of a trial's epochs, then all; `epochs` 0: half of those of the training."""
+    epochs = epochs or -(-config.epochs // 2)
     return tuple(sorted({-(-epochs // 2), epochs}))
 
 
-def search(task: Search, path: Path, trials: int) -> optuna.Study:
-    """Go on with the study in the SQLite file `path` until it has `trials` finished trials.
+def search(task: Search, runs_dir: Path, trials: int) -> optuna.Study:
+    """Go on with the study in the file `task.path(runs_dir)` until it has `trials` finished trials.
 
     A trial is scored by its validation top-1, the mean over species in [0, 1], after each rung, and
     stopped there (pruned) when it is below the median of the complete ones. The next trial depends
     on the seed and on the finished trials alone, so an interrupted search ends as an undisturbed
     one; a trial that was under way goes on from its last epoch. Returns a copy in memory of the
-    first `trials` finished ones. Raises ValueError when the file holds another search.
+    first `trials` finished ones. Raises ValueError for fewer than two.
     """
     if trials < 2:
         raise ValueError(f"trials is {trials}; it must be at least 2, for there to be a choice")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path = task.path(runs_dir)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):  # of any two processes one searches, the other finds it done
         storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
         try:
-            study = _opened(task, storage, path)
+            study = _opened(storage)
             while (done := len(study.get_trials(False, FINISHED))) < trials:
                 study.sampler = _sampler(task, done)
                 _try(study, task, path.parent, f"[{done + 1}/{trials}] trial")
@@ -139,25 +135,11 @@ def in_memory(trials: list[FrozenTrial]) -> optuna.Study:
     return study
 
 
-def _opened(task: Search, storage: optuna.storages.RDBStorage, path: Path) -> optuna.Study:
+def _opened(storage: optuna.storages.RDBStorage) -> optuna.Study:
     """The study in the file, made if it is new; what a killed process left half done has failed."""
     pruner = optuna.pruners.MedianPruner(n_startup_trials=SPARED)
-    study = optuna.create_study(
-        storage=storage,
-        study_name="miewid",
-        direction="maximize",
-        pruner=pruner,
-        load_if_exists=True,
-    )
-    here, there = task.identity(), study.user_attrs.get("identity")
-    if there is None and not study.trials:
-        study.set_user_attr("identity", here)
-    elif there != here:
-        differ = [name for name in here if here[name] != (there or {}).get(name)]
-        raise ValueError(
-            f"{path} holds another search, which differs in {', '.join(differ)}: delete that file, "
-            "or search in another one"
-        )
+    named = {"study_name": "miewid", "direction": "maximize", "load_if_exists": True}
+    study = optuna.create_study(storage=storage, pruner=pruner, **named)
     for stale in study.get_trials(False, (TrialState.RUNNING,)):
         study.tell(stale.number, state=TrialState.FAIL)
     return study
@@ -193,10 +175,11 @@ def _score(trial: optuna.Trial, task: Search, folder: Path, title: str) -> float
     before = None
     for rung in task.rungs:
         checkpoint = folder / f"{rung}.safetensors"
-        if before and not checkpoint.exists():  # the rate of an epoch doesn't depend on how many
-            with replacing(checkpoint) as temporary:  # follow: a rung goes on from the one before
+        if before and not checkpoint.exists():
+            with replacing(checkpoint) as temporary:
                 shutil.copy(before, temporary)
-        before = checkpoint
+        # a rung goes on from the one before, unless its rates depend on how many epochs follow
+        before = None if config.schedule == "level" else checkpoint
         score = _trained_score(task, dataclasses.replace(config, epochs=rung), checkpoint, title)
         trial.report(score, rung)
         if rung < task.rungs[-1] and trial.should_prune():
@@ -315,10 +298,9 @@ WORDS = {  # of SPACE, for axes
 }
 NAMES = {
     "preset": "the preset",
-    "paper": "appendix A.1",
+    "a1_values": "appendix A.1's values of the five settings",
     "untrained": "the network before any training",
 }
-SCORE = "validation top-1 (%)"
 
 
 def table(study: optuna.Study) -> pd.DataFrame:
@@ -337,7 +319,8 @@ def table(study: optuna.Study) -> pd.DataFrame:
 def beside(study: optuna.Study, task: Search) -> pd.DataFrame:
     """The best complete trial beside the preset and A.1: setting, lowest, highest, then these.
 
-    The last row is their validation top-1 in percent after all epochs, where they got so far.
+    The last row is their validation top-1 in percent on the data here after all epochs of a trial,
+    where they got so far. It is no result of the paper, whatever the settings are.
     """
     points = settled(study, task)
     frame = pd.DataFrame({name: [s.low, s.high] for name, s in SPACE.items()}).T
@@ -346,27 +329,32 @@ def beside(study: optuna.Study, task: Search) -> pd.DataFrame:
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     for name, point in points.items():
         scores = [100 * trial.value for trial in complete if trial.params == point]
-        frame.loc[SCORE, name] = scores[0] if scores else np.nan
+        score = f"top-1 (%) here, after {task.rungs[-1]} epochs"
+        frame.loc[score, name] = scores[0] if scores else np.nan
     return frame.rename_axis("setting").reset_index()
 
 
 def settled(study: optuna.Study, task: Search) -> dict[str, dict[str, float]]:
-    """The settings worth a comparison, as points of SPACE: "best", "preset", "paper"."""
-    named = {"preset": values_of(task.config), "paper": values_of(PRESETS["paper"])}
+    """The settings worth a comparison, as points of SPACE: "best", "preset", "a1_values"."""
+    named = {"preset": values_of(task.config), "a1_values": values_of(PRESETS["paper"])}
     return {"best": study.best_params} | named
 
 
 def confirm(study: Study, parts: Parts, points: dict[str, dict[str, float]], epochs: int) -> dict:
     """Ranks of `parts.validation` by networks trained on `parts.train` with each of `points`.
 
-    `parts`: of `tuning_split.search_and_check`, whose individuals the search hasn't scored.
+    `parts`: of `search_and_check`, whose individuals the search hasn't scored.
     """
-    jobs = [
-        study.job(parts.train, f"check: {name}", epochs=epochs, **settings_of(point))
+    trainings = {
+        name: study.training(parts.train, f"check: {name}", epochs=epochs, **settings_of(point))
         for name, point in points.items()
-    ]
-    trained = zip(points, study.train_all(jobs), strict=True)
-    return {name: run.ranks(parts.validation, study.chips_dir) for name, run in trained}
+    }
+    study.run(list(trainings.values()))  # side by side
+    rows = parts.validation
+    return {
+        name: study.rank(study.embeddings(training, rows), rows)
+        for name, training in trainings.items()
+    }
 
 
 def in_words(
@@ -378,108 +366,90 @@ def in_words(
     """
     if points["best"] == points.get(other):
         return f"The best trial is {NAMES[other]} itself."
-    table = paired_difference(ranks["best"], ranks[other], 1, seed)
-    mean = table[table["species"] == "mean"].iloc[0]
-    gain, low, high = (100 * mean[name] for name in ("difference", "low", "high"))
-    if low > 0:
-        verdict = f"the best trial's settings are better than {NAMES[other]}"
-    elif high < 0:
-        verdict = f"the best trial's settings are worse than {NAMES[other]}"
-    else:
-        verdict = f"no difference shown between the best trial's settings and {NAMES[other]}"
-    interval = f"{gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
-    return f"Top-1, mean over {len(table) - 1} species: {verdict} ({interval})."
+    table = compare({name: ranks[name] for name in ("best", other)})
+    return verdict(table, {"best": "the best trial", other: NAMES[other]})
 
 
-def at_rung(study: optuna.Study, rung: int) -> optuna.Study:
-    """The study as it stood after `rung` epochs, with scores in percent: for optuna's plots.
+def importance(study: optuna.Study, rung: int, seed: int) -> pd.DataFrame:
+    """Share of the variance of the scores after `rung` epochs that each setting explains (fANOVA).
 
-    The plots show complete trials only. After the first rung that is all of them (but those that
-    diverged), equally far trained; after the last one those that weren't stopped.
+    Columns setting, importance. At the first rung every trial counts that didn't diverge, equally
+    far trained; at the last one only those that weren't stopped.
     """
-    scores = [trial.intermediate_values.get(rung) for trial in study.trials]
     trials = [
         optuna.trial.create_trial(
-            state=TrialState.PRUNED if score is None else TrialState.COMPLETE,
-            value=None if score is None else 100 * score,
+            value=trial.intermediate_values[rung],
             params=trial.params,
             distributions=trial.distributions,
         )
-        for trial, score in zip(study.trials, scores, strict=True)
+        for trial in study.trials
+        if rung in trial.intermediate_values
     ]
-    return in_memory(trials)
-
-
-def importance(study: optuna.Study, seed: int) -> pd.DataFrame:
-    """Share of the scores' variance that each setting explains (fANOVA): setting, importance."""
-    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
+    evaluator = FanovaImportanceEvaluator(seed=seed)
+    found = get_param_importances(in_memory(trials), evaluator=evaluator)
     return pd.DataFrame(found.items(), columns=["setting", "importance"])
 
 
-def importance_plot(study: optuna.Study, seed: int, title: str) -> Figure:
-    """Optuna's plot of what `importance` tells."""
-    with _optuna():
-        axes = plots.plot_param_importances(study, FanovaImportanceEvaluator(seed=seed))
-        axes.set(xlabel="share of the variance explained", ylabel="")
-        axes.set_yticks(axes.get_yticks(), [WORDS[t.get_text()] for t in axes.get_yticklabels()])
-        axes.margins(x=0.15)  # room for the numbers beside the bars
-        axes.grid(axis="y", visible=False)
-        axes.get_legend().remove()
-        return _ours(axes, title, 2)
+def landscape(
+    study: optuna.Study, rung: int, seed: int, title: str
+) -> dict[str, tuple[Figure, pd.DataFrame]]:
+    """Figures of which settings matter, by name, with their data; none below ENOUGH trials."""
+    if len(study.trials) < ENOUGH:
+        return {}
+    explained = importance(study, rung, seed)
+    pair, scores = explained["setting"][:2].tolist(), table(study)
+    data = scores[["trial", *pair, f"top1_after_{rung}"]]
+    return {
+        "hyperparameters_importance": (importance_plot(explained, title), explained),
+        "hyperparameters_scatter": (scatter_plot(data, title), data),
+    }
 
 
-def contour_plot(study: optuna.Study, pair: list[str], title: str) -> Figure:
-    """Optuna's contours of the score over two settings, interpolated between the trials (dots)."""
-    with _optuna():
-        axes = plots.plot_contour(study, pair, target_name=SCORE)
-        for axis in (axes.xaxis, axes.yaxis):
-            name = axis.get_label_text()
-            axis.set_label_text(WORDS[name])
-            if SPACE[name].log:
-                axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-                axis.set_minor_locator(NullLocator())
-            else:
-                whole = isinstance(SPACE[name], IntDistribution)
-                axis.set_major_locator(MaxNLocator(6, integer=whole))
-            axis.set_major_formatter("{x:g}")
-        return _ours(axes, title, 2.8)
+def landscape_in_words(study: optuna.Study) -> str:
+    """Whether there are trials enough to say which settings matter."""
+    if len(study.trials) >= ENOUGH:
+        return f"{len(study.trials)} trials, each trained from the same seed:"
+    return (
+        f"{len(study.trials)} trials can't tell which settings matter: it takes at least {ENOUGH} "
+        "for an importance or a picture of the scores."
+    )
 
 
-def history_plot(study: optuna.Study, title: str) -> Figure:
-    """Optuna's plot of the score of each complete trial, and of the best so far."""
-    with _optuna():
-        axes = plots.plot_optimization_history(study, target_name=SCORE)
-        axes.set(xlabel="trial")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.lines[0].set_drawstyle("steps-post")
-        axes.legend(axes.get_legend_handles_labels()[0], ["trial", "best so far"])
-        return _ours(axes, title, 2.2)
+@styled()
+def history_plot(scores: pd.DataFrame, rung: int, title: str) -> Figure:
+    """Each trial's score after `rung` epochs, and the best so far (`scores`: of `table`)."""
+    drawn = Figure(title, 2.2)
+    axes = drawn.subplots()
+    rows = scores.dropna(subset=f"top1_after_{rung}")
+    trials, top_1 = rows["trial"], rows[f"top1_after_{rung}"]
+    axes.plot(trials, top_1, "o", color=BLUE, label="trial")
+    axes.plot(trials, top_1.cummax(), color=ORANGE, drawstyle="steps-post", label="best so far")
+    axes.set(xlabel="trial", ylabel="validation top-1 (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend()
+    return drawn
 
 
-@contextmanager
-def _optuna() -> Iterator[None]:
-    """Where optuna's plots are made: they are marked experimental, and switch to "ggplot".
-
-    That name means this package's style here.
-    """
-    theirs = style.library["ggplot"]
-    with styled(), warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-        style.library["ggplot"] = rc_params_from_file(STYLE, use_default_template=False)
-        try:
-            yield
-        finally:
-            style.library["ggplot"] = theirs
+@styled()
+def importance_plot(explained: pd.DataFrame, title: str) -> Figure:
+    """A bar for each setting, the most important on top (`explained`: of `importance`)."""
+    drawn = Figure(title, 2)
+    axes = drawn.subplots()
+    axes.barh(explained["setting"].map(WORDS), explained["importance"], color=BLUE)
+    axes.invert_yaxis()
+    axes.set(xlabel="share of the variance explained")
+    axes.grid(axis="y", visible=False)
+    return drawn
 
 
-def _ours(axes: Axes, title: str, height: float) -> Figure:
-    """The figure that optuna made, as one that a notebook shows and saves like any other."""
-    figure = axes.figure
-    pyplot.close(figure)  # else a notebook shows it twice
-    for side in ("left", "center"):
-        axes.set_title("", loc=side)
-    figure.set_layout_engine("constrained")
-    figure.set_size_inches(COLUMN, height)
-    figure.suptitle(title, x=0.01, ha="left", va="top")
-    figure.__class__ = Figure  # pyplot makes plain ones, whatever it is asked for
-    figure.photos = False
-    return figure
+@styled()
+def scatter_plot(data: pd.DataFrame, title: str) -> Figure:
+    """Trials over two settings, coloured by score (`data`: trial, two of SPACE, the score)."""
+    drawn = Figure(title, 2.8)
+    axes = drawn.subplots()
+    _, first, second, score = data.columns
+    dots = axes.scatter(data[first], data[second], c=data[score], cmap="cividis", s=14)
+    scales = ["log" if SPACE[name].log else "linear" for name in (first, second)]
+    axes.set(xlabel=WORDS[first], ylabel=WORDS[second], xscale=scales[0], yscale=scales[1])
+    drawn.colorbar(dots, label="validation top-1 (%)")
+    return drawn

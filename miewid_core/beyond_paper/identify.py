@@ -1,8 +1,6 @@
 """Who is this? Ranked candidates for photos of unidentified animals, from photos of known ones."""
 
 import dataclasses
-import warnings
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,93 +10,104 @@ from PIL import ExifTags, Image
 from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
-from miewid_core import catalog, evaluation
-from miewid_core.beyond_paper import threshold
-from miewid_core.catalog import PROBLEM, CatalogWarning, listed
+from miewid_core import evaluation
+from miewid_core.catalog import notice, summed
 from miewid_core.chips import ChipStore
 from miewid_core.figures import Panel
+from miewid_core.files import file_digest
+from miewid_core.model import load as load_model
+from miewid_core.paper.comparison import compare
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
-from miewid_core.readers import checks, sources
-from miewid_core.readers.load import dates
-from miewid_core.readers.photo_checks import look_at
-from miewid_core.runs.embeddings import BLOCK, HASHES, ROWS, Embeddings, _other_hashes, _refuse
+from miewid_core.readers.dates import dates
+from miewid_core.readers.load import load_catalog
+from miewid_core.runs.embeddings import Embeddings
+from miewid_core.runs.run import Training
 
 COLUMNS = ["query", "rank", "individual", "match", "score"]
 TOP = (1, 5, 10)
 FEW = 10  # individuals below which a bootstrap interval is no longer worth its name
-TAKEN = "%Y:%m:%d %H:%M:%S"  # how cameras write a time
 
 
 def to_identify(
-    photos: pd.DataFrame, tested: pd.DataFrame, source: str, seed: int
+    photos: pd.DataFrame, tested: pd.DataFrame, source: str, seed: int, **where: object
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The photos to identify and the known ones: `unidentified` of a source, or else `hold_back`.
 
-    `photos`: the catalog; `tested`: those of it that the network hasn't learned.
+    `photos`: the catalog; `tested`: those of it that the network hasn't learned. `where`: where
+    the source's photos lie (see `load_catalog`). A query that is a copy of a known photo is noticed
+    (`catalog.notices`).
     """
-    if source:
-        return unidentified(source, sorted(photos["species"].unique())), photos
-    return hold_back(photos, tested, seed)
+    if not source:
+        return hold_back(photos, tested, seed)
+    queries = unidentified(source, sorted(photos["species"].unique()), **where)
+    queries.attrs["notices"] = [*queries.attrs["notices"], *summed([copies(queries, photos)])]
+    return queries, photos
 
 
-def unidentified(source: Path | str, species: list[str]) -> pd.DataFrame:
-    """Photos to identify: a folder, or a table as for `catalog.load` whose names don't matter.
+def copies(queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """A notice for each query whose file is byte by byte that of a known photo."""
+    sizes, asked = (
+        {path: Path(path).stat().st_size for path in table["path"].unique()}
+        for table in (known, queries)
+    )
+    both = set(sizes.values()) & set(asked.values())
+    contents, copied = (
+        {path: file_digest(path) for path in paths if paths[path] in both}
+        for paths in (asked, sizes)
+    )
+    owners = known.drop_duplicates("path").set_index("path")["individual"]
+    owner = {content: owners[path] for path, content in copied.items()}
+    same = queries["path"].map(contents).map(owner).dropna().astype(str)
+    rows = queries.loc[same.index]
+    rows = rows.assign(row="query " + rows["annotation_id"])
+    return notice(rows, None, "the same photo as a known one of " + same, "kept")
+
+
+def unidentified(source: Path | str, species: list[str], **where: object) -> pd.DataFrame:
+    """Photos to identify: a folder, or a table as for `load_catalog` whose names don't matter.
 
     Returns catalog rows with individual and name "", annotation_id the source's or the file, and
     the date of the photo's EXIF where none is given. Species is the source's, or the subfolder's
     name, where it is one of `species`; the only one, where there is but one; else "": compared with
     all. A photo that can't be used is left out, warned of, and listed in `.attrs["dropped"]`.
+    Raises CatalogError where none can be used.
     """
-    given = sources.read(source)
-    rows = given.rows.reset_index(drop=True).reindex(columns=sources.RAW).astype(object)
-    rows = rows.where(rows.notna(), "").map(lambda cell: str(cell).strip())
-    rows = rows.join(look_at(rows["file"], given.root.resolve(), True, False))
-    rows, wrong = checks.boxes(rows.assign(theta=rows["theta"].replace("", "0"), column="file"))
-    wrong = pd.concat(wrong)
-    wrong = wrong[~wrong.index.duplicated() & (rows.loc[wrong.index, "problem"] == "")]
-    rows.loc[wrong.index, PROBLEM] = wrong[PROBLEM]
-    rows = rows.assign(name="", individual="")
-    folder = rows["file"].str.partition("/")[0]
-    rows["species"] = rows["species"].where(rows["species"].isin(species), folder)
+    photos = load_catalog(source, on_problem="drop", named=False, **where)
     only = species[0] if len(species) == 1 else ""
-    rows["species"] = rows["species"].where(rows["species"].isin(species), only)
-    return _usable(rows, source)
-
-
-def _usable(rows: pd.DataFrame, source: Path | str) -> pd.DataFrame:
-    problems = rows.loc[rows["problem"] != "", PROBLEM]
-    if len(problems):
-        words = f"{source}: left out {len(problems)} of {len(rows)} photos: {listed(problems)}"
-        warnings.warn(words, CatalogWarning, stacklevel=3)
-    rows = rows[rows["problem"] == ""].reset_index(drop=True)
-    ids = rows["annotation_id"].mask(rows["annotation_id"] == "", rows["file"])
-    again = ids.groupby(ids).cumcount()  # several boxes of one photo
-    rows["annotation_id"] = ids.mask(again > 0, ids + "#" + (again + 1).astype(str))
-    rows["date"] = dates(rows["date"])
-    photos = with_dates(rows[catalog.COLUMNS].astype(dict.fromkeys(catalog.TEXT, str)))
-    photos.attrs["dropped"] = problems.to_dict("records")
-    return photos
+    photos["species"] = photos["species"].where(photos["species"].isin(species), only)
+    return with_dates(photos)
 
 
 def with_dates(photos: pd.DataFrame) -> pd.DataFrame:
     """The photos with the time in their EXIF where the catalog gives no date; NaT without either.
 
-    A camera's clock can be wrong: dates that a catalog gives come first.
+    A camera's clock can be wrong: dates that a catalog gives come first. Of the times in a file
+    that of the exposure does; the time of its last change is noticed (`catalog.notices`).
     """
-    taken = [_taken(path) for path in photos.loc[photos["date"].isna(), "path"]]
-    dates = photos["date"].astype("datetime64[us]")
-    dates[photos["date"].isna()] = pd.Series(taken, dtype="datetime64[us]").to_numpy()
-    return photos.assign(date=dates)
+    undated = photos[photos["date"].isna()]
+    taken = pd.DataFrame(map(_taken, undated["path"]), undated.index, ["taken", "changed"], str)
+    exposed, changed = dates(taken["taken"]), dates(taken["changed"])
+    late = exposed.isna() & changed.notna()
+    rows = undated.assign(row=undated["path"].map(lambda path: Path(path).name))
+    told = notice(rows, late, "no time of exposure (EXIF)", "dated by its last change")
+    date = photos["date"].astype("datetime64[us]").fillna(exposed.fillna(changed))
+    dated = photos.assign(date=date)
+    dated.attrs["notices"] = [*photos.attrs.get("notices", []), *summed([told])]
+    return dated
 
 
-def _taken(path: str) -> datetime | None:
+def _taken(path: str) -> tuple[str, str]:
+    """When a photo was taken, and last changed, as its EXIF has it; "" for unknown."""
     try:
         with Image.open(path) as photo:
-            text = photo.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
-        return datetime.strptime(str(text), TAKEN)
+            exif = photo.getexif()
+            inner = exif.get_ifd(ExifTags.IFD.Exif)
     except UNREADABLE:
-        return None
+        return "", ""
+    names = ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized
+    taken = next((text for text in (str(inner.get(name, "")) for name in names) if text), "")
+    return taken, str(exif.get(ExifTags.Base.DateTime, ""))
 
 
 def one_an_encounter(photos: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -182,7 +191,7 @@ def panels(
     return rows
 
 
-def success(tested: Embeddings, seed: int) -> pd.DataFrame:
+def success(tested: Embeddings) -> pd.DataFrame:
     """How often a known individual is among the first 1, 5 and 10 photos, in percent.
 
     Columns species, queries, individuals; top1, top1_low, top1_high (95 % interval), chance1, and
@@ -193,7 +202,8 @@ def success(tested: Embeddings, seed: int) -> pd.DataFrame:
     ranks = evaluation.one_vs_all(tested.vectors, *labels)
     tables = []
     for k in TOP:
-        table = evaluation.overview({f"top{k}": ranks}, seed, k).set_index("species")
+        table = compare({f"top{k}": ranks}, k=k).set_index("species")
+        table = table.drop(columns=f"top{k}_trainings")
         tables.append(table.rename(columns={"chance": f"chance{k}"}))
     whole = pd.concat([tables[0], *[table.iloc[:, 2:] for table in tables[1:]]], axis=1)
     return whole.reset_index()
@@ -240,81 +250,118 @@ LEAST = 10  # individuals below which a network isn't trained on a catalog
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A weights file with photos that it hasn't learned from, and `words` on what it is.
+    """A weights file, photos `tested` that it hasn't learned from, and `words` on what it is.
 
-    `validation`: photos of individuals to choose a threshold on, none where there are too few.
-    `tested`: photos to measure on, none of an individual in `validation`.
+    `learned`: the individuals that it was trained on, as far as that is known.
     """
 
     weights: Path
-    validation: pd.DataFrame
     tested: pd.DataFrame
+    learned: frozenset[str]
     words: str
 
 
-def choose(study: Study, weights: str = "", false_matches: float = 0.0) -> Network:
+def choose(study: Study, weights: str = "") -> Network:
     """The network of a file `weights`, or else one trained on the study's training photos.
 
-    `false_matches`: the rate to choose a threshold at; 0 for none. A network trained here doesn't
-    learn the validation individuals that this needs, where enough can be spared. From a catalog of
-    fewer than LEAST training individuals no network is trained: the preset's pretrained one serves
-    as it is, or the demo's. Raises ValueError where `weights` is no file.
+    A run's rows.csv beside the weights tells what they learned. Where that is none of these
+    individuals, or isn't known, one photo of each encounter is tested. From a catalog of fewer than
+    LEAST training individuals no network is trained: the preset's pretrained one serves as it is,
+    or the demo's. Raises ValueError where `weights` is no file.
     """
+    if weights and Path(weights).is_dir():  # of the hub
+        weights = str(Path(weights) / "model.safetensors")
     if weights and not Path(weights).is_file():
         raise ValueError(f"weights: there is no file {weights}")
-    rest, validation = threshold.carve(study.train, study.test, false_matches, study.seed)
-    tested = study.test
-    if tested.empty:
-        tested = one_an_encounter(study.photos, study.seed)
-        several = tested["individual"][tested["individual"].duplicated()]  # these can be found
-        rest, validation = rest[~rest["individual"].isin(several)], validation[:0]
     if weights:
-        words = f"the weights in `{Path(weights).name}`. Whether they learned some of these animals"
-        return Network(Path(weights), validation, tested, f"{words} already, can't be seen here.")
-    run, words = _trained(study, rest)
-    return Network(run.weights, validation, tested, words)
+        return _of_file(study, Path(weights))
+    tested, rest = study.test, study.train
+    if tested.empty:
+        tested = one_an_encounter(study.annotations, study.seed)
+        several = tested["individual"][tested["individual"].duplicated()]  # these can be found
+        rest = rest[~rest["individual"].isin(several)]
+    return _trained(study, rest, tested)
 
 
-def _trained(study: Study, rows: pd.DataFrame) -> tuple:
-    """A run, and in words what it learned."""
+def _of_file(study: Study, weights: Path) -> Network:
+    """The network of a weights file, tested on photos of sightings that it didn't learn."""
+    photos, rows = study.annotations, weights.with_name("rows.csv")
+    words = f"the weights in `{weights.name}`."
+    if not rows.is_file():
+        words += (
+            " Nothing beside them says which animals they learned. If yours are among them, all "
+            "below looks better than it will be for new ones."
+        )
+        tested = one_an_encounter(photos, study.seed)
+        return Network(weights, tested, frozenset(), words)
+    rows = pd.read_csv(rows, dtype=str, keep_default_na=False)
+    keys = ChipStore(study.chips_dir, load_model(weights)[1].size).keys(photos)
+    shown = keys.isin(rows["chip"])  # learned, whatever the animal is called there
+    people = photos["individual"]
+    learned = frozenset(people[shown | people.isin(rows["individual"])])
+    fresh = photos[~shown & ~_met_with(photos, shown)]
+    tested = study.test
+    untouched = tested["annotation_id"].isin(fresh["annotation_id"]).all()
+    if not learned or tested.empty or not untouched:
+        tested = one_an_encounter(fresh, study.seed)
+    words += f" Their run says: they learned {len(learned):,} of {people.nunique():,} individuals."
+    return Network(weights, tested, learned, words)
+
+
+def _met_with(photos: pd.DataFrame, shown: pd.Series) -> pd.Series:
+    """Which photos are of an encounter that has one of those `shown`."""
+    encounters = photos["individual"] + " " + photos["encounter"]
+    return (photos["encounter"] != "") & encounters.isin(encounters[shown])
+
+
+def asked(study: Study) -> list[Training]:
+    """The training that `choose` needs, if it trains: the one for all species."""
+    enough = study.train["individual"].nunique() >= LEAST
+    return [study.training(study.train, "your animals")] if enough else []
+
+
+def _trained(study: Study, rows: pd.DataFrame, tested: pd.DataFrame) -> Network:
+    """The network trained on `rows`, or what stands in for it where they are too few."""
     individuals = rows["individual"].nunique()
     if individuals >= LEAST:
-        run = study.trained(rows, "your animals")
-        return run, f"trained here, on {len(rows):,} photos of {individuals} individuals."
+        run = study.run([study.training(rows, "your animals")])[0]
+        learned = frozenset(rows["individual"])
+        words = f"trained on {len(rows):,} photos of {individuals} of your individuals."
+        return Network(run.weights, tested, learned, words)
     few = f"{individuals} individuals to train on are too few"
     if study.config.pretrained:
-        run = study.trained(study.photos, "as it came", epochs=0)
-        return run, f"as its pretraining left it: {few}. Better give `weights`, such as MiewID's."
-    run = open_study(runs_dir=str(study.runs_dir)).multi_species()
-    words = "the demo's, which knows drawn animals only: it serves to try this notebook out. "
-    return run, f"{words}{few}; give `weights`, such as the released MiewID's."
+        run = study.run([study.training(study.annotations, "as it came", epochs=0)])[0]
+        words = f"as its pretraining left it: {few}. Better give `weights`, such as MiewID's."
+    else:
+        run = study.run([open_study(runs_dir=str(study.runs_dir)).multi()])[0]
+        words = (
+            "the demo's, which knows drawn animals only: it serves to try this notebook out. "
+            f"{few}; give `weights`, such as the released MiewID's."
+        )
+    return Network(run.weights, tested, frozenset(), words)
 
 
-NEIGHBORS, EXPLORED = 32, 128  # of FAISS's graph: links of a row, rows looked at for a query
+BLOCK, ROWS = 256, 65_536  # queries and database rows at once: 67 MB of similarities
 
 
-def search(
-    embeddings: Embeddings, queries: Embeddings, k: int, approximate: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+def search(embeddings: Embeddings, queries: Embeddings, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k rows of `embeddings` nearest to each of M queries, by cosine, nearest first.
 
     Returns cosines (M, k) float32 and row numbers (M, k) int64; k is at most the number of rows. A
-    query that is among the rows finds itself. Exact and fast enough up to some 100,000 rows; beyond
-    that `approximate` takes FAISS (the extra "faiss"), which may miss a few. Raises ValueError for
-    embeddings of another network or preprocessing, and where k is less than 1.
+    query that is among the rows finds itself. Raises ValueError for embeddings of another network
+    or preprocessing, and where k is less than 1.
     """
     if k < 1:
         raise ValueError(f"k is {k}; it must be at least 1")
-    wanted = {name: getattr(embeddings, name) for name in HASHES}
-    _refuse("queries and database can't be compared", _other_hashes(queries, wanted))
+    embeddings.refuse_other(queries)
     k = min(k, len(embeddings.rows))
     if not k or queries.rows.empty:
         return np.empty((len(queries.rows), k), np.float32), np.empty((len(queries.rows), k), int)
     unit = [normalize(of.vectors.astype(np.float32)) for of in (embeddings, queries)]
-    return _by_faiss(*unit, k) if approximate else _exactly(*map(torch.from_numpy, unit), k)
+    return _nearest(*map(torch.from_numpy, unit), k)
 
 
-def _exactly(
+def _nearest(
     database: torch.Tensor, queries: torch.Tensor, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     scores, rows = torch.empty(len(queries), k), torch.empty(len(queries), k, dtype=torch.long)
@@ -336,16 +383,3 @@ def _best(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     values, places = (queries @ part.T).topk(min(k, len(part)))
     return values, places + first
-
-
-def _by_faiss(database: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        import faiss  # an extra: most databases are searched exactly in less than a second
-    except ImportError as error:
-        raise ImportError(
-            "approximate search needs FAISS: pip install miewid-core[faiss]"
-        ) from error
-    index = faiss.IndexHNSWFlat(database.shape[1], NEIGHBORS, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efSearch = max(EXPLORED, 2 * k)
-    index.add(database)
-    return index.search(queries, k)

@@ -9,9 +9,10 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from tqdm import tqdm
 
 from miewid_core.chips import ChipStore
-from miewid_core.evaluation import databases, overview
+from miewid_core.evaluation import databases
+from miewid_core.paper.comparison import compare
 from miewid_core.paper.study import Study
-from miewid_core.runs.run import Run
+from miewid_core.runs.run import Training
 
 # Bits of 64 in which two near-duplicates may differ. Of pairs of different animals in the demo and
 # in 6,000 photos of nyala and cattle at most one in a million is as near, of frames of one sighting
@@ -32,17 +33,17 @@ def dhash(chip: np.ndarray) -> np.ndarray:
     return (grey[:, 1:] > grey[:, :-1]).ravel()
 
 
-def hashes(photos: pd.DataFrame, chips_dir: Path, size: int) -> np.ndarray:
-    """Difference hashes (N, 64) bool of the chips of `photos` at `size` pixels."""
+def hashes(annotations: pd.DataFrame, chips_dir: Path, size: int) -> np.ndarray:
+    """Difference hashes (N, 64) bool of the chips of `annotations` at `size` pixels."""
     store = ChipStore(chips_dir, size)
-    keys = tqdm(store.build(photos), "hashing chips")
-    return np.array([dhash(store.read(key)) for key in keys], bool).reshape(len(photos), 64)
+    keys = tqdm(store.build(annotations), "hashing chips")
+    return np.array([dhash(store.read(key)) for key in keys], bool).reshape(len(annotations), 64)
 
 
-def nearest_true(embeddings: np.ndarray, photos: pd.DataFrame) -> np.ndarray:
-    """Place (N,) of the true match nearest by cosine of each of `photos`; -1 without any."""
-    nearest = np.full(len(photos), -1)
-    for database in databases(embeddings, photos):
+def nearest_true(embeddings: np.ndarray, annotations: pd.DataFrame) -> np.ndarray:
+    """Place (N,) of the true match nearest by cosine of each of `annotations`; -1 without any."""
+    nearest = np.full(len(annotations), -1)
+    for database in databases(embeddings, annotations):
         for queries, true, _ in database.blocks():
             best = database.rows[true.argmax(axis=1)]
             found = ~np.isneginf(true.max(axis=1))
@@ -50,16 +51,18 @@ def nearest_true(embeddings: np.ndarray, photos: pd.DataFrame) -> np.ndarray:
     return nearest
 
 
-def flags(photos: pd.DataFrame, nearest: np.ndarray, prints: np.ndarray) -> pd.DataFrame:
+def flags(annotations: pd.DataFrame, nearest: np.ndarray, prints: np.ndarray) -> pd.DataFrame:
     """Whether each photo and its `nearest` (N,) true match are of KINDS; <NA> where not known.
 
-    `photos`: encounter ("" for unknown) and date (NaT); `prints`: their hashes (N, 64). "any of
+    `annotations`: encounter ("" for unknown), date (NaT); `prints`: their hashes (N, 64). "any of
     these" goes by those that are known. What has no true match is all <NA>.
     """
-    seen = photos["encounter"].replace("", pd.NA), photos["date"].dt.normalize()
+    seen = annotations["encounter"].replace("", pd.NA), annotations["date"].dt.normalize()
     columns = [_equal(values, values.iloc[nearest]) for values in seen]
     columns.append((prints != prints[nearest]).sum(axis=1) <= NEAR)
-    table = pd.DataFrame(dict(zip(KINDS, columns, strict=False)), photos.index).astype("boolean")
+    table = pd.DataFrame(dict(zip(KINDS, columns, strict=False)), annotations.index).astype(
+        "boolean"
+    )
     table[KINDS[-1]] = table.fillna(False).any(axis=1)
     table[nearest < 0] = pd.NA
     return table
@@ -71,15 +74,15 @@ def _equal(own: pd.Series, match: pd.Series) -> pd.Series:
     return own.eq(match).astype("boolean").mask(own.isna() | match.isna())
 
 
-def audit(study: Study, run: Run) -> pd.DataFrame:
-    """The ranks of a study's test annotations by a run, with the KINDS of leak of each query."""
-    photos = study.test
-    prints = hashes(photos, study.chips_dir, study.config.image_size)
-    nearest = nearest_true(run.embed(photos, study.chips_dir), photos)
-    return study.ranks(run).join(flags(photos, nearest, prints))
+def audit(study: Study, training: Training) -> pd.DataFrame:
+    """Ranks of a study's test annotations by a network, with the KINDS of leak of each query."""
+    test = study.test
+    prints = hashes(test, study.chips_dir, study.config.image_size)
+    nearest = nearest_true(study.embeddings(training), test)
+    return study.ranks(training).join(flags(test, nearest, prints))
 
 
-def summary(queries: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def summary(queries: pd.DataFrame) -> pd.DataFrame:
     """Share of the queries that leak, and top-1 with and without those, all in percent.
 
     `queries`: of `audit`. For each of KINDS one row per species, then their "mean". Columns kind,
@@ -88,10 +91,10 @@ def summary(queries: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     95 % interval (`_low`, `_high`). The mean of both scores is over the species that have both.
     """
     counted = queries[queries["relevant"] > 0]
-    return pd.concat([_kind(counted, kind, seed) for kind in KINDS], ignore_index=True)
+    return pd.concat([_kind(counted, kind) for kind in KINDS], ignore_index=True)
 
 
-def _kind(counted: pd.DataFrame, kind: str, seed: int) -> pd.DataFrame:
+def _kind(counted: pd.DataFrame, kind: str) -> pd.DataFrame:
     leaks = counted[kind].astype("Float64").groupby(counted["species"])
     shares = pd.DataFrame({"known": leaks.count() / leaks.size(), "leaks": leaks.mean()})
     shares = 100 * shares.astype(float)
@@ -99,17 +102,17 @@ def _kind(counted: pd.DataFrame, kind: str, seed: int) -> pd.DataFrame:
     free = ~counted[kind].fillna(False).astype(bool)
     left = counted[free & counted["species"].map(shares["known"]).gt(0)]
     both = counted[counted["species"].isin(left["species"])]
-    table = _scores("top_1", counted, seed)
-    table.loc["mean"] = _scores("top_1", both, seed).loc["mean"]
-    without = _scores("without", left, seed).drop(columns="queries")
+    table = _scores("top_1", counted)
+    table.loc["mean"] = _scores("top_1", both).loc["mean"]
+    without = _scores("without", left).drop(columns="queries")
     table = table[["queries"]].join([shares, table.drop(columns="queries"), without])
     table.insert(0, "kind", kind)
     return table.reset_index()[["kind", "species", *table.columns[1:]]]
 
 
-def _scores(name: str, ranks: pd.DataFrame, seed: int) -> pd.DataFrame:
+def _scores(name: str, ranks: pd.DataFrame) -> pd.DataFrame:
     """Queries, and top-1 with its interval, by species and their "mean"."""
-    table = overview({name: ranks}, seed).set_index("species")
+    table = compare({name: ranks}).set_index("species")
     return table[["queries", *(name + end for end in ENDS)]]
 
 
@@ -140,27 +143,26 @@ def _spans(table: pd.DataFrame, name: str) -> pd.Series:
 
 
 def in_words(summary: pd.DataFrame) -> str:
-    """What the audit found, a line for each kind of leak, as Markdown that the numbers decide."""
-    lines = []
-    for kind, own in summary.groupby("kind", sort=False):
-        species, mean = own[:-1], own.iloc[-1]
-        told = species[species["known"] > 0]
-        line = f"- Nearest true match, {kind}: "
-        if told.empty:
-            lines.append(f"{line}not known, the catalog doesn't say.")
-            continue
-        queries = f"queries of {len(told)} of {len(species)} species"
-        if told["known"].mean() < 100:
-            queries = f"{told['known'].mean():.1f} % known among the {queries}"
-        if not told["leaks"].any():
-            lines.append(f"{line}of none of the {queries}.")
-            continue
-        scores = [_spans(own, name).iloc[-1] for name in ("top_1", "without")]
-        lines.append(
-            f"{line}of {mean['leaks']:.1f} % of the {queries}; "
-            f"top-1 {scores[0]} with those that leak, {scores[1]} without."
-        )
-    return "\n".join(lines)
+    """What the audit found: a line for each kind of leak, or that there is none."""
+    kinds = dict(list(summary.groupby("kind", sort=False)))
+    known = {kind: own for kind, own in kinds.items() if (own["known"] > 0).any()}
+    lines = [
+        f"- {kind}: not known, the catalog doesn't say." for kind in kinds if kind not in known
+    ]
+    if known and not any(own["leaks"].any() for own in known.values()):
+        return "\n".join([f"No leakage found ({', '.join(list(known)[:-1])}).", "", *lines])
+    lines += [f"- {kind}: {_kind_in_words(own)}" for kind, own in known.items()]
+    return "\n".join(["Queries whose nearest true match is of the", "", *lines])
+
+
+def _kind_in_words(own: pd.DataFrame) -> str:
+    mean = own.iloc[-1]
+    if not own["leaks"].any():
+        return "none."
+    share = f"{mean['leaks']:.1f} %" if mean["leaks"] >= 0.05 else "less than 0.1 %"
+    part = f" of those known ({mean['known']:.1f} %)" if mean["known"] < 100 else ""
+    scores = [_spans(own, name).iloc[-1] for name in ("top_1", "without")]
+    return f"{share}{part}; top-1 {scores[0]} with them, {scores[1]} without."
 
 
 def train_duplicates(study: Study) -> pd.DataFrame:

@@ -6,29 +6,35 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
 from miewid_core.chips import ChipStore
-from miewid_core.figures import BLUE, GREY, ORANGE, Figure, Panel, styled
+from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, Figure, Panel, styled
 
 BLOCK = 256  # annotations at once: 256 x 20,000 similarities are 41 MB
 SUB_CENTERS = 3  # of an individual, as in the paper's loss (A.1)
 SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the list that someone looks through
 SCORES = {"suspicion": "nearest neighbours", "away": "sub-centers"}
+KINDS = {"random": "random", "look_alike": "look-alike"}  # wrong labels to plant
+MEASURES = {  # label of the axis, its end
+    "precision": ("wrong among\nthose shown (%)", None),
+    "recall": ("wrong labels\nfound (%)", 103),
+}
 COLUMNS = [
     *["annotation_id", "species", "individual", "encounter", "suspicion", "own", "other"],
     *["nearest_own", "nearest_other", "proposed", "sub_center_share", "away", "photo"],
 ]
 
 
-def audit(embeddings: np.ndarray, photos: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def audit(embeddings: np.ndarray, annotations: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """The annotations with the most suspicious labels first: rows of COLUMNS.
 
-    `embeddings` (N, D) of `photos` (catalog rows), by a network not trained on these labels: one
-    that was has learnt the wrong ones with the right ones. `own` and `other` are the cosines to the
+    `embeddings` (N, D) of `annotations` (catalog rows), by a network that was not trained on these
+    labels: such a one has learnt the wrong ones too. `own` and `other` are the cosines to the
     nearest annotation of the same individual in another encounter and to that of any other one of
     the species, `suspicion` is other - own, in [-2, 2]; `proposed` is the other's individual. An
     individual seen in one encounter only can't be judged: NaN, last. `photo`: file and folder.
@@ -39,22 +45,21 @@ def audit(embeddings: np.ndarray, photos: pd.DataFrame, seed: int = 0) -> pd.Dat
     to the center that has most (Deng et al. 2020 drop what is far from that). NaN for the others.
     """
     unit = normalize(np.asarray(embeddings, dtype=np.float64))
-    listed = photos[COLUMNS[:4]].reset_index(drop=True)
-    listed["photo"] = ["/".join(Path(path).parts[-2:]) for path in photos["path"]]
+    listed = annotations[COLUMNS[:4]].reset_index(drop=True)
+    listed["photo"] = ["/".join(Path(path).parts[-2:]) for path in annotations["path"]]
     ids, people = (listed[name].to_numpy(object) for name in ("annotation_id", "individual"))
-    listed[["own", "other", "sub_center_share", "away"]] = np.nan
-    listed[["nearest_own", "nearest_other", "proposed"]] = ""
+    numbers, names = np.full((len(listed), 4), np.nan), np.full((len(listed), 3), "", object)
     for rows in listed.groupby("species").indices.values():
         same = pd.factorize(people[rows])[0], _encounters(listed["encounter"].to_numpy()[rows])
-        for name, (nearest, cosine) in _neighbours(unit[rows], *same).items():
-            listed.loc[rows, name] = cosine
+        for column, (nearest, cosine) in enumerate(_neighbours(unit[rows], *same).values()):
             found = np.isfinite(cosine)
-            listed.loc[rows[found], f"nearest_{name}"] = ids[rows[nearest[found]]]
-            if name == "other":
-                listed.loc[rows[found], "proposed"] = people[rows[nearest[found]]]
+            numbers[rows, column], names[rows[found], column] = cosine, ids[rows[nearest[found]]]
+        names[rows[found], 2] = people[rows[nearest[found]]]  # of the nearest other one
     for rows in listed.groupby("individual").indices.values():
         if len(rows) >= 2 * SUB_CENTERS:
-            listed.loc[rows, ["sub_center_share", "away"]] = _sub_centers(unit[rows], seed)
+            numbers[rows, 2:] = _sub_centers(unit[rows], seed)
+    listed[["own", "other", "sub_center_share", "away"]] = numbers
+    listed[["nearest_own", "nearest_other", "proposed"]] = names
     listed["suspicion"] = listed["other"] - listed["own"]
     return listed.sort_values(["suspicion", "annotation_id"], ascending=[False, True])[COLUMNS]
 
@@ -92,23 +97,46 @@ def _sub_centers(unit: np.ndarray, seed: int) -> np.ndarray:
     return np.column_stack([sizes[fitted.labels_] / len(unit), 1 - unit @ main])
 
 
-def plant(photos: pd.DataFrame, share: float, generator: np.random.Generator) -> pd.DataFrame:
-    """The rows with a `share` of them, at least one, filed under another individual at random.
+def plant(
+    annotations: pd.DataFrame,
+    share: float,
+    generator: np.random.Generator,
+    look_alike: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """The rows with a `share` of them, at least one, filed under another individual.
 
-    It is one of the same species, seen from the same side, as a wrong name doesn't change the side;
-    `planted` says which rows are wrong. Raises ValueError where nobody has such another.
+    It is one of the same species, seen from the same side, as a wrong name doesn't change the side:
+    a random one, or that of `look_alike` (N,), such as `look_alikes` gives. `planted` says which
+    rows are wrong. Raises ValueError where nobody has such another.
     """
-    group = (photos["species"] + " " + photos["viewpoint"]).to_numpy(object)
-    labels = photos["individual"].to_numpy(object).copy()
+    group = (annotations["species"] + " " + annotations["viewpoint"]).to_numpy(object)
+    labels = annotations["individual"].to_numpy(object).copy()
     people = {key: sorted(set(labels[group == key])) for key in set(group)}
     able = np.flatnonzero([len(people[key]) > 1 for key in group])
     if not len(able):
         raise ValueError("no species has two individuals: there is no wrong label to plant")
-    count = min(max(1, round(share * len(photos))), len(able))
+    count = min(max(1, round(share * len(annotations))), len(able))
     chosen = generator.choice(able, count, replace=False)
     for row in chosen:
-        labels[row] = generator.choice([name for name in people[group[row]] if name != labels[row]])
-    return photos.assign(individual=labels, planted=np.isin(np.arange(len(photos)), chosen))
+        others = [name for name in people[group[row]] if name != labels[row]]
+        labels[row] = generator.choice(others) if look_alike is None else look_alike[row]
+    planted = np.isin(np.arange(len(annotations)), chosen)
+    return annotations.assign(individual=labels, planted=planted)
+
+
+def look_alikes(embeddings: np.ndarray, annotations: pd.DataFrame) -> np.ndarray:
+    """The individual (N,) most like each annotation, by the nearest embedding of another one.
+
+    Of the same species and side; "" where there is none.
+    """
+    unit = normalize(np.asarray(embeddings, dtype=np.float64))
+    people = annotations["individual"].to_numpy(object)
+    alike = np.full(len(people), "", dtype=object)
+    for rows in annotations.groupby(["species", "viewpoint"]).indices.values():
+        codes = pd.factorize(people[rows])[0]
+        nearest, cosine = _neighbours(unit[rows], codes, np.arange(len(rows)))["other"]
+        alike[rows] = np.where(np.isnan(cosine), "", people[rows[nearest]])
+    return alike
 
 
 def found(listed: pd.DataFrame, planted: Sequence[str], score: str, share: float) -> list[float]:
@@ -123,29 +151,34 @@ def found(listed: pd.DataFrame, planted: Sequence[str], score: str, share: float
 
 def planting_test(
     embeddings: np.ndarray,
-    photos: pd.DataFrame,
+    annotations: pd.DataFrame,
     share: float = 0.02,
     plantings: int = 20,
     seed: int = 0,
 ) -> pd.DataFrame:
     """How many wrong labels the top of the list holds, when a `share` of the labels is made wrong.
 
-    Per score and share of the list looked at: shown, annotations (in the list), judged (by the
-    score, mean), planted (wrong labels each time), plantings; precision and recall in [0, 1], and
-    the range that 95 % of the plantings are in: precision_low, precision_high, recall_low,
-    recall_high.
+    Per kind of wrong label (of KINDS), score and share of the list looked at: wrong, score, shown,
+    annotations (in the list), judged (by the score, mean), planted (wrong labels each time),
+    plantings; precision and recall in [0, 1], and the range that 95 % of the plantings are in:
+    precision_low, precision_high, recall_low, recall_high.
     """
-    rows = []
-    for number in tqdm(range(plantings), "planting wrong labels"):
-        wrong = plant(photos, share, np.random.default_rng([seed, number]))
+    rows, alike = [], {"random": None, "look_alike": look_alikes(embeddings, annotations)}
+    for number, kind in tqdm(
+        [*itertools.product(range(plantings), KINDS)], "planting wrong labels"
+    ):
+        generator = np.random.default_rng([seed, number])
+        wrong = plant(annotations, share, generator, alike[kind])
         listed = audit(embeddings, wrong, seed)
         planted = wrong.loc[wrong["planted"], "annotation_id"]
         for score in SCORES:
             sizes = [len(listed), listed[score].count(), len(planted)]
-            rows += [[score, top, *sizes, *found(listed, planted, score, top)] for top in SHOWN]
+            rows += [
+                [kind, score, top, *sizes, *found(listed, planted, score, top)] for top in SHOWN
+            ]
+    keys = ["wrong", "score", "shown"]
     numbers = ["annotations", "judged", "planted", "precision", "recall"]
-    frame = pd.DataFrame(rows, columns=["score", "shown", *numbers])
-    groups = frame.groupby(["score", "shown"], sort=False)
+    groups = pd.DataFrame(rows, columns=[*keys, *numbers]).groupby(keys, sort=False)
     table = groups.mean().join(groups.size().rename("plantings"))
     for end, level in (("low", 0.025), ("high", 0.975)):
         table = table.join(groups[["precision", "recall"]].quantile(level).add_suffix(f"_{end}"))
@@ -153,23 +186,23 @@ def planting_test(
 
 
 def in_words(table: pd.DataFrame) -> str:
-    """What a `planting_test` shows, in sentences that its numbers decide."""
+    """What a `planting_test` shows: a line per kind of wrong label and score."""
     first = table.iloc[0]
-    told = (
-        f"{first['planted']:.0f} of {first['annotations']:,.0f} labels made wrong at random, "
-        f"{first['plantings']} times; in brackets the range of 95 % of these times."
-    )
-    for score, words in SCORES.items():
-        rows = table[table["score"] == score].set_index("shown")
-        told += f" By {words}, which can judge {rows['judged'].iloc[0]:,.0f} of them:"
+    lines = [
+        f"{first['planted']:.0f} of {first['annotations']:,.0f} labels were made wrong, "
+        f"{first['plantings']} times. In brackets: the range of 95 % of these times.",
+        "",
+    ]
+    for (kind, score), rows in table.groupby(["wrong", "score"], sort=False):
         parts = [
-            f" the first {100 * shown:.0f} % of the list hold {100 * row['recall']:.0f} % "
-            f"({100 * row['recall_low']:.0f} to {100 * row['recall_high']:.0f}) of the wrong "
-            f"labels, and {100 * row['precision']:.0f} % of what is shown there is wrong"
-            for shown, row in rows.loc[[0.02, 0.2]].iterrows()
+            f"the first {100 * row.shown:.0f} % of the list hold {100 * row.recall:.0f} % "
+            f"({100 * row.recall_low:.0f} to {100 * row.recall_high:.0f})"
+            for row in rows.itertuples()
+            if row.shown in (0.02, 0.2)
         ]
-        told += f"{';'.join(parts)}."
-    return told
+        judged = f"{SCORES[score]}, {rows['judged'].iloc[0]:,.0f} judged"
+        lines.append(f"- {KINDS[kind]} wrong labels, by {judged}: {', '.join(parts)} of them.")
+    return "\n".join(lines)
 
 
 def memory_in_words(unseen: pd.DataFrame, seen: pd.DataFrame) -> str:
@@ -187,46 +220,55 @@ def memory_in_words(unseen: pd.DataFrame, seen: pd.DataFrame) -> str:
 
 @styled()
 def curves(table: pd.DataFrame, title: str) -> Figure:
-    """Precision above and recall below, by how much of the list is looked at.
+    """Precision above and recall below, by how much of the list is looked at, and kind of error.
 
     `table`: of `planting_test`; bars are the range of 95 % of the plantings.
     """
-    drawn = Figure(title, 3.6)
-    both = drawn.subplots(2, sharex=True)
-    for place, (score, words) in enumerate(SCORES.items()):
-        rows = table[table["score"] == score]
-        at = 100 * rows["shown"] * (0.97, 1.03)[place]  # side by side
-        look = {"color": (BLUE, ORANGE)[place], "marker": "oD"[place], "ls": ("-", "--")[place]}
-        for axes, name in zip(both, ("precision", "recall"), strict=True):
-            low, high = 100 * rows[f"{name}_low"], 100 * rows[f"{name}_high"]
-            axes.vlines(at, low, high, look["color"], linewidth=1)
-            axes.plot(at, 100 * rows[name], label=words, **look)
-    shown, first = np.array(SHOWN), table.iloc[0]
-    chance = {"color": GREY, "ls": ":", "label": "random order"}
-    wrong = 100 * first["planted"] / first["annotations"]
-    both[0].plot(100 * shown, np.full(len(shown), wrong), **chance)
-    both[1].plot(100 * shown, 100 * shown, **chance)
-    both[0].set(xscale="log", ylabel="wrong among\nthose shown (%)", ylim=(0, None))
-    both[1].set(ylabel="wrong labels\nfound (%)", ylim=(0, 103))
-    both[1].set_xlabel(f"first part of the list (% of {first['annotations']:,.0f} annotations)")
-    both[1].set_xticks(100 * shown, [f"{100 * share:.0f}" for share in shown], minor=False)
-    both[1].xaxis.set_minor_locator(NullLocator())
+    drawn = Figure(title, 3.8, PAGE)
+    grid, shown, first = (
+        drawn.subplots(2, 2, sharex=True, sharey="row"),
+        np.array(SHOWN),
+        table.iloc[0],
+    )
+    wrong = np.full(len(shown), first["planted"] / first["annotations"])
+    for column, (kind, words) in zip(grid.T, KINDS.items(), strict=True):
+        rows = table[table["wrong"] == kind]
+        for axes, name, chance in zip(column, MEASURES, (wrong, shown), strict=True):
+            _panel(axes, rows, name)
+            axes.plot(100 * shown, 100 * chance, ":", color=GREY, label="random order")
+        column[0].set_title(f"{words} wrong labels")
+        column[1].set_xlabel(
+            f"first part of the list (% of {first['annotations']:,.0f} annotations)"
+        )
+    for axes, (label, top) in zip(grid[:, 0], MEASURES.values(), strict=True):
+        axes.set(xscale="log", ylabel=label, ylim=(0, top))
+    grid[1, 0].set_xticks(100 * shown, [f"{100 * share:.0f}" for share in shown], minor=False)
+    grid[1, 0].xaxis.set_minor_locator(NullLocator())
     words = f"{first['planted']:.0f} wrong labels, {first['plantings']} times; bars: 95 % of them"
-    lines = both[0].get_legend_handles_labels()
-    drawn.legend(*lines, title=words, loc="outside lower left", alignment="left", ncols=2)
-    drawn.align_ylabels()
+    lines = grid[0, 0].get_legend_handles_labels()
+    drawn.legend(*lines, title=words, loc="outside lower left", alignment="left", ncols=3)
     return drawn
 
 
+def _panel(axes: Axes, rows: pd.DataFrame, name: str) -> None:
+    """A measure by both scores, side by side, with its ranges."""
+    looks = zip(SCORES.items(), (BLUE, ORANGE), ("o-", "D--"), (0.97, 1.03), strict=True)
+    for (score, words), colour, line, shift in looks:
+        own = rows[rows["score"] == score]
+        place = 100 * shift * own["shown"]
+        axes.vlines(place, 100 * own[f"{name}_low"], 100 * own[f"{name}_high"], colour, linewidth=1)
+        axes.plot(place, 100 * own[name], line, color=colour, label=words)
+
+
 def panels(
-    listed: pd.DataFrame, photos: pd.DataFrame, chips_dir: Path, n: int = 12, size: int = 128
+    listed: pd.DataFrame, annotations: pd.DataFrame, chips_dir: Path, n: int = 12, size: int = 128
 ) -> list[list[Panel]]:
-    """The first `n` of a list (of `audit`) to look at, two in a row of `sheets.match_panels`.
+    """The first `n` of a list (of `audit`) to look at, two in a row of `figures.match_panels`.
 
     Each is three chips: the annotation, the nearest one filed under the same individual, and the
     nearest of all others. An annotation that could not be judged is left out.
     """
-    rows = photos.set_index("annotation_id")
+    rows = annotations.set_index("annotation_id")
     store = ChipStore(chips_dir, size)
     triples = []
     for row in listed[listed["suspicion"].notna()].head(n).itertuples():

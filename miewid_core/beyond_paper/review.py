@@ -7,17 +7,22 @@ import html
 import io
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from miewid_core.catalog import individuals
 from miewid_core.files import digest, replacing
-from miewid_core.photos import crop, lowest, read_photo
+from miewid_core.photos import crop, read_reduced
+from miewid_core.readers.dates import readings
+from miewid_core.readers.sources import read_table
 
 TEMPLATE = Path(__file__).with_name("review.html")
 COLUMNS = ["query", "file", "species", "date", "decision", "individual", "score"]
+KEYS = ["species", "individual"]  # of an animal, whichever side a photo shows
 DECISIONS = ("accept", "new", "reject")  # a candidate; an unknown animal; none, can't be told
 SIDE, QUALITY = 200, 72  # of a thumbnail: pixels of its longer side, JPEG quality
 # at the start of a cell a spreadsheet takes these for a formula; the apostrophe shows ours
@@ -116,7 +121,7 @@ def _image(kind: str, name: str, photo: tuple | pd.Series, images: dict[str, str
 
 def _thumbnail(path: str, box: tuple[float, ...], theta: float) -> bytes:
     """JPEG of a box of a photo, its aspect kept, its longer side at most SIDE pixels."""
-    pixels, scale = read_photo(path, min(1.0, 2 * SIDE / max(box[2:])), lowest(box, theta))
+    pixels, scale = read_reduced(path, min(1.0, 2 * SIDE / max(box[2:])))
     image = Image.fromarray(crop(pixels, tuple(scale * side for side in box), theta))
     image.thumbnail((SIDE, SIDE))
     with io.BytesIO() as whole:
@@ -145,34 +150,99 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def read(path: Path | str) -> pd.DataFrame:
+def read(
+    path: Path | str, queries: pd.DataFrame | None = None, known: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """The decisions in a CSV that the page exported, or in a `sheet` that was filled in.
 
-    Returns COLUMNS of the decided rows, as text but for date (NaT where unknown) and score. Raises
-    ValueError naming the lines to mend.
+    Returns COLUMNS of the decided rows, as text but for date (NaT where unknown) and score. With
+    `queries` and `known` (catalog rows) the dates are the queries' own, accepted names become
+    individuals of the query's species, and what fits no query or no known animal is refused.
+    Raises ValueError naming the lines to mend.
     """
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    rows, _, _ = read_table(Path(path).expanduser())
     missing = [name for name in COLUMNS if name not in rows]
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; export it from the page again")
-    rows = rows[COLUMNS].map(original)
+    rows[COLUMNS] = rows[COLUMNS].fillna("").map(original)
     rows["decision"] = rows["decision"].str.strip().str.lower()
-    _check(rows, path)
-    rows["date"] = pd.to_datetime(rows["date"].mask(rows["date"] == ""), format="ISO8601")
+    rows["individual"] = rows["individual"].str.strip()
+    wrong = _misspelt(rows)
+    if queries is not None:
+        rows["taken"] = rows["query"].map(queries.set_index("annotation_id")["date"])
+        wrong |= _unmatched(rows, queries, known)
+        accept = rows["decision"] == DECISIONS[0]
+        rows["individual"] = _matched(rows, queries, known).where(accept, rows["individual"])
+    days = [_day(text, taken) for text, taken in zip(rows["date"], _taken(rows), strict=True)]
+    wrong["date can be two days, or none: write it as 2024-05-31"] = pd.Series(days) == ""
+    _refuse(rows, wrong, path)
+    rows["date"] = pd.to_datetime(pd.Series(days, dtype=object))
     rows["score"] = pd.to_numeric(rows["score"], errors="coerce")
-    return rows[rows["decision"] != ""].reset_index(drop=True)
+    return rows.loc[rows["decision"] != "", COLUMNS].reset_index(drop=True)
 
 
-def _check(rows: pd.DataFrame, path: Path | str) -> None:
+def _taken(rows: pd.DataFrame) -> pd.Series:
+    return rows["taken"] if "taken" in rows else pd.Series(pd.NaT, rows.index)
+
+
+def _day(text: str, taken: datetime) -> datetime | str | None:
+    """The day in a sheet's cell: the query's, if it can be meant; "" for what is none or two."""
+    days = {pd.Timestamp(day).normalize() for day in readings(text)}
+    own = None if pd.isna(taken) else pd.Timestamp(taken).normalize()
+    if text.strip() == "" or own in days:
+        return own
+    return days.pop() if len(days) == 1 else ""
+
+
+def _misspelt(rows: pd.DataFrame) -> dict[str, pd.Series]:
     named = rows["decision"].isin(DECISIONS[:2])
-    dates = pd.to_datetime(rows["date"].mask(rows["date"] == ""), errors="coerce", format="ISO8601")
-    wrong = {
+    return {
         f"decision is none of {', '.join(DECISIONS)}": ~rows["decision"].isin(["", *DECISIONS]),
-        "accept and new need an individual": named & (rows["individual"].str.strip() == ""),
-        "date isn't written as 2024-05-31": dates.isna() & (rows["date"] != ""),
+        "accept and new need an individual": named & (rows["individual"] == ""),
     }
+
+
+def _unmatched(
+    rows: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame
+) -> dict[str, pd.Series]:
+    """What of the decided rows fits no query, or no known animal."""
+    decided = rows["decision"] != ""
+    accept, new = (rows["decision"] == decision for decision in DECISIONS[:2])
+    names = _matched(rows, queries, known)
+    there = names.isin(known["individual"])
+    alike = names.str.casefold().isin(known["individual"].str.casefold())
+    species = rows["query"].map(queries.set_index("annotation_id")["species"]).fillna("")
+    of = names.map(known.drop_duplicates("individual").set_index("individual")["species"])
+    named, sure = rows["individual"] != "", species != ""
+    queried = rows["query"].where(decided)
+    twice = queried.duplicated(keep=False) & decided
+    return {
+        "this query is not on the page": decided & ~rows["query"].isin(queries["annotation_id"]),
+        "this query is decided twice": twice,
+        "accepts an individual that isn't known: write it as on the page": accept & named & ~there,
+        "accepts an individual of another species": accept & there & (of != species) & sure,
+        "calls an animal new that is known: accept it, or name it otherwise": new & named & alike,
+    }
+
+
+def _matched(rows: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame) -> pd.Series:
+    """Individuals as in the catalog: a name alone is one of the query's species."""
+    species = rows["query"].map(queries.set_index("annotation_id")["species"]).fillna("")
+    labels = pd.DataFrame({"species": species, "name": rows["individual"], "viewpoint": ""})
+    of_species = individuals(labels).where(species != "", rows["individual"])
+    complete = set(known["individual"]) | {""}
+    whole = [
+        name in complete or name.startswith(f"{kind}/")
+        for name, kind in zip(rows["individual"], species, strict=True)
+    ]
+    return rows["individual"].where(whole, of_species)
+
+
+def _refuse(rows: pd.DataFrame, wrong: dict[str, pd.Series], path: Path | str) -> None:
     problems = [
-        f"line {line}: {words}" for words, bad in wrong.items() for line in np.flatnonzero(bad) + 2
+        f"{row}: {words}"
+        for words, bad in wrong.items()
+        for row in rows.loc[bad.to_numpy(bool), "row"]
     ]
     if problems:
         raise ValueError(f"{path}: {'; '.join(problems[:20])}")
@@ -187,7 +257,7 @@ def decisions(
     accepts the right candidate, calls new whoever isn't among the `known`, and rejects the rest.
     """
     if reviewed:
-        return read(reviewed)
+        return read(reviewed, queries, known)
     rows = sheet(found, queries)[COLUMNS].assign(individual=queries["individual"].to_numpy())
     rows = rows[rows["individual"] != ""].drop(columns="score")
     scores = found[["query", "individual", "score"]]
@@ -198,32 +268,56 @@ def decisions(
     return rows.assign(date=pd.to_datetime(rows["date"].mask(rows["date"] == "")))[COLUMNS]
 
 
-def capture_histories(sightings: pd.DataFrame, occasion: str = "D") -> pd.DataFrame:
-    """Who was seen when: a row per individual, a column per occasion, 1 where it was seen, else 0.
+def sightings(
+    annotations: pd.DataFrame, queries: pd.DataFrame, decided: pd.DataFrame
+) -> pd.DataFrame:
+    """Species, individual, date, and site where given, of each photo that counts as a sighting.
 
-    `sightings`: rows with individual and date, those without date don't count. `occasion`: "D" day,
-    "W" week, "M" month, "Q" quarter, "Y" year. Occasions on which nobody was seen have no column:
-    whether anyone looked then isn't known. Raises ValueError for another occasion.
+    `annotations`: catalog rows of known animals, those held back included. `queries`: catalog rows
+    of the photos reviewed; of these only the `decided` ones that were accepted or called new count.
+    An individual is the animal by its name: where left and right side are told apart, both are it.
+    """
+    columns = ["species", "individual", "date", *(["site"] if "site" in annotations else [])]
+    known = annotations[~annotations["annotation_id"].isin(queries["annotation_id"])]
+    named = decided[decided["decision"].isin(DECISIONS[:2])]
+    animals = annotations.drop_duplicates("individual").set_index("individual")
+    named = named.assign(
+        species=named["individual"].map(animals["species"]).fillna(named["species"]),
+        individual=named["individual"].map(animals["name"]).fillna(named["individual"]),
+    )
+    if "site" in queries:
+        named["site"] = named["query"].map(queries.set_index("annotation_id")["site"])
+    parts = [known.assign(individual=known["name"]), named.reindex(columns=columns)]
+    return pd.concat([part[columns] for part in parts], ignore_index=True)
+
+
+def capture_histories(seen: pd.DataFrame, occasion: str = "D") -> pd.DataFrame:
+    """A row per animal, a column per occasion: 1 where it was seen, else 0.
+
+    `seen`: of `sightings`; those without date don't count. Columns species, individual, site (all
+    of the animal's, where given), then the occasions. `occasion`: "D" day, "W" week, "M" month, "Q"
+    quarter, "Y" year. Occasions on which nobody was seen have no column: whether anyone looked then
+    isn't known. Raises ValueError for another occasion.
     """
     if occasion not in ("D", "W", "M", "Q", "Y"):
         raise ValueError(f'occasion is {occasion!r}: take "D", "W", "M", "Q" or "Y"')
-    dated = sightings[sightings["date"].notna() & (sightings["individual"] != "")]
+    dated = seen[seen["date"].notna() & (seen["individual"] != "")]
     when = dated["date"].dt.to_period(occasion).dt.start_time.dt.strftime("%Y-%m-%d")
-    seen = pd.crosstab(dated["individual"], when).clip(upper=1)
-    return seen.rename_axis(columns=None).reset_index()
+    table = dated.assign(when=when, count=1).pivot_table(
+        values="count", index=KEYS, columns="when", aggfunc="max", fill_value=0
+    )
+    table = table.astype(int).rename_axis(columns=None).reset_index()
+    if "site" in dated:
+        sites = dated.groupby(KEYS)["site"].agg(lambda own: "; ".join(sorted(set(own) - {""})))
+        table.insert(2, "site", table.set_index(KEYS).index.map(sites))
+    return table
 
 
 def in_words(seen: pd.DataFrame, histories: pd.DataFrame) -> str:
     """How many `sightings` the capture histories rest on."""
     undated = int(seen["date"].isna().sum())
-    words = f"{len(histories):,} individuals on {histories.shape[1] - 1:,} occasions."
+    occasions = len(histories.columns.difference([*KEYS, "site"]))
+    words = f"{len(histories):,} animals on {occasions:,} occasions."
     if undated:
         words += f" {undated:,} of {len(seen):,} sightings have no date and don't count."
     return words
-
-
-def sightings(known: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
-    """Individual and date of each known photo and of each that a review accepted or called new."""
-    named = decided[decided["decision"].isin(DECISIONS[:2])]
-    columns = ["individual", "date"]
-    return pd.concat([known[columns], named[columns]], ignore_index=True)

@@ -1,91 +1,84 @@
-"""A threshold for "this is a new individual", what it costs, and how sure a match is."""
+"""A threshold for each species that tells new animals from known ones, and what it costs."""
 
 import dataclasses
 import math
 
 import numpy as np
 import pandas as pd
-from numpy.random import default_rng
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import normalize
+from sklearn.metrics import det_curve, roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, normalize
 
-from miewid_core.evaluation import bootstrap_interval
+from miewid_core.evaluation import BLOCK, mean_interval
 from miewid_core.figures import BLUE, GREY, Figure, styled
-from miewid_core.runs.embeddings import BLOCK, Embeddings
+from miewid_core.runs.embeddings import Embeddings
 
-COLUMNS = ["annotation_id", "species", "individual", "own", "other"]
-RATES = ["measure", "meaning", "rate", "low", "high", "searches", "individuals"]
+COLUMNS = ["annotation_id", "species", "individual", "true_score", "other_score", "learned"]
+MEASURES = ["FPIR", "FNIR", "called_new", "wrong_match"]
+ENDS = ("", "_low", "_high")
+RATES = [
+    *["species", "new_individuals", "known_individuals", "threshold"],
+    *["threshold_low", "threshold_high"],
+    *(f"{name}{end}" for name in MEASURES for end in ENDS),
+]
 RELIABILITY = ["stated", "observed", "low", "high", "searches", "individuals"]
-BINS = 8  # of the reliability curve, each with as many queries
-MEASURES = {  # what a search can do wrong: words
-    "false_match": "a new animal is taken for a known one",
-    "missed_match": "a known animal is called new",
-    "wrong_match": "a known animal is taken for another one",
-}
-
-
-class TooFewIndividualsError(ValueError):
-    """Why no threshold can be stated, and how many individuals it would need."""
+BINS = 8  # of the reliability curve, each with as many searches
+FOLDS = 5  # of the calibration; both outcomes need twice as many individuals
+DRAWS = 1000  # of a bootstrap
 
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """A search whose best score (cosine) is above `value` finds a known individual, else a new one.
+    """Of one species: a search whose best score (cosine) is at most `value` finds a new animal.
 
-    `rate`: of false matches, stated beforehand. `individuals`, `searches`: it was chosen on.
-    `slope`, `intercept`: of the log-odds that the best match is right, by its score.
+    `low`, `high`: 95 % interval of `value`. `rate`: of false positives, asked for. `individuals`:
+    how many it was chosen on. `slope`, `intercept`: of the log-odds, by score, that the best match
+    is right.
     """
 
     value: float
+    low: float
+    high: float
     rate: float
     individuals: int
-    searches: int
     slope: float
     intercept: float
 
     def probability(self, scores: np.ndarray) -> np.ndarray:
-        """Calibrated probability that the best match is right, for an animal that is known."""
+        """Calibrated probability that the best match is right, if the animal is known."""
         return 1 / (1 + np.exp(-self.intercept - self.slope * np.asarray(scores)))
 
 
 def needed(rate: float) -> int:
-    """How many individuals it takes to state a rate: without any error among n, up to 3 / n of all
-    could be wrong at 95 % confidence (the rule of three). ValueError for a rate outside (0, 1)."""
-    if not 0 < rate < 1:
-        raise ValueError(f"a rate of false matches lies between 0 and 1, not {rate}")
-    return math.ceil(round(3 / rate, 6))
+    """How many individuals a threshold takes: 22 for a rate of 10 %.
 
-
-def carve(
-    train: pd.DataFrame, test: pd.DataFrame, rate: float, seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training photos without, and those of, the random individuals that a rate is chosen on.
-
-    As many individuals as `needed`, none of which is in `test`. Where fewer than twice as many
-    could be taken, too much would be lost for training, and none is. A rate of 0 takes none.
+    Of so many new animals one reaches the true threshold with 90 % probability; the highest score
+    of fewer says too little. Raises ValueError for a rate outside (0, 1).
     """
-    free = train.loc[~train["individual"].isin(test["individual"]), "individual"]
-    free = np.sort(free.unique())
-    count = needed(rate) if rate else 0
-    if train["individual"].nunique() < 2 * count or len(free) < count:
-        count = 0
-    chosen = train["individual"].isin(default_rng(seed).permutation(free)[:count])
-    return train[~chosen].reset_index(drop=True), train[chosen].reset_index(drop=True)
+    if not 0 < rate < 1:
+        raise ValueError(f"a rate of false positives lies between 0 and 1, not {rate}")
+    return math.ceil(math.log(0.1) / math.log(1 - rate))
 
 
-def searches(queries: Embeddings, database: Embeddings) -> pd.DataFrame:
+def searches(
+    queries: Embeddings, database: Embeddings, learned: frozenset[str] = frozenset()
+) -> pd.DataFrame:
     """The best score of each query in `database` among its own individual's photos, and others'.
 
     Returns COLUMNS; cosines in [-1, 1]. The query itself and its own individual's photos of the
-    same encounter don't count; `own` is NaN without any other, `other` likewise. Were the query's
-    individual unknown, `other` would be the best score: each query is a search for a known and one
-    for a new animal. Candidates are of the query's species.
+    same encounter don't count; `true_score` is NaN without any other, `other_score` likewise. Were
+    the individual's photos taken out of the database, `other_score` would be the best: so each
+    query is a search for a known and one for a new animal. Candidates are of the query's species.
+    `learned`: individuals that the network was trained on, which can't stand for new ones.
     """
     parts = []
     for species in queries.rows["species"].unique():
         pair = (of.of(of.rows["species"] == species) for of in (queries, database))
         parts.append(_searches(*pair))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+    found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS[:-1])
+    return found.assign(learned=found["individual"].isin(learned))
 
 
 def _searches(queries: Embeddings, database: Embeddings) -> pd.DataFrame:
@@ -99,7 +92,7 @@ def _searches(queries: Embeddings, database: Embeddings) -> pd.DataFrame:
         for column, mask in enumerate((own & ~itself & ~burst, ~own & ~itself)):
             best = np.where(mask, similar, -np.inf).max(axis=1, initial=-np.inf)
             scores[block, column] = np.where(np.isinf(best), np.nan, best)
-    return queries.rows[COLUMNS[:3]].assign(own=scores[:, 0], other=scores[:, 1])
+    return queries.rows[COLUMNS[:3]].assign(true_score=scores[:, 0], other_score=scores[:, 1])
 
 
 def _codes(queries: pd.DataFrame, database: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -109,151 +102,310 @@ def _codes(queries: pd.DataFrame, database: pd.DataFrame) -> list[tuple[np.ndarr
     return [(code[: len(queries)], code[len(queries) :]) for code in codes]
 
 
-def choose(validation: pd.DataFrame, rate: float) -> Threshold:
-    """The lowest threshold at which at most `rate` of the searches for new animals find a match.
-
-    `validation`: `searches` of individuals that the network didn't learn and that no test uses, in
-    the database that new animals will search: the best of more candidates has a higher score.
-    Raises TooFewIndividualsError where they are fewer than `needed`.
-    """
-    new = validation.dropna(subset="other")
-    individuals, least = new["individual"].nunique(), needed(rate)
-    if individuals < least:
-        raise TooFewIndividualsError(
-            f"{individuals} individuals to choose a threshold on are too few for a rate of false "
-            f"matches of {100 * rate:g} %: it takes {least}. Even if none of {least} were matched "
-            f"falsely, up to 3 / {least} of all new animals could be (rule of three); with fewer, "
-            "this rate couldn't be told from a higher one. Add photos of known individuals, or "
-            "allow a higher rate."
-        )
-    value = float(np.quantile(new["other"], 1 - rate, method="higher"))
-    return Threshold(value, rate, individuals, len(new), *_calibrated(validation))
+def _new(found: pd.DataFrame) -> pd.DataFrame:
+    """Searches for new animals, by rising score; `weight` makes individuals count alike."""
+    new = found[~found["learned"].astype(bool)].dropna(subset="other_score")
+    weight = 1 / new.groupby("individual")["other_score"].transform("size")
+    return new.assign(weight=weight).sort_values("other_score")
 
 
 def _known(found: pd.DataFrame) -> pd.DataFrame:
     """Searches for known animals: score of the best match, whether it is right (a tie isn't)."""
-    known = found.dropna(subset="own")
-    other = known["other"].fillna(-np.inf)
-    return known.assign(score=np.maximum(known["own"], other), right=known["own"] > other)
+    known = found.dropna(subset="true_score")
+    other = known["other_score"].fillna(-np.inf)
+    score, right = np.maximum(known["true_score"], other), known["true_score"] > other
+    weight = 1 / known.groupby("individual")["true_score"].transform("size")
+    return known.assign(score=score, right=right, weight=weight)
 
 
-def _calibrated(validation: pd.DataFrame) -> tuple[float, float]:
+def choose(found: pd.DataFrame, rate: float, seed: int) -> Threshold | None:
+    """The lowest threshold at which at most `rate` of the new animals find a match.
+
+    `found`: `searches` of one species. Its individuals count alike, each with all its searches.
+    None where fewer than `needed` can stand for new ones. The interval is bootstrapped over them.
+    """
+    new = _new(found)
+    codes, names = pd.factorize(new["individual"])
+    if len(names) < needed(rate):
+        return None
+    scores, weights = new["other_score"].to_numpy(float), new["weight"].to_numpy(float)
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
+    drawn = [_lowest(scores, weights * draw[codes], rate) for draw in draws]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    value = _lowest(scores, weights, rate)
+    calibrated = _calibrated(_known(found))
+    return Threshold(value, float(low), float(high), rate, len(names), *calibrated)
+
+
+def _lowest(scores: np.ndarray, weights: np.ndarray, rate: float) -> float:
+    """The lowest of the rising `scores` with at most `rate` of the weight above it."""
+    above = weights.sum() - weights.cumsum()
+    return float(scores[np.argmax(above <= rate * weights.sum() + 1e-9)])
+
+
+def _of_the_others(found: pd.DataFrame, rate: float) -> dict[str, float]:
+    """For each individual that stands for a new one, the threshold that the others choose."""
+    new = _new(found)
+    scores, weights = new["other_score"].to_numpy(float), new["weight"].to_numpy(float)
+    codes, names = pd.factorize(new["individual"])
+    return {
+        name: _lowest(scores[codes != code], weights[codes != code], rate)
+        for code, name in enumerate(names)
+    }
+
+
+def _calibrated(known: pd.DataFrame) -> tuple[float, float]:
     """Slope and intercept of a logistic regression of right on score (Platt's calibration).
 
-    Isotonic regression would need about 1,000 searches. Where all (or none) are right no slope can
-    be learned, and the rule of succession gives the one probability.
+    Where too few are right or wrong, the rule of succession gives the one probability.
     """
-    known = _known(validation)
-    if known["right"].nunique() < 2:
+    if not _both_outcomes(known):
         right = known["right"].sum() + 1
         return 0.0, math.log(right / (len(known) + 2 - right))
-    mean, deviation = float(known["score"].mean()), float(known["score"].std()) or 1.0
-    fitted = LogisticRegression().fit((known[["score"]] - mean) / deviation, known["right"])
-    slope = float(fitted.coef_[0, 0]) / deviation
-    return slope, float(fitted.intercept_[0]) - slope * mean
+    scaler, fitted = _logistic().fit(known[["score"]].to_numpy(), known["right"])
+    slope = float(fitted.coef_[0, 0] / scaler.scale_[0])
+    return slope, float(fitted.intercept_[0] - slope * scaler.mean_[0])
 
 
-def rates(tested: pd.DataFrame, threshold: Threshold, seed: int) -> pd.DataFrame:
-    """What a threshold costs on test `searches`, by MEASURES, in percent.
+def _logistic() -> object:
+    return make_pipeline(StandardScaler(), LogisticRegression())
 
-    Columns measure, meaning, rate, low, high (95 % interval, bootstrapped over individuals),
-    searches, individuals. Where nothing, or all, went wrong, a bootstrap knows no doubt, and the
-    rule of three bounds the rate instead.
+
+def _both_outcomes(known: pd.DataFrame) -> bool:
+    people = known.groupby("right")["individual"].nunique()
+    return len(people) == 2 and people.min() >= 2 * FOLDS
+
+
+def _stated(known: pd.DataFrame) -> np.ndarray:
+    """Probability that each best match is right, from the searches for other individuals."""
+    if not _both_outcomes(known):
+        return np.full(len(known), (known["right"].sum() + 1) / (len(known) + 2))
+    folds, score = StratifiedGroupKFold(FOLDS), known[["score"]].to_numpy()
+    given = {"groups": known["individual"], "cv": folds, "method": "predict_proba"}
+    return cross_val_predict(_logistic(), score, known["right"], **given)[:, 1]
+
+
+def rates(found: pd.DataFrame, threshold: Threshold) -> dict[str, float]:
+    """What a threshold costs on `searches` of its species, MEASURES in percent with intervals.
+
+    FPIR: new animals that are taken for known ones. FNIR(T, R = 1): known animals that aren't
+    found, as they are called new or taken for another one. Each individual is judged by the
+    threshold that the others choose. Individuals count alike.
     """
-    new, known = tested.dropna(subset="other"), _known(tested)
-    accepted = known["score"] > threshold.value
+    left_out = _of_the_others(found, threshold.rate)
+    new, known = _new(found), _known(found)
+    limits = known["individual"].map(left_out).astype(float).fillna(threshold.value)
+    called_new = known["score"] <= limits
     outcomes = {
-        "false_match": (new, new["other"] > threshold.value),
-        "missed_match": (known, ~accepted),
-        "wrong_match": (known, accepted & ~known["right"]),
+        "FPIR": (new, new["other_score"] > new["individual"].map(left_out).astype(float)),
+        "FNIR": (known, called_new | ~known["right"]),
+        "called_new": (known, called_new),
+        "wrong_match": (known, ~called_new & ~known["right"]),
     }
-    rows = [
-        [name, MEASURES[name], *_rate(wrong, of["individual"], seed)]
-        for name, (of, wrong) in outcomes.items()
-    ]
-    return pd.DataFrame(rows, columns=RATES)
+    values = {}
+    for name, (rows, wrong) in outcomes.items():
+        shares = wrong.groupby(rows["individual"]).mean()
+        for end, value in zip(
+            ENDS, [shares.mean(), *mean_interval(shares, shares.index)], strict=True
+        ):
+            values[f"{name}{end}"] = 100 * value
+    return values | {"known_individuals": known["individual"].nunique()}
 
 
-def _rate(wrong: pd.Series, individuals: pd.Series, seed: int) -> list[float]:
-    """Percentage, its interval, and of how many."""
-    count = individuals.nunique()
-    low, high = bootstrap_interval(wrong, individuals, seed)
-    third = min(1.0, 3 / count) if count else np.nan
-    low = 1 - third if len(wrong) and wrong.all() else low
-    high = third if not wrong.any() else high
-    return [100 * wrong.mean(), 100 * low, 100 * high, len(wrong), count]
+def reliability(found: pd.DataFrame) -> pd.DataFrame:
+    """Stated and observed probability that the best match is right, in BINS by what is stated.
 
-
-def reliability(tested: pd.DataFrame, threshold: Threshold, seed: int) -> pd.DataFrame:
-    """Stated and observed probability that the best match is right, in BINS by score.
-
-    Columns stated, observed, low, high (95 % interval), searches, individuals; in percent.
+    Columns stated, observed, low, high (95 % interval), searches, individuals; in percent, pooled
+    over species. What is stated of an individual comes from the searches for others of its species.
     """
-    known = _known(tested)
-    known["stated"] = threshold.probability(known["score"])
-    places = known["score"].rank(method="first")
+    known = _known(found)
+    for _, place in known.groupby("species").indices.items():
+        known.loc[known.index[place], "stated"] = _stated(known.iloc[place])
     bins = min(BINS, max(1, len(known) // 10))
     rows = []
-    for _, own in known.groupby((places - 1) * bins // max(1, len(known))):
-        rows.append([100 * own["stated"].mean(), *_rate(own["right"], own["individual"], seed)])
+    places = known["stated"].rank(method="first") - 1 if len(known) else pd.Series(dtype=float)
+    for _, part in known.groupby(places * bins // max(1, len(known))):
+        low, high = mean_interval(part["right"], part["individual"])
+        values = [100 * share for share in (part["stated"].mean(), part["right"].mean(), low, high)]
+        rows.append([*values, len(part), part["individual"].nunique()])
     return pd.DataFrame(rows, columns=RELIABILITY)
+
+
+def calibration_error(table: pd.DataFrame) -> float:
+    """Expected calibration error (ECE) in percent, of a table of `reliability`."""
+    weights = table["searches"] / table["searches"].sum()
+    return float((weights * (table["stated"] - table["observed"]).abs()).sum())
+
+
+def detection(found: pd.DataFrame) -> pd.DataFrame:
+    """The trade of FNIR against FPIR (DET), in percent: thresholds, threshold, FPIR, FNIR.
+
+    `thresholds`: "one for all" species, or "one a species", the mean over species at equal FPIR
+    (without a threshold). Species count alike, and individuals within them.
+    """
+    parts = _trials(found)
+    if not parts:
+        return pd.DataFrame(columns=["thresholds", "threshold", "FPIR", "FNIR"])
+    pooled = pd.concat(parts)
+    curves = [_curve(part) for part in parts]
+    fpir = np.linspace(0, 100, 201)
+    fnir = np.mean([_missed_at(fpir, curve) for curve in curves], axis=0)
+    own = pd.DataFrame({"thresholds": "one a species", "FPIR": fpir, "FNIR": fnir})
+    return pd.concat([_curve(pooled).assign(thresholds="one for all"), own], ignore_index=True)[
+        ["thresholds", "threshold", "FPIR", "FNIR"]
+    ]
+
+
+def _trials(found: pd.DataFrame) -> list[pd.DataFrame]:
+    """Of each species with both, all searches: known or new, score, score if right, weight."""
+    parts = []
+    for _, rows in found.groupby("species"):
+        new, known = _new(rows), _known(rows)
+        if len(new) and len(known):
+            one = pd.DataFrame({"known": False, "score": new["other_score"]})
+            one["right_score"], one["weight"] = new["other_score"], new["weight"]
+            two = known[["score"]].assign(known=True, weight=known["weight"])
+            two["right_score"] = known["score"].where(known["right"], -2.0)  # never accepted
+            both = pd.concat([one, two], ignore_index=True)
+            both["weight"] /= both.groupby("known")["weight"].transform("sum")
+            parts.append(both)
+    return parts
+
+
+def _curve(trials: pd.DataFrame) -> pd.DataFrame:
+    fpr, fnr, at = det_curve(trials["known"], trials["right_score"], sample_weight=trials["weight"])
+    table = pd.DataFrame({"threshold": at, "FPIR": 100 * fpr, "FNIR": 100 * fnr})
+    table = table[table["threshold"] > -2]
+    return table.sort_values(["FPIR", "FNIR"], ascending=[True, False], ignore_index=True)
+
+
+def _missed_at(fpir: np.ndarray, curve: pd.DataFrame) -> np.ndarray:
+    """The least FNIR of a curve at no more than each of `fpir`."""
+    fnir = np.append(100.0, curve["FNIR"])
+    return fnir[np.searchsorted(curve["FPIR"], fpir + 1e-9, side="right")]
+
+
+def detection_auc(found: pd.DataFrame) -> float:
+    """AUROC in [0, 1]: does a known animal's best score lie above a new one's? NaN without both.
+
+    Pooled over species, which count alike, and individuals within them.
+    """
+    parts = _trials(found)
+    if not parts:
+        return np.nan
+    trials = pd.concat(parts)
+    return float(roc_auc_score(trials["known"], trials["score"], sample_weight=trials["weight"]))
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A threshold and its test, or, without a threshold, empty tables and the reason in `words`."""
+    """The thresholds by species, RATES (a row a species), RELIABILITY, `detection`, and words."""
 
-    threshold: Threshold | None
+    thresholds: dict[str, Threshold]
     rates: pd.DataFrame
     reliability: pd.DataFrame
+    detection: pd.DataFrame
     words: str
 
 
-def report(validation: pd.DataFrame, tested: pd.DataFrame, rate: float, seed: int) -> Report:
-    """Choose a threshold at a `rate` of false matches on validation `searches`, and test it.
+def report(found: pd.DataFrame, rate: float, seed: int) -> Report:
+    """Choose each species' threshold at a `rate` of false positives, and test it.
 
-    A rate of 0 asks for none.
+    `found`: `searches` of one photo an encounter. A rate of 0 asks for none. A species with too few
+    new individuals has none: its row has only their number.
     """
-    empty = pd.DataFrame(columns=RATES), pd.DataFrame(columns=RELIABILITY)
+    thresholds, rows = {}, []
+    for species, own in found.groupby("species") if rate else ():
+        row = {"species": species, "new_individuals": _new(own)["individual"].nunique()}
+        chosen = choose(own, rate, seed)
+        if chosen:
+            thresholds[species] = chosen
+            limits = {"threshold": chosen.value, "threshold_low": chosen.low}
+            row |= limits | {"threshold_high": chosen.high} | rates(own, chosen)
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=RATES)
+    sure = reliability(found)
+    words = [_in_words(table, rate), _quality_in_words(found, sure)]
+    return Report(thresholds, table, sure, detection(found), "\n\n".join(words))
+
+
+def _in_words(table: pd.DataFrame, rate: float) -> str:
     if not rate:
-        return Report(None, *empty, "No threshold was asked for.")
-    try:
-        chosen = choose(validation, rate)
-    except TooFewIndividualsError as error:
-        return Report(None, *empty, f"**No threshold can be stated.** {error}")
-    table = rates(tested, chosen, seed)
-    return Report(chosen, table, reliability(tested, chosen, seed), _in_words(chosen, table))
+        return "No threshold was asked for."
+    some, none = table[table["threshold"].notna()], table[table["threshold"].isna()]
+    lines = [_species_in_words(row, rate) for row in some.to_dict("records")]
+    if len(none):
+        pairs = zip(none["species"], none["new_individuals"], strict=True)
+        lines.append(
+            f"- **No threshold** for {', '.join(f'{name} ({count})' for name, count in pairs)}: it "
+            f"takes {needed(rate)} individuals that the network never learned, or a higher rate."
+        )
+    return "\n".join(lines)
 
 
-def _in_words(threshold: Threshold, table: pd.DataFrame) -> str:
-    head = (
-        f"A best score of at most **{threshold.value:.2f}** says: perhaps a new individual. It was "
-        f"chosen on {threshold.individuals} individuals so that at most {100 * threshold.rate:g} % "
-        "of new animals are taken for known ones. On the test, which it wasn't chosen on:"
-    )
-    lines = [
-        f"- {row.meaning}: {row.rate:.0f} % (95 % interval {row.low:.0f} to {row.high:.0f}, "
-        f"{row.searches:,} searches for {row.individuals:,} individuals)"
-        for row in table.itertuples()
-    ]
-    false = table.iloc[0]
-    above = false["low"] > 100 * threshold.rate
-    kept = "was exceeded: trust it less here" if above else "was not shown to be exceeded"
-    return "\n".join([head, "", *lines, "", f"The stated rate of false matches {kept}."])
-
-
-def notes(found: pd.DataFrame, threshold: Threshold | None) -> dict[str, str]:
-    """For each query of `identify.candidates`, what its best score says; none without threshold."""
-    if threshold is None:
-        return {}
-    best = found[found["rank"] == 1]
-    sure = threshold.probability(best["score"].to_numpy(float))
-    return {
-        query: f"perhaps a new animal: best score {score:.2f}, threshold {threshold.value:.2f}"
-        if score <= threshold.value
-        else f"if this animal is known, the first candidate is right with {100 * probability:.0f} %"
-        for query, score, probability in zip(best["query"], best["score"], sure, strict=True)
+def _species_in_words(row: dict[str, float], rate: float) -> str:
+    spans = {
+        name: f"{row[name]:.0f} % ({row[name + '_low']:.0f} to {row[name + '_high']:.0f})"
+        for name in ("FPIR", "FNIR")
     }
+    held = "more than" if row["FPIR_low"] > 100 * rate else "consistent with"
+    words = (
+        f"- **{row['species']}**: threshold {row['threshold']:.2f} (95 % interval "
+        f"{row['threshold_low']:.2f} to {row['threshold_high']:.2f}, {row['new_individuals']} "
+        f"individuals). FPIR {spans['FPIR']}, {held} the {100 * rate:g} % asked for; FNIR "
+        f"{spans['FNIR']}: {row['called_new']:.0f} % of known animals are called new, "
+        f"{row['wrong_match']:.0f} % taken for another one."
+    )
+    if row["FNIR"] >= 50:
+        words += (
+            " **This threshold helps nobody: it misses most of the animals that you know.** "
+            "Go through the candidates yourself."
+        )
+    return words
+
+
+def _quality_in_words(found: pd.DataFrame, sure: pd.DataFrame) -> str:
+    auc = detection_auc(found)
+    if np.isnan(auc):
+        return "Without known and new animals nothing can be said of how well scores part them."
+    return (
+        f"Pooled over species: a known animal's best score is above a new one's in {100 * auc:.0f} "
+        f"% of pairs (AUROC {auc:.2f}; 0.5 is chance). The stated probability of a match is off by "
+        f"{calibration_error(sure):.0f} points on average (ECE)."
+    )
+
+
+def notes(found: pd.DataFrame, thresholds: dict[str, Threshold]) -> dict[str, str]:
+    """For each query of `identify.candidates`, what its best score says by its species' threshold.
+
+    The species is that of the best candidate; one without a threshold has no notes.
+    """
+    told = {}
+    for row in found[found["rank"] == 1].itertuples():
+        limit = thresholds.get(row.individual.partition("/")[0])
+        if limit and row.score <= limit.value:
+            words = f"best score {row.score:.2f}, threshold {limit.value:.2f}"
+            told[row.query] = f"perhaps a new animal: {words}"
+        elif limit:
+            sure = 100 * limit.probability(row.score)
+            told[row.query] = f"if this animal is known, the first is right with {sure:.0f} %"
+    return told
+
+
+@styled()
+def detection_curve(table: pd.DataFrame, title: str) -> Figure:
+    """FNIR against FPIR, of one threshold for all species and of one a species (`detection`)."""
+    drawn = Figure(title, 3.2)
+    axes = drawn.subplots()
+    looks = {"one for all": (GREY, "--"), "one a species": (BLUE, "-")}
+    for name, (colour, line) in looks.items():
+        rows = table[table["thresholds"] == name]
+        axes.plot(rows["FPIR"], rows["FNIR"], line, color=colour, label=f"threshold: {name}")
+    axes.set(xlim=(0, 102), ylim=(0, 102), xlabel="FPIR: new animals taken for known ones (%)")
+    axes.set_ylabel("FNIR: known animals not found (%)")
+    drawn.legend(loc="outside lower left")
+    return drawn
 
 
 @styled()
@@ -266,9 +418,6 @@ def reliability_curve(table: pd.DataFrame, title: str) -> Figure:
     each = f" ({table['searches'].iloc[0]:,} searches each)" if len(table) else ""
     look = {"color": BLUE, "label": f"observed, 95 % interval{each}"}
     axes.plot(table["stated"], table["observed"], "o-", markersize=4, **look)
-    if table.empty:
-        words = "too few individuals"
-        axes.text(50, 60, words, ha="center", backgroundcolor="white")
     axes.set(xlim=(-2, 102), ylim=(-2, 102), xlabel="stated probability of the best match (%)")
     axes.set_ylabel("best match right (%)")
     drawn.legend(loc="outside lower left")

@@ -97,7 +97,7 @@ def _sightings(species: Species, rng: Generator, wanted: int) -> Iterator[tuple]
             # a long tail, but nobody is most of a small species, and some can always be tested
             visits = min(round(rng.lognormal(1.3, 0.8)), max(4, wanted // 12))
             for _ in range(max(visits, 4 if individual < 4 else 1)):
-                date = np.datetime64("2016-01-01") + int(rng.integers(0, 3000))
+                date = np.datetime64("2016-01-01") + np.timedelta64(int(rng.integers(0, 3000)), "D")
                 for frame in range(1 + int(rng.choice(4, p=FRAMES))):
                     yield individual, side, encounter, frame, str(date)
                     done += 1

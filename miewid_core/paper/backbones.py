@@ -2,21 +2,19 @@
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from miewid_core.config import TrainConfig
-from miewid_core.figures import PAGE, Figure, styled
+from miewid_core.evaluation import per_species
 from miewid_core.machine import default_device
-from miewid_core.paper.comparison import LOOKS
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
     # 6 million multiply-adds a photo at 64 px, the backbone 9; others learn nothing at demo's rate
@@ -116,36 +114,23 @@ def costs(networks: Mapping[str, nn.Module], size: int, rates: pd.DataFrame) -> 
     )
 
 
-@styled()
-def accuracy_against_cost(table: pd.DataFrame, title: str) -> Figure:
-    """Mean top-1 with its 95 % interval against multiply-adds and against photos per second.
+def beside_costs(
+    table: pd.DataFrame, costs: pd.DataFrame, words: Mapping[str, str]
+) -> pd.DataFrame:
+    """Costs (of `costs`) with each network's name and mean top-1 from a table of `compare`.
 
-    `table`: one row for each of two networks, of `versus.beside_costs`. On the right the horizontal
-    bar spans the measured rounds.
+    Columns network, name, species (how many the mean is over), top_1, top_1_low, top_1_high
+    (percent), then those of the costs.
     """
-    drawn = Figure(title, 2.6, PAGE)
-    left, right = drawn.subplots(1, 2, sharey=True)
-    for row, (marker, colour, fill, _) in zip(table.itertuples(), LOOKS, strict=True):
-        words = f"{row.name} ({row.parameters / 1e6:,.1f} M parameters)"
-        look = {"color": colour, "markerfacecolor": fill, "markersize": 6, "ls": ""}
-        for axes, x in ((left, row.multiply_adds / 1e6), (right, row.photos_per_second)):
-            axes.vlines(x, row.top_1_low, row.top_1_high, colour, linewidth=1)
-            axes.plot(x, row.top_1, marker, label=words, **look)
-        right.hlines(row.top_1, row.slowest, row.fastest, colour, linewidth=1)
-    left.set_ylabel(f"top-1 accuracy (%), mean of {row.species}\nspecies with 95 % interval")
-    left.set_xlabel("multiply-adds per photo (millions)")
-    right.set_xlabel("photos per second (median, slowest to fastest round)")
-    for axes in (left, right):
-        _log(axes)
-    drawn.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2)
-    return drawn
+    mean, networks = table.iloc[-1], costs["network"]
+    scores = {
+        f"top_1{end}": [mean[f"{name}{end}"] for name in networks] for end in ("", "_low", "_high")
+    }
+    who = {"network": networks, "name": networks.map(words), "species": len(table) - 1}
+    return pd.DataFrame(who | scores).join(costs.drop(columns="network"))
 
 
-def _log(axes: Axes) -> None:
-    """A logarithmic x axis with room at both ends and its numbers written out."""
-    axes.set_xscale("log")  # first: the limits of a linear axis can lie below zero
-    low, high = axes.get_xlim()
-    axes.set_xlim(low / 1.5, high * 1.5)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+def spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
+    """Standard deviation, in points, of the mean over species between trainings of one network."""
+    means = [100 * per_species(ranks, k)["top_k"].mean() for ranks in trainings]
+    return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0

@@ -1,156 +1,344 @@
-"""All species' network against another, species by species, beside the paper's Table 2."""
+"""Networks compared on the same queries, species by species: one table, and one verdict on it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import permutation_test, rankdata, spearmanr
 
-from miewid_core.evaluation import overview, paired_difference
+from miewid_core import evaluation
 from miewid_core.figures import (
     BLUE,
-    COLUMN,
     GREY,
-    MANY,
     ORANGE,
     PAGE,
+    VERMILION,
     Figure,
-    _plain,
-    _words,
+    label_rows,
+    number_columns,
+    plain_numbers,
+    spelt,
     styled,
 )
-from miewid_core.paper.labels import label_points
-from miewid_core.paper.printed import printed_table, species_name
+from miewid_core.paper.printed import combined_table1, printed_table, species_name
 
-
-@styled()
-def gain_by_size(table: pd.DataFrame, title: str) -> Figure:
-    """Gain of one model for all, with 95 % interval, against a species' training annotations.
-
-    `table`: as for `comparison`; the mean's gain and interval are a line and a band. Species that
-    only one model has are left out.
-    """
-    shown = table[table["gain"].notna() & (table["species"] != "mean")]
-    mean = table[table["species"] == "mean"].iloc[0]
-    few, many = len(shown) <= 6, len(shown) > MANY
-    drawn = Figure(title, 3 if few else 6 if many else 3.6, COLUMN if few else PAGE)
-    axes = drawn.subplots()
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.axhspan(mean["gain_low"], mean["gain_high"], color=ORANGE, alpha=0.3, linewidth=0)
-    words = f"mean of {len(shown)} species: {mean['gain']:+.1f}"
-    axes.axhline(mean["gain"], color=ORANGE, linestyle="--", label=words)
-    places, bars = shown[["train_annotations", "gain"]], shown[["gain_low", "gain_high"]]
-    axes.vlines(places["train_annotations"], *bars.to_numpy().T, BLUE, linewidth=1, alpha=0.6)
-    words = "species with 95 % interval" + ("" if many else " (n queries)")
-    axes.plot(*places.to_numpy().T, "o", color=BLUE, label=words)
-    axes.set(xscale="log", xlabel="training annotations of the species")
-    axes.set(ylabel="gain in accuracy (points)")
-    axes.margins(x=0.12, y=0.15)
-    _plain(axes.xaxis)
-    drawn.legend(loc="outside lower left")
-    numbers = zip(shown["species"], shown["queries"], strict=True)
-    names = [_words(name) if many else f"{_words(name)} ({n:,})" for name, n in numbers]
-    label_points(axes, places.to_numpy(), bars.to_numpy(), names)
-    return drawn
-
-
-EXACT = 7  # species: up to so many, all orders of them are tried (5,040)
-ENDS = ["", "_low", "_high"]
-PRINTED = {"multi": "multi_species", "single": "single_species", "left_out": "leave_one_out"}
-OTHERS = {  # what all species' network is set against: how the two are called in a verdict
-    "single": ("one network for all species", "one each"),
-    "left_out": ("a network that was trained on the species", "one that never saw it"),
+NETWORKS = {  # the columns of comparisons, and how text and figures call these networks
+    "multi": "multi-species",
+    "matched": "single-species, equal steps",
+    "single": "single-species, equal epochs",
+    "left_out": "leave-one-out",
+    "untrained": "untrained",
 }
+PRINTED = {"multi": "multi_species", "single": "single_species", "left_out": "leave_one_out"}
+LOOKS = {  # of a network's dots: marker, colour, fill
+    "multi": ("o", BLUE, BLUE),
+    "matched": ("D", ORANGE, "white"),
+    "single": ("s", VERMILION, "white"),
+    "left_out": ("^", ORANGE, "white"),
+    "untrained": ("x", GREY, GREY),
+}
+EXACT = 7  # species: up to so many, all orders of them are tried (5,040)
+Ranking = pd.DataFrame | Sequence[pd.DataFrame]
+QUERY = ["annotation_id", "species", "individual", "relevant"]
+ENDS = ["", "_low", "_high"]
+CLAIMS = (
+    "{first} is better than {second}",
+    "{first} is worse than {second}",
+    "no difference shown between {first} and {second}",
+)
+CARRIED = (  # of a network that never saw a species, against an untrained one
+    "what was learned of other species carries over",
+    "training on other species makes it worse",
+    "no carry-over is shown",
+)
 
 
-def multi_against_single(
-    multi: pd.DataFrame,
-    single: pd.DataFrame,
-    untrained: pd.DataFrame,
-    train: pd.DataFrame,
-    k: int,
-    seed: int = 0,
+def compare(
+    rankings: Mapping[str, Ranking],
+    train: pd.DataFrame | None = None,
+    k: int = 1,
+    next_training: bool = False,
+    training_sd: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """Top-k of two models in percent, with 95 % intervals: the data of Figures 1 and 5 to 8.
+    """Top-k in percent of each ranking of the same queries, and the first's gain over each other.
 
-    `multi`, `single`, `untrained`: ranks of the same queries; species that `single` lacks (nothing
-    to train on) keep their row, with NaN. `train`: the training annotations. One row per species by
-    decreasing number of training annotations, then the mean over species that both models have;
-    `gain` is multi minus single in percentage points, paired over queries, its interval
-    bootstrapped over individuals. `chance` is a random ranking's top-k. `paper_multi` and
-    `paper_single` are Table 2's top-1 (NaN for other k, and for species that it lacks).
+    `rankings`: by name, ranks as of `evaluation.one_vs_all`, or a list of them, one a training of
+    the network with another seed; a ranking may lack species of the first. `train`: the training
+    annotations. One row per species, by decreasing number of these, then the "mean" over the
+    species that all rankings have. Columns species, queries, individuals, train_annotations; of
+    each ranking its name, name_low, name_high and name_trainings, how many; of each but the first
+    gain_over_name with _low, _high (points, paired by query), _p (two-sided; of species corrected
+    by Holm) and, if the first has several trainings, _same_sign: in how many of them the gain has
+    the sign of their mean; chance, a random ranking's top-k.
+
+    Intervals (95 %) are those of `evaluation.by_species`: of other individuals of these species in
+    this gallery, and of the mean over trainings where a ranking has several, else of this one
+    training. `next_training` gives those of one more training of each instead; `training_sd` in
+    points, by name, adds to the mean's what is known from elsewhere. Raises ValueError when the
+    queries differ.
     """
-    return _against(multi, single, "single", untrained, train, k, seed)
+    hits = {name: _hits(ranks, k) for name, ranks in rankings.items()}
+    (first, one), *others = hits.items()
+    ranks = _all_of(next(iter(rankings.values())))[0]
+    queries = ranks.set_index(QUERY, drop=False).rename_axis([None] * len(QUERY))
+    for _, other in others:
+        _check_same(one, other)
+    shared = sorted(set.intersection(*(_species(other) for other in hits.values())))
+    spread = {name: (training_sd or {}).get(name, 0) / 100 for name in hits}
+    table = _measured(one, queries, shared, None, next_training, spread[first])
+    table = _named(table, first).assign(**{f"{first}_trainings": one.shape[1]})
+    for name, other in others:
+        own = _measured(other, queries, shared, None, next_training, spread[name])
+        table = table.join(_named(own, name)[[name + end for end in ENDS]])
+        table[f"{name}_trainings"] = other.shape[1]
+    for name, other in others:
+        sd = np.hypot(spread[first], spread[name])
+        matched = one[_species_of(one).isin(_species(other))]
+        gain = _measured(matched, queries, shared, other, next_training, sd)
+        table = table.join(_gain(gain, matched, other, f"gain_over_{name}", shared))
+    table["chance"] = _chance(ranks, k, shared)
+    return _ordered(table, train, shared).reset_index()
 
 
-def multi_against_left_out(
-    multi: pd.DataFrame,
-    left_out: pd.DataFrame,
-    untrained: pd.DataFrame,
-    train: pd.DataFrame,
-    k: int,
-    seed: int = 0,
+def _all_of(ranking: Ranking) -> list[pd.DataFrame]:
+    return [ranking] if isinstance(ranking, pd.DataFrame) else [*ranking]
+
+
+def _hits(ranking: Ranking, k: int) -> pd.DataFrame:
+    """Whether each counted query (index QUERY) has a match among its k nearest, by training."""
+    columns = [ranks.set_index(QUERY)["first_match_rank"] for ranks in _all_of(ranking)]
+    for column in columns[1:]:
+        _check_same(columns[0].to_frame(), column.to_frame())
+    table = pd.concat(columns, axis=1, keys=range(len(columns))).rename_axis([None] * len(QUERY))
+    return table[table.index.get_level_values(3) > 0].le(k).astype(float)
+
+
+def _species_of(hits: pd.DataFrame) -> pd.Index:
+    return hits.index.get_level_values(1)
+
+
+def _species(hits: pd.DataFrame) -> set[str]:
+    return set(_species_of(hits))
+
+
+def _check_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    """Both have the same queries of each species that `other` has."""
+    kept = one.index[_species_of(one).isin(_species(other))]
+    strange = kept.symmetric_difference(other.index).get_level_values(0).unique().tolist()
+    if strange:
+        raise ValueError(f"{len(strange)} queries are in one ranking only: {strange[:5]}")
+
+
+def _measured(
+    hits: pd.DataFrame,
+    queries: pd.DataFrame,
+    shared: list[str],
+    against: pd.DataFrame | None,
+    next_training: bool,
+    sd: float,
 ) -> pd.DataFrame:
-    """As `multi_against_single`, with networks that never saw a species: Figures 2 and 9 to 12.
+    """A table of `by_species` in percent, indexed by species; the mean over `shared` alone."""
+    arguments = {"next_training": next_training, "training_sd": sd}
+    table = evaluation.by_species(hits, queries, against, **arguments)
+    if len(table) - 1 > len(shared):
+        own = queries[queries["species"].isin(shared)]
+        mean = evaluation.by_species(hits, own, against, **arguments)
+        table = pd.concat([table[:-1], mean[-1:]])
+    table[["value", "low", "high"]] *= 100
+    return table.set_index("species")
 
-    Column `left_out` takes the place of `single`, and `paper_left_out` that of `paper_single`.
-    """
-    return _against(multi, left_out, "left_out", untrained, train, k, seed)
+
+def _named(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    return table.rename(columns={"value": name, "low": f"{name}_low", "high": f"{name}_high"})
 
 
-def _against(
-    multi: pd.DataFrame,
-    other: pd.DataFrame,
-    name: str,
-    untrained: pd.DataFrame,
-    train: pd.DataFrame,
-    k: int,
-    seed: int,
+def _gain(
+    table: pd.DataFrame, one: pd.DataFrame, other: pd.DataFrame, name: str, shared: list[str]
 ) -> pd.DataFrame:
-    table = pd.concat(_parts(multi, other, name, untrained, k, seed))
-    counts = train["species"].value_counts()
-    table["train_annotations"] = counts.reindex(table.index, fill_value=0)
-    mean = table.index == "mean"
-    averaged = ~mean & table["gain"].notna()
-    table.loc[mean, "train_annotations"] = table.loc[averaged, "train_annotations"].sum()
-    table = table.sort_values("train_annotations", ascending=False, kind="stable")
-    table = pd.concat([table[table.index != "mean"], table[table.index == "mean"]])
-    measured = [f"{column}{end}" for column in ("multi", name, "gain") for end in ENDS]
-    first = ["species", "queries", "individuals", "train_annotations"]
-    last = ["untrained", "chance", "paper_multi", f"paper_{name}"]
-    return _with_paper(table.reset_index(), name, k)[[*first, *measured, *last]]
-
-
-def _parts(
-    multi: pd.DataFrame,
-    other: pd.DataFrame,
-    name: str,
-    untrained: pd.DataFrame,
-    k: int,
-    seed: int,
-) -> list[pd.DataFrame]:
-    """Scores of the species that both models have, with their mean; and of the other species."""
-    both, before = (ranks["species"].isin(other["species"]) for ranks in (multi, untrained))
-    rankings = {"multi": multi[both], name: other, "untrained": untrained[before]}
-    table = overview(rankings, seed, k).set_index("species")
-    gain = paired_difference(multi[both], other, k, seed).set_index("species")
-    table[[f"gain{end}" for end in ENDS]] = 100 * gain[["difference", "low", "high"]]
-    if both.all():
-        return [table]
-    rest = overview({"multi": multi[~both], "untrained": untrained[~before]}, seed, k)
-    return [table, rest.set_index("species").drop("mean")]
-
-
-def _with_paper(table: pd.DataFrame, name: str, k: int) -> pd.DataFrame:
-    """The table with Table 2's columns of both models, which are top-1, beside it."""
-    printed = printed_table(2).set_index("species")[list(PRINTED.values())]
-    printed.loc["mean"] = printed.mean()
-    known = table["species"].map(species_name)
-    found = printed.reindex(known) if k == 1 else printed.reindex([None] * len(table))
-    for column in ("multi", name):
-        table[f"paper_{column}"] = found[PRINTED[column]].to_numpy()
+    """The columns of a gain: its interval, corrected p, and in how many trainings it is alike."""
+    species = table.index != "mean"
+    table.loc[species, "p"] = holm(table.loc[species, "p"])
+    table = _named(table.drop(columns=evaluation.KEYS[1:]), name).rename(columns={"p": f"{name}_p"})
+    if one.shape[1] > 1:
+        runs = one.sub(other.mean(axis=1), axis=0)
+        runs = runs.groupby(level=1).mean()
+        runs.loc["mean"] = runs.loc[shared].mean()
+        table[f"{name}_same_sign"] = same_sign(runs, table[name])
     return table
+
+
+def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
+    """How far a mean over species lies from its expectation, each by a network trained once.
+
+    The standard deviation in points, from several `trainings` of one network (ranks of each): the
+    root mean square of the species' deviations between them, over the root of their number.
+    """
+    hits = _hits(trainings, k)
+    deviations = 100 * hits.groupby(level=1).mean().std(axis=1, ddof=1)
+    return float(np.sqrt((deviations**2).mean() / len(deviations)))
+
+
+def same_sign(runs: pd.DataFrame, gain: pd.Series) -> pd.Series:
+    """In how many trainings (columns) the gain of each species (rows) has the sign of `gain`."""
+    runs = runs.reindex(gain.index)
+    alike = np.sign(runs.round(9)).eq(np.sign(gain.round(9)), axis=0).sum(axis=1).astype("Int64")
+    return alike.mask(gain.isna())
+
+
+def holm(p: pd.Series) -> pd.Series:
+    """Holm's correction of p values for their number; NaN stay so, and don't count."""
+    known = p.dropna().sort_values()
+    steps = known * np.arange(len(known), 0, -1)
+    return steps.cummax().clip(upper=1).reindex(p.index)
+
+
+def _chance(ranks: pd.DataFrame, k: int, shared: list[str]) -> pd.Series:
+    grouped = ranks.groupby("species")
+    chance = {species: 100 * evaluation.random_top_k(own, k) for species, own in grouped}
+    return pd.Series(chance | {"mean": pd.Series(chance, dtype=float)[shared].mean()})
+
+
+def _ordered(table: pd.DataFrame, train: pd.DataFrame | None, shared: list[str]) -> pd.DataFrame:
+    """With the number of training annotations; species that have most first, and the mean last."""
+    if train is None:
+        return table
+    counts = train["species"].value_counts().reindex(table.index, fill_value=0)
+    counts["mean"] = counts[shared].sum()
+    table.insert(2, "train_annotations", counts)
+    order = counts.drop("mean").sort_values(ascending=False, kind="stable").index
+    return table.loc[[*order, "mean"]]
+
+
+def verdict(
+    table: pd.DataFrame,
+    words: Mapping[str, str],
+    k: int = 1,
+    claims: tuple[str, str, str] = CLAIMS,
+) -> str:
+    """Which of two networks of a table of `compare` is better, in words that its numbers decide.
+
+    `words`: the two columns' names in text, the table's first ranking first. `claims`: what is said
+    if it is better, worse, or neither. The sentence names the trainings that it is about. With one
+    training it counts the species that are better or worse (Holm-corrected); with several, those
+    on which all of them agree, which is no verdict.
+    """
+    (first, one), (second, other) = words.items()
+    gain = f"gain_over_{second}"
+    mean = table.iloc[-1]
+    rows = _averaged(table)
+    low, high = mean[f"{gain}_low"], mean[f"{gain}_high"]
+    claim = claims[0] if low > 0 else claims[1] if high < 0 else claims[2]
+    interval = f"95 % interval {low:+.1f} to {high:+.1f}"
+    if np.isnan(low):
+        interval = "no interval, as no species has two individuals"
+    species = _by_species(rows, gain, int(mean[f"{first}_trainings"]))
+    return (
+        f"Top-{k}, mean over {len(rows)} species, {_trainings(mean, first, second)}: "
+        f"{claim.format(first=one, second=other)} ({mean[first]:.1f} against {mean[second]:.1f} %, "
+        f"{mean[gain]:+.1f} points, {interval}). {species}"
+    )
+
+
+def _trainings(mean: pd.Series, first: str, second: str) -> str:
+    one, other = int(mean[f"{first}_trainings"]), int(mean[f"{second}_trainings"])
+    if one == other == 1:
+        return "for this one training"
+    if one == other:
+        return f"mean over {one} trainings of each"
+    return f"mean over {one} training{'s' * (one > 1)} of the first and {other} of the second"
+
+
+def _by_species(rows: pd.DataFrame, gain: str, trainings: int) -> str:
+    if trainings > 1:
+        agreed = rows[rows[f"{gain}_same_sign"] == trainings]
+        return (
+            f"All of the first's trainings are ahead on {(agreed[gain] > 0).sum()} species and "
+            f"behind on {(agreed[gain] < 0).sum()} of {len(rows)}."
+        )
+    shown = rows[rows[f"{gain}_p"] < 0.05]
+    better, worse = (shown[gain] > 0).sum(), (shown[gain] < 0).sum()
+    return (
+        f"Species by species (Holm-corrected) it is better on {better}, worse on {worse}, with no "
+        f"difference shown on {len(rows) - better - worse}."
+    )
+
+
+def beside_paper(table: pd.DataFrame, number: int, columns: Mapping[str, str]) -> pd.DataFrame:
+    """A table of `compare` with columns of the paper's Table `number`, which are top-1, in percent.
+
+    `columns`: by the name that each gets, "paper_" before it; a species that the paper lacks has
+    NaN, the mean that of the paper's own rows.
+    """
+    printed = printed_table(number).set_index("species")[[*columns.values()]]
+    printed.columns = [f"paper_{name}" for name in columns]
+    printed.loc["mean"] = printed.mean()
+    found = printed.reindex(table["species"].map(species_name))
+    return table.join(found.reset_index(drop=True))
+
+
+def printed_gain_in_words(number: int, first: str, second: str) -> str:
+    """The mean gain of column `first` over `second` of the paper's Table `number`, from its rows.
+
+    Its Table 2 has multi_species, single_species, leave_one_out; its Table 3 miewid_leave_one_out
+    and megadescriptor_l_384.
+    """
+    printed = printed_table(number)
+    gain = (printed[first] - printed[second]).dropna()
+    return (
+        f"The paper's Table {number} gives a mean gain of {gain.mean():.1f} points over "
+        f"{len(gain)} species (from {gain.min():+.1f} to {gain.max():+.1f})."
+    )
+
+
+def readable(table: pd.DataFrame, words: Mapping[str, str], gain: str = "") -> pd.DataFrame:
+    """A table of `compare` for a reader: species, sizes, "58.7 (49.7 to 67.0)", and the gain.
+
+    `words`: columns and their heads. `gain`: the column that the first is set against, "" for none.
+    """
+    shown = {
+        "species": table["species"].map(spelt),
+        "training photos": table["train_annotations"],
+        "queries": table["queries"],
+    }
+    shown |= {head: with_interval(table, name) for name, head in words.items()}
+    if gain:
+        shown["gain (points)"] = with_interval(table, f"gain_over_{gain}")
+    return pd.DataFrame(shown)
+
+
+def with_interval(table: pd.DataFrame, name: str) -> list[str]:
+    """A column with its 95 % interval as text, "" where there is none."""
+    rows = table[[f"{name}{end}" for end in ENDS]].itertuples(index=False)
+    return [_as_text(*row) for row in rows]
+
+
+def _as_text(value: float, low: float, high: float) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{value:.1f}" if np.isnan(low) else f"{value:.1f} ({low:.1f} to {high:.1f})"
+
+
+def no_better(table: pd.DataFrame, name: str) -> list[str]:
+    """The species on which a network is no better than the untrained one."""
+    rows = table[:-1]
+    return rows.loc[rows[name] <= rows["untrained"], "species"].tolist()
+
+
+def no_better_in_words(table: pd.DataFrame, names: Sequence[str]) -> str:
+    """Which networks end no better than they began, by species."""
+    lines = []
+    for name in names:
+        lost, count = no_better(table, name), table[name][:-1].notna().sum()
+        if lost:
+            species = ", ".join(map(spelt, lost))
+            lines.append(
+                f"**{NETWORKS[name]}: no better than untrained on {len(lost)} of {count} species** "
+                f"({species})."
+            )
+        else:
+            lines.append(f"{NETWORKS[name]}: better than untrained on all {count} species.")
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def increasing(table: pd.DataFrame) -> pd.DataFrame:
@@ -160,38 +348,18 @@ def increasing(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([rows, table[mean]], ignore_index=True)
 
 
-def in_words(table: pd.DataFrame, k: int) -> str:
-    """What a table of this module shows, in a sentence that its numbers decide."""
-    one, other = next((words for name, words in OTHERS.items() if name in table), OTHERS["single"])
-    mean = table[table["species"] == "mean"].iloc[0]
-    n = int(table["gain"].notna().sum()) - 1
-    low, high = mean["gain_low"], mean["gain_high"]
-    interval = f"{mean['gain']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
-    if low > 0:
-        verdict = f"{one} is better than {other}"
-    elif high < 0:
-        verdict = f"{one} is worse than {other}"
-    else:
-        verdict = f"no difference shown between {one} and {other}"
-    return f"Top-{k}, mean over {n} species: {verdict} ({interval})."
+def by_k(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """Tables of `compare` for several k below each other, k in the first column."""
+    return pd.concat([table.assign(k=k) for k, table in tables.items()], ignore_index=True)
 
 
-def paper_in_words(other: str = "single") -> str:
-    """The gain in top-1 over "single" or "left_out" that Table 2 shows, from its rows."""
-    printed = printed_table(2)
-    gain = (printed["multi_species"] - printed[PRINTED[other]]).dropna()
-    return (
-        f"The paper's Table 2 gives a mean gain of {gain.mean():.1f} points over {len(gain)} "
-        f"species (from {gain.min():+.1f} to {gain.max():+.1f})."
-    )
-
-
-def trend_in_words(table: pd.DataFrame) -> str:
+def trend_in_words(table: pd.DataFrame, against: str) -> str:
     """Do small species gain most? Rank correlation of gain with training annotations, in words."""
-    rows = table[(table["species"] != "mean") & table["gain"].notna()]
+    gain = f"gain_over_{against}"
+    rows = table[(table["species"] != "mean") & table[gain].notna()]
     if len(rows) < 4:
         return f"With {len(rows)} species, no trend of the gain with their size can be shown."
-    rho, p = _rank_correlation(rows["train_annotations"], rows["gain"])
+    rho, p = _rank_correlation(rows["train_annotations"], rows[gain])
     shown = f"Spearman's rho {rho:+.2f}, p = {p:.2g}, {len(rows)} species"
     if not p < 0.05:
         return f"No trend of the gain with a species' training annotations is shown ({shown})."
@@ -212,173 +380,153 @@ def _rank_correlation(sizes: pd.Series, gains: pd.Series) -> tuple[float, float]
     return rho, p
 
 
-def transfer(left_out: pd.DataFrame, untrained: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Top-1 in percent on species that a network never saw, against the untrained network.
-
-    Columns species, queries, individuals, left_out, untrained, difference, low, high (points, 95 %
-    interval over individuals); last the mean over species.
-    """
-    before = untrained[untrained["species"].isin(left_out["species"])]
-    table = paired_difference(left_out, before, 1, seed)
-    table = table.rename(columns={"a": "left_out", "b": "untrained"})
-    numbers = ["left_out", "untrained", "difference", "low", "high"]
-    return table.assign(**100 * table[numbers])
-
-
-def transfer_in_words(table: pd.DataFrame) -> str:
-    """What a table of `transfer` shows, in a sentence that its numbers decide."""
-    mean, rows = table.iloc[-1], table[:-1]
-    better, worse = (rows["low"] > 0).sum(), (rows["high"] < 0).sum()
-    shown = (
-        "no carry-over is shown"
-        if mean["low"] <= 0 <= mean["high"]
-        else (
-            "what was learned of other species carries over"
-            if mean["low"] > 0
-            else "training on other species makes it worse"
-        )
-    )
-    return (
-        f"Mean over {len(rows)} unseen species: {mean['left_out']:.1f} against "
-        f"{mean['untrained']:.1f} before training: {shown} ({mean['difference']:+.1f} points, 95 % "
-        f"interval {mean['low']:+.1f} to {mean['high']:+.1f}); better on {better} of them, worse "
-        f"on {worse}, no difference shown on {len(rows) - better - worse}."
-    )
-
-
-def versus(
-    rankings: Mapping[str, pd.DataFrame], train: pd.DataFrame, k: int = 1, seed: int = 0
-) -> pd.DataFrame:
-    """Top-k in percent of two rankings of the same queries, and the first's gain over the second.
-
-    One row per species by decreasing number of its training annotations in `train`, then the mean
-    over species. Columns species, queries, individuals, train_annotations; each model's name with
-    name_low and name_high (95 % interval); chance, a random ranking's top-k; gain, gain_low and
-    gain_high in percentage points, paired over queries, bootstrapped over individuals. Raises
-    ValueError when the queries differ.
-    """
-    first, second = rankings.values()
-    table = overview(rankings, seed, k)
-    gain = paired_difference(first, second, k, seed).set_index("species")
-    for column, name in (("gain", "difference"), ("gain_low", "low"), ("gain_high", "high")):
-        table[column] = table["species"].map(100 * gain[name])
-    counts = train["species"].value_counts()
-    table.insert(3, "train_annotations", table["species"].map(counts).fillna(0).astype(int))
-    mean = table["species"] == "mean"
-    table.loc[mean, "train_annotations"] = table["train_annotations"].sum()
-    rows = table[~mean].sort_values("train_annotations", ascending=False, kind="stable")
-    return pd.concat([rows, table[mean]], ignore_index=True)
-
-
-def beside_table3(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `versus` with the paper's Table 3 for the species that it has, and its means."""
-    printed = printed_table(3).set_index("species")
-    printed.loc["mean"] = printed.mean()
-    found = printed.reindex(table["species"].map(species_name)).reset_index(drop=True)
-    found.columns = ["paper_megadescriptor", "paper_leave_one_out"]
-    return table.join(found)
-
-
-def beside_costs(
-    table: pd.DataFrame, costs: pd.DataFrame, words: Mapping[str, str]
-) -> pd.DataFrame:
-    """Costs (of `cost.costs`) with each network's name and mean top-1 from a table of `versus`.
-
-    Columns network, name, species (how many the mean is over), top_1, top_1_low, top_1_high
-    (percent), then those of the costs.
-    """
-    mean, networks = table.iloc[-1], costs["network"]
-    scores = {
-        f"top_1{end}": [mean[f"{name}{end}"] for name in networks] for end in ("", "_low", "_high")
-    }
-    who = {"network": networks, "name": networks.map(words), "species": len(table) - 1}
-    return pd.DataFrame(who | scores).join(costs.drop(columns="network"))
-
-
-def versus_in_words(table: pd.DataFrame, words: Mapping[str, str], k: int = 1) -> str:
-    """Which model of a table of `versus` is better, in a sentence that its numbers decide.
-
-    `words`: the two columns' names in text, the first model's first.
-    """
-    first, second = words.values()
-    mean, rows = table.iloc[-1], table[:-1]
-    low, high = mean["gain_low"], mean["gain_high"]
-    verdict = f"no difference shown between {first} and {second}"
-    if low > 0 or high < 0:
-        verdict = f"{first} is {'better' if low > 0 else 'worse'} than {second}"
-    return (
-        f"Top-{k}, mean over {len(rows)} species: {verdict} ({mean['gain']:+.1f} points, 95 % "
-        f"interval {low:+.1f} to {high:+.1f}). For single species it is shown to be better on "
-        f"{(rows['gain_low'] > 0).sum()}, worse on {(rows['gain_high'] < 0).sum()}."
-    )
-
-
-def table3_in_words() -> str:
-    """The gain over MegaDescriptor that the paper's Table 3 shows, recomputed from its rows."""
-    printed = printed_table(3)
-    gain = printed["miewid_leave_one_out"] - printed["megadescriptor_l_384"]
-    return (
-        f"The paper's Table 3 gives a mean gain of {gain.mean():.1f} points over {len(gain)} "
-        f"species (from {gain.min():+.1f} to {gain.max():+.1f})."
-    )
-
-
-LOOKS = [  # of the first and the second model: marker, colour, fill, shift in rows
-    ("o", BLUE, BLUE, -0.17),
-    ("D", ORANGE, "white", 0.17),
-]
-
-
 @styled()
-def by_species(table: pd.DataFrame, words: Mapping[str, str], title: str, k: int = 1) -> Figure:
-    """Top-k of two models by species on the left, the first's gain on the right (Figure 4).
+def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
+    """The first network's gain, with 95 % interval, against a species' training annotations.
 
-    `table`: of `versus.versus`; `words`: the two columns' names in text, the first model's first.
-    Bars are 95 % intervals; gains whose interval holds zero are open.
+    `table`: of `compare`; the mean's gain and interval are a line and a band. The three species
+    with the largest and the three with the smallest gain are named.
     """
-    drawn = Figure(title, 1.5 + 0.18 * len(table), PAGE)
-    left, right = drawn.subplots(1, 2, width_ratios=[3, 2])
-    places = np.append(np.arange(len(table) - 1), len(table) - 0.6)  # the mean stands apart
-    _scores(left, table, words, places)
-    left.set(xlim=(-3, 103), xlabel=f"top-{k} accuracy (%)")
-    _gains(right, table, places)
-    right.set_xlabel("gain of the first (points)")
-    names = [*table["species"][:-1].str.replace("_", " "), f"mean of {len(table) - 1} species"]
-    counts = table[["queries", "individuals", "train_annotations"]].itertuples(index=False)
-    _rows(left, places, names)
-    right.yaxis.tick_right()
-    _rows(right, places, [" / ".join(f"{n:,}" for n in row) for row in counts])
-    head = "queries / individuals /\ntraining annotations"
-    right.annotate(head, (1, 1), (4, 3), "axes fraction", "offset points", va="bottom")
+    gain, low, high = (f"gain_over_{against}{end}" for end in ENDS)
+    shown = table[table[gain].notna() & (table["species"] != "mean")]
+    mean = table[table["species"] == "mean"].iloc[0]
+    drawn = Figure(title, 3.2, PAGE)
+    axes = drawn.subplots()
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.axhspan(mean[low], mean[high], color=ORANGE, alpha=0.3, linewidth=0)
+    label = f"mean of {len(shown)} species: {mean[gain]:+.1f}, with 95 % interval"
+    axes.axhline(mean[gain], color=ORANGE, linestyle="--", label=label)
+    axes.vlines(shown["train_annotations"], shown[low], shown[high], BLUE, linewidth=1, alpha=0.6)
+    axes.plot(shown["train_annotations"], shown[gain], "o", color=BLUE, label="species")
+    axes.set(xscale="log", xlabel="training annotations of the species")
+    axes.set(ylabel=f"gain over {NETWORKS[against]} (points)")
+    axes.margins(x=0.12, y=0.15)
+    plain_numbers(axes.xaxis)
+    ranked = shown.sort_values(gain)
+    for _, row in pd.concat([ranked[:3], ranked[3:][-3:]]).iterrows():
+        place = row["train_annotations"], row[gain]
+        axes.annotate(spelt(row["species"]), place, (4, 3), textcoords="offset points")
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
 
 
+@styled()
+def dots(
+    table: pd.DataFrame, words: Mapping[str, str], title: str, k: int = 1, gain: str = ""
+) -> Figure:
+    """Top-k of networks by species, and the first one's gain over another (Figures 1, 2, 4 to 12).
+
+    `table`: of `compare`, in the order to draw, the mean last; `words`: its columns and what they
+    are called; `gain`: the column that the first is set against. Bars are 95 % intervals; a gain
+    whose interval holds zero is open.
+    """
+    height = 1.2 + (0.2 if len(words) < 3 else 0.26) * len(table)
+    drawn = Figure(title, height, PAGE)
+    left, right = drawn.subplots(1, 2, width_ratios=[3, 2])
+    places = _places(table)
+    _scores(left, table, words, places)
+    label_rows(left, places, [*table["species"][:-1], f"mean of {len(_averaged(table))} species"])
+    left.set(xlim=(-3, 103), xticks=range(0, 101, 20), xlabel=f"top-{k} accuracy (%)")
+    _gains(right, table, places, f"gain_over_{gain or [*words][1]}")
+    label_rows(right, places, [""] * len(table))
+    right.set_xlabel(f"gain over {words[gain or [*words][1]]} (points)")
+    columns = {
+        "queries": table["queries"],
+        "animals": table["individuals"],
+        "training\nphotos": table["train_annotations"],
+    }
+    number_columns(right, places, columns)
+    drawn.legend(loc="outside lower left", ncols=3)
+    return drawn
+
+
+@styled()
+def dots_by_k(tables: Mapping[int, pd.DataFrame], words: Mapping[str, str], title: str) -> Figure:
+    """Top-k of networks by species, a panel for each k (Figures 5 to 8 and 9 to 12)."""
+    one = next(iter(tables.values()))
+    drawn = Figure(title, 1.2 + 0.2 * len(one), PAGE)
+    panels = drawn.subplots(1, len(tables), sharey=True)
+    places = _places(one)
+    for axes, (k, table) in zip(panels, tables.items(), strict=True):
+        _scores(axes, table, words, places)
+        label_rows(axes, places, [*one["species"][:-1], f"mean of {len(_averaged(one))} species"])
+        axes.set(xlim=(-4, 104), xticks=range(0, 101, 20), xlabel=f"top-{k} (%)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower left", ncols=3)
+    return drawn
+
+
+@styled()
+def beside_the_paper(table: pd.DataFrame, words: Mapping[str, str], title: str) -> Figure:
+    """The paper's Table 2 redrawn on the left, a table of `compare` in the same way on the right.
+
+    Species by decreasing number of annotations; of the paper's, those that its Table 1 counts.
+    """
+    printed = printed_by_size([name for name in words if name in PRINTED])
+    drawn = Figure(title, 1.2 + 0.145 * len(printed), PAGE)
+    left, right = drawn.subplots(1, 2)
+    for axes, rows, head in (
+        (left, printed, "the paper (redrawn from its Table 2)"),
+        (right, table, "here"),
+    ):
+        places = _places(rows)
+        own = {name: label for name, label in words.items() if name in rows}
+        _scores(axes, rows, own, places)
+        label_rows(axes, places, [*rows["species"][:-1], "mean"])
+        axes.set(xlim=(-3, 103), xticks=range(0, 101, 20), xlabel="top-1 accuracy (%)")
+        axes.set_title(head, loc="left")
+    handles, labels = right.get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower left", ncols=3)
+    return drawn
+
+
+def printed_by_size(names: Sequence[str]) -> pd.DataFrame:
+    """The paper's Table 2, its species by the annotations that Table 1 counts, the mean last.
+
+    Columns species, and of each of `names` its printed column; those not counted come last.
+    """
+    columns = {PRINTED[name]: name for name in names}
+    table = printed_table(2)[["species", *columns]].rename(columns=columns).dropna()
+    sizes = combined_table1().set_index("species")["annotations"]
+    order = table["species"].map(sizes).sort_values(ascending=False, kind="stable").index
+    mean = table[names].mean().to_frame().T.assign(species="mean")
+    return pd.concat([table.loc[order], mean], ignore_index=True)
+
+
+def _places(table: pd.DataFrame) -> np.ndarray:
+    """Heights of the rows; the mean stands apart."""
+    return np.append(np.arange(len(table) - 1), len(table) - 0.6)
+
+
+def _averaged(table: pd.DataFrame) -> pd.DataFrame:
+    """The species that all networks have: those that the mean is over."""
+    networks = [name.removesuffix("_trainings") for name in table if name.endswith("_trainings")]
+    known = [name for own in networks for name in (own, f"gain_over_{own}") if name in table]
+    return table[:-1].dropna(subset=known)
+
+
 def _scores(axes: Axes, table: pd.DataFrame, words: Mapping[str, str], places: np.ndarray) -> None:
-    for (column, name), (marker, colour, fill, shift) in zip(words.items(), LOOKS, strict=True):
-        bars = table[f"{column}_low"], table[f"{column}_high"]
-        axes.hlines(places + shift, *bars, colour, linewidth=1)
-        look = {"color": colour, "markerfacecolor": fill, "ls": "", "label": name}
-        axes.plot(table[column], places + shift, marker, **look)
-    look = {"color": GREY, "markersize": 5, "ls": "", "label": "random ranking"}
-    axes.plot(table["chance"], places, "|", **look)
-
-
-def _gains(axes: Axes, table: pd.DataFrame, places: np.ndarray) -> None:
-    axes.axvline(0, color="black", linewidth=0.8)
-    look = {"linewidth": 1, "label": "95 % interval"}
-    axes.hlines(places, table["gain_low"], table["gain_high"], "black", **look)
-    shown = (table["gain_low"] > 0) | (table["gain_high"] < 0)
-    axes.plot(table["gain"][shown], places[shown], "s", color="black", ls="")
-    look = {"color": "black", "markerfacecolor": "white", "ls": ""}
-    axes.plot(table["gain"][~shown], places[~shown], "s", **look)
-
-
-def _rows(axes: Axes, places: np.ndarray, names: list[str]) -> None:
-    """Label the rows, the first on top, and part the mean from them."""
-    axes.set_yticks(places, names)
-    axes.set_ylim(places[-1] + 0.6, places[0] - 0.6)
+    shifts = np.linspace(-0.24, 0.24, len(words)) if len(words) > 1 else [0]
+    others = iter([("o", BLUE, BLUE), ("D", ORANGE, "white"), ("s", VERMILION, "white")])
+    for shift, (name, label) in zip(shifts, words.items(), strict=True):
+        marker, colour, fill = LOOKS.get(name) or next(others)
+        if f"{name}_low" in table:
+            bars = table[f"{name}_low"], table[f"{name}_high"]
+            axes.hlines(places + shift, *bars, colour, linewidth=1)
+        look = {"color": colour, "markerfacecolor": fill, "ls": "", "label": label}
+        axes.plot(table[name], places + shift, marker, **look)
+    if "chance" in table:
+        look = {"color": GREY, "markersize": 5, "ls": "", "label": "random ranking"}
+        axes.plot(table["chance"], places, "|", **look)
     axes.axhline(places[-1] - 0.7, color="black", linewidth=0.6)
-    axes.yaxis.set_tick_params(length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="y", visible=False)
+
+
+def _gains(axes: Axes, table: pd.DataFrame, places: np.ndarray, gain: str) -> None:
+    low, high = table[f"{gain}_low"], table[f"{gain}_high"]
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.hlines(places, low, high, "black", linewidth=1)
+    shown = (low > 0) | (high < 0)
+    axes.plot(table[gain][shown], places[shown], "s", color="black", ls="")
+    look = {"color": "black", "markerfacecolor": "white", "ls": ""}
+    axes.plot(table[gain][~shown], places[~shown], "s", **look)
+    axes.axhline(places[-1] - 0.7, color="black", linewidth=0.6)

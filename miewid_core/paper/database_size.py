@@ -106,13 +106,11 @@ def summary(by_draw: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def cost(
-    ranks: np.ndarray, photos: pd.DataFrame, limits: Sequence[int], seed: int = 0
-) -> pd.DataFrame:
+def cost(ranks: np.ndarray, photos: pd.DataFrame, limits: Sequence[int]) -> pd.DataFrame:
     """What each limit costs against the largest one, in points, as a mean over species.
 
     Columns limit; for each top-k `cost_k` with its 95 % interval `_low`, `_high` (paired over
-    queries, each the mean of its draws; individuals resampled within species); and `fewer`: the
+    queries, each the mean of its draws, as of `evaluation.by_species`); and `fewer`: the
     share in percent of queries that have more true matches than the limit lets in.
     """
     others = photos.groupby(["species", "individual"])["individual"].transform("size") - 1
@@ -121,11 +119,12 @@ def cost(
     for place, limit in enumerate(limits):
         row = {"limit": limit}
         for k in TOPS:
-            hit = 100 * (ranks[others > 0] <= k).mean(axis=1)  # (queries, limits)
-            gap = pd.Series(hit[:, -1] - hit[:, place], counted.index)
-            mean = by_species(gap, counted, seed).iloc[-1]
-            ends = {f"cost_{k}_{end}": mean[end] for end in ("low", "high")}
-            row |= {f"cost_{k}": mean["value"], **ends}
+            hit = pd.DataFrame((ranks[others > 0] <= k).mean(axis=1), counted.index)
+            mean = 100 * by_species(hit.iloc[:, -1], counted, hit[place]).iloc[-1, 3:6]
+            if place == len(limits) - 1:  # against itself
+                mean[:] = 0
+            row |= {f"cost_{k}": mean["value"]}
+            row |= {f"cost_{k}_{end}": mean[end] for end in ("low", "high")}
         fewer = 100 * (others[others > 0] > limit)
         rows.append(row | {"fewer": fewer.groupby(counted["species"]).mean().mean()})
     return pd.DataFrame(rows)

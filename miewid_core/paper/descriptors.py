@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from miewid_core.chips import ChipDataset, ChipStore
+from miewid_core.chips import ChipStore
 from miewid_core.config import TrainConfig
-from miewid_core.evaluation import embed, one_vs_all
-from miewid_core.files import digest, kept_array
+from miewid_core.files import digest
 from miewid_core.machine import default_device
-from miewid_core.model import Preprocess, load_exactly, read_tensors
+from miewid_core.model import Preprocess, known, load_exactly, read_tensors, without_head
+from miewid_core.paper.study import Study
+from miewid_core.runs.embeddings import kept_vectors
 
 MEGADESCRIPTOR = "hf-hub:BVRA/MegaDescriptor-L-384"
 
@@ -50,7 +51,7 @@ class Descriptor:
             torch.manual_seed(self.seed)
             network = self._created()
         if isinstance(self.weights, str):
-            load_exactly(network, _without_head(network, self.weights), self.weights)
+            load_exactly(network, without_head(read_tensors(self.weights), network), self.weights)
         data = timm.data.resolve_model_data_config(network)
         _, height, width = data["input_size"]
         if height != width:
@@ -74,43 +75,27 @@ class Descriptor:
                 "timm.list_models(), hf-hub:OWNER/MODEL, or local-dir:FOLDER"
             ) from error
 
-    def embed(self, photos: pd.DataFrame, chips_dir: Path, folder: Path) -> np.ndarray:
-        """Embeddings (N, D) float32 of `photos` (catalog rows), kept in `folder` once computed."""
+    def embed(self, annotations: pd.DataFrame, chips_dir: Path, cache: Path) -> np.ndarray:
+        """Embeddings (N, D) float32 of `annotations`, kept in the folder `cache`."""
         network, preprocess = self.load()
-        store = ChipStore(chips_dir, preprocess.size)
-        keys = store.build(photos)
         state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
         built = re.sub(" at 0x[0-9a-f]+", "", repr(network))  # by its name and what it was given
-        name = digest(built, save(state), repr(preprocess), *keys)
-        path = Path(folder) / f"{name[:16]}.npy"
-        dataset = ChipDataset(store, keys.tolist())
-        return kept_array(
-            path, lambda: embed(network, preprocess, dataset, device=default_device())
-        )
+        identity = digest(built, save(state), repr(preprocess))
+        store = ChipStore(chips_dir, preprocess.size)
+        return kept_vectors(identity, lambda: (network, preprocess), store, annotations, cache)
 
-    def ranks(self, photos: pd.DataFrame, chips_dir: Path, folder: Path) -> pd.DataFrame:
-        """One-vs-all ranks of `photos`, one row per query (section 3.4)."""
-        return one_vs_all(
-            self.embed(photos, chips_dir, folder),
-            photos["individual"],
-            photos["species"],
-            photos["encounter"],
-            photos["annotation_id"],
-        )
-
-
-def _without_head(network: nn.Module, path: str) -> dict[str, torch.Tensor]:
-    """Tensors of a weights file without those of the classifier."""
-    head = network.pretrained_cfg["classifier"] or ()
-    heads = tuple(f"{part}." for part in ([head] if isinstance(head, str) else head))
-    return {k: value for k, value in read_tensors(path).items() if not k.startswith(heads)}
+    def ranks(self, study: Study) -> pd.DataFrame:
+        """One row per query: a study's test annotations ranked by this network (section 3.4)."""
+        return study.rank(self.embed(study.test, study.chips_dir, study.runs_dir / "embeddings"))
 
 
 def choose(preset: str, config: TrainConfig, name: str = "", weights: str = "") -> Descriptor:
     """The descriptor that a notebook's parameters name; the default of each where it is empty.
 
     Of preset "paper" that is MegaDescriptor-L-384. Else it is the backbone of `config` with the
-    ImageNet weights that its training starts from: random ones where it starts from random ones.
+    ImageNet weights that its training starts from: random ones where it starts from random ones
+    (`demo`). The title says which, and at how many pixels: the descriptor sees its native size,
+    while a study's `untrained` network sees chips of `config.image_size`, and is another thing.
     """
     paper = preset == "paper"
     chosen = name or (MEGADESCRIPTOR if paper else config.backbone)
@@ -119,5 +104,6 @@ def choose(preset: str, config: TrainConfig, name: str = "", weights: str = "") 
         return Descriptor(chosen, weights, f"{short} ({Path(weights).name})")
     if name or paper:
         return Descriptor(chosen, True, short)
-    what = "random weights, untrained" if config.pretrained is False else "ImageNet"
-    return Descriptor(chosen, config.pretrained, f"{short} ({what})")
+    what = "random weights" if config.pretrained is False else "ImageNet"
+    size = known(chosen).input_size[1]
+    return Descriptor(chosen, config.pretrained, f"{short} ({what}, {size} px)")

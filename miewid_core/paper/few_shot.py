@@ -9,19 +9,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from miewid_core import splits
-from miewid_core.evaluation import paired_difference, top_k
-from miewid_core.figures import BLUE, COLUMN, ORANGE, PAGE, VERMILION, Figure, styled
+from miewid_core.evaluation import top_k
+from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
+from miewid_core.paper.comparison import ENDS, compare
 from miewid_core.paper.printed import printed_table, species_name
 from miewid_core.paper.study import Study
-from miewid_core.runs.jobs import Job
+from miewid_core.runs.run import Training
 
 METHODS = {  # how a network meets a new species, and where the paper prints it
     "species_only": "the species alone",
     "joint": "together with all other species",
     "fine_tuned": "fine-tuned from the others' network",
 }
-COUNTS = {"demo": (0, 10)}  # drawn species are small, and the demo is to end in minutes
-TARGETS = {"demo": 1}
+DEMO_COUNTS = (0, 10)  # drawn species are small, and the demo is to end in minutes
 PAPER_COUNTS = (0, 25, 50, 100, 200)
 ALL = 10**9  # individuals: as many as there are
 PRINTED = {"joint": (4, "joint_training"), "fine_tuned": (5, "fine_tuning")}
@@ -36,7 +36,7 @@ class Cell:
     annotations: int
     method: str
     draw: int
-    job: Job
+    training: Training
 
 
 def targets(study: Study, wanted: Sequence[str] = (), most: int = 0) -> list[str]:
@@ -53,7 +53,7 @@ def targets(study: Study, wanted: Sequence[str] = (), most: int = 0) -> list[str
         raise ValueError(f"targets: {strange} is not trained and tested; there are {there}")
     return (
         list(wanted)
-        or sizes.sort_index().nlargest(most or TARGETS.get(study.scale, 2)).index.tolist()
+        or sizes.sort_index().nlargest(most or (1 if study.drawn else 2)).index.tolist()
     )
 
 
@@ -82,34 +82,36 @@ def each_cell(
     draws: int = 3,
 ) -> Iterator[Cell]:
     """The same, one at a time: at the paper's scale the rows of all of them take gigabytes."""
-    counts = counts or (*COUNTS.get(study.scale, PAPER_COUNTS), ALL)
+    counts = counts or (*(DEMO_COUNTS if study.drawn else PAPER_COUNTS), ALL)
     for own in species:
         whole = study.train.loc[study.train["species"] == own, "individual"].nunique()
-        start = study.leave_one_out_jobs([own])[own]
+        start = study.left_out([own])[own]
         for n in sorted({min(count, whole) for count in counts}):
             for draw in range(draws if 0 < n < whole else 1):
                 yield from _draw(study, start, own, n, draw, methods)
 
 
 def _draw(
-    study: Study, start: Job, species: str, n: int, draw: int, methods: Sequence[str]
+    study: Study, start: Training, species: str, n: int, draw: int, methods: Sequence[str]
 ) -> list[Cell]:
-    seed = study.seed + draw
-    joint = splits.few_shot(study.train, species, n, seed)
+    joint = splits.few_shot(study.train, species, n, study.seed + draw)
     own = joint[joint["species"] == species]
     if n == 0:
-        jobs = {"joint": start, "fine_tuned": start}
+        trainings = {"joint": start, "fine_tuned": start}
     else:
         words = f"{n} {species} (draw {draw + 1})"
-        jobs = {
-            "species_only": study.job(own, f"{words} alone", seed=seed),
-            "joint": study.job(joint, f"{words} and all others", seed=seed),
-            "fine_tuned": study.job(own, f"{words} fine-tuned", start=start, seed=seed),
+        trainings = {
+            # as many steps as with the others: few photos for as many epochs teach nothing
+            "species_only": study.training(
+                own, f"{words} alone", seed=draw, epoch_photos=len(joint)
+            ),
+            "joint": study.training(joint, f"{words} and all others", seed=draw),
+            "fine_tuned": study.training(own, f"{words} fine-tuned", start=start, seed=draw),
         }
     return [
-        Cell(species, n, len(own), method, draw, jobs[method])
+        Cell(species, n, len(own), method, draw, trainings[method])
         for method in methods
-        if method in jobs
+        if method in trainings
     ]
 
 
@@ -120,7 +122,7 @@ def check_nested(asked: Sequence[Cell]) -> None:
         groups.setdefault((cell.species, cell.method, cell.draw), []).append(cell)
     for own in groups.values():
         own.sort(key=lambda cell: cell.individuals)
-        rows = [set(cell.job.rows["annotation_id"]) for cell in own]
+        rows = [set(cell.training.rows["annotation_id"]) for cell in own]
         assert all(few <= more for few, more in itertools.pairwise(rows)), own[0].species
 
 
@@ -136,55 +138,74 @@ def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
 
     Rows as of `one_vs_all`, with n, annotations, method and draw. The queries never change with n.
     """
-    trained = study.train_all([cell.job for cell in asked])
+    study.run([cell.training for cell in asked])  # side by side
     parts = [
-        study.ranks(run, cell.species).assign(
+        study.ranks({cell.species: cell.training}).assign(
             n=cell.individuals, trained_on=cell.annotations, method=cell.method, draw=cell.draw
         )
-        for run, cell in zip(trained, asked, strict=True)
+        for cell in asked
     ]
     return pd.concat(parts, ignore_index=True)
 
 
 def summary(ranked: pd.DataFrame, k: int = 1) -> pd.DataFrame:
-    """Top-k in percent of each species, n and method: mean and standard deviation over draws.
+    """Top-k in percent of each species, n and method, with its 95 % interval.
 
-    Columns species, individuals, annotations (mean over draws), method, draws, top_k, deviation
-    (NaN for one draw).
+    The interval is that of the mean over draws, each with a training of its own, where there are
+    several. Columns species, individuals, annotations (mean over draws), method, queries, draws,
+    top_k, low, high, deviation (standard, over draws; NaN for one).
     """
-    keys = ["species", "n", "method"]
-    groups = ranked.groupby([*keys, "draw"])
-    each = groups.agg(
-        annotations=("trained_on", "first"), queries=("relevant", lambda r: (r > 0).sum())
-    )
-    each["top_k"] = [100 * top_k(own, k) for _, own in groups]
-    table = each.groupby(keys).agg(
-        annotations=("annotations", "mean"),
-        queries=("queries", "first"),
-        draws=("top_k", "size"),
-        top_k=("top_k", "mean"),
-        deviation=("top_k", "std"),
-    )
-    return table.reset_index().rename(columns={"n": "individuals"})
+    rows = []
+    for (species, n, method), own in ranked.groupby(["species", "n", "method"]):
+        draws = _draws(own)
+        found = compare({"top_k": draws}, k=k).iloc[0]
+        each = [100 * top_k(draw, k) for draw in draws]
+        size = own.groupby("draw")["trained_on"].first().mean()
+        deviation = np.std(each, ddof=1) if len(each) > 1 else np.nan
+        scores = [found[f"top_k{end}"] for end in ENDS]
+        rows.append([species, n, size, method, found["queries"], len(draws), *scores, deviation])
+    columns = ["species", "individuals", "annotations", "method", "queries", "draws"]
+    return pd.DataFrame(rows, columns=[*columns, "top_k", "low", "high", "deviation"])
 
 
-def differences(
-    ranked: pd.DataFrame, one: str, other: str, k: int = 1, seed: int = 0
-) -> pd.DataFrame:
+def _draws(ranked: pd.DataFrame) -> list[pd.DataFrame]:
+    return [own for _, own in ranked.groupby("draw")]
+
+
+def differences(ranked: pd.DataFrame, one: str, other: str, k: int = 1) -> pd.DataFrame:
     """Top-k of method `one` minus `other` at each n, in points, with its 95 % interval.
 
-    Paired over queries and draws; individuals are resampled with all their queries and draws, so
-    the interval is that of new animals. Columns species, individuals, difference, low, high.
+    Paired by query. The interval is that of other individuals and, where there are several draws,
+    of the mean over draws and their trainings. Columns species, individuals, draws, difference,
+    low, high.
     """
-    # the same query in another draw is another row, of the same individual
-    rows = ranked.assign(annotation_id=ranked["annotation_id"] + "#" + ranked["draw"].astype(str))
     found = []
-    for (species, n), own in rows.groupby(["species", "n"]):
-        pair = [own[own["method"] == method] for method in (one, other)]
-        if all(map(len, pair)):
-            row = paired_difference(*pair, k, seed).iloc[0]
-            found.append([species, n, *(100 * row[["difference", "low", "high"]])])
-    return pd.DataFrame(found, columns=["species", "individuals", "difference", "low", "high"])
+    for (species, n), own in ranked.groupby(["species", "n"]):
+        pair = {method: _draws(own[own["method"] == method]) for method in (one, other)}
+        if all(pair.values()):
+            row = compare(pair, k=k).iloc[0]
+            gain = [row[f"gain_over_{other}{end}"] for end in ENDS]
+            found.append([species, n, len(pair[one]), *gain])
+    columns = ["species", "individuals", "draws", "difference", "low", "high"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def untrained(study: Study, species: Sequence[str], k: int = 1) -> pd.Series:
+    """Top-k in percent of the untrained network on each of `species`."""
+    ranks = study.ranks(study.untrained())
+    return pd.Series({name: 100 * top_k(ranks[ranks["species"] == name], k) for name in species})
+
+
+def no_better_in_words(table: pd.DataFrame, before: pd.Series) -> str:
+    """Which trainings of a table of `summary` end no better than `before`, by `untrained`."""
+    lost = table[table["top_k"] <= table["species"].map(before)]
+    names = [
+        f"{METHODS[row.method]}, n = {row.individuals}, {spelt(row.species)}"
+        for row in lost.itertuples()
+    ]
+    if not names:
+        return "Every network is better than the untrained one."
+    return f"**No better than the untrained network**: {'; '.join(names)}."
 
 
 def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
@@ -197,12 +218,16 @@ def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
     sentences = []
     for species, own in table.groupby("species"):
         parts = [
-            f"{words} at n = {', '.join(map(str, own.loc[holds[own.index], 'individuals']))}"
+            f"{words} at n = {', '.join(map(_with_draws, own[holds[own.index]].itertuples()))}"
             for words, holds in verdicts.items()
             if holds[own.index].any()
         ]
-        sentences.append(f"{species}: {'; '.join(parts)}.")
+        sentences.append(f"{spelt(species)}: {'; '.join(parts)}.")
     return sentences
+
+
+def _with_draws(row: tuple) -> str:
+    return f"{row.individuals}" + (" (one training)" if row.draws == 1 else "")
 
 
 def stops_paying(table: pd.DataFrame) -> pd.DataFrame:
@@ -247,61 +272,47 @@ def beside_paper(table: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     return ours.join(paper.add_prefix("paper_"), how="outer").reset_index()
 
 
-LOOKS = {  # method: marker, line, colour, fill, shift in places
-    "species_only": ("D", ":", ORANGE, "white", -0.08),
-    "joint": ("o", "-", BLUE, BLUE, 0.0),
-    "fine_tuned": ("s", "--", VERMILION, VERMILION, 0.08),
+LOOKS = {  # method: marker, line, colour, fill
+    "species_only": ("D", ":", ORANGE, "white"),
+    "joint": ("o", "-", BLUE, BLUE),
+    "fine_tuned": ("s", "--", VERMILION, VERMILION),
 }
 
 
 @styled()
-def curves_figure(table: pd.DataFrame, title: str, k: int = 1) -> Figure:
+def curves_figure(table: pd.DataFrame, before: pd.Series, title: str, k: int = 1) -> Figure:
     """Top-k against the number of individuals, a panel for each species and a line each method.
 
-    `table`: of `few_shot.summary`. Bars are one standard deviation over draws; a number drawn only
-    once has none.
+    `table`: of `summary`, whose intervals are the bars. `before`: of `untrained`, a dashed line.
     """
     species = table["species"].unique()
     columns = min(2, len(species))
     rows = -(-len(species) // columns)
-    drawn = Figure(title, 1.3 + 1.9 * rows, PAGE if columns == 2 else COLUMN)
-    grid = drawn.subplots(rows, columns, sharey=True, squeeze=False)
+    drawn = Figure(title, 1.2 + 2.2 * rows, PAGE)
+    grid = drawn.subplots(rows, columns, squeeze=False)
     for axes, name in zip(grid.flat, species, strict=False):
-        _panel(axes, table[table["species"] == name], k)
+        _panel(axes, table[table["species"] == name], before[name])
+        axes.set_ylabel(f"top-{k} accuracy (%)")
     for axes in grid.flat[len(species) :]:
         axes.remove()
-    for axes in grid[:, 0]:
-        axes.set_ylabel(f"top-{k} accuracy (%)")
-    several = table["deviation"].notna().any()
-    bars = "bars: one standard deviation over draws" if several else "one draw of each number"
-    look = {"ncols": columns, "title": bars, "loc": "outside lower left"}
-    drawn.legend(*_legend(grid.flat[: len(species)]), **look)
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, ncols=2, loc="outside lower left")
     return drawn
 
 
-def _panel(axes: Axes, own: pd.DataFrame, k: int) -> None:
-    counts = sorted(own["individuals"].unique())
-    place = dict(zip(counts, range(len(counts)), strict=True))  # even steps, as the paper's rows
-    for method, (marker, line, colour, fill, shift) in LOOKS.items():
+def _panel(axes: Axes, own: pd.DataFrame, before: float) -> None:
+    step = 0.012 * own["individuals"].max()  # apart, so that no bar covers another
+    for number, (method, (marker, line, colour, fill)) in enumerate(LOOKS.items()):
         rows = own[own["method"] == method].sort_values("individuals")
-        at = rows["individuals"].map(place) + shift
+        at = rows["individuals"] + (number - 1) * step
         look = {"color": colour, "ls": line, "markerfacecolor": fill, "label": METHODS[method]}
         if len(rows):
             axes.plot(at, rows["top_k"], marker, **look)
-            spread = rows["deviation"].fillna(0)
-            axes.vlines(at, rows["top_k"] - spread, rows["top_k"] + spread, colour, linewidth=1)
+            axes.vlines(at, rows["low"], rows["high"], colour, linewidth=1)
+    axes.axhline(before, color=GREY, ls=(0, (5, 3)), linewidth=0.8, label="untrained")
     seen = own.groupby("individuals")["annotations"].max()
-    axes.set_xticks(range(len(counts)), [f"{n:,}\n({seen[n]:,.0f})" for n in counts])
+    axes.set_xticks(seen.index, [f"{n:,}\n({photos:,.0f})" for n, photos in seen.items()])
     axes.set_xlabel("training individuals (annotations)")
     queries = own["queries"].iloc[0]
-    axes.set_title(f"{own['species'].iloc[0].replace('_', ' ')} (n = {queries:,} queries)")
+    axes.set_title(f"{spelt(own['species'].iloc[0])} (n = {queries:,} queries)")
     axes.set_ylim(0, None)
-
-
-def _legend(panels: np.ndarray) -> tuple[list, list]:
-    """Handles and words of all methods that any panel shows, each once."""
-    found = {}
-    for axes in panels:
-        for handle, words in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(words, handle)
-    return list(found.values()), list(found)

@@ -3,7 +3,16 @@
 import numpy as np
 import pandas as pd
 
-from miewid_core.figures import BLUE, ORANGE, YELLOW, Figure, _beside, _rows, styled
+from miewid_core.figures import (
+    BLUE,
+    ORANGE,
+    PAGE,
+    YELLOW,
+    Figure,
+    label_rows,
+    number_columns,
+    styled,
+)
 from miewid_core.splits import FLOOR, LEAST_IN_TEST, LEAST_IN_TRAIN, MOST_IN_TEST
 
 PARTS = {  # column of `splits.summary`: words, colour from dark to light, hatch
@@ -17,7 +26,7 @@ PARTS = {  # column of `splits.summary`: words, colour from dark to light, hatch
 @styled()
 def split_figure(table: pd.DataFrame, title: str) -> Figure:
     """Where the annotations of each species went, in percent (`table`: of `splits.summary`)."""
-    drawn = Figure(title, 1.3 + 0.17 * len(table))
+    drawn = Figure(title, 1.3 + 0.17 * len(table), PAGE)
     axes = drawn.subplots()
     places, total = np.arange(len(table)), table["annotations"]
     left = np.zeros(len(table))
@@ -26,9 +35,8 @@ def split_figure(table: pd.DataFrame, title: str) -> Figure:
         look = {"color": colour, "hatch": hatch, "edgecolor": "#333333", "linewidth": 0.5}
         axes.barh(places, share, 0.72, left, label=words, **look)
         left += share
-    numbers = [f"{n:,} / {m:,}" for n, m in zip(total, table["individuals"], strict=True)]
-    _rows(axes, places, table["species"], numbers)
-    _beside(axes, "annotations /\nindividuals")
+    label_rows(axes, places, table["species"])
+    number_columns(axes, places, {"annotations": total, "individuals": table["individuals"]})
     axes.set(xlim=(0, 100), xlabel="share of the annotations (%)")
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn

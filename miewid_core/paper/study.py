@@ -2,34 +2,47 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib.figure
+import numpy as np
 import pandas as pd
 
-from miewid_core import splits
+from miewid_core import figures, splits
+from miewid_core.chips import ChipStore
 from miewid_core.config import PRESETS, TrainConfig, fine_tuning
 from miewid_core.config import preset as training_preset
-from miewid_core.files import CACHE, ROOT
+from miewid_core.demo.draw import SIDES_DIFFER, draw_animals
+from miewid_core.evaluation import one_vs_all
+from miewid_core.files import CACHE, FIGURES, digest
 from miewid_core.loss import dynamic_margins
 from miewid_core.model import refuse_pickle
+from miewid_core.paper import manifest
 from miewid_core.readers.load import load_catalog
-from miewid_core.runs.jobs import Job, jobs_on, train_all
-from miewid_core.runs.run import Run
+from miewid_core.runs import bill
+from miewid_core.runs.embeddings import kept_vectors
+from miewid_core.runs.jobs import train_all, workers_of
+from miewid_core.runs.run import Run, Training
+from miewid_core.runs.skipping import skip_rest
 
+DEMO = "demo"  # the source that names the drawn animals
 ADDRESS = re.compile(r"(tcp|tls|ucx|ucxx|wss?)://[^\s/]+:\d+")  # of a Dask scheduler
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A catalog split by section 3.3, with the trainings and rankings that notebooks share.
+    """A catalog split by section 3.3, and the trainings and rankings that notebooks share.
 
-    `scale` names the data in every output ("demo" for the drawn animals). `train` and `test` are
-    the catalog's rows of those parts. `scheduler`: address of a Dask scheduler, "" for none.
+    `name`: of the data, in titles. `drawn`: whether they are the drawn animals. `train` and `test`
+    are the rows of `annotations` in those parts of the split. `seed` is the split's; trainings have
+    seeds of their own. `scheduler`: address of a Dask scheduler, "" for none. `used`: names of the
+    folders of all trainings it ran, for the manifest of the figures.
     """
 
-    scale: str
-    photos: pd.DataFrame
+    name: str
+    drawn: bool
+    annotations: pd.DataFrame
     split: pd.DataFrame
     train: pd.DataFrame
     test: pd.DataFrame
@@ -39,12 +52,31 @@ class Study:
     runs_dir: Path
     chips_dir: Path
     scheduler: str = ""
+    used: set[str] = dataclasses.field(default_factory=set, repr=False, compare=False)
 
     @property
     def label(self) -> str:
         """Words for titles: what the numbers were measured on."""
         drawn = " (drawn animals: shows the method, proves no claim)"
-        return self.scale + (drawn if self.scale == "demo" else "")
+        return self.name + drawn * self.drawn
+
+    def require(self, species: int = 1) -> None:
+        """End the notebook in a sentence where fewer species can be trained and tested on."""
+        able = set(self.train["species"]) & set(self.test["species"])
+        if len(able) < species:
+            has = f"the catalog has {len(able)} ({', '.join(sorted(able)) or 'none'})"
+            skip_rest(
+                f"this notebook needs {species} species with individuals to train on and to test, "
+                f"and {has}. A species needs an individual with three photos to train on, and one "
+                "with photos of two encounters to test."
+            )
+
+    @property
+    def subtitle(self) -> str:
+        """What exported figures carry: the data, preset's network, pixels and epochs."""
+        data = "DRAWN ANIMALS" if self.drawn else self.name
+        config = self.config
+        return f"{data}, {config.backbone}, {config.image_size} px, {config.epochs} epochs"
 
     def settings(self) -> pd.DataFrame:
         """The training's whole configuration beside appendix A.1's: setting, here, paper."""
@@ -60,97 +92,125 @@ class Study:
         low, high = self.config.margin_low, self.config.margin_high
         return counts.reset_index().assign(margin=dynamic_margins(counts.to_numpy(), low, high))
 
-    def job(self, rows: pd.DataFrame, title: str, start: Job | None = None, **changes) -> Job:
-        """A training on `rows`, with some fields of the configuration (or the seed) changed.
+    def training(
+        self,
+        rows: pd.DataFrame,
+        title: str,
+        start: Training | None = None,
+        seed: int = 0,
+        **changes: object,
+    ) -> Training:
+        """A training on `rows` with `seed`, and some fields of the configuration changed.
 
-        With `start` it fine-tunes the network of that job (section 5.5).
+        With `start` it fine-tunes the network of that training (section 5.5).
         """
-        seed = changes.pop("seed", self.seed)
         config = self.config if start is None else fine_tuning(self.config)
-        return Job(title, rows, dataclasses.replace(config, **changes), seed, start)
+        config = dataclasses.replace(config, **changes)
+        return Training(title, rows, config, seed, self.runs_dir, self.chips_dir, start)
 
-    def train_all(self, jobs: Sequence[Job]) -> list[Run]:
-        """The finished runs of `jobs`, in order; what is not yet trained is trained now."""
-        with jobs_on(self.scheduler) as executor:
-            return train_all(jobs, self.runs_dir, self.chips_dir, executor)
+    def multi(self, seed: int = 0) -> Training:
+        """The multi-species network (section 5.1)."""
+        return self.training(self.train, "all species", seed=seed)
 
-    def trained(self, rows: pd.DataFrame, title: str, **changes: object) -> Run:
-        """The run trained on `rows`, with some fields of the configuration changed."""
-        return self.train_all([self.job(rows, title, **changes)])[0]
+    def untrained(self) -> Training:
+        """The network as it is before any training."""
+        return self.training(self.train, "untrained", epochs=0)
 
-    def multi_species_job(self) -> Job:
-        """The network trained on every species (section 5.1)."""
-        return self.job(self.train, "all species")
+    def multi_seeds(self, count: int = 0) -> list[Training]:
+        """Trainings of the multi-species network: `count`, or five on the demo and three else."""
+        return [self.multi(seed) for seed in range(count or (5 if self.drawn else 3))]
 
-    def single_species_jobs(self) -> dict[str, Job]:
-        """One network for each species with training data, each trained on that species alone."""
+    def single(self, species: Sequence[str] = (), matched: bool = False) -> dict[str, Training]:
+        """A single-species network for each of `species` (all with training data).
+
+        It trains for the epochs of the multi-species network, as in the paper; `matched`: for its
+        steps, each epoch showing as many photos.
+        """
+        trained = sorted(self.train["species"].unique())
+        changes = {"epoch_photos": len(self.train)} if matched else {}
+        steps = ", equal steps" if matched else ""
         return {
-            species: self.job(rows, f"{species} alone")
-            for species, rows in self.train.groupby("species")
+            own: self.training(
+                self.train[self.train["species"] == own], f"{own} alone{steps}", **changes
+            )
+            for own in self._known(species, trained, "trained")
         }
 
-    def leave_one_out_jobs(self, species: Sequence[str] = ()) -> dict[str, Job]:
-        """One network for each of `species` (all tested ones), trained on all the others (5.2)."""
+    def left_out(self, species: Sequence[str] = ()) -> dict[str, Training]:
+        """A leave-one-out network for each of `species` (all tested ones) (section 5.2)."""
         tested = sorted(self.test["species"].unique())
-        strange = ", ".join(sorted(set(species) - set(tested)))
-        if strange:
-            raise ValueError(f"species: no {strange} is tested; there are {', '.join(tested)}")
         return {
-            left: self.job(self.train[self.train["species"] != left], f"all but {left}")
-            for left in species or tested
+            own: self.training(self.train[self.train["species"] != own], f"all but {own}")
+            for own in self._known(species, tested, "tested")
         }
 
-    def multi_species(self) -> Run:
-        """The run of `multi_species_job`."""
-        return self.train_all([self.multi_species_job()])[0]
+    def _known(self, species: Sequence[str], known: list[str], what: str) -> Sequence[str]:
+        strange = ", ".join(sorted(set(species) - set(known)))
+        if strange:
+            raise ValueError(f"species: no {strange} is {what}; there are {', '.join(known)}")
+        return species or known
 
-    def single_species(self) -> dict[str, Run]:
-        """The runs of `single_species_jobs`."""
-        return self._trained_each(self.single_species_jobs())
+    def run(self, trainings: Sequence[Training]) -> list[Run]:
+        """The finished runs of `trainings`; what is not trained yet is trained, side by side."""
+        self.used.update(training.folder.name for training in trainings)
+        with workers_of(self.scheduler) as executor:
+            return train_all(trainings, executor)
 
-    def leave_one_out(self, species: Sequence[str] = ()) -> dict[str, Run]:
-        """The runs of `leave_one_out_jobs`."""
-        return self._trained_each(self.leave_one_out_jobs(species))
+    def bill(self, trainings: Sequence[Training]) -> str:
+        """How many of these trainings are still to be done, and how long they take, in words."""
+        return bill.in_words(bill.summary({"": trainings}, self.config))
 
-    def _trained_each(self, jobs: dict[str, Job]) -> dict[str, Run]:
-        return dict(zip(jobs, self.train_all(list(jobs.values())), strict=True))
+    def embeddings(self, training: Training, rows: pd.DataFrame | None = None) -> np.ndarray:
+        """Embeddings (N, D) float32 of `rows` (the test annotations) by a network, kept on disk."""
+        run = self.run([training])[0]
+        store = ChipStore(self.chips_dir, training.config.image_size)
+        rows = self.test if rows is None else rows
+        return kept_vectors(run.weights_digest, run.load, store, rows, self.runs_dir / "embeddings")
 
-    def untrained(self) -> Run:
-        """The network as it is before any training, for comparison."""
-        return self.trained(self.train, "untrained", epochs=0)
+    def ranks(self, trainings: Training | Mapping[str, Training]) -> pd.DataFrame:
+        """One row per query: the test annotations ranked by a network (section 3.4).
 
-    def ranks(self, run: Run, species: str | None = None) -> pd.DataFrame:
-        """Ranks of the test annotations (of one species) by a run's embeddings (section 3.4)."""
-        rows = self.test if species is None else self.test[self.test["species"] == species]
-        return run.ranks(rows.reset_index(drop=True), self.chips_dir)
-
-    def ranks_alone(self) -> pd.DataFrame:
-        """Ranks of the test annotations, each species by the network trained on it alone."""
-        return self._ranks_each(self.single_species())
-
-    def ranks_left_out(self, species: Sequence[str] = ()) -> pd.DataFrame:
-        """Ranks of the test annotations, each species by the network that never saw it (5.2)."""
-        return self._ranks_each(self.leave_one_out(species))
-
-    def _ranks_each(self, trained: dict[str, Run]) -> pd.DataFrame:
-        """Ranks of each species by its own run; species without a test annotation have none."""
-        tested = [species for species in trained if (self.test["species"] == species).any()]
-        parts = [self.ranks(trained[species], species) for species in tested]
+        Of a mapping each species is ranked by its own network; the others have no rows.
+        """
+        if isinstance(trainings, Training):
+            return self._ranks(trainings, self.test)
+        tested = [own for own in trainings if (self.test["species"] == own).any()]
+        self.run([trainings[own] for own in tested])  # side by side
+        parts = [self._ranks(trainings[own], self._tested(own)) for own in tested]
         return pd.concat(parts, ignore_index=True)
 
+    def _tested(self, species: str) -> pd.DataFrame:
+        return self.test[self.test["species"] == species].reset_index(drop=True)
 
-def scale_name(source: str) -> str:
-    """Short name of a source for output folders: "demo", or the folder that the catalog lies in."""
-    if source == "demo":
-        return source
-    whole = Path(source).resolve()
-    return (whole if whole.is_dir() else whole.parent).name
+    def _ranks(self, training: Training, rows: pd.DataFrame) -> pd.DataFrame:
+        return self.rank(self.embeddings(training, rows), rows)
+
+    def rank(self, embeddings: np.ndarray, rows: pd.DataFrame | None = None) -> pd.DataFrame:
+        """One row per query of `rows` (the test annotations), ranked by their embeddings (N, D)."""
+        rows = self.test if rows is None else rows
+        labels = [rows[name] for name in ("individual", "species", "encounter", "annotation_id")]
+        return one_vs_all(embeddings, *labels)
+
+    def save(
+        self, name: str, table: pd.DataFrame, figure: matplotlib.figure.Figure | None = None
+    ) -> None:
+        """Write a table, or a figure with the table that it draws, into the study's figures."""
+        manifest.save(self.figures_dir, name, table, figure, self.used)
+
+    def save_photos(self, name: str, figure: matplotlib.figure.Figure) -> None:
+        """Write a sheet of photos into the study's figures."""
+        figures.save_photos(figure, name, self.figures_dir)
+        self.note(f"photos/{name}.jpg")
+
+    def note(self, *names: str) -> None:
+        """Note files that a notebook wrote into the study's figures by itself in their manifest."""
+        manifest.note(self.figures_dir, names, self.used)
 
 
 def open_study(
-    source: str = "demo",
+    catalog: str = DEMO,
     preset: str = "demo",
-    sides_differ: list[str] | str | None = None,
+    sides_differ: Sequence[str] | str = (),
     pretrained: str = "",
     image_size: int = 0,
     epochs: int = 0,
@@ -162,40 +222,65 @@ def open_study(
 ) -> Study:
     """Read and split the catalog that a notebook's parameters name; empty ones mean the default.
 
-    `sides_differ`: species whose sides are different individuals, as a list or separated by commas.
-    `pretrained`: a weights file in place of the preset's own. Relative paths count from the working
-    directory. `on_problem`: "raise", or "drop" photos with problems (see `catalog.load`).
+    `catalog`: "demo" for the drawn animals, or what `load_catalog` reads. `sides_differ`: species
+    whose sides are different individuals, as a list or separated by commas. `pretrained`: a weights
+    file in place of the preset's own. Relative paths count from the working directory, ~ is the
+    user's home. `on_problem`: "raise", or "drop" photos with problems (see `load_catalog`).
     `scheduler`: address of the Dask scheduler whose workers train ("" for this computer). Raises
     ValueError (CatalogError for the photos) naming what to mend.
     """
-    if isinstance(sides_differ, str):
-        sides_differ = [name.strip() for name in sides_differ.split(",") if name.strip()]
     changes = {"pretrained": pretrained, "image_size": image_size, "epochs": epochs}
     config = training_preset(preset, **{key: value for key, value in changes.items() if value})
     _refuse_weights(config.pretrained)
-    for name, folder in {
-        "figures_dir": figures_dir or ROOT / "figures",
-        "runs_dir": runs_dir or CACHE / "runs",
-        "chips_dir": CACHE / "chips",
-    }.items():
-        _refuse_file(name, folder)
+    name, _ = _named(catalog)
+    figures_dir = _folder("figures_dir", figures_dir, figures_folder(catalog))
+    runs_dir = _folder("runs_dir", runs_dir, CACHE / "runs")
+    chips_dir = _folder("chips_dir", "", CACHE / "chips")
     _refuse_address(scheduler)
-    photos = load_catalog(source, sides_differ=sides_differ or None, on_problem=on_problem)
-    split = splits.split(photos, seed)
-    scale = scale_name(source)
+    sides = _listed(sides_differ) or (SIDES_DIFFER if _is_demo(catalog) else ())
+    source = draw_animals(CACHE / "demo") if _is_demo(catalog) else catalog
+    annotations = load_catalog(source, sides_differ=sides, on_problem=on_problem)
+    split = splits.split(annotations, seed)
     return Study(
-        scale=scale,
-        photos=photos,
+        name=name,
+        drawn=_is_demo(catalog),
+        annotations=annotations,
         split=split,
-        train=splits.rows(photos, split, "train"),
-        test=splits.rows(photos, split, "test"),
+        train=splits.rows(annotations, split, "train"),
+        test=splits.rows(annotations, split, "test"),
         config=config,
         seed=seed,
-        figures_dir=Path(figures_dir) if figures_dir else ROOT / "figures" / scale,
-        runs_dir=Path(runs_dir) if runs_dir else CACHE / "runs",
-        chips_dir=CACHE / "chips",
+        figures_dir=figures_dir,
+        runs_dir=runs_dir,
+        chips_dir=chips_dir,
         scheduler=scheduler,
     )
+
+
+def figures_folder(catalog: object) -> Path:
+    """Where a catalog's figures go unless another folder is named."""
+    return FIGURES / _named(catalog)[1]
+
+
+def _is_demo(catalog: object) -> bool:
+    return isinstance(catalog, str) and catalog == DEMO
+
+
+def _named(catalog: object) -> tuple[str, str]:
+    """A catalog's name in titles, and its folder of figures: another catalog's is another one."""
+    if _is_demo(catalog):
+        return DEMO, DEMO
+    place = catalog.root if hasattr(catalog, "df") else catalog
+    path = Path(str(place)).expanduser().resolve()
+    name = (path if path.is_dir() else path.parent).name
+    return name, f"{name}-{digest(str(path))[:6]}"
+
+
+def _listed(words: Sequence[str] | str) -> Sequence[str]:
+    """A list, or one written with commas."""
+    if not isinstance(words, str):
+        return words
+    return [word.strip() for word in words.split(",") if word.strip()]
 
 
 def _refuse_weights(pretrained: bool | str) -> None:
@@ -204,17 +289,19 @@ def _refuse_weights(pretrained: bool | str) -> None:
     if not isinstance(pretrained, str):
         raise ValueError(f"pretrained is {pretrained!r}; name a weights file")
     if not Path(pretrained).is_file():
-        raise ValueError(f"pretrained: there is no file {pretrained}")
+        raise ValueError(f"pretrained: there is no file {Path(pretrained).absolute()}")
     refuse_pickle(pretrained)
 
 
-def _refuse_file(name: str, folder: str | Path) -> None:
-    """Raise ValueError where no folder can be, as it or one that it lies in is a file."""
-    if not isinstance(folder, str | Path):
-        raise ValueError(f"{name} is {folder!r}; name a folder")
-    there = next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists())
+def _folder(name: str, wanted: str | Path, default: Path) -> Path:
+    """The wanted folder; ValueError where none can be, as it or one that it lies in is a file."""
+    if not isinstance(wanted, str | Path):
+        raise ValueError(f"{name} is {wanted!r}; name a folder")
+    folder = Path(wanted).expanduser() if str(wanted) else default
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise ValueError(f"{name} is {folder}, but {there} is a file; name a folder")
+    return folder
 
 
 def _refuse_address(scheduler: str) -> None:

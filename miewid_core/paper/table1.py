@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from miewid_core.figures import COLOURS, THIN, Figure, _plain, _words, styled
+from miewid_core.figures import COLOURS, THIN, Figure, plain_numbers, spelt, styled
 from miewid_core.paper.training_report import LINES
 
 
@@ -19,7 +19,7 @@ def long_tail_figure(tail: pd.DataFrame, title: str) -> Figure:
     axes = drawn.subplots()
     for number, (name, own) in enumerate(species.items()):
         look = {"color": COLOURS[number], "linestyle": LINES[number % 4]} if named else THIN
-        label = f"{_words(name)} ({own['individuals'].sum():,})"
+        label = f"{spelt(name)} ({own['individuals'].sum():,})"
         axes.step(*_at_least(own), label=label if named else f"_{label}", **look)
     each = tail["per_individual"].repeat(tail["individuals"])
     label = f"all ({len(each):,}): median {each.median():g}, mean {each.mean():.1f}"
@@ -28,8 +28,8 @@ def long_tail_figure(tail: pd.DataFrame, title: str) -> Figure:
         axes.plot([], [], label=f"each of {len(species)} species", **THIN)
     axes.set(xscale="log", yscale="log", xlabel="annotations per individual")
     axes.set_ylabel("individuals with\nat least as many (%)")
-    _plain(axes.xaxis)
-    _plain(axes.yaxis)
+    plain_numbers(axes.xaxis)
+    plain_numbers(axes.yaxis)
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
 

@@ -6,32 +6,30 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from tqdm import tqdm
 
-from miewid_core.evaluation import overview
-from miewid_core.figures import BLUE, ORANGE, THIN, Figure, _head, _panels, styled
+from miewid_core.figures import BLUE, ORANGE, THIN, Figure, head_panel, panel_grid, styled
+from miewid_core.paper.comparison import compare
 
 KS = tuple(range(1, 51))
 LOOKS = {  # of the models told apart, by colour, lightness and dashes
-    "multi": {"color": BLUE, "ls": "-"},
-    "single": {"color": ORANGE, "ls": "--"},
+    "multi-species": {"color": BLUE, "ls": "-"},
+    "single-species, equal steps": {"color": ORANGE, "ls": "--"},
     "leave-one-out": {"color": "black", "ls": ":", "linewidth": 1.4},
 }
 
 
-def top_k(
-    rankings: Mapping[str, pd.DataFrame], ks: Sequence[int] = KS, seed: int = 0
-) -> pd.DataFrame:
+def top_k(rankings: Mapping[str, pd.DataFrame], ks: Sequence[int] = KS) -> pd.DataFrame:
     """Top-k in percent of each of `rankings`, by species, then their "mean": appendix A.2.
 
     Columns model (the ranking's name), species, queries, individuals, k, top_k, low, high (95 %
-    interval, as in `evaluation.overview`), chance (a random ranking's). Means are over the species
-    that all rankings have.
+    interval, as in `evaluation.by_species`), chance (a random ranking's). Means are over the
+    species that all rankings have.
     """
     common = set.intersection(*(set(ranks["species"]) for ranks in rankings.values()))
     parts = []
     for (model, ranks), k in tqdm(list(itertools.product(rankings.items(), ks)), "top-k"):
         shared = ranks["species"].isin(common)
-        table = overview({"top_k": ranks[shared]}, seed, k)
-        rest = [overview({"top_k": ranks[~shared]}, seed, k)[:-1]] if not shared.all() else []
+        table = compare({"top_k": ranks[shared]}, k=k)
+        rest = [compare({"top_k": ranks[~shared]}, k=k)[:-1]] if not shared.all() else []
         parts.append(pd.concat([table[:-1], *rest, table[-1:]]).assign(model=model, k=k))
     columns = ["model", "species", "queries", "individuals", "k", "top_k", "low", "high", "chance"]
     renamed = {"top_k_low": "low", "top_k_high": "high"}
@@ -60,7 +58,7 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
     `table`: of `top_k`, of models that LOOKS names. Bands are 95 % intervals.
     """
     species = [name for name in table["species"].unique() if name != "mean"]
-    drawn, mean, panels = _panels(title, len(species))
+    drawn, mean, panels = panel_grid(title, len(species))
     for name, axes in zip(["mean", *species], [mean, *panels], strict=True):
         own = table[table["species"] == name]
         for model, points in own.groupby("model", sort=False):
@@ -71,7 +69,7 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
         chance = own.drop_duplicates("k")
         axes.plot(chance["k"], chance["chance"], label="random ranking", **THIN)
         words = f"mean of {_averaged(table)} species" if name == "mean" else name
-        _head(axes, words, own.iloc[0][["queries", "individuals"]])
+        head_panel(axes, words, own.iloc[0][["queries", "individuals"]])
     last = table["k"].max()
     mean.set(ylim=(0, 102), xlim=(0, last + 1), xticks=[1, *range(20, last + 1, 20)])
     mean.legend(loc="lower right")

@@ -1,5 +1,6 @@
 """Chips to look at: photos of each species, matches of a trained network, a map of embeddings."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
 from miewid_core.chips import ChipStore
+from miewid_core.config import TrainConfig, learning_rate
 from miewid_core.figures import (
     BLUE,
     COLOURS,
@@ -19,13 +21,44 @@ from miewid_core.figures import (
     MARKERS,
     PAGE,
     Figure,
-    _plain,
-    _words,
+    plain_numbers,
+    spelt,
     styled,
 )
-from miewid_core.runs.run import Run
 
 LINES = ["-", "--", ":", "-."]
+TABLE = Path(__file__).parent / "tables" / "a1_against_code.csv"
+
+
+def a1_against_code() -> pd.DataFrame:
+    """Where appendix A.1 and the authors' code differ or one is silent: what, paper, released,
+    here, why."""
+    return pd.read_csv(TABLE)
+
+
+def schedules(config: TrainConfig) -> pd.DataFrame:
+    """Rates of the paper's and of the released schedule: schedule, epoch (from 1), rate."""
+    rows = [
+        (name, epoch + 1, learning_rate(dataclasses.replace(config, schedule=name), epoch))
+        for name in ("paper", "released")
+        for epoch in range(config.epochs)
+    ]
+    return pd.DataFrame(rows, columns=["schedule", "epoch", "rate"])
+
+
+@styled()
+def schedules_figure(rates: pd.DataFrame, title: str) -> Figure:
+    """Learning rate by epoch, a line for each schedule (`rates`: as of `schedules`)."""
+    drawn = Figure(title, 2.4)
+    axes = drawn.subplots()
+    for number, (name, own) in enumerate(rates.groupby("schedule", sort=False)):
+        look = {"color": COLOURS[number], "ls": LINES[number]}
+        axes.plot(own["epoch"], own["rate"], label=f"{name} schedule", **look)
+    axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plain_numbers(axes.yaxis, log=False)
+    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return drawn
 
 
 @styled()
@@ -42,7 +75,7 @@ def margins_figure(margins: pd.DataFrame, title: str) -> Figure:
     below.vlines(points.index, 0, points["size"], color=BLUE, linewidth=1.5)
     below.set(xscale="log", ylim=(0, None), ylabel="individuals")
     below.set_xlabel(f"training annotations per individual (n = {len(margins):,})")
-    _plain(below.xaxis)
+    plain_numbers(below.xaxis)
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     drawn.align_ylabels()
     return drawn
@@ -61,7 +94,7 @@ def loss_figure(history: pd.DataFrame, title: str) -> Figure:
     below.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     below.yaxis.set_major_locator(MaxNLocator(4))
-    _plain(below.yaxis, log=False)
+    plain_numbers(below.yaxis, log=False)
     drawn.align_ylabels()
     if history["run"].nunique() > 1:
         drawn.legend(*above.get_legend_handles_labels(), loc="outside lower left", ncols=3)
@@ -74,7 +107,7 @@ def embedding_map(data: pd.DataFrame, title: str) -> Figure:
     import seaborn  # half a second, which no other figure needs
 
     counts = data["species"].value_counts().sort_index()
-    labels = {name: f"{_words(name)} ({n:,})" for name, n in counts.items()}
+    labels = {name: f"{spelt(name)} ({n:,})" for name, n in counts.items()}
     wide = len(labels) > MANY
     columns = 3 if wide else 2
     rows = -(-len(labels) // columns)
@@ -142,14 +175,19 @@ def projection(embeddings: np.ndarray, photos: pd.DataFrame, seed: int) -> pd.Da
 
 
 def matches(
-    run: Run, photos: pd.DataFrame, chips_dir: Path, seed: int, k: int = 5, size: int = 128
+    embeddings: np.ndarray,
+    photos: pd.DataFrame,
+    chips_dir: Path,
+    seed: int,
+    k: int = 5,
+    size: int = 128,
 ) -> list[list[Panel]]:
     """For one random query of each species: the query, then its k nearest other annotations.
 
-    A query has at least one true match among the candidates. Captions give the individual's name
-    and the cosine similarity.
+    `embeddings`: (N, D) of `photos`. A query has at least one true match among the candidates.
+    Captions give the individual's name and the cosine similarity.
     """
-    embeddings = normalize(run.embed(photos, chips_dir))
+    embeddings = normalize(embeddings)
     store = ChipStore(chips_dir, size)
     generator = np.random.default_rng(seed)
     panels = []

@@ -1,82 +1,300 @@
-"""What can be wrong with the rows of a catalog, and the remedy."""
+"""What can be wrong with the rows of a catalog, and the remedy; what is odd, and what was done."""
 
 import re
 import unicodedata
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from miewid_core.catalog import BOX, note
+from miewid_core.catalog import BOX, note, notice
+from miewid_core.files import file_digest
 
 SLACK = 1.0  # pixels by which rounding may push a box out of its photo
 FULL_TURN = 6.3  # radians: what is more was meant as degrees
-YEAR = r"(?:18|19|20)\d\d"  # of photos; pandas also reads "now" and the years -1 and 9999
+OTHER_SIZE = 2.0  # pixels by which a photo's size may differ from the one in a COCO export
+SHARED = 1 / 3  # of all encounters: if nothing joins more, they number each animal's visits
+BURST, SPREAD = 600, 86_400  # seconds between files of one burst; that files' times must span
 
 
-def _label_and_file_problems(rows: pd.DataFrame, sides: set[str]) -> list[pd.DataFrame]:
+def label_and_file_problems(rows: pd.DataFrame, sides: set[str]) -> list[pd.DataFrame]:
+    """What makes rows unusable, but for their boxes."""
     unsided = rows["species"].isin(sides) & (rows["viewpoint"] == "")
-    undated = (rows["written"] != "") & (rows["date"].isna() | ~rows["written"].str.match(YEAR))
-    date = "date " + rows["written"] + " can't be read"
     return [
-        note(rows, rows["species"] == "", "species", "no species", "fill it in"),
-        note(rows, rows["name"] == "", "name", "no name", "fill it in or leave the row out"),
+        note(rows, rows["species"] == "", "species", "no species", NO_SPECIES),
         note(rows, unsided, "viewpoint", "no viewpoint, but sides differ", "left or right?"),
-        note(rows, undated, "date", date, "write it as 2024-05-31 or 2024-05-31T12:00:00"),
-        note(rows, rows["problem"] != "", "file", rows["problem"], rows["remedy"]),
+        *file_problems(rows),
         *problems(rows),
     ]
 
 
-def boxes(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """The rows with boxes and rotations as numbers, and what is wrong with them (`note`).
+NO_SPECIES = "fill it in, put the photo at species/individual/, or give species as a parameter"
 
-    `rows`: row, file, x, y, w, h and theta as text, width and height of the photo in pixels.
+
+def file_problems(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """What is wrong with the photos' files."""
+    return [note(rows, rows["problem"] != "", "file", rows["problem"], rows["remedy"])]
+
+
+def boxes(
+    rows: pd.DataFrame,
+) -> tuple[pd.DataFrame, list[pd.DataFrame], list[pd.DataFrame]]:
+    """The rows with boxes and rotations as numbers, what is wrong with them, and what was mended.
+
+    `rows`: row, file, x, y, w, h, theta, image_width, image_height as text; width and height of the
+    upright photo in pixels, and whether it is `turned`. A box is cut at the photo's edge, unless
+    less than half of it would be left. A rotation that is no number becomes 0.
     """
     numbers = rows[[*BOX, "theta"]].apply(pd.to_numeric, errors="coerce").astype(float) + 0.0
     given = (rows[BOX] != "").any(axis=1)
     whole = rows[["width", "height"]].astype(float).set_axis(["w", "h"], axis=1)
     box = numbers[BOX].where(given, whole.assign(x=0.0, y=0.0))
+    lost = ~np.isfinite(numbers["theta"]) & (rows["theta"] != "") | (rows["theta"] == "")
+    theta = numbers["theta"].mask(lost, 0.0)
     odd = given & ~np.isfinite(box).all(axis=1)
     empty = (box[["w", "h"]] <= 0).any(axis=1)
-    clipped, outside = _clipped(box, whole, numbers["theta"] == 0)
-    outside &= ~odd & ~empty & whole["w"].notna()
+    clipped, outside, cut = _clipped(box, whole, theta == 0)
+    sound = given & ~odd & ~empty & whole["w"].notna()
+    stored = _stored(rows, box, whole, sound)
+    outside &= sound & ~stored
+    corners = (box["w"] > box["x"]) & (box["h"] > box["y"])
+    corners &= (box["w"] <= whole["w"] + SLACK) & (box["h"] <= whole["h"] + SLACK)
+    if outside.any() and corners[outside | cut & sound].all():
+        outside |= cut & sound  # x, y, right, bottom, each of which is in the photo
+    cut &= sound & ~outside & ~stored
     shares = given & ~odd & ~empty & (box.abs() <= 1).all(axis=1)
-    text = ", ".join(BOX)
-    values = "box " + rows["x"] + ", " + rows["y"] + ", " + rows["w"] + ", " + rows["h"]
-    size = rows["width"].astype(str) + " x " + rows["height"].astype(str)
-    turn = "rotation '" + rows["theta"] + "' is no finite number of radians, at most a full turn"
-    odd_turn = ~(numbers["theta"].abs() <= FULL_TURN)
     found = [
-        note(rows, odd, text, values + " is not four finite numbers", "give pixels, with a point"),
-        note(rows, empty, text, values + " is empty", "give a width and height above 0"),
-        note(rows, shares, text, values + " is a single pixel", "give pixels, not parts of 1"),
-        note(rows, outside, text, values + " is outside the image of " + size, "correct it"),
-        note(rows, odd_turn, "theta", turn, "give radians, 0 for none"),
+        _box_note(rows, odd, " is not four finite numbers", "give pixels, with a point"),
+        _box_note(rows, empty, " is empty", "give a width and height above 0"),
+        _box_note(rows, shares, " is a single pixel", "give pixels, not parts of 1"),
+        _box_note(rows, outside, " is outside the image of ", OUTSIDE, sized=True),
+        _box_note(rows, stored, STORED, "give boxes of the upright photo", sized=True),
+        _degrees(rows, theta),
     ]
-    return rows.assign(**clipped, theta=numbers["theta"]), found
+    told = [
+        notice(rows, cut, "the box reaches over the photo's edge", "cut at the edge"),
+        notice(rows, lost, _quoted("rotation ", rows["theta"], lost), "no rotation taken"),
+    ]
+    return rows.assign(**clipped, theta=theta), found, told
+
+
+OUTSIDE = "correct it: x, y of the upper left corner, width, height"
+STORED = " is of the photo as it is stored, not of the upright one (EXIF) of "
+
+
+def _quoted(word: str, texts: pd.Series, bad: pd.Series) -> pd.Series:
+    return word + texts[bad].map(repr).reindex(texts.index)
+
+
+def _box_note(
+    rows: pd.DataFrame, bad: pd.Series, problem: str, remedy: str, sized: bool = False
+) -> pd.DataFrame:
+    few = rows[bad.to_numpy(bool)]
+    words = "box " + few["x"] + ", " + few["y"] + ", " + few["w"] + ", " + few["h"] + problem
+    if sized:
+        words += few["width"].astype(str).str.removesuffix(".0")
+        words += " x " + few["height"].astype(str).str.removesuffix(".0")
+    return note(few, None, ", ".join(BOX), words, remedy)
+
+
+def _degrees(rows: pd.DataFrame, theta: pd.Series) -> pd.DataFrame:
+    """Rotations beyond a full turn; all of them, where these are too many to be slips."""
+    beyond = theta.abs() > FULL_TURN
+    if beyond.sum() > max(1, 0.02 * (theta != 0).sum()):
+        beyond = theta != 0
+    few = rows[beyond.to_numpy(bool)]
+    turn = "rotation '" + few["theta"] + "' is no finite number of radians, at most a full turn"
+    return note(few, None, "theta", turn, "give radians, 0 for none")
+
+
+def _stored(
+    rows: pd.DataFrame, box: pd.DataFrame, whole: pd.DataFrame, sound: pd.Series
+) -> pd.Series:
+    """Boxes that were drawn on a photo of another shape: most often before EXIF turned it."""
+    size = rows[["image_width", "image_height"]].apply(pd.to_numeric, errors="coerce")
+    size = size.set_axis(["w", "h"], axis=1)
+    size[~size.gt(0).all(axis=1)] = np.nan
+    other = ((size - whole).abs() > OTHER_SIZE).any(axis=1) & sound
+    turned = rows["turned"].astype(bool) & sound
+    right, bottom = box["x"] + box["w"], box["y"] + box["h"]
+    upright = (right <= whole["w"] + SLACK) & (bottom <= whole["h"] + SLACK)
+    sideways = (right <= whole["h"] + SLACK) & (bottom <= whole["w"] + SLACK)
+    wrong = turned & sideways & ~upright
+    if wrong.any() and not (turned & upright & ~sideways).any():
+        wrong = turned & sideways  # whoever drew these saw none of the photos upright
+    told = turned & upright & ~size["w"].isna() & ~other  # its size was written down upright
+    return (wrong & ~told) | (other & ~(turned & upright & ~sideways))
 
 
 def _clipped(
     box: pd.DataFrame, whole: pd.DataFrame, upright: pd.Series
-) -> tuple[pd.DataFrame, pd.Series]:
-    """Upright boxes cut at the photo's edge, and which boxes are outside by more than SLACK.
+) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
+    """Upright boxes cut at the photo's edge; which have too little in it; which lost some to it.
 
     The corners of a rotated box may leave the photo (its chip is white there), its centre may not.
     """
     reach = 2 * np.hypot(whole["w"], whole["h"])  # of what could be meant by a rotated box
     clipped, outside = box.copy(), (box[["w", "h"]].max(axis=1) > reach) & ~upright
+    cut, left = pd.Series(False, box.index), pd.Series(1.0, box.index)
     for start, length in (("x", "w"), ("y", "h")):
         first, last, edge = box[start], box[start] + box[length], whole[length]
         middle = first + box[length] / 2
-        out = (first < -SLACK) | (last > edge + SLACK) | (first >= edge) | (last <= 0)
-        outside |= out.where(upright, (middle < 0) | (middle > edge))
-        cut = upright & ((first < 0) | (last > edge))
-        clipped[start] = first.mask(cut, first.clip(lower=0))
-        clipped[length] = box[length].mask(cut, last.clip(upper=edge) - clipped[start])
-    return clipped, outside
+        cut |= upright & ((first < -SLACK) | (last > edge + SLACK))
+        beyond = upright & ((first < 0) | (last > edge))
+        clipped[start] = first.mask(beyond, first.clip(lower=0))
+        clipped[length] = box[length].mask(beyond, last.clip(upper=edge) - clipped[start])
+        left *= (clipped[length] / box[length]).clip(lower=0)
+        out = ((first >= edge) | (last <= 0)).where(upright, (middle < 0) | (middle > edge))
+        outside |= out
+    return clipped, outside | (upright & cut & ~(left >= 0.5)), cut
 
 
-def _repeated(rows: pd.DataFrame, wrong: pd.Index) -> list[pd.DataFrame]:
+def left_out(rows: pd.DataFrame, named: bool) -> tuple[pd.Series, list[pd.DataFrame]]:
+    """Which rows are no annotations of known animals, and notices of them."""
+    system = rows["file"].str.contains(r"(?:^|/)\._[^/]*$", regex=True)
+    nameless = (rows["name"] == "") & ~system & named
+    told = [
+        notice(rows, system, "a file that macOS leaves beside others (._)", "left out"),
+        notice(rows, nameless, "no name", "left out: who it is isn't known"),
+    ]
+    return system | nameless, told
+
+
+def similar(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Labels that could be one, but for capitals, accents, spaces, zeros or a letter."""
+    return [
+        part
+        for part in (_similar(rows, ["species"]), _similar(rows, ["species", "name"]))
+        if part is not None
+    ]
+
+
+def _similar(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame | None:
+    *within, column = columns
+    labels = rows[rows[column] != ""].groupby(columns, sort=False).head(1)[["row", *columns]]
+    labels = labels.assign(plain=labels[column].map(_plain), rows=1)
+    if column == "species":
+        labels["plain"] = _without_slips(labels["plain"].tolist())
+    twin = labels.groupby([*within, "plain"])[column].transform("first")
+    odd = twin != labels[column]
+    if not odd.any():
+        return None
+    what = _quoted(f"{column} ", labels[column], odd) + " is much like " + twin.map(repr)
+    return notice(labels, odd, what, "kept apart: write both alike if they are one")
+
+
+def _plain(label: str) -> str:
+    """A label without capitals, accents, signs between words, and zeros around a number."""
+    letters = (c for c in unicodedata.normalize("NFKD", label) if not unicodedata.combining(c))
+    number = re.fullmatch(r"0*(\d+)(?:\.0+)?", label)
+    return number[1] if number else re.sub(r"[\s_.-]+", " ", "".join(letters)).casefold()
+
+
+def _without_slips(labels: list[str]) -> list[str]:
+    """Each label, or the first one that differs from it by one letter or two swapped ones."""
+    if len(labels) > 500:  # which would take long
+        return labels
+    kept: list[str] = []
+    for label in dict.fromkeys(labels):
+        if not any(_slip(label, other) for other in kept):
+            kept.append(label)
+    return [next((k for k in kept if k == label or _slip(label, k)), label) for label in labels]
+
+
+def _slip(one: str, other: str) -> bool:
+    """Whether two labels of five letters or more differ by one letter, or by two swapped ones."""
+    if min(len(one), len(other)) < 5 or abs(len(one) - len(other)) > 1 or one == other:
+        return False
+    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+    start = min(len(one), len(other)) if start is None else start
+    a, b = one[start:], other[start:]
+    swapped = a[1::-1] == b[:2] and a[2:] == b[2:]
+    slip = a[1:] == b[1:] or a[1:] == b or a == b[1:] or swapped
+    return slip and (a[:1] + b[:1]).isalpha()
+
+
+def doubled(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Copies of one photo, of one box in it, that are given to two animals."""
+    copies = ["size", "width", "height", *BOX, "theta"]
+    rows = rows[rows["size"].duplicated(keep=False) & (rows["problem"] == "")]
+    rows = rows.drop_duplicates(["key", "individual", *BOX])
+    likely = rows[rows.duplicated(copies, keep=False)]
+    several = likely.groupby(copies)["individual"].transform("nunique") > 1
+    likely = likely[several & ~likely["key"].duplicated(keep=False)]
+    content = likely["path"].map(file_digest)
+    likely = likely.assign(content=content)
+    owners = likely.groupby(["content", *BOX, "theta"])["individual"]
+    twice = owners.transform("nunique") > 1
+    first = likely.groupby(["content", *BOX, "theta"])["row"].transform("first")
+    later = twice & (likely["row"] != first)
+    return [notice(likely, later, "the same photo as " + first + ", of another animal", "kept")]
+
+
+def encounters(rows: pd.DataFrame) -> tuple[pd.Series, list[pd.DataFrame]]:
+    """Encounters whose ids are each animal's own where they aren't a herd's, and notices.
+
+    An id that several animals have is a herd's where these are joined by a photo of several, by
+    dates, or else by files of one burst. It numbers the visits of each animal where they are not
+    joined, and have different dates or species, or where so it is with more than a third of all
+    ids; then it is counted for each animal alone.
+    """
+    known = rows[rows["encounter"] != ""]
+    animal = known["species"] + "/" + known["name"]
+    shared = animal.groupby(known["encounter"]).nunique() > 1
+    known = known.assign(animal=animal)[known["encounter"].isin(shared.index[shared])]
+    if known.empty:
+        return rows["encounter"], []
+    known = known.assign(group=_joined(known, rows["changed"]))
+    ids = known.groupby("encounter")
+    apart = ids["group"].nunique() > 1
+    dated = known[known["date"].notna()].groupby("encounter")
+    days, seen = (
+        dated[name].nunique().reindex(apart.index).fillna(0) for name in ("group", "animal")
+    )
+    apart &= ~((days == 1) & (seen > 1) & (2 * seen >= ids["animal"].nunique()))  # most, on one day
+    told = (days > 1) | (ids["species"].nunique() > 1)
+    silent = apart & ~told
+    own = apart & (told | (silent.sum() > SHARED * len(shared)))
+    bad = known["encounter"].isin(own.index[own])
+    changed = known.loc[bad, "animal"] + ": " + known.loc[bad, "encounter"]
+    first = known[bad].drop_duplicates("encounter")
+    first = first.assign(row="encounter " + first["encounter"])
+    notices = [notice(first, None, NUMBERED, "counted for each animal alone")]
+    return rows["encounter"].mask(rows.index.isin(changed.index), changed), notices
+
+
+NUMBERED = "an encounter of animals that nothing shows together, as if each animal's were numbered"
+
+
+def _joined(rows: pd.DataFrame, changed: pd.Series) -> np.ndarray:
+    """Numbers of groups: animals of an encounter are in one if files, dates or bursts join them."""
+    rows = rows.assign(day=rows["date"].dt.floor("D"), burst=_bursts(rows, changed))
+    animals = rows.groupby(["encounter", "animal"]).ngroup().to_numpy()
+    links, nodes = [], animals.max() + 1
+    for sign in ("key", "day", "burst"):
+        known = rows[rows[sign].notna() & (rows[sign] != "")]
+        seen = known.groupby(["encounter", sign]).ngroup().to_numpy()
+        links.append(np.column_stack([animals[rows.index.get_indexer(known.index)], seen + nodes]))
+        nodes += len(known)
+    first, second = np.concatenate(links).T
+    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(nodes, nodes))
+    return connected_components(graph, directed=False)[1][animals]
+
+
+def _bursts(rows: pd.DataFrame, changed: pd.Series) -> pd.Series:
+    """Numbers of the bursts in which files were written; NaN where that says nothing.
+
+    A date says more. And copies that were all written within a day say nothing about photos.
+    """
+    if not changed.max() - changed.min() > SPREAD:
+        return pd.Series(np.nan, rows.index)
+    order = rows["changed"].sort_values()
+    bursts = (order.diff() > BURST).cumsum().reindex(rows.index)
+    return bursts.where(rows["date"].isna() & rows["changed"].notna())
+
+
+def repeated(rows: pd.DataFrame, wrong: pd.Index) -> list[pd.DataFrame]:
     """Rows that say the same twice, contradict each other, or share an id."""
     rows = rows.assign(animal=rows["species"] + "\n" + rows["name"])
     sound = rows[np.isfinite(rows[[*BOX, "theta"]]).all(axis=1) & (rows["key"] != "")]
@@ -96,7 +314,7 @@ def _repeated(rows: pd.DataFrame, wrong: pd.Index) -> list[pd.DataFrame]:
     ]
 
 
-def _nothing_to_evaluate(rows: pd.DataFrame) -> pd.DataFrame:
+def nothing_to_evaluate(rows: pd.DataFrame) -> pd.DataFrame:
     sighting = rows["encounter"].mask(rows["encounter"] == "", rows["annotation_id"])
     encounters = sighting.groupby([rows["species"], rows["individual"]]).transform("nunique")
     able = (encounters > 1).groupby(rows["species"]).transform("any")

@@ -1,69 +1,132 @@
 """Whether the file of each row is a photo that can be read, without decoding it twice."""
 
+import contextlib
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image
 from tqdm import tqdm
 
-from miewid_core.files import CACHE, Memory
-from miewid_core.photos import SAVE_AGAIN, UNREADABLE, _refuse_what_is_no_photo
+from miewid_core.files import CACHE, Findings
+from miewid_core.photos import SAVE_AGAIN, UNREADABLE, open_photo, refuse_what_is_no_photo
 from miewid_core.readers.checks import shown
+from miewid_core.readers.sources import CAMERA_RAW
 
 HINTS = 20  # so many missing files are looked for under similar names, which takes time
+ABSOLUTE = "make it relative, give photos_dir, or absolute_paths=True if you trust the catalog"
+HUGE = "scale it down, or save it as a JPEG, which is read at a reduced size"
+
+
+class Look(NamedTuple):
+    """What is known of a row's photo.
+
+    `key`: its path below the root (posix). `width`, `height`: pixels of the upright photo, NaN
+    where there is a problem; `turned`: whether the stored one lies on its side (EXIF). `size` in
+    bytes, `changed` in seconds since 1970.
+    """
+
+    path: str = ""
+    key: str = ""
+    width: float = np.nan
+    height: float = np.nan
+    turned: bool = False
+    size: int = 0
+    changed: float = np.nan
+    problem: str = ""
+    remedy: str = ""
 
 
 def look_at(files: pd.Series, root: Path, verify: bool, absolute: bool) -> pd.DataFrame:
-    """Per row its photo's path, key, width, height, problem and remedy; each file is read once.
+    """Per row the `Look` at its photo, indexed as `files`; each file is read once.
 
-    Indexed as `files`. The key is the path below `root` (posix), width and height are pixels of the
-    upright photo, NaN where there is a problem. `verify` decodes the pixels too; a photo found
-    sound so is remembered, and not read again until it changes.
+    `verify` decodes the pixels too; a photo found sound so is remembered, where the cache can be
+    written, and not read again until it changes.
     """
-    memory = Memory(CACHE / "sound_photos.json")
+    memory = Findings(CACHE / "checked_photos.json")
     look = partial(_look, root=root, verify=verify, absolute=absolute, memory=memory)
     unique = files.unique()
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # before any thread starts
+        # before any thread starts; photos that are too large are refused all the same
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         seen = list(tqdm(pool.map(look, unique), "photos", len(unique)))
-    memory.save()
-    columns = ["path", "key", "width", "height", "problem", "remedy"]
-    looks = pd.DataFrame(seen, index=unique, columns=columns)
+    with contextlib.suppress(OSError):  # a checkout that can't be written
+        memory.save()
+    looks = pd.DataFrame(seen, index=unique, columns=Look._fields)
     for file in looks.index[looks["problem"].str.startswith("missing file")][:HINTS]:
         if alike := _alike(root, file):
             looks.loc[file, "remedy"] = f"there is {alike}: write its path exactly so"
     return looks.loc[files].set_index(files.index)
 
 
-def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Memory) -> tuple:
-    """A row of `look_at`."""
-    unseen = (np.nan, np.nan)
+def relative(files: pd.Series, root: Path, absolute: bool) -> pd.Series:
+    """Files with absolute paths of another computer cut to what lies below `root`, if it does.
+
+    `absolute`: those that are there are meant as they are.
+    """
+    named = pd.Series(files.unique(), dtype=object)
+    named = named[named.str.contains(r"^(?:/|[A-Za-z]:[\\/])", regex=True)]
+    other = [file for file in named if not (absolute and Path(file).is_file())]
+    found = [cut for file in other[:HINTS] if (cut := _below(file, root))]
+    if not found:
+        return files
+    cut = max(set(found), key=found.count)
+    moved = {file: "/".join(_parts(file)[cut:]) or file for file in other}
+    return files.map(lambda file: moved.get(file, file))
+
+
+def _parts(file: str) -> tuple[str, ...]:
+    return (PurePosixPath if file.startswith("/") else PureWindowsPath)(file).parts
+
+
+def _below(file: str, root: Path) -> int:
+    """How many first parts of an absolute path are to be left out to find it below root; or 0."""
+    parts = _parts(file)
+    for cut in range(1, len(parts)):
+        with contextlib.suppress(OSError, ValueError):
+            if ".." not in parts and root.joinpath(*parts[cut:]).is_file():
+                return cut
+    return 0
+
+
+def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Findings) -> Look:
     if not file:
-        return "", "", *unseen, "no file", "fill in its path, or the image that its id names"
+        remedy = "fill in its path, or the image that its id names"
+        return Look(problem="no file", remedy=remedy)
     if Path(file).is_absolute() and not absolute:
-        return "", file, *unseen, "absolute path", "make it relative or pass absolute_paths=True"
-    key = file
+        return Look(key=file, problem="absolute path", remedy=ABSOLUTE)
+    if Path(file).suffix.lower() in CAMERA_RAW:
+        return Look(key=file, problem="a camera's raw file", remedy="export it as JPEG")
+    key = os.path.normpath(file)
+    if key.split("/")[0] == "..":
+        remedy = "move the photo there, or write its absolute path"
+        return Look(key=key, problem="path leaves the catalog's folder", remedy=remedy)
     try:
-        path = (root / file).resolve()
+        path = (root / key).resolve()  # links are the user's own: they may lead elsewhere
         inside = path.is_relative_to(root)
-        key = path.relative_to(root).as_posix() if inside else path.as_posix()
-        if not inside and not Path(file).is_absolute():
-            remedy = "move the photo there, or write its absolute path"
-            return "", key, *unseen, "path leaves the catalog's folder", remedy
+        key = path.relative_to(root).as_posix() if inside else key
         if not path.is_file():
-            found = f"{path} is {'a folder' if path.is_dir() else 'none'}"
-            remedy = "correct its path or put the photo there"
-            if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
-                found, remedy = f"{path} is a folder that you may not read", "allow yourself to"
-            return "", key, *unseen, f"missing file: {found}", remedy
-        return str(path), key, *_known_size(path, verify, memory), "", ""
+            return Look(key=key, **_missing(path))
+        state = path.stat()
+        size = _known_size(path, state, verify, memory)
+        return Look(str(path if inside else root / key), key, *size, state.st_size, state.st_mtime)
     except UNREADABLE as error:
-        return "", key, *unseen, f"unreadable file: {error}", SAVE_AGAIN
+        huge = isinstance(error, Image.DecompressionBombError)
+        remedy = HUGE if huge else SAVE_AGAIN
+        return Look(key=key, problem=f"unreadable file: {error}", remedy=remedy)
+
+
+def _missing(path: Path) -> dict[str, str]:
+    found = f"{path} is {'a folder' if path.is_dir() else 'none'}"
+    remedy = "correct its path, put the photo there, or give photos_dir"
+    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        found, remedy = f"{path} is a folder that you may not read", "allow yourself to"
+    return {"problem": f"missing file: {found}", "remedy": remedy}
 
 
 def _alike(root: Path, file: str) -> str:
@@ -82,8 +145,9 @@ def _same(name: str, other: str) -> bool:
     return shown(name).casefold() == shown(other).casefold()
 
 
-def _known_size(path: Path, verify: bool, memory: Memory) -> tuple[int, int]:
-    state = path.stat()
+def _known_size(
+    path: Path, state: os.stat_result, verify: bool, memory: Findings
+) -> tuple[int, int, bool]:
     if known := memory.of(str(path), state):
         return tuple(known)
     size = _size(path, verify)
@@ -92,10 +156,13 @@ def _known_size(path: Path, verify: bool, memory: Memory) -> tuple[int, int]:
     return size
 
 
-def _size(path: Path, verify: bool) -> tuple[int, int]:
-    """Width and height of the upright photo, in pixels; with `verify`, after decoding it."""
-    with Image.open(path) as photo:
-        _refuse_what_is_no_photo(photo)
+def _size(path: Path, verify: bool) -> tuple[int, int, bool]:
+    """Width and height in pixels of the upright photo, whether it is stored on its side.
+
+    With `verify`, after decoding it.
+    """
+    with open_photo(path) as photo:
+        refuse_what_is_no_photo(photo)
         # Pillow swaps a turned TIFF's sides by itself, on opening it or later
         tiff = photo.format == "TIFF"
         width, height = (photo.tag_v2[256], photo.tag_v2[257]) if tiff else photo.size
@@ -103,4 +170,4 @@ def _size(path: Path, verify: bool) -> tuple[int, int]:
         if verify:
             photo.draft(None, (max(1, width // 8), max(1, height // 8)))  # quick, JPEG only
             photo.load()
-    return (height, width) if turned else (width, height)
+    return (height, width, turned) if turned else (width, height, turned)

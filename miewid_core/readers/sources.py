@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 
@@ -12,18 +14,29 @@ from PIL import Image
 
 RAW = [
     *["row", "annotation_id", "file", "species", "name", "viewpoint"],
-    *["encounter", "date", "x", "y", "w", "h", "theta", "family"],
+    *["encounter", "date", "x", "y", "w", "h", "theta", "family", "image_width", "image_height"],
 ]
-TABLE = {  # a CSV's cells stay text
-    **{"dtype": str, "keep_default_na": False, "skip_blank_lines": False},
-    "encoding": "utf-8-sig",
+ALIASES = {  # a column's other names, each used where there is none of the first
+    "file": ("file_path", "file_name", "path"),
+    **{"name": ("identity",), "viewpoint": ("orientation",), "annotation_id": ("uuid",)},
+    **{"encounter": ("encounter_id",), "theta": ("bbox_theta",)},
 }
+TABLE = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False}  # cells stay text
 COCO = ("annotations", "images", "individuals", "categories")
 APPLE = {".heic", ".heif"}  # photos that Pillow can't read alone: reported, not passed over
+CAMERA_RAW = {
+    *[".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng", ".raf", ".orf"],
+    *[".rw2", ".pef", ".srw", ".raw", ".3fr", ".iiq", ".x3f", ".gpr"],
+}
+FILMS = {".mp4", ".mov", ".avi", ".mkv", ".mts", ".m4v", ".wmv", ".mpg", ".3gp"}
+HIDDEN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # folders of systems, beside those with a point
 SUPPORTED = (
     'supported are "demo", a .csv, a .json (COCO), a folder species/individual/*.jpg, '
     "or an object with .df and .root (wildlife-datasets)"
 )
+
+
+LEVELS = ("species", "name")  # of folders: species/individual/photo.jpg
 
 
 class Source(NamedTuple):
@@ -32,11 +45,13 @@ class Source(NamedTuple):
     `rows` has those of the columns RAW that the source has, cells as given or missing; `row` says
     where its user finds it: the line of a CSV, the id of a COCO annotation, the position in a
     folder or frame. Relative files lie below `root`. `columns` are the source's own, for messages.
+    `notices`: what concerns no row but the source: where, what, and what was done.
     """
 
     rows: pd.DataFrame
     root: Path
     columns: list[str]
+    notices: tuple[tuple[str, str, str], ...] = ()
 
 
 class WildlifeDataset(Protocol):
@@ -46,11 +61,27 @@ class WildlifeDataset(Protocol):
     root: str | Path
 
 
-def read(source: str | Path | WildlifeDataset) -> Source:
+def read(
+    source: str | Path | WildlifeDataset,
+    photos_dir: str | Path = "",
+    levels: tuple[str, ...] = LEVELS,
+) -> Source:
     """Rows of a CSV, COCO JSON, folder tree or frame, unchecked.
 
-    Raises ValueError for a source of another kind, and for one that can't be parsed.
+    `photos_dir`: the folder of the photos, where that isn't the source's own. `levels`: what the
+    folders of a tree are, from the top. Raises ValueError for a source
+    of another kind, and for one that can't be parsed.
     """
+    if photos_dir and not Path(photos_dir).expanduser().is_dir():
+        where = Path(photos_dir).expanduser().absolute()
+        raise ValueError(f"photos_dir is {photos_dir}, but there is no folder {where}")
+    found = _read(source, levels)
+    if photos_dir:
+        return found._replace(root=Path(photos_dir).expanduser())
+    return _placed(found, Path(source).stem if isinstance(source, str | os.PathLike) else "")
+
+
+def _read(source: str | Path | WildlifeDataset, levels: tuple[str, ...]) -> Source:
     if hasattr(source, "df") and hasattr(source, "root"):
         return _frame(source)
     if not isinstance(source, str | os.PathLike):
@@ -58,53 +89,124 @@ def read(source: str | Path | WildlifeDataset) -> Source:
     if not str(source).strip():
         raise ValueError(f"no catalog is named; {SUPPORTED}")
     try:
-        return _read_path(Path(source))
+        return _read_path(Path(source).expanduser(), levels)
     except OSError as error:
         raise ValueError(f"{source}: {error.strerror}; {SUPPORTED}") from error
 
 
-def _read_path(path: Path) -> Source:
+def _read_path(path: Path, levels: tuple[str, ...]) -> Source:
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, levels)
     if not path.exists():
-        raise ValueError(f"{path}: no such file or folder; {SUPPORTED}")
-    reader = {".csv": _csv, ".json": _coco}.get(path.suffix.lower())
+        looked = "" if path.is_absolute() else f" (looked for {path.absolute()})"
+        raise ValueError(f"{path}: no such file or folder{looked}; {SUPPORTED}")
+    reader = {".csv": _csv, ".tsv": _csv, ".json": _coco}.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"{path}: this kind of file can't be read; {SUPPORTED}")
     return reader(path)
 
 
-def _csv(path: Path) -> Source:
-    """The MiewID repository's columns; every cell stays text, so that a name 007 stays one.
+def _placed(found: Source, stem: str) -> Source:
+    """The source with the root of its photos: where public data sets have them, if not beside."""
+    rows, root = found.rows, found.root
+    names = rows["file"].dropna().astype(str).head(20) if "file" in rows else []
+    above, part = root.parent, stem.removeprefix("instances_")
+    beside = [root, root / "images", root / "photos"]
+    coco = [above / "images" / part, above / "images", above / "photos", above / part]
+    for place in [*beside, *coco] if root.name == "annotations" else beside:
+        if any(_is_file(place / name) for name in names if not _climbs(name)):
+            moved = (str(place), "the photos aren't beside the table", "taken from this folder")
+            told = () if place == root else (moved,)
+            return found._replace(root=place, notices=(*found.notices, *told))
+    return found
 
-    Cells may be separated by semicolons or tabs, as spreadsheets write them in many countries.
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _climbs(name: str) -> bool:
+    return name.startswith("/") or ".." in Path(name).parts
+
+
+def _csv(path: Path) -> Source:
+    """The MiewID repository's columns, or wildlife-datasets' saved as a table."""
+    rows, columns, told = read_table(path)
+    rows = _known_columns(rows)
+    used = columns_of(rows, RAW[1:])
+    blank = (rows[used].fillna("") == "").all(axis=1) & bool(used)
+    return Source(rows.loc[~blank, [*used, "row"]], path.parent, columns, told)
+
+
+def read_table(path: Path) -> tuple[pd.DataFrame, list[str], tuple]:
+    """A CSV's rows with their line as `row`, its columns as written, and notices.
+
+    Every cell stays text, so that a name 007 stays one; names of columns come in small letters.
+    Tables are read as spreadsheets write them in many countries: with semicolons or tabs, decimal
+    commas then, in UTF-16 or Windows-1252. Raises ValueError for what is no table.
     """
     try:
-        with path.open(encoding=TABLE["encoding"]) as opened:
-            separator = max(",;\t", key=opened.readline().count)
-        header = pd.read_csv(path, sep=separator, header=None, nrows=1, **TABLE)
-        columns = _no_column_twice(header.loc[0].tolist())
-        rows = pd.read_csv(path, sep=separator, **TABLE)
+        how, told = _encoding(path)
+        with path.open(encoding=how["encoding"]) as opened:
+            first = opened.readline()
+            if said := re.fullmatch(r'"?sep=(.)"?\s*', first):  # a spreadsheet's own line
+                first, how = said[1] * 99, how | {"skiprows": 1}
+        how |= {"sep": max(",;\t", key=first.count)} | TABLE
+        header = pd.read_csv(path, header=None, nrows=1, **how)
+        columns = [str(column).strip() for column in header.loc[0]]
+        names = _no_column_twice([re.sub(r"\W+", "_", column.lower()) for column in columns])
+        rows = pd.read_csv(path, **how)
         if not isinstance(rows.index, pd.RangeIndex):
             raise ValueError("its rows have more cells than its header")
     except ValueError as error:
         raise ValueError(
             f"{path}: no comma-separated table in UTF-8: {error}; save it so"
         ) from error
-    rows.columns = rows.columns.str.strip()
-    rows = rows.rename(columns={"uuid": "annotation_id"} if "annotation_id" not in rows else {})
-    files = [column for column in ("file_path", "file_name") if column in rows]
-    if files:
-        rows["file"] = rows[files[0]].where(rows[files[0]].str.strip() != "", rows[files[-1]])
-    rows["row"] = [f"line {line}" for line in _lines(path, rows)]
-    used = columns_of(rows, RAW[1:])
-    blank = (rows[used].fillna("") == "").all(axis=1) & bool(used)
-    return Source(rows.loc[~blank, [*used, "row"]], path.parent, columns)
+    rows.columns = names
+    if how["sep"] != ",":
+        for column in columns_of(rows, [*"xywh", "theta", "score"]):
+            rows[column] = rows[column].str.replace(r"^\s*(-?\d*),(\d+)\s*$", r"\1.\2", regex=True)
+    lines = _lines(path, rows) + how.get("skiprows", 0)
+    rows["row"] = [f"line {line}" for line in lines]
+    return rows, columns, told
+
+
+def _encoding(path: Path) -> tuple[dict[str, str], tuple]:
+    """How a table's text is encoded, and a notice where that is a guess."""
+    content = path.read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return {"encoding": "utf-16"}, ()
+    try:
+        content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        if b"\0" in content:
+            raise
+        content.decode("cp1252")
+        guess = ("all", "text that is no UTF-8", "read as Windows-1252, as spreadsheets write it")
+        return {"encoding": "cp1252"}, (guess,)
+    return {"encoding": "utf-8-sig"}, ()
+
+
+def _known_columns(rows: pd.DataFrame) -> pd.DataFrame:
+    """Columns by the names of RAW: a column's aliases fill it where it is missing or blank."""
+    for column, others in ALIASES.items():
+        for other in columns_of(rows, others):
+            if column not in rows:
+                rows[column] = rows[other]
+            elif column == "file":
+                rows[column] = rows[column].where(rows[column].str.strip() != "", rows[other])
+    if "bbox" in rows and not set("xywh") & set(rows):
+        boxes = [_box(box) for box in rows["bbox"]]
+        rows = rows.join(pd.DataFrame(boxes, rows.index, list("xywh"), dtype=object))
+    return rows
 
 
 def _no_column_twice(columns: list[str]) -> list[str]:
     """The columns; ValueError where one that is used is there twice."""
-    used = {*RAW, "uuid", "file_path", "file_name", "path", "identity", "orientation", "bbox"}
+    used = {*RAW, "bbox", *(other for others in ALIASES.values() for other in others)}
     names = pd.Series([str(column).strip() for column in columns], dtype=str)
     twice = names[names.duplicated() & names.isin(used)]
     if len(twice):
@@ -177,7 +279,7 @@ def _first(*values: object) -> str | None:
 def _coco_row(
     place: int, entry: dict, images: dict, individuals: dict, categories: dict
 ) -> dict[str, str]:
-    """Text of what is known of an annotation; an explicit null rotation stays to be reported."""
+    """Text of what is known of an annotation."""
     image = _entry(images, entry, "image_uuid", "image_id")
     individual = _entry(individuals, entry, "individual_uuid")
     category = _entry(categories, entry, "category_id")
@@ -193,6 +295,8 @@ def _coco_row(
         "family": entry.get("family", category.get("family")),
         "date": image.get("date_captured", image.get("datetime")),
         "theta": str(entry.get("theta", 0)),
+        "image_width": image.get("width"),
+        "image_height": image.get("height"),
     }
     return {key: str(value) for key, value in known.items() if value is not None} | _box(
         entry.get("bbox")
@@ -212,40 +316,109 @@ def _box(box: object) -> dict[str, str]:
     return {} if pd.api.types.is_scalar(box) and pd.isna(box) else {"x": str(box)}
 
 
-def _folder(root: Path) -> Source:
-    """Photos at species/individual/; the labels of photos elsewhere are missing, to be reported.
+def _folder(root: Path, levels: tuple[str, ...]) -> Source:
+    """Photos at the levels of a tree, such as species/individual/; elsewhere they have no species.
 
-    So are folders that `rglob` passes over: links, and those that may not be read.
+    Folders that are links are entered; one that may not be read is a row, to be reported. A table
+    in the folder that says otherwise of its photos raises ValueError: it is meant, more likely.
     """
     endings = Image.registered_extensions()
-    files = sorted(
-        # a name that is no UTF-8 gets a mark, by which it is reported
-        PurePosixPath(os.fsencode(file.relative_to(root)).decode(errors="replace"))
-        for file in root.rglob("*")
-        if (endings.get(suffix := file.suffix.lower()) in Image.OPEN and file.is_file())
-        or suffix in APPLE
-        or (file.is_dir() and (file.is_symlink() or not os.access(file, os.R_OK | os.X_OK)))
+    files, others, photos = [], [], set()
+    for file, is_photo in sorted(_files(root, endings)):
+        (files if is_photo else others).append(file)
+        if file.suffix.lower() in endings:
+            photos.add(file.with_suffix(""))
+    files = [file for file in files if file.suffix.lower() not in APPLE or _alone(file, photos)]
+    rows = pd.DataFrame(
+        [_labels(file.parts, levels) for file in files],
+        columns=["species", "name", "encounter"],
+        dtype=object,
     )
-    labels = [file.parts[:2] if len(file.parts) == 3 else ("", "") for file in files]
-    rows = pd.DataFrame(labels, columns=["species", "name"], dtype=object)
     rows["file"] = [file.as_posix() for file in files]
     rows["row"] = [f"photo {place}" for place in range(1, len(rows) + 1)]
-    return Source(rows, root, ["species", "individual"])
+    tables = sorted([*root.glob("annotations/*.json"), *root.glob("*.csv")])
+    if tables := [str(table) for table in tables if _tells_otherwise(table, rows)]:
+        raise ValueError(f"{root}: give its table of photos, not the folder: {', '.join(tables)}")
+    lost = [file for file in others if _alone(file, photos)]
+    return Source(rows, root, ["species", "individual"], _without_photos(lost, files))
+
+
+def _files(root: Path, endings: dict[str, str]) -> Iterator[tuple[PurePosixPath, bool]]:
+    """Photos below a folder (True), and what cameras write beside them (False)."""
+    above: dict[str, set[str]] = {}
+    for folder, folders, names in os.walk(root, followlinks=True):
+        here = Path(folder)
+        passed = above.get(os.path.dirname(folder), set()) | {os.path.realpath(folder)}  # noqa: PTH120
+        above[folder] = passed
+        for name in list(folders):
+            if name.startswith(".") or name in HIDDEN or os.path.realpath(here / name) in passed:
+                folders.remove(name)
+            elif not os.access(here / name, os.R_OK | os.X_OK):
+                yield _below(root, here / name), True
+        for name in names:
+            suffix = Path(name).suffix.lower()
+            photo = endings.get(suffix) in Image.OPEN or suffix in APPLE
+            file = here / name
+            if (photo or suffix in CAMERA_RAW | FILMS) and (file.is_file() or file.is_symlink()):
+                yield _below(root, file), photo
+
+
+def _below(root: Path, file: Path) -> PurePosixPath:
+    # a name that is no UTF-8 gets a mark, by which it is reported
+    return PurePosixPath(os.fsencode(file.relative_to(root)).decode(errors="replace"))
+
+
+def _labels(parts: tuple[str, ...], levels: tuple[str, ...]) -> tuple[str, str, str]:
+    """Species, name and encounter of a photo at a path in a folder tree."""
+    if levels == ("name",) and len(parts) in (2, 3):
+        return "", parts[0], parts[1] if len(parts) == 3 else ""
+    if levels == LEVELS and len(parts) == 3:
+        return parts[0], parts[1], ""
+    return "", parts[-2] if levels and len(parts) > 1 else "", ""
+
+
+def _alone(file: PurePosixPath, photos: set[PurePosixPath]) -> bool:
+    return file.with_suffix("") not in photos
+
+
+def _without_photos(lost: list[PurePosixPath], files: list[PurePosixPath]) -> tuple:
+    """Notices of the folders in which cameras left what is no photo."""
+    shown = {file.parent for file in files}
+    told = []
+    for folder, count in Counter(file.parent for file in lost).items():
+        kinds = ", ".join(sorted({file.suffix for file in lost if file.parent == folder}))
+        what = f"{count:,} files ({kinds}) that can't be read as photos"
+        what += "" if folder in shown else ", and no photo"
+        told.append((str(folder), what, "left out: export them as JPEG"))
+    return tuple(told)
+
+
+def _tells_otherwise(table: Path, rows: pd.DataFrame) -> bool:
+    """Whether a table in a folder is a catalog of its photos, with other labels than the folders"""
+    try:
+        found = _read_path(table, LEVELS).rows
+    except ValueError:
+        return False
+    labels = ["species", "name"]
+    if not {"file", *labels} <= set(found):
+        return False
+    if rows.empty:
+        return not found.empty
+    both = found.merge(rows, on="file", suffixes=("", "_folder"))
+    apart = any((both[label] != both[f"{label}_folder"]).any() for label in labels)
+    return apart or (both.empty and table.suffix == ".json")
 
 
 def _frame(dataset: WildlifeDataset) -> Source:
     """The columns that wildlife-datasets describes: path, identity, orientation, bbox, ..."""
-    called = {"path": "file", "identity": "name", "orientation": "viewpoint"}
     if not (isinstance(dataset.df, pd.DataFrame) and isinstance(dataset.root, str | os.PathLike)):
         raise ValueError(
             f"a {type(dataset).__name__} has no frame .df and folder .root; {SUPPORTED}"
         )
-    called |= {column: column for column in ("species", "encounter", "date", "family")}
     given = dataset.df.reset_index(drop=True)
     given.columns = _no_column_twice([str(column) for column in given])
-    rows = given[columns_of(given, called)].rename(columns=called)
-    if "bbox" in given:
-        boxes = [_box(box) for box in given["bbox"]]
-        rows = rows.join(pd.DataFrame(boxes, rows.index, list("xywh"), dtype=object))
+    called = {"path": "file", "identity": "name", "orientation": "viewpoint", "bbox_theta": "theta"}
+    called |= {column: column for column in ("species", "encounter", "date", "family", "bbox")}
+    rows = _known_columns(given[columns_of(given, called)].rename(columns=called))
     rows["row"] = [f"row {place}" for place in range(len(rows))]
-    return Source(rows, Path(dataset.root), list(map(str, given)))
+    return Source(rows[columns_of(rows, RAW)], Path(dataset.root), list(map(str, given)))

@@ -8,12 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from miewid_core.config import TrainConfig
 from miewid_core.machine import default_device
-from miewid_core.paper.study import Study
-from miewid_core.runs.jobs import Job
+from miewid_core.runs.run import Training
 from miewid_core.training import Trainer
 
 SECONDS, BATCH, CLASSES = 3.0, 32, 100  # of a measured rate
@@ -28,42 +26,42 @@ class Asked(NamedTuple):
     done: bool
 
 
-def entry(job: Job, study: Study) -> Asked:
-    """What a plan says of a job of a study."""
-    return Asked(job.key, len(job.rows), job.photos, _done(job, study))
+def entry(training: Training) -> Asked:
+    """What a bill says of a training; one without photos (no path) is never done."""
+    done = bool(training.rows["path"].all()) and _begun(training) and training.finished
+    return Asked(training.key, len(training.rows), training.photos, done)
+
+
+def _begun(training: Training) -> bool:
+    """Whether any run is kept: else no photo need be hashed to know that this one isn't."""
+    return any(training.runs_dir.glob("*/run.json"))
 
 
 def summary(
-    study: Study, wanted: Mapping[str, Iterable[Job | Asked]], rate: float = 0
+    wanted: Mapping[str, Iterable[Training | Asked]], config: TrainConfig, rate: float = 0
 ) -> pd.DataFrame:
     """Trainings that each notebook asks for, and how many of them an earlier one asked for already.
 
     Columns notebook, trainings, new (not asked for before), done (of the new ones), photos (that
     an epoch of all the new ones shows) and to_do (photos still to show, all epochs), hours at
-    `rate` photos/s (0: as measured by `rate_of`). "all" has the sums.
+    `rate` photos/s (0: as measured for `config` by `rate_of`). "all" has the sums.
     """
     known: set[str] = set()
     rows = []
-    for name, jobs in wanted.items():
-        trainings = [entry(job, study) if isinstance(job, Job) else job for job in jobs]
-        new = {own.key: own for own in trainings if own.key not in known}
+    for name, trainings in wanted.items():
+        asked = [entry(own) if isinstance(own, Training) else own for own in trainings]
+        new = {own.key: own for own in asked if own.key not in known}
         known |= new.keys()
         left = [own for own in new.values() if not own.done]
-        counts = len({own.key for own in trainings}), len(new), len(new) - len(left)
+        counts = len({own.key for own in asked}), len(new), len(new) - len(left)
         photos = sum(own.annotations for own in new.values())
         rows.append((name, *counts, photos, sum(own.photos for own in left)))
     columns = ["notebook", "trainings", "new", "done", "photos", "to_do"]
     table = pd.DataFrame(rows, columns=columns)
     table.loc[len(table)] = ["all", *table[columns[1:]].sum()]
     if not rate and table["to_do"].any():
-        rate = rate_of(study.config)
+        rate = rate_of(config)
     return table.assign(hours=table["to_do"] / (3600 * rate) if rate else 0.0)
-
-
-def _done(job: Job, study: Study) -> bool:
-    """Whether a job's result is there; a plan without photos (no path) has none."""
-    begun = job.rows["path"].all() and any(study.runs_dir.glob("*/run.json"))
-    return bool(begun) and job.run(study.runs_dir, study.chips_dir).finished  # hashes its photos
 
 
 def rate_of(config: TrainConfig) -> float:
@@ -73,22 +71,29 @@ def rate_of(config: TrainConfig) -> float:
     )
     size, batch = config.image_size, min(BATCH, config.batch_size)
     chips = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8)
-    labels, bar = torch.arange(batch), tqdm(disable=True)
+    labels = torch.arange(batch)
     trainer.model.train()
-    trainer.step(chips, labels, bar)  # the first one also allocates
+    trainer.step(chips, labels)  # the first one also allocates
     start, shown = time.monotonic(), 0
     while (passed := time.monotonic() - start) < SECONDS:
-        float(trainer.step(chips, labels, bar))  # waits for a GPU
+        float(trainer.step(chips, labels))  # waits for a GPU
         shown += batch
     return shown / passed
 
 
 def in_words(table: pd.DataFrame) -> str:
-    """The bill in a sentence."""
-    whole = table.iloc[-1]
-    asked_for = int(table["trainings"][:-1].sum())
-    return (
-        f"{asked_for} trainings are asked for, {whole['new']} of them distinct, {whole['done']} "
-        f"done; {whole['photos']:,} photos per epoch of all, {whole['to_do']:,} still to show: "
-        f"about {whole['hours']:.2g} hours on this machine."
-    )
+    """The bill in a sentence or two."""
+    total = table.iloc[-1]
+    left, count = int(total["new"] - total["done"]), int(total["new"])
+    if not left:
+        return "The network is already trained." if count == 1 else f"All {count} are trained."
+    done = f"{count - left} of {count} networks are trained. " if left < count else ""
+    networks = f"{left} network{'s'[: left != 1]}"
+    return f"{done}{networks} to train: about {_duration(total['hours'])} on this machine."
+
+
+def _duration(hours: float) -> str:
+    """Hours in words, in the unit that suits them."""
+    if hours * 60 < 1:
+        return f"{hours * 3600:.0f} seconds"
+    return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:,.0f} hours"

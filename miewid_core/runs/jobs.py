@@ -1,7 +1,6 @@
-"""Trainings asked for: counted before they start, and done side by side."""
+"""Trainings side by side: on this computer's cores, or on the workers of a Dask cluster."""
 
 import dataclasses
-import json
 import os
 import threading
 import time
@@ -9,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
-from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +19,8 @@ from loky import ProcessPoolExecutor
 from tqdm import tqdm
 
 from miewid_core.chips import ChipStore
-from miewid_core.config import TrainConfig
-from miewid_core.files import digest
 from miewid_core.machine import default_device, threads
-from miewid_core.runs.run import Run, run_of, spec, train
+from miewid_core.runs.run import Run, Training
 
 POLL = 1.0  # seconds between two looks at the trainings under way
 DELAY = 60.0  # seconds after which a network file system shows what another computer wrote
@@ -33,127 +29,70 @@ TURN = threading.Lock()  # of trainings in a process, whose random generator and
 READ = ["annotation_id", "species", "individual", "path", "x", "y", "w", "h", "theta"]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Job:
-    """A training that a notebook asks for; `start` is the one whose network it fine-tunes."""
+def train_all(trainings: Sequence[Training], executor: futures.Executor | None = None) -> list[Run]:
+    """The finished runs of `trainings`, in order; what is not yet trained is trained, each once.
 
-    title: str
-    rows: pd.DataFrame
-    config: TrainConfig
-    seed: int
-    start: "Job | None" = None
-
-    def __post_init__(self) -> None:
-        if self.rows.empty:
-            raise ValueError(f"{self.title}: no annotation to train on; does the split leave any?")
-
-    @cached_property
-    def key(self) -> str:
-        """Equal for jobs of the same data, configuration and seed, without reading a photo."""
-        rows = self.rows[["annotation_id", "individual"]]
-        if not rows["annotation_id"].is_monotonic_increasing:  # a split's rows are
-            rows = rows.sort_values("annotation_id")
-        labels = (json.dumps(rows[column].tolist()) for column in rows)
-        return digest(repr((self.config, self.seed)), self.start.key if self.start else "", *labels)
-
-    @property
-    def photos(self) -> int:
-        """Photos that pass through the network, all epochs together."""
-        return len(self.rows) * self.config.epochs
-
-    def run(self, runs_dir: Path, chips_dir: Path) -> Run:
-        """The run of this job, which may not be finished or even begun."""
-        rows = self.rows.sort_values("annotation_id", ignore_index=True)
-        keys = ChipStore(chips_dir, self.config.image_size).keys(rows)
-        start = self.start and self.start.run(runs_dir, chips_dir)
-        what = spec(keys.tolist(), rows["individual"].tolist(), self.config, self.seed, start)
-        return run_of(what, runs_dir)
-
-    def train(self, runs_dir: Path, chips_dir: Path, wait: bool = True) -> Run:
-        """Train, or find it trained; see `runs.train`."""
-        start = self.start and self.start.run(runs_dir, chips_dir)
-        where = runs_dir, chips_dir, self.title, start
-        return train(self.rows, self.config, self.seed, *where, wait)
-
-
-def train_all(
-    jobs: Sequence[Job], runs_dir: Path, chips_dir: Path, executor: futures.Executor | None = None
-) -> list[Run]:
-    """The finished runs of `jobs`, in order; what is not yet trained is trained, each once.
-
-    `executor`: where the trainings run, side by side; any of concurrent.futures, whose workers
-    share both folders and do one training at a time, with as many threads as this process. None:
-    processes of this computer, as many as it has cores for, or one after the other on its GPU.
-    Raises what a training raises (see `training.fit`), and RuntimeError when a worker dies, or
-    shares no folder with this process; what was trained is kept then.
+    `executor`: where they run, side by side; any of concurrent.futures, whose workers share their
+    folders and do one training at a time, with as many threads as this process. None: processes of
+    this computer, as many as it has cores for, or one after the other on its GPU. Raises what a
+    training raises (see `training.fit`), and RuntimeError when a worker dies, or shares no folder
+    with this process; what was trained is kept then.
     """
-    starts = [job.start for job in jobs if job.start]
-    for size, sized in groupby(jobs, lambda job: job.config.image_size):
+    starts = [training.start for training in trainings if training.start]
+    for size, sized in groupby(trainings, lambda training: training.config.image_size):
         # made once here, in parallel, not by each training for itself
-        photos = pd.concat([job.rows for job in sized]).drop_duplicates("annotation_id")
-        ChipStore(chips_dir, size).build(photos)
-    for wave in (starts, jobs):  # a fine-tuning waits for the network that it goes on from
-        asked = [job.run(runs_dir, chips_dir) for job in wave]
-        pending = {run: job for run, job in zip(asked, wave, strict=True) if not run.finished}
-        _train(pending, len(set(asked)), runs_dir, chips_dir, executor)
-    return asked
+        sized = list(sized)
+        rows = pd.concat([training.rows for training in sized]).drop_duplicates("annotation_id")
+        ChipStore(sized[0].chips_dir, size).build(rows)
+    for wave in (starts, trainings):  # a fine-tuning waits for the network that it goes on from
+        distinct = {training.folder: training for training in wave}
+        pending = [training for training in distinct.values() if not training.finished]
+        _train(pending, len(distinct), executor)
+    return [training.result for training in trainings]
 
 
-def _train(
-    pending: dict[Run, Job],
-    asked: int,
-    runs_dir: Path,
-    chips_dir: Path,
-    executor: futures.Executor | None,
-) -> None:
+def _train(pending: list[Training], asked: int, executor: futures.Executor | None) -> None:
     cores = torch.get_num_threads()
     # by what is asked, not by what is left: fewer threads round otherwise, and a set of trainings
     # that was interrupted is to end with the same bits
     count = 1 if default_device().type == "cuda" else min(asked, cores, MOST)
     if executor is None and count < 2:
-        _train_in_turn(pending, runs_dir, chips_dir)
+        _train_in_turn(pending)
     elif executor is None and pending:
         with _processes(min(count, len(pending)), cores // count) as pool:
             try:
-                _train_beside(pending, runs_dir, chips_dir, pool, cores // count)
+                _train_beside(pending, pool, cores // count)
             except KeyboardInterrupt:  # the workers got it too, but would go on with other jobs
                 pool.shutdown(kill_workers=True)
                 raise
     elif pending:
-        _train_beside(pending, runs_dir, chips_dir, executor, cores)
+        _train_beside(pending, executor, cores)
 
 
-def _train_in_turn(pending: dict[Run, Job], runs_dir: Path, chips_dir: Path) -> None:
-    """One after the other; last those that another process has under way: two share the work."""
-    left, passed = deque(pending.values()), 0
+def _train_in_turn(pending: list[Training]) -> None:
+    """Train one by one; runs locked by another process are retried last."""
+    left, locked_in_a_row = deque(pending), 0
     while left:
-        job = left.popleft()
-        title = f"[{len(pending) - len(left)}/{len(pending)}] {job.title}"
+        training = left.popleft()
+        title = f"[{len(pending) - len(left)}/{len(pending)}] {training.title}"
         try:
-            every_one = passed > len(left)  # is under way elsewhere
-            dataclasses.replace(job, title=title).train(runs_dir, chips_dir, wait=every_one)
-            passed = 0
+            all_locked_elsewhere = locked_in_a_row > len(left)
+            dataclasses.replace(training, title=title).run(wait=all_locked_elsewhere)
+            locked_in_a_row = 0
         except Timeout:
-            left.append(job)
-            passed += 1
+            left.append(training)
+            locked_in_a_row += 1
 
 
-def _train_beside(
-    pending: dict[Run, Job],
-    runs_dir: Path,
-    chips_dir: Path,
-    executor: futures.Executor,
-    each: int,
-) -> None:
-    where = runs_dir.absolute(), chips_dir.absolute(), each  # workers may stand elsewhere
-    trainings = [executor.submit(_train_there, _portable(job), *where) for job in pending.values()]
+def _train_beside(pending: list[Training], executor: futures.Executor, threads: int) -> None:
+    submitted = [executor.submit(_train_there, _portable(own), threads) for own in pending]
     try:
-        _follow(trainings, pending)
+        _follow(submitted, pending)
     finally:  # after an error or a Ctrl-C no other one begins
-        for training in trainings:
-            training.cancel()
+        for future in submitted:
+            future.cancel()
     deadline = time.monotonic() + DELAY
-    while lost := [run.folder for run in pending if not run.finished]:
+    while lost := [training.folder for training in pending if not training.finished]:
         if time.monotonic() > deadline:
             raise RuntimeError(
                 f"{len(lost)} trainings have ended, but {lost[0]} has no result: do all workers "
@@ -162,19 +101,25 @@ def _train_beside(
         time.sleep(POLL)
 
 
-def _portable(job: Job) -> Job:
-    """A job without the columns that no training reads, and without a path of this process."""
-    weights, start = job.config.pretrained, job.start and _portable(job.start)
+def _portable(training: Training) -> Training:
+    """A training for workers that may stand elsewhere: absolute paths, few columns."""
+    weights = training.config.pretrained
     if isinstance(weights, str):
         weights = str(Path(weights).absolute())
-    config = dataclasses.replace(job.config, pretrained=weights)
-    return dataclasses.replace(job, rows=job.rows[READ], config=config, start=start)
+    return dataclasses.replace(
+        training,
+        rows=training.rows[READ],
+        config=dataclasses.replace(training.config, pretrained=weights),
+        runs_dir=training.runs_dir.absolute(),
+        chips_dir=training.chips_dir.absolute(),
+        start=_portable(training.start) if isinstance(training.start, Training) else training.start,
+    )
 
 
-def _train_there(job: Job, runs_dir: Path, chips_dir: Path, count: int) -> None:
+def _train_there(training: Training, count: int) -> None:
     """Train in a worker, with as many threads as here: with others sums are rounded otherwise."""
     with TURN, threads(count):
-        job.train(runs_dir, chips_dir)
+        training.run()
 
 
 def _processes(count: int, threads: int) -> ProcessPoolExecutor:
@@ -195,23 +140,19 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _follow(trainings: Sequence[futures.Future], pending: dict[Run, Job]) -> None:
+def _follow(submitted: Sequence[futures.Future], pending: list[Training]) -> None:
     """Show how far the trainings are, by their checkpoints, until all have ended."""
-    total = sum(job.photos for job in pending.values())
-    begun = sum(map(_photos_done, pending, pending.values()))
+    total = sum(training.photos for training in pending)
+    begun = sum(training.photos_done for training in pending)
     with tqdm(total=total, initial=begun, desc="trainings", unit="photo") as bar:
-        waiting = set(trainings)
+        waiting = set(submitted)
         while waiting:
             ended, waiting = futures.wait(
                 waiting, timeout=POLL, return_when=futures.FIRST_COMPLETED
             )
             _raise_failed(ended)
-            bar.set_postfix_str(f"{len(trainings) - len(waiting)} of {len(trainings)} done")
-            bar.update(sum(map(_photos_done, pending, pending.values())) - bar.n)
-
-
-def _photos_done(run: Run, job: Job) -> int:
-    return job.photos if run.finished else run.epochs_done * len(job.rows)
+            bar.set_postfix_str(f"{len(submitted) - len(waiting)} of {len(submitted)} done")
+            bar.update(sum(training.photos_done for training in pending) - bar.n)
 
 
 def _raise_failed(ended: set[futures.Future]) -> None:
@@ -233,7 +174,7 @@ ANSWER = 10  # seconds that a scheduler has to answer
 
 
 @contextmanager
-def jobs_on(scheduler: str) -> Iterator[futures.Executor | None]:
+def workers_of(scheduler: str) -> Iterator[futures.Executor | None]:
     """An executor on the workers of a Dask scheduler ("tcp://host:8786"), None for "".
 
     Workers have this package and see the folders of photos, chips and runs under the same paths,

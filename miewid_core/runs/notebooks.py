@@ -1,8 +1,9 @@
-"""Runs the numbered notebooks through papermill: `python -m miewid_core.runs.notebooks --help`."""
+"""The numbered notebooks, run through papermill with parameters of a command line."""
 
-import argparse
+import dataclasses
 import io
 import itertools
+import json
 import os
 import re
 import shutil
@@ -11,26 +12,36 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import nbformat
 import papermill
 import yaml
 from jupyter_client.manager import KernelManager
 from nbclient.exceptions import DeadKernelError
 from tqdm import tqdm
 
-from miewid_core.files import CACHE, ROOT
+from miewid_core.files import ABOUT, ROOT, digest
+from miewid_core.runs.skipping import KEPT, SKIPPED
+
+TYPES = {"list": list, "int": int, "float": (int, float), "bool": bool}
+KINDS = {
+    "list": "a list, such as zebra,leopard",
+    "int": "a whole number",
+    "float": "a number, with a point",
+    "bool": "true or false",
+}
 
 
 class ParameterError(ValueError):
     """A parameter that a notebook doesn't have, or that can't be read."""
 
 
-def parse(assignments: list[str]) -> dict[str, object]:
-    """Parameters from words NAME=VALUE: names in lower case, values read as YAML.
+def parse(assignments: Sequence[str]) -> dict[str, str]:
+    """Parameters from words NAME=VALUE: names in lower case, values as they stand.
 
     Raises ParameterError for a word of another form.
     """
@@ -39,17 +50,36 @@ def parse(assignments: list[str]) -> dict[str, object]:
         name, sign, value = word.partition("=")
         if not (sign and name.isidentifier()):
             raise ParameterError(f"{word!r} is no parameter; write NAME=VALUE, such as SEED=1")
-        try:
-            parameters[name.lower()] = "" if value == "" else yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ParameterError(f"the value of {word!r} can't be read; put it in quotes") from None
+        parameters[name.lower()] = value
     return parameters
 
 
+def typed(name: str, value: str, kind: str) -> object:
+    """A parameter's value as its notebook or function declares it: kind "str", "list", "int", ...
+
+    Text stays text, and a list is written with commas, or as one word for a list of one. Raises
+    ParameterError for what is none of its kind.
+    """
+    if kind == "str":
+        return value
+    if kind == "list" and not value.startswith("["):
+        value = f"[{value.replace(';', ',')}]"
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ParameterError(f"{name}: {value!r} can't be read as {KINDS[kind]}") from None
+    right = isinstance(read, TYPES[kind]) and not (kind != "bool" and isinstance(read, bool))
+    if not right:
+        raise ParameterError(f"{name} is {value!r}; give {KINDS[kind]}")
+    return read
+
+
 # reset takes these of every module too, and a process that is spawned asks for them
-RESET = """get_ipython().reset()
+RESET = f"""{KEPT}
+get_ipython().input_transformers_cleanup.clear()
+get_ipython().reset()
 __doc__ = __loader__ = __package__ = __spec__ = None
-__annotations__ = {}"""
+__annotations__ = {{}}"""
 CLIENT = "jupyter_client.asynchronous.AsyncKernelClient"  # what nbclient awaits answers of
 
 
@@ -71,10 +101,15 @@ def started(beside: int) -> Iterator[KernelManager]:
 
 def forget(kernel: KernelManager) -> None:
     """Empty an idle kernel's namespace: the next notebook finds none of the last one's names."""
+    _silently(kernel, RESET)
+
+
+def _silently(kernel: KernelManager, code: str) -> None:
+    """Run code in an idle kernel, without a trace in its notebook."""
     client = kernel.blocking_client()
     client.start_channels()
     try:
-        client.execute(RESET, silent=True, reply=True, timeout=60)
+        client.execute(code, silent=True, reply=True, timeout=60)
     finally:
         client.stop_channels()
 
@@ -110,28 +145,75 @@ class Line(io.TextIOBase):
         return len(text)
 
 
-def shared(notebooks: list[Path], parameters: dict[str, object]) -> list[dict[str, object]]:
-    """To each notebook those of the parameters that it has.
+@dataclasses.dataclass
+class Ended:
+    """A notebook that ran: seconds, why it was skipped ("" if it wasn't), and its conclusion."""
+
+    notebook: str
+    seconds: float
+    skipped: str
+    conclusion: str
+
+
+def ended(executed: Path, seconds: float) -> Ended:
+    """What an executed notebook says of itself: the first line of its cell tagged "conclusion"."""
+    skipped, conclusion = "", ""
+    for cell in nbformat.read(executed, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            text = output.get("data", {}).get("text/markdown", "")
+            if text.startswith(SKIPPED):
+                skipped = text.removeprefix(SKIPPED)
+            if "conclusion" in cell.metadata.get("tags", []):
+                conclusion = conclusion or text.splitlines()[0].removeprefix("- ")
+    return Ended(executed.stem, seconds, skipped, conclusion)
+
+
+def shared(notebooks: Sequence[Path], parameters: Mapping[str, str]) -> list[dict[str, object]]:
+    """To each notebook those of the parameters that it has, of the kind that it declares.
 
     Raises ParameterError naming those that none of them has, and those there are.
     """
-    known = [list(papermill.inspect_notebook(str(notebook))) for notebook in notebooks]
+    known = [declared(notebook) for notebook in notebooks]
     every = dict.fromkeys(itertools.chain(*known))
     if unknown := sorted(set(parameters) - set(every)):
         which = notebooks[0].name if len(notebooks) == 1 else "none of these notebooks"
         has = f"has {'no' if len(notebooks) == 1 else 'a'} parameter {', '.join(unknown)}"
         raise ParameterError(f"{which} {has}; there are {', '.join(every)}")
-    return [{name: parameters[name] for name in own if name in parameters} for own in known]
+    return [
+        {name: typed(name, parameters[name], kinds[name]) for name in kinds if name in parameters}
+        for kinds in known
+    ]
 
 
-def chosen(words: list[str]) -> list[Path]:
+def declared(notebook: Path) -> dict[str, str]:
+    """The parameters of a notebook: name to kind."""
+    found = papermill.inspect_notebook(str(notebook))
+    return {name: told["inferred_type_name"] for name, told in found.items()}
+
+
+def from_environment(notebooks: Sequence[Path]) -> list[str]:
+    """Words NAME=VALUE for the parameters of notebooks that the environment sets, in capitals."""
+    names = dict.fromkeys(itertools.chain(*map(declared, notebooks)))
+    return [f"{name}={os.environ[name.upper()]}" for name in names if name.upper() in os.environ]
+
+
+def chosen(words: Sequence[str]) -> list[Path]:
     """The notebooks whose names start with one of `words` (all without any), in their order."""
     every = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
-    found = [path for path in every if not words or path.name.startswith(tuple(words))]
-    if not found:
-        names = ", ".join(path.stem for path in every)
-        raise ParameterError(f"no notebook starts with {', '.join(words)}; there are {names}")
-    return found
+    if not every:
+        raise ParameterError(f"there are no notebooks in {FOLDER}: they live in the repository")
+    for word in words:
+        if not any(path.name.startswith(word) for path in every):
+            names = ", ".join(path.stem for path in every)
+            raise ParameterError(f"no notebook starts with {word}; there are {names}")
+    return [path for path in every if not words or path.name.startswith(tuple(words))]
+
+
+def about(notebook: Path, parameters: dict[str, object]) -> str:
+    """A notebook's name, the digest of its code cells, and its parameters, as JSON."""
+    cells = nbformat.read(notebook, 4).cells
+    code = digest(*(cell.source for cell in cells if cell.cell_type == "code"))
+    return json.dumps({"notebook": notebook.name, "code": code, "parameters": parameters})
 
 
 def execute(
@@ -139,8 +221,30 @@ def execute(
 ) -> None:
     """Run one notebook into `output`, its progress bars on this terminal.
 
-    `options` are papermill's. Raises NotebookError with what a cell raised.
+    Its kernel finds `about` it in its environment. `options` are papermill's. Raises NotebookError
+    with what a cell raised.
     """
+    with _told(options.get("km"), about(notebook, parameters)):
+        _execute(notebook, output, parameters, cwd, **options)
+
+
+@contextmanager
+def _told(kernel: KernelManager | None, words: str) -> Iterator[None]:
+    """A kernel, or those started within the block, find `words` in their environment."""
+    if kernel:
+        _silently(kernel, f"__import__('os').environ[{ABOUT!r}] = {words!r}")
+        yield
+        return
+    os.environ[ABOUT] = words
+    try:
+        yield
+    finally:
+        del os.environ[ABOUT]
+
+
+def _execute(
+    notebook: Path, output: Path, parameters: dict[str, object], cwd: Path | None, **options: object
+) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     options = {"kernel_name": "python3", "stderr_file": sys.stderr, "cwd": cwd} | options
     try:
@@ -154,35 +258,38 @@ def execute(
 
 
 def run(
-    notebooks: list[Path], output: Path, parameters: dict[str, object], at_once: int = 0
-) -> None:
+    notebooks: list[Path], output: Path, parameters: Mapping[str, str], at_once: int = 0
+) -> list[Ended]:
     """Run notebooks, each with those of the parameters that it has (see `shared`).
 
     Of several, `at_once` run side by side (0: as many as make sense), one after the other in the
     same process, which loads the packages once; what two of them ask for is still trained once
-    (see `runs.train`). Raises NotebookError when one fails: no other one begins then.
+    (see `run.Training`). Raises NotebookError when one fails: no other one begins then.
     """
     given = shared(notebooks, parameters)
     if len(notebooks) == 1:
         sys.stderr.write(f"{notebooks[0].name}\n")
-        execute(notebooks[0], output / notebooks[0].name, given[0], cwd=None)
-    else:
-        both = dict(zip(notebooks, given, strict=True))
-        _run_beside(both, output, at_once or _most_at_once(parameters))
+        begun, executed = time.monotonic(), output / notebooks[0].name
+        execute(notebooks[0], executed, given[0], cwd=None)
+        return [ended(executed, time.monotonic() - begun)]
+    both = dict(zip(notebooks, given, strict=True))
+    return _run_beside(both, output, at_once or _most_at_once(parameters))
 
 
-def _run_beside(given: dict[Path, dict[str, object]], output: Path, at_once: int) -> None:
+def _run_beside(given: dict[Path, dict[str, object]], output: Path, at_once: int) -> list[Ended]:
     """Run notebooks, each with the parameters that `given` has for it."""
-    running = set()
+    running, every = set(), []
     with ThreadPoolExecutor(at_once) as pool, ExitStack() as stack:
         places = [(line, stack.enter_context(started(at_once))) for line in range(at_once)]
         interrupted = stack.enter_context(_interrupts())
         for number, (notebook, parameters) in enumerate(given.items(), 1):
             title = f"[{number}/{len(given)}] {notebook.stem}"
-            running.add(pool.submit(_run_in, places, notebook, title, output, parameters))
+            every.append(pool.submit(_run_in, places, notebook, title, output, parameters))
+            running.add(every[-1])
             if len(running) == at_once:
                 running = _wait(running, FIRST_COMPLETED, interrupted)
         _wait(running, ALL_COMPLETED, interrupted)
+    return [future.result() for future in every]
 
 
 @contextmanager
@@ -220,7 +327,7 @@ def _run_in(
     title: str,
     output: Path,
     parameters: dict[str, object],
-) -> None:
+) -> Ended:
     """Run a notebook in a free kernel, whose last words stand on a line of the terminal."""
     begun, (line, kernel) = time.monotonic(), places.pop()
     with tqdm(bar_format="{desc}", position=line, leave=False) as bar:
@@ -233,10 +340,12 @@ def _run_in(
             raise
     forget(kernel)
     places.append((line, kernel))
-    tqdm.write(f"{title}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
+    done = ended(output / notebook.name, time.monotonic() - begun)
+    tqdm.write(f"{title}: {done.seconds:.0f} s", file=sys.stderr)
+    return done
 
 
-def _most_at_once(parameters: dict[str, object]) -> int:
+def _most_at_once(parameters: Mapping[str, str]) -> int:
     """Two, as loading packages and drawing figures keep one core busy; one where a GPU trains."""
     from miewid_core.machine import default_device  # not for one notebook: seconds of torch
 
@@ -252,30 +361,3 @@ def refresh(notebooks: list[Path]) -> None:
         execute(notebook, notebook, {}, cwd=FOLDER)
         options = ["--keep-output", "--keep-count", "--extra-keys", VOLATILE]
         subprocess.run([sys.executable, "-m", "nbstripout", *options, str(notebook)], check=True)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of this module."""
-    parser = argparse.ArgumentParser(
-        prog="python -m miewid_core.runs.notebooks", description=__doc__
-    )
-    parser.add_argument("action", choices=["run", "refresh"], help="refresh: rewrite them for git")
-    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="such as SEED=1")
-    parser.add_argument("--only", nargs="+", default=[], metavar="04", help="starts of names")
-    parser.add_argument("--output", type=Path, default=CACHE / "notebooks", help="executed copies")
-    parser.add_argument("--at-once", type=int, default=0, help="side by side; 2, on a GPU 1")
-    given = parser.parse_args(arguments)
-    try:
-        parameters = parse(given.parameters)
-        if given.action == "refresh":
-            refresh(chosen(given.only))
-        else:
-            run(chosen(given.only), given.output, parameters, given.at_once)
-    except ParameterError as error:
-        parser.error(str(error))
-    except NotebookError as error:
-        parser.exit(1, f"\n{error}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -10,18 +10,21 @@ from miewid_core.config import FineTuneConfig, TrainConfig
 from miewid_core.files import file_digest
 from miewid_core.machine import threads
 from miewid_core.model import read_tensors
-from miewid_core.readers.load import load_catalog
-from miewid_core.runs.run import RESULTS, Run, checked, run_of, train_rows, versions
+from miewid_core.runs.run import RESULTS, Run, Training, checked, folder_name, versions
 
 
 def repeat(
-    run: Run, runs_dir: Path, chips_dir: Path, source: str = "", pretrained: str = ""
+    run: Run,
+    runs_dir: Path,
+    chips_dir: Path,
+    annotations: pd.DataFrame | None = None,
+    pretrained: str = "",
 ) -> Run:
     """Train again what `run` was, with as many threads; its repetition, in a folder of `runs_dir`.
 
-    `source`: the catalog to make chips from that `chips_dir` lacks. `pretrained`: the weights file
-    that the training began with, where it was a local one. A fine-tuned run needs the one that it
-    started from beside it. Raises ValueError naming what is missing or isn't what it was.
+    `annotations`: a catalog's, to make the chips that `chips_dir` lacks. `pretrained`: the weights
+    file that the training began with, where it was a local one. A fine-tuned run needs the one that
+    it started from beside it. Raises ValueError naming what is missing or isn't what it was.
     """
     for name in RESULTS:  # now, not when all is trained
         checked(run.folder, name)
@@ -30,13 +33,15 @@ def repeat(
         raise ValueError(f"{runs_dir} is where the run itself lies: choose another folder")
     config = _config(told["spec"]["config"], pretrained)
     store = ChipStore(chips_dir, config.image_size)
-    if source:
-        photos = load_catalog(source, on_problem="drop", verify=False)
-        store.build(photos[photos["annotation_id"].isin(rows["annotation_id"])])
+    if annotations is not None:
+        store.build(annotations[annotations["annotation_id"].isin(rows["annotation_id"])])
     _refuse_missing(rows, store)
     start = _start(run, told["spec"].get("start"))
     with threads(int(told["threads"])):
-        return train_rows(rows, config, told["spec"]["seed"], runs_dir, store, told["title"], start)
+        again = Training(
+            told["title"], rows, config, told["spec"]["seed"], Path(runs_dir), chips_dir, start
+        )
+        return again.run()
 
 
 def _config(fields: dict[str, object], pretrained: str) -> TrainConfig:
@@ -116,7 +121,7 @@ def causes(first: Run, second: Run) -> list[str]:
         for name in sorted(one["spec"].keys() | other["spec"].keys())
         if one["spec"].get(name) != other["spec"].get(name)
     ]
-    if run_of(one["spec"], first.folder.parent).folder.name != first.folder.name:
+    if folder_name(one["spec"]) != first.folder.name:
         found.append(
             "its folder isn't named by its spec: run.json or the folder's name was changed"
         )

@@ -6,8 +6,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,14 +20,19 @@ from tqdm import tqdm
 from miewid_core import __version__, model
 from miewid_core.chips import ChipDataset, ChipStore
 from miewid_core.config import TrainConfig
-from miewid_core.evaluation import embed, one_vs_all
-from miewid_core.files import ROOT, digest, file_digest, kept_array, replacing
+from miewid_core.files import ROOT, digest, file_digest, replacing
 from miewid_core.machine import default_device
-from miewid_core.training import RECIPE, fit
+from miewid_core.runs.multi_gpu import fit
+from miewid_core.training import RECIPE
 
 ISA = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
 FORMAT = 1  # raise it when an earlier version would take a new run.json wrongly
 RESULTS = ("weights.safetensors", "history.csv", "rows.csv")
+FIELDS = {  # of a configuration, that version 0.1 wrote into a spec whatever their value
+    *["backbone", "pretrained", "image_size", "batch_size", "epochs", "warmup_epochs"],
+    *["start_rate", "peak_rate", "decay", "scale", "sub_centers", "margin_low", "margin_high"],
+    *["frozen_epochs", "head_rate"],
+}
 
 
 def write_record(folder: Path, spec: dict[str, object], title: str, seconds: float) -> None:
@@ -74,10 +78,8 @@ def checked(folder: Path, name: str) -> Path:
         state = path.stat()
     except FileNotFoundError:
         raise ValueError(f"{path} is gone: {_remedy(folder)}") from None
-    if files is not None:
-        digest = _digest(path, state.st_size, state.st_mtime_ns)
-        if digest != files.get(name):
-            raise ValueError(f"{path} is not what its training wrote: {_remedy(folder)}")
+    if files is not None and _digest(path, state.st_size, state.st_mtime_ns) != files.get(name):
+        raise ValueError(f"{path} is not what its training wrote: {_remedy(folder)}")
     return path
 
 
@@ -118,9 +120,9 @@ def _commit() -> str | None:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished training: a folder with run.json, weights.safetensors, history.csv, rows.csv.
+    """What a training leaves: a folder with run.json, weights.safetensors, history.csv, rows.csv.
 
-    What reads them raises ValueError for a file whose bytes were changed (see `record`).
+    What reads them raises ValueError for a file whose bytes were changed (see `checked`).
     """
 
     folder: Path
@@ -151,6 +153,12 @@ class Run:
         return checked(self.folder, "weights.safetensors")
 
     @property
+    def weights_digest(self) -> str:
+        """SHA-256 of `weights`."""
+        path = self.weights
+        return _digest(path, path.stat().st_size, path.stat().st_mtime_ns)
+
+    @property
     def rows(self) -> pd.DataFrame:
         """What was trained on: annotation_id, species, individual, chip."""
         path = checked(self.folder, "rows.csv")
@@ -165,99 +173,152 @@ class Run:
         """The trained network in evaluation mode, and its preprocessing."""
         return model.load(self.weights, default_device())
 
-    def embed(self, photos: pd.DataFrame, chips_dir: Path) -> np.ndarray:
-        """Embeddings (N, D) float32 of `photos`, kept in the run's folder once computed."""
-        size = self.record["spec"]["config"]["image_size"]
-        store = ChipStore(chips_dir, size)
-        keys, weights = store.build(photos), self.weights
 
-        def made() -> np.ndarray:
-            network, preprocess = model.load(weights, default_device())
-            dataset = ChipDataset(store, keys.tolist())
-            return embed(network, preprocess, dataset, device=default_device())
+@dataclasses.dataclass(frozen=True, eq=False)
+class Training:
+    """A training as a value: equal data, configuration and seed share one folder, trained once.
 
-        return kept_array(self.folder / "embeddings" / f"{digest(*keys)[:16]}.npy", made)
-
-    def ranks(self, photos: pd.DataFrame, chips_dir: Path) -> pd.DataFrame:
-        """One-vs-all ranks of `photos`, one row per query (section 3.4)."""
-        return one_vs_all(
-            self.embed(photos, chips_dir),
-            photos["individual"],
-            photos["species"],
-            photos["encounter"],
-            photos["annotation_id"],
-        )
-
-
-def spec(
-    keys: Sequence[str],
-    individuals: Sequence[str],
-    config: TrainConfig,
-    seed: int,
-    start: Run | None = None,
-) -> dict[str, object]:
-    """All that decides a training, as JSON: equal specs end with the same weights on a CPU.
-
-    The data are their chips' content keys with the individuals' labels; where the photos lie, and
-    where a local weights file lies, doesn't matter, only what is in them.
+    `rows`: annotations to learn from, each of its `individual`; with a column `chip` (see
+    `Run.rows`) their chips are there already and no photo is read. `start`: the training whose
+    network is fine-tuned (section 5.5; `config` is a FineTuneConfig then). Raises ValueError
+    without a row.
     """
-    fields = dataclasses.asdict(config)
+
+    title: str
+    rows: pd.DataFrame
+    config: TrainConfig
+    seed: int
+    runs_dir: Path
+    chips_dir: Path
+    start: "Training | Run | None" = None
+
+    def __post_init__(self) -> None:
+        if self.rows.empty:
+            raise ValueError(f"{self.title}: no annotation to train on; does the split leave any?")
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for trainings of equal annotations, configuration and seed; reads no photo."""
+        rows = self.rows[["annotation_id", "individual"]]
+        if not rows["annotation_id"].is_monotonic_increasing:  # a split's rows are
+            rows = rows.sort_values("annotation_id")
+        labels = (json.dumps(rows[column].tolist()) for column in rows)
+        return digest(repr((self.config, self.seed)), self.start.key if self.start else "", *labels)
+
+    @cached_property
+    def spec(self) -> dict[str, object]:
+        """All that decides the weights, as JSON: equal specs end with equal weights on a CPU.
+
+        The data are the chips' content keys with the individuals' labels: where photos and a local
+        weights file lie doesn't matter. Fields of the configuration at their default are left out,
+        so that a new one leaves the folders of earlier trainings where they are.
+        """
+        pairs = sorted(zip(self._chips(), self.rows["individual"], strict=True))
+        data = digest(*(text for pair in pairs for text in pair))
+        fields = _fields(self.config)
+        spec = {"recipe": RECIPE, "data": data, "rows": len(pairs), "config": fields}
+        spec["seed"] = self.seed
+        return spec if self.start is None else spec | {"start": self.start.folder.name}
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where it is, or will be, trained: named by the hash of `spec`."""
+        return self.runs_dir / folder_name(self.spec)
+
+    @property
+    def result(self) -> Run:
+        """The run in `folder`, which may not be finished or even begun."""
+        return Run(self.folder)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is trained already."""
+        return self.result.finished
+
+    @property
+    def photos(self) -> int:
+        """Photos that pass through the network, all epochs together."""
+        return self._epoch_photos * self.config.epochs
+
+    @property
+    def _epoch_photos(self) -> int:
+        return self.config.epoch_photos or len(self.rows)
+
+    @property
+    def photos_done(self) -> int:
+        """How many of `photos` have passed by the last checkpoint."""
+        return self.photos if self.finished else self.result.epochs_done * self._epoch_photos
+
+    def run(self, wait: bool = True) -> Run:
+        """Train, or find it trained.
+
+        Any process that asks for the same training meanwhile waits for it, or gets filelock's
+        Timeout if it isn't to `wait`; a killed one goes on from its last epoch.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _only_one(self.folder / "lock", self.title, wait):
+            if not self.finished:
+                self._train()
+        return self.result
+
+    def _train(self) -> None:
+        begun = time.monotonic()
+        rows = self._rows_with_chips()
+        labels, names = pd.factorize(rows["individual"], sort=True)
+        store = ChipStore(self.chips_dir, self.config.image_size)
+        dataset = ChipDataset(
+            store,
+            rows["chip"].tolist(),
+            labels,
+            augment=True,
+            seed=self.seed,
+            epoch_photos=self.config.epoch_photos,
+        )
+        checkpoint = self.folder / "checkpoint.safetensors"
+        counts = np.bincount(labels, minlength=len(names))
+        start = self.start and Run(self.start.folder).weights
+        network, preprocess, history = fit(
+            dataset, counts, self.config, self.seed, checkpoint, self.title, start=start
+        )
+        model.save(network, preprocess, self.folder / "weights.safetensors")
+        for name, frame in (("history", history), ("rows", rows)):
+            with replacing(self.folder / f"{name}.csv") as temporary:
+                frame.to_csv(temporary, index=False)
+        # last: its presence means a whole result
+        write_record(self.folder, self.spec, self.title, time.monotonic() - begun)
+        checkpoint.unlink(missing_ok=True)
+
+    def _chips(self) -> list[str]:
+        """Keys of the chips of `rows`, of which none is made."""
+        if "chip" in self.rows:
+            return self.rows["chip"].tolist()
+        return ChipStore(self.chips_dir, self.config.image_size).keys(self.rows).tolist()
+
+    def _rows_with_chips(self) -> pd.DataFrame:
+        """Rows as `Run.rows`, in the order of training; chips that are missing are made."""
+        if "chip" in self.rows:
+            return self.rows
+        rows = self.rows.sort_values("annotation_id", ignore_index=True)
+        store = ChipStore(self.chips_dir, self.config.image_size)
+        return rows[["annotation_id", "species", "individual"]].assign(chip=store.build(rows))
+
+
+def folder_name(spec: dict[str, object]) -> str:
+    """The name of a training's folder: the hash of its `Training.spec`."""
+    return digest(json.dumps(spec, sort_keys=True))[:16]
+
+
+def _fields(config: TrainConfig) -> dict[str, object]:
+    """The configuration's fields for a spec: those of version 0.1, newer if not default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    fields = {
+        name: value
+        for name, value in dataclasses.asdict(config).items()
+        if name in FIELDS or value != defaults[name]
+    }
     if isinstance(config.pretrained, str):
         fields["pretrained"] = f"sha256:{file_digest(Path(config.pretrained))}"
-    pairs = sorted(zip(keys, individuals, strict=True))
-    data = digest(*(text for pair in pairs for text in pair))
-    own = {"recipe": RECIPE, "data": data, "rows": len(pairs), "config": fields, "seed": seed}
-    return own if start is None else own | {"start": start.folder.name}
-
-
-def run_of(what: dict[str, object], runs_dir: Path) -> Run:
-    """The run of a spec: its folder is named by the spec's hash."""
-    return Run(Path(runs_dir) / digest(json.dumps(what, sort_keys=True))[:16])
-
-
-def train(
-    photos: pd.DataFrame,
-    config: TrainConfig,
-    seed: int,
-    runs_dir: Path,
-    chips_dir: Path,
-    title: str = "training",
-    start: Run | None = None,
-    wait: bool = True,
-) -> Run:
-    """Train on `photos` (catalog rows, each an annotation of its `individual`), or find it trained.
-
-    With `start`, its network is fine-tuned (`config` is a FineTuneConfig then). Any process that
-    asks for the same training meanwhile waits for it, or gets filelock's Timeout if it isn't to
-    `wait`; a killed one goes on from its last epoch. Raises ValueError where there is nothing to
-    learn from.
-    """
-    if photos.empty:
-        raise ValueError(f"{title}: no annotation to train on; does the split leave any?")
-    photos = photos.sort_values("annotation_id", ignore_index=True)
-    store = ChipStore(chips_dir, config.image_size)
-    rows = photos[["annotation_id", "species", "individual"]].assign(chip=store.build(photos))
-    return train_rows(rows, config, seed, runs_dir, store, title, start, wait)
-
-
-def train_rows(
-    rows: pd.DataFrame,
-    config: TrainConfig,
-    seed: int,
-    runs_dir: Path,
-    store: ChipStore,
-    title: str,
-    start: Run | None,
-    wait: bool = True,
-) -> Run:
-    """As `train`, on `rows` such as `Run.rows`, whose chips lie in `store`; their order counts."""
-    what = spec(rows["chip"].tolist(), rows["individual"].tolist(), config, seed, start)
-    run = run_of(what, runs_dir)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with _only_one(run.folder / "lock", title, wait):
-        if not run.finished:
-            _train_into(run.folder, rows, store, what, config, title, start)
-    return run
+    return fields
 
 
 def _only_one(path: Path, title: str, wait: bool) -> FileLock:
@@ -270,30 +331,3 @@ def _only_one(path: Path, title: str, wait: bool) -> FileLock:
             raise
         tqdm.write(f"{title}: another process trains this; waiting for it")
         return lock.acquire().lock
-
-
-def _train_into(
-    folder: Path,
-    rows: pd.DataFrame,
-    store: ChipStore,
-    what: dict[str, object],
-    config: TrainConfig,
-    title: str,
-    start: Run | None,
-) -> None:
-    begun = time.monotonic()
-    labels, names = pd.factorize(rows["individual"], sort=True)
-    seed = int(what["seed"])
-    dataset = ChipDataset(store, rows["chip"].tolist(), labels, augment=True, seed=seed)
-    checkpoint = folder / "checkpoint.safetensors"
-    counts = np.bincount(labels, minlength=len(names))
-    network, preprocess, history = fit(
-        dataset, counts, config, seed, checkpoint, title, start=start and start.weights
-    )
-    model.save(network, preprocess, folder / "weights.safetensors")
-    for name, frame in (("history", history), ("rows", rows)):
-        with replacing(folder / f"{name}.csv") as temporary:
-            frame.to_csv(temporary, index=False)
-    # last: its presence means a whole result
-    write_record(folder, what, title, time.monotonic() - begun)
-    checkpoint.unlink(missing_ok=True)

@@ -1,14 +1,13 @@
 """Counting individuals by joined matches, against slow versions of the definitions."""
 
-import tracemalloc
+import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.sparse import csr_array
+from scipy.spatial.distance import pdist
 from sklearn.metrics import adjusted_rand_score
 
 from miewid_core.beyond_paper import counting
@@ -31,33 +30,65 @@ def by_joining(embeddings, threshold):
     return counted
 
 
-@pytest.mark.parametrize("block", [1, 7, 40, 100])
+def counted(embeddings, threshold, method="single"):
+    (found,) = counting.joined(counting.distances(embeddings), [threshold], method)
+    return found
+
+
 @pytest.mark.parametrize("threshold", [-1, -0.2, 0.1, 0.3, 0.6, 1.01])
-def test_joins_as_every_pair_one_after_another_does(block, threshold):
+def test_joins_as_every_pair_one_after_another_does(threshold):
     embeddings = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
-    counted = counting.join(counting.spanning_tree(embeddings, block), threshold)
-    assert partition(counted) == partition(by_joining(embeddings, threshold))
+    assert partition(counted(embeddings, threshold)) == partition(by_joining(embeddings, threshold))
 
 
-def test_joins_as_scipys_single_linkage():
-    embeddings = np.random.default_rng(1).normal(size=(300, 16))
-    tree, dendrogram = counting.spanning_tree(embeddings), linkage(embeddings, "single", "cosine")
-    for threshold in np.linspace(0, 1, 21):
-        theirs = fcluster(dendrogram, 1 - threshold, "distance")
-        assert partition(counting.join(tree, threshold)) == partition(theirs)
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_distances_are_scipys(block, monkeypatch):
+    monkeypatch.setattr(counting, "BLOCK", block)
+    embeddings = np.random.default_rng(1).normal(size=(30, 16))
+    found = counting.distances(embeddings)
+    assert found == pytest.approx(pdist(embeddings, "cosine"))
 
 
-def test_keeps_one_edge_less_than_annotations_whatever_their_number():
-    tree = counting.spanning_tree(np.random.default_rng(2).normal(size=(500, 4)))
-    assert tree.nnz == 499
-    assert counting.join(counting.spanning_tree(np.ones((1, 3))), 0.5).tolist() == [0]
+def by_averages(embeddings, threshold):
+    """The two groups of the highest mean similarity are joined, again and again."""
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    groups = [[place] for place in range(len(unit))]
+    while len(groups) > 1:
+        means = {
+            (i, j): (unit[groups[i]] @ unit[groups[j]].T).mean()
+            for i in range(len(groups))
+            for j in range(i)
+        }
+        (i, j), best = max(means.items(), key=lambda pair: pair[1])
+        if best < threshold:
+            break
+        groups[j] += groups.pop(i)
+    return {tuple(sorted(group)) for group in groups}
+
+
+@pytest.mark.parametrize("threshold", [-0.2, 0.1, 0.3, 0.6])
+def test_averages_join_as_the_mean_of_all_pairs_does(threshold):
+    embeddings = np.random.default_rng(0).normal(size=(20, 5))
+    assert partition(counted(embeddings, threshold, "average")) == by_averages(
+        embeddings, threshold
+    )
+
+
+def test_one_false_match_chains_two_animals_by_single_linkage_alone():
+    embeddings, _ = clustered(2, 6, 0.1, 0)
+    between = embeddings[:1] / np.linalg.norm(embeddings[0])
+    between = between + embeddings[-1:] / np.linalg.norm(embeddings[-1])
+    chain = np.concatenate([embeddings, between])
+    assert len(partition(counted(chain, 0.5))) == 1
+    assert len(partition(counted(chain, 0.5, "average"))) == 2
 
 
 def test_identical_and_zero_embeddings_are_no_exception():
-    tree = counting.spanning_tree(np.array([[1.0, 0], [2, 0], [0, 0], [-1, 0]]))
-    assert partition(counting.join(tree, 0.999)) == {(0, 1), (2,), (3,)}
+    embeddings = np.array([[1.0, 0], [2, 0], [0, 0], [-1, 0]])
+    assert partition(counted(embeddings, 0.999)) == {(0, 1), (2,), (3,)}
+    assert counted(np.ones((1, 3)), 0.5).tolist() == [0]
     with pytest.raises(ValueError, match="NaN"):
-        counting.spanning_tree(np.array([[np.nan, 1]]))
+        counting.distances(np.array([[np.nan, 1]]))
 
 
 @given(labels)
@@ -79,10 +110,16 @@ def test_rand_index_of_any_subset_is_scikit_learns(pairs, seed):
     names = np.unique(people)
     weights = np.random.default_rng(seed).integers(0, 2, (3, len(names)))
     weights[0] = 1
-    found = counting.adjusted_rand(counting.cells(people, counted), weights.astype(float))
-    for weight, value in zip(weights, found, strict=True):
+    table = counting.cells(people, counted)
+    found = counting.pair_measures(table, weights.astype(float)).T
+    for weight, (precision, recall, rand) in zip(weights, found, strict=True):
         kept = np.isin(people, names[weight == 1])
-        assert value == pytest.approx(adjusted_rand_score(people[kept], counted[kept]))
+        assert rand == pytest.approx(adjusted_rand_score(people[kept], counted[kept]))
+        pairs = list(itertools.combinations(zip(people[kept], counted[kept], strict=True), 2))
+        linked = [one[0] == two[0] for one, two in pairs if one[1] == two[1]]
+        true = [one[1] == two[1] for one, two in pairs if one[0] == two[0]]
+        assert precision == pytest.approx(np.mean(linked) if linked else 1)
+        assert recall == pytest.approx(np.mean(true) if true else 1)
 
 
 def clustered(individuals, each, spread, seed, species="ant"):
@@ -98,9 +135,9 @@ def test_a_perfect_network_counts_right_between_the_gaps_and_wrong_beyond():
     rows = pd.concat([ants[1], bees[1]], ignore_index=True).sample(frac=1, random_state=0)
     embeddings = np.concatenate([ants[0], bees[0]])[rows.index]
     table = counting.sweep(embeddings, rows.reset_index(drop=True), np.array([-1, 0.8, 1]))
-    table = table.set_index(["species", "threshold"])
+    table = table[table["linkage"] == "single"].set_index(["species", "threshold"])
     assert table.loc[("ant", 0.8), ["count", "splits", "merges"]].tolist() == [10, 0, 0]
-    assert table.loc[("bee", 0.8), counting.MEASURES].tolist() == pytest.approx([1, 0, 0, 1])
+    assert table.loc[("bee", 0.8), counting.MEASURES].tolist() == pytest.approx([1, 0, 0, 1, 1, 1])
     assert table.loc[("ant", -1), ["count", "splits", "merges"]].tolist() == [1, 0, 9]
     assert table.loc[("bee", 1), ["count", "splits", "merges"]].tolist() == [18, 12, 0]
     assert table.loc[("ant", -1), "merge_rate"] == pytest.approx(0.9)
@@ -136,7 +173,7 @@ def table():
 
 
 def test_more_is_joined_at_lower_thresholds(table):
-    for _, rows in table.groupby("species"):
+    for _, rows in table.groupby(["linkage", "species"]):
         assert rows["count"].is_monotonic_increasing
         assert rows["splits"].is_monotonic_increasing
         assert rows["merges"].is_monotonic_decreasing
@@ -157,7 +194,9 @@ def test_rows_are_the_same_in_any_order(table):
     pd.testing.assert_frame_equal(table, again)
 
 
-def test_a_threshold_comes_from_the_other_species_alone(table):
+@pytest.mark.parametrize("method", counting.LINKAGES)
+def test_a_threshold_comes_from_the_other_species_alone(table, method):
+    table = table[table["linkage"] == method]
     chosen = counting.chosen_elsewhere(table).set_index(["species", "goal"])
     bees = table["species"].eq("bee")
     others = table[~bees & table["species"].ne("mean")].groupby("threshold")
@@ -173,15 +212,24 @@ def test_a_threshold_comes_from_the_other_species_alone(table):
 
 def test_words_and_figures_follow_the_table(table):
     chosen = counting.chosen_elsewhere(table)
-    words = counting.in_words(table, chosen)
-    assert f"mean ARI {chosen[chosen['goal'] == 'count']['ari'].mean():.2f}" in words
-    assert "3 species" in words
-    curves = counting.curves(table, "title")
-    assert [axes.get_ylabel()[:7] for axes in curves.axes] == ["counted", "per 100", "adjuste"]
+    lines = counting.in_words(table, chosen).splitlines()
+    assert len(lines) == 6  # each linkage in hindsight, and by two goals
+    rows = chosen[(chosen["goal"] == "count") & (chosen["linkage"] == "average")]
+    (line,) = (one for one in lines if one.startswith("- average") and "for the count" in one)
+    assert f"ARI {rows['ari'].mean():.2f}" in line
+    assert f"of the true pairs {100 * rows['pair_recall'].mean():.0f} % are joined" in line
+    assert "3 species" in line
+    drawn = counting.curves(table, "title")
+    labels = [axes.get_ylabel() for axes in drawn.axes]
+    assert sorted(labels) == sorted(label for label, _ in counting.PANELS.values())
+    mean = table[(table["species"] == "mean") & (table["linkage"] == "average")]
+    (panel,) = (axes for axes in drawn.axes if axes.get_ylabel() == "pairwise recall (%)")
+    assert tuple(panel.lines[1].get_ydata()) == tuple(100 * mean["pair_recall"])
     bars = counting.counts(chosen, "title")
     drawn = {tuple(line.get_xdata()) for line in bars.axes[0].lines}
-    for goal in ("identities", "count"):
-        rows = chosen[chosen["goal"] == goal].sort_values("individuals", ascending=False)
+    for method in counting.LINKAGES:
+        rows = chosen[(chosen["goal"] == "count") & (chosen["linkage"] == method)]
+        rows = rows.sort_values("individuals", ascending=False)
         assert tuple(rows["ratio"]) in drawn
 
 
@@ -194,23 +242,12 @@ def test_a_single_species_has_no_other_to_choose_its_threshold():
     assert "two species" in counting.counts(chosen, "title").axes[0].texts[0].get_text()
 
 
-def test_no_square_matrix_is_kept():
-    """The graph of 4,000 annotations, 16 million pairs, in memory of a few blocks."""
-    embeddings = np.random.default_rng(0).normal(size=(4000, 8))
-    tracemalloc.start()
-    tree = counting.spanning_tree(embeddings, block=64)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert isinstance(tree, csr_array)
-    assert tree.nnz == 3999
-    assert peak < 4000 * 4000 * 8 / 2
-
-
 def test_species_are_halved_apart_from_each_other():
     """Of equal animals in four species the mean is surer than of one: their errors are no copy."""
     embeddings, own = clustered(24, 4, 1.2, 5)
     names = ("ant", "bee", "cat", "dog")
     rows = pd.concat([own.assign(species=name) for name in names], ignore_index=True)
     table = counting.sweep(np.concatenate([embeddings] * 4), rows, np.array([0.5, 0.6]))
-    wide = (table["ratio_high"] - table["ratio_low"]).groupby(table["species"]).mean()
+    wide = (table["ratio_high"] - table["ratio_low"])[table["linkage"] == "single"]
+    wide = wide.groupby(table["species"]).mean()
     assert wide["mean"] / wide[list(names)].mean() == pytest.approx(0.5, abs=0.12)

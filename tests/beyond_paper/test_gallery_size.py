@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miewid_core.beyond_paper import gallery_size
-from miewid_core.evaluation import hits, one_vs_all, overview, per_species
+from miewid_core.evaluation import hits, one_vs_all, per_species
+from miewid_core.paper.comparison import compare
 
 
 def example(seed=0, people=(9, 14, 30), least=1):
@@ -110,7 +111,7 @@ def test_curves_fall_and_the_mean_ends_where_the_smallest_species_does():
 def test_equal_sets_full_and_common_gallery_side_by_side():
     embeddings, photos = example()
     table = gallery_size.equal(gallery_size.curve(gallery_size.ahead(embeddings, photos)))
-    expected = overview({"own": ranked(embeddings, photos)})
+    expected = compare({"own": ranked(embeddings, photos)})
     assert table["species"].tolist() == ["a", "b", "c", "mean"]
     np.testing.assert_allclose(table["top_1"], expected["own"])
     assert table["individuals"].tolist()[:3] == [9, 14, 30]
@@ -118,8 +119,8 @@ def test_equal_sets_full_and_common_gallery_side_by_side():
     assert table.loc[0, "equal_top_1"] == table.loc[0, "top_1"]
     assert (table["equal_top_1"] >= table["top_1"] - 1e-9).all()
     words = gallery_size.in_words(table)
-    assert "Against 9 individuals" in words
-    assert f"mean of {table['equal_top_1'].iloc[-1]:.1f} %" in words
+    assert "Among 9 individuals of each species" in words
+    assert f"the mean top-1 is {table['equal_top_1'].iloc[-1]:.1f} %" in words
 
 
 def test_species_of_a_single_individual_and_queries_without_a_match():

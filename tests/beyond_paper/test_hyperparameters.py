@@ -3,13 +3,11 @@
 import dataclasses
 import itertools
 
-import matplotlib
 import numpy as np
 import optuna
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot, style
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 from PIL import Image
@@ -66,7 +64,7 @@ def task(halves, tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(task, tmp_path_factory):
     """Four trials in one go."""
-    return search(task, tmp_path_factory.mktemp("whole") / "study.db", 4)
+    return search(task, tmp_path_factory.mktemp("whole"), 4)
 
 
 def toy_score(task, config, checkpoint, title):
@@ -87,7 +85,7 @@ def found(task, tmp_path_factory):
     """Twenty trials with the toy's scores."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(hyperparameters, "_trained_score", toy_score)
-        return search(task, tmp_path_factory.mktemp("toy") / "study.db", 20)
+        return search(task, tmp_path_factory.mktemp("toy"), 20)
 
 
 def same(one, other):
@@ -148,8 +146,8 @@ def test_every_preset_is_a_point_of_the_space(name):
 
 def test_half_then_all_epochs():
     demo = config.PRESETS["demo"]
-    assert hyperparameters.rungs_of(demo) == (3, 5)  # a warm-up of 3, and two more
-    assert hyperparameters.rungs_of(dataclasses.replace(demo, epochs=2)) == (1, 2)
+    assert hyperparameters.rungs_of(demo) == (3, 5)  # of 10
+    assert hyperparameters.rungs_of(dataclasses.replace(demo, epochs=3)) == (1, 2)
     assert hyperparameters.rungs_of(demo, 1) == (1,)
     assert hyperparameters.rungs_of(demo, 8) == (4, 8)
 
@@ -163,13 +161,14 @@ def test_the_known_settings_come_first(undisturbed, task):
 
 
 def test_a_search_in_two_goes_ends_as_one_in_one(undisturbed, task, tmp_path, monkeypatch):
-    first = search(task, tmp_path / "study.db", 2)
+    first = search(task, tmp_path, 2)
     assert len(first.trials) == 2
-    same(search(task, tmp_path / "study.db", 4), undisturbed)
+    same(search(task, tmp_path, 4), undisturbed)
     monkeypatch.setattr(hyperparameters, "fit", None)  # all is done: nothing is trained
-    same(search(task, tmp_path / "study.db", 4), undisturbed)
-    same(search(task, tmp_path / "study.db", 2), first)
-    assert {path.name for path in tmp_path.iterdir()} <= {"study.db", "study.db.lock"}
+    same(search(task, tmp_path, 4), undisturbed)
+    same(search(task, tmp_path, 2), first)
+    folder = task.path(tmp_path).parent
+    assert {path.name for path in folder.iterdir()} <= {"study.db", "study.db.lock"}
 
 
 @pytest.mark.parametrize("stop", [1, 6])
@@ -185,11 +184,11 @@ def test_stopped_anywhere_it_ends_the_same(undisturbed, task, tmp_path, monkeypa
 
     monkeypatch.setattr(training.Trainer, "epoch", counted)
     with pytest.raises(KeyboardInterrupt):
-        search(task, tmp_path / "study.db", 4)
-    same(search(task, tmp_path / "study.db", 4), undisturbed)
-    reached = sum(max(trial.intermediate_values) for trial in undisturbed.trials)
-    assert done.count("epoch") == reached  # no epoch was trained twice
-    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db")
+        search(task, tmp_path, 4)
+    same(search(task, tmp_path, 4), undisturbed)
+    reached = sum(sum(trial.intermediate_values) for trial in undisturbed.trials)
+    assert done.count("epoch") == reached  # each rung's were trained once
+    storage = optuna.storages.RDBStorage(f"sqlite:///{task.path(tmp_path)}")
     states = [t.state for t in optuna.load_study(study_name="miewid", storage=storage).trials]
     storage.engine.dispose()
     assert states.count(TrialState.FAIL) == 1  # the interrupted one
@@ -197,7 +196,7 @@ def test_stopped_anywhere_it_ends_the_same(undisturbed, task, tmp_path, monkeypa
 
 
 def test_another_seed_gives_other_trials(undisturbed, task, tmp_path, toy):
-    other = search(dataclasses.replace(task, seed=1), tmp_path / "study.db", 3)
+    other = search(dataclasses.replace(task, seed=1), tmp_path, 3)
     assert other.trials[0].params == undisturbed.trials[0].params
     assert other.trials[2].params != undisturbed.trials[2].params
 
@@ -227,6 +226,23 @@ def test_the_score_is_that_of_one_long_training(undisturbed, task, tmp_path):
     assert undisturbed.trials[0].value == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("schedule", "goes_on"), [("level", False), ("paper", True)])
+def test_a_rung_goes_on_where_its_rates_are_the_same(
+    task, tmp_path, monkeypatch, schedule, goes_on
+):
+    """The "level" schedule falls at its end: a short training is no part of a longer one."""
+    there = []
+
+    def score(task, config, checkpoint, title):
+        there.append((config.epochs, checkpoint.exists()))
+        return toy_score(task, config, checkpoint, title)
+
+    monkeypatch.setattr(hyperparameters, "_trained_score", score)
+    other = dataclasses.replace(task, config=dataclasses.replace(TINY, schedule=schedule))
+    search(other, tmp_path, 2)
+    assert there[:2] == [(1, False), (2, goes_on)]
+
+
 def test_trials_below_the_median_of_the_complete_ones_are_stopped(found):
     complete = []
     for number, trial in enumerate(found.trials):
@@ -245,33 +261,24 @@ def test_trials_below_the_median_of_the_complete_ones_are_stopped(found):
     assert abs(found.best_params["scale"] - 30) < 5  # it found where the toy is best
 
 
-def test_a_file_of_another_search_is_refused(task, tmp_path, toy, monkeypatch):
-    path = tmp_path / "study.db"
-    search(task, path, 2)
-    with pytest.raises(ValueError, match=r"study\.db holds another search.* in seed: delete"):
-        search(dataclasses.replace(task, seed=1), path, 2)
-    with pytest.raises(ValueError, match="differs in rungs"):
-        search(dataclasses.replace(task, rungs=(2,)), path, 2)
+def test_each_search_has_its_own_file(task, tmp_path, monkeypatch):
     fewer = task.parts._replace(validation=task.parts.validation[1:])
-    with pytest.raises(ValueError, match="differs in validation"):
-        search(dataclasses.replace(task, parts=fewer), path, 2)
+    less = task.parts._replace(train=task.parts.train[1:])
+    changes = [{"seed": 1}, {"rungs": (2,)}, {"parts": fewer}, {"parts": less}]
+    tasks = [task, *[dataclasses.replace(task, **change) for change in changes]]
+    paths = {one.path(tmp_path) for one in tasks}
+    assert len(paths) == 5
+    assert task.path(tmp_path) in paths
+    assert {path.parent.parent for path in paths} == {tmp_path / "tuning"}
     monkeypatch.setitem(SPACE, "scale", FloatDistribution(20, 60))
-    with pytest.raises(ValueError, match="differs in space"):
-        search(task, path, 2)
-
-
-def test_each_search_has_its_own_file(task, tmp_path):
-    path = task.path(tmp_path)
-    assert path == task.path(tmp_path)
-    assert path.parent.parent == tmp_path / "tuning"
-    assert dataclasses.replace(task, seed=1).path(tmp_path) != path
+    assert task.path(tmp_path) not in paths
 
 
 def test_bad_values_are_named(task, tmp_path):
     with pytest.raises(ValueError, match="peak_rate is 1, outside of FloatDistribution"):
         dataclasses.replace(task, config=dataclasses.replace(TINY, peak_rate=1))
     with pytest.raises(ValueError, match="trials is 1; it must be at least 2"):
-        search(task, tmp_path / "study.db", 1)
+        search(task, tmp_path, 1)
 
 
 def test_the_table_has_every_trial_and_no_time(found):
@@ -286,51 +293,55 @@ def test_the_table_has_every_trial_and_no_time(found):
 
 def test_the_best_stands_beside_the_preset_and_the_paper(found, task):
     table = hyperparameters.beside(found, task).set_index("setting")
-    assert table.index.tolist() == [*SPACE, "validation top-1 (%)"]
-    assert table["paper"][:5].tolist() == [1.5e-3, 51.5, 0.2, 0.3, 3]
+    assert table.index.tolist() == [*SPACE, "top-1 (%) here, after 2 epochs"]
+    assert "paper" not in table  # whose results these are not
+    assert table["a1_values"][:5].tolist() == [1.5e-3, 51.5, 0.2, 0.3, 3]
     assert table.loc["scale", "preset"] == TINY.scale
     assert table["best"].iloc[-1] == pytest.approx(100 * found.best_value)
     assert table["preset"].iloc[-1] == pytest.approx(100 * found.trials[0].value)
     assert table["lowest"][:5].tolist() == [3e-4, 10, 0, 0, 1]
 
 
-def test_the_study_as_it_stood_at_a_rung(found):
-    early, late = (hyperparameters.at_rung(found, rung) for rung in RUNGS)
-    complete = [trial.number for trial in found.trials if trial.state == TrialState.COMPLETE]
-    assert [t.number for t in late.trials if t.state == TrialState.COMPLETE] == complete
-    assert late.best_value == pytest.approx(100 * found.best_value)
-    stopped = next(t for t in found.trials if t.state == TrialState.PRUNED and t.value is not None)
-    assert early.trials[stopped.number].value == pytest.approx(100 * stopped.intermediate_values[1])
-
-
-def test_importance_finds_what_matters():
+@pytest.fixture(scope="module")
+def many():
+    """Sixty trials whose score is the lowest margin; the last one diverged."""
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0))
     for _ in range(60):
         trial = study.ask(SPACE)
+        trial.report(trial.params["margin_low"], 1)
         study.tell(trial, trial.params["margin_low"])
-    table = hyperparameters.importance(study, 0)
+    study.tell(study.ask(SPACE), state=TrialState.PRUNED)
+    return study
+
+
+def test_importance_finds_what_matters(many):
+    table = hyperparameters.importance(many, 1, 0)
     assert table["setting"][0] == "margin_low"
     assert table["importance"][0] > 0.9
     assert table["importance"].sum() == pytest.approx(1)
-    pd.testing.assert_frame_equal(table, hyperparameters.importance(study, 0))
+    pd.testing.assert_frame_equal(table, hyperparameters.importance(many, 1, 0))
 
 
-def test_optunas_plots_leave_nothing_behind(found):
-    before, theirs = dict(matplotlib.rcParams), style.library["ggplot"]
-    study = hyperparameters.at_rung(found, RUNGS[0])
-    plots = [
-        lambda: hyperparameters.importance_plot(study, 0, "importance"),
-        lambda: hyperparameters.contour_plot(study, ["scale", "margin_low"], "contour"),
-        lambda: hyperparameters.history_plot(study, "history"),
-    ]
-    for plot in plots:
-        figure = plot()
-        assert figure.png() == plot().png()
-        assert figure.get_size_inches()[0] == pytest.approx(3.4)
-        assert figure.axes[0].get_facecolor() == (1, 1, 1, 1)  # not ggplot's grey
-    assert dict(matplotlib.rcParams) == before
-    assert style.library["ggplot"] is theirs
-    assert not pyplot.get_fignums()
+def test_below_fifty_trials_nothing_is_said_to_matter(found, many):
+    assert hyperparameters.landscape(found, 1, 0, "title") == {}
+    assert "20 trials can't tell which settings matter" in hyperparameters.landscape_in_words(found)
+    drawn = hyperparameters.landscape(many, 1, 0, "title")
+    assert list(drawn) == ["hyperparameters_importance", "hyperparameters_scatter"]
+    assert "can't" not in hyperparameters.landscape_in_words(many)
+    bars, _ = drawn["hyperparameters_importance"]
+    assert bars.axes[0].get_yticklabels()[0].get_text() == "lowest margin (radians)"
+    figure, data = drawn["hyperparameters_scatter"]
+    dots = figure.axes[0].collections[0].get_offsets()
+    assert np.asarray(dots) == pytest.approx(data.iloc[:, 1:3].to_numpy())
+
+
+def test_the_history_shows_complete_trials_and_the_best_so_far(found):
+    table = hyperparameters.table(found)
+    figure = hyperparameters.history_plot(table, RUNGS[1], "history")
+    dots, best = (line.get_ydata() for line in figure.axes[0].lines)
+    scores = table["top1_after_2"].dropna().tolist()
+    assert list(dots) == scores
+    assert list(best) == [max(scores[: place + 1]) for place in range(len(scores))]
 
 
 def test_the_check_trains_on_no_test_row(drawn, tmp_path):
@@ -338,7 +349,7 @@ def test_the_check_trains_on_no_test_row(drawn, tmp_path):
     study = dataclasses.replace(study, chips_dir=tmp_path / "chips", figures_dir=tmp_path)
     parts = parts_of(study.train, study.test, 2)
     point = hyperparameters.values_of(study.config)
-    points = {"best": point, "preset": point, "paper": point | {"scale": 51.5}}
+    points = {"best": point, "preset": point, "a1_values": point | {"scale": 51.5}}
     ranks = hyperparameters.confirm(study, parts, points, epochs=1)
     assert ranks.keys() == points.keys()
     saved = [pd.read_csv(path) for path in tmp_path.glob("runs/*/rows.csv")]
@@ -352,15 +363,17 @@ def test_the_check_trains_on_no_test_row(drawn, tmp_path):
 
 @pytest.mark.parametrize(
     ("best", "preset", "words"),
-    [(1, 2, "are better than"), (2, 1, "are worse than"), (1, 1, "no difference shown between")],
+    [(1, 2, "is better than"), (2, 1, "is worse than"), (1, 1, "no difference shown between")],
 )
 def test_words_follow_the_interval(best, preset, words):
     def ranks(first):
         rows = [
-            {"annotation_id": f"{i}{j}", "species": "ant", "individual": str(i), "relevant": 1}
+            {"annotation_id": f"{i}{j}", "species": "ant", "individual": str(i)}
             for i, j in itertools.product(range(9), range(2))
         ]
-        return pd.DataFrame(rows).assign(first_match_rank=pd.array([first] * 18, "Int64"))
+        return pd.DataFrame(rows).assign(
+            first_match_rank=pd.array([first] * 18, "Int64"), relevant=1, candidates=17
+        )
 
     given = {"best": ranks(best), "preset": ranks(preset)}
     points = {"best": {"scale": 1}, "preset": {"scale": 2}}

@@ -71,7 +71,7 @@ def folder(tmp_path):
 
 class TestUnidentified:
     def test_a_folder_becomes_catalog_rows(self, folder):
-        with pytest.warns(catalog.CatalogWarning, match="left out 1 of 5 photos: 1 problem"):
+        with pytest.warns(catalog.CatalogWarning, match="dropped 1 of 5 rows: 1 problem"):
             rows = identify.unidentified(folder, ["ant", "bee"])
         assert list(rows) == catalog.COLUMNS
         species = dict(zip(rows["annotation_id"], rows["species"], strict=True))
@@ -109,7 +109,7 @@ class TestUnidentified:
     )
     def test_a_box_that_no_catalog_may_have_is_left_out(self, folder, row, problem):
         (folder / "t.csv").write_text(f"file_name,x,y,w,h,theta\n3.png,{row}\n3.png,1,2,3,4,0\n")
-        with pytest.warns(catalog.CatalogWarning, match="left out 1 of 2 photos"):
+        with pytest.warns(catalog.CatalogWarning, match="dropped 1 of 2 rows"):
             rows = identify.unidentified(folder / "t.csv", ["ant"])
         assert rows[["x", "y", "w", "h"]].to_numpy().tolist() == [[1, 2, 3, 4]]
         (dropped,) = rows.attrs["dropped"]
@@ -178,7 +178,7 @@ def test_one_an_encounter_keeps_unknown_encounters():
 class TestInWords:
     def table(self, individuals, queries=40, low=50.0):
         tested = embedded([f"{i % individuals}" for i in range(queries)], 0)
-        return identify.success(tested, 0).assign(top1_low=low)
+        return identify.success(tested).assign(top1_low=low)
 
     def test_few_individuals_get_no_interval_but_a_warning(self):
         words = identify.in_words(self.table(2))
@@ -199,7 +199,7 @@ def test_success_is_the_share_of_queries_found():
     tested = embedded(list("aabbcc"), 0)
     vectors = np.eye(6, dtype=np.float32)[[0, 0, 1, 2, 3, 3]]  # b is the one that isn't found
     tested = Embeddings(tested.rows, vectors, "w", "p")
-    table = identify.success(tested, 0)
+    table = identify.success(tested)
     assert table["top1"][0] == pytest.approx(100 * 4 / 6)
     assert table["top5"][0] == 100  # all of the five others
     assert table["chance5"][0] == pytest.approx(100)

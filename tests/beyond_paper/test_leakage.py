@@ -148,8 +148,8 @@ def test_the_unknown_is_said_to_be_so_and_is_not_zero():
     assert rows[["leaks", "without"]].isna().all(axis=None)
     assert (leakage.readable(table)["same encounter (%)"] == "not known").all()
     words = leakage.in_words(table).splitlines()
-    assert words[0].endswith("same encounter: not known, the catalog doesn't say.")
-    assert "of 66.7 % of the queries of 2 of 2 species" in words[1]
+    assert "- same encounter: not known, the catalog doesn't say." in words
+    assert any(line.startswith("- same day: 66.7 %; top-1") for line in words)
 
 
 def test_words_of_a_catalog_without_leaks():
@@ -159,25 +159,25 @@ def test_words_of_a_catalog_without_leaks():
     table = leakage.summary(queries)
     assert (table["leaks"] == 0).all()
     assert np.allclose(table["top_1"], table["without"])
-    for line in leakage.in_words(table).splitlines():
-        assert line.endswith("of none of the queries of 2 of 2 species.")
+    words = leakage.in_words(table).splitlines()
+    assert words[0] == "No leakage found (same encounter, same day, near-duplicate)."
 
 
 class DrawnStudy:
-    """What the audit asks of a study and a run: rows, chips, embeddings, ranks."""
+    """What the audit asks of a study: rows, chips, embeddings, ranks."""
 
     def __init__(self, train, test, folder, seed=0):
         self.train, self.test, self.chips_dir = train, test, folder
         self.config = type("Config", (), {"image_size": 32})
         generator = np.random.default_rng(seed)
-        self.embeddings = generator.normal(size=(len(test), 8)).astype(np.float32)
+        self.vectors = generator.normal(size=(len(test), 8)).astype(np.float32)
 
-    def embed(self, photos, _):
-        return self.embeddings
+    def embeddings(self, training):
+        return self.vectors
 
-    def ranks(self, run):
+    def ranks(self, training):
         test = self.test
-        return one_vs_all(self.embeddings, test["individual"], test["species"])
+        return one_vs_all(self.vectors, test["individual"], test["species"])
 
 
 @pytest.fixture

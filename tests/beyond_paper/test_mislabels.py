@@ -152,6 +152,37 @@ def test_planting_needs_two_individuals_of_a_species():
     assert set(wrong.loc[wrong["planted"], "species"]) == {"cat"}
 
 
+def test_look_alikes_are_the_nearest_others_of_species_and_side():
+    embeddings, rows = animals(4, 3, spread=1.0)
+    rows["viewpoint"] = np.where(np.arange(len(rows)) // 3 % 2, "left", "right")  # by individual
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    alike = mislabels.look_alikes(embeddings, rows)
+    for i, one in rows.iterrows():
+        cosines = {
+            unit[i] @ unit[j]: two["individual"]
+            for j, two in rows.iterrows()
+            if one["individual"] != two["individual"]
+            and (one["species"], one["viewpoint"]) == (two["species"], two["viewpoint"])
+        }
+        assert alike[i] == cosines[max(cosines)]
+    wrong = mislabels.plant(rows, 0.5, np.random.default_rng(0), alike)
+    planted = wrong["planted"].to_numpy()
+    assert (wrong["individual"][planted] == alike[planted]).all()
+    assert (wrong["individual"][~planted] == rows["individual"][~planted]).all()
+
+
+def test_nobody_is_like_a_lone_individual():
+    embeddings, rows = animals(individuals=1)
+    assert set(mislabels.look_alikes(embeddings, rows)) == {""}
+
+
+def test_look_alikes_are_harder_to_find():
+    embeddings, rows = animals(individuals=12, encounters=4, spread=1.2)
+    table = mislabels.planting_test(embeddings, rows, 0.05, plantings=5)
+    top = table[(table["shown"] == 0.1) & (table["score"] == "suspicion")].set_index("wrong")
+    assert top.loc["look_alike", "recall"] + 0.1 < top.loc["random", "recall"]
+
+
 def test_precision_and_recall_by_hand():
     listed = pd.DataFrame(
         {"annotation_id": list("abcdefghij"), "suspicion": np.linspace(1, 0, 10), "away": np.nan}
@@ -165,13 +196,15 @@ def test_precision_and_recall_by_hand():
 def test_planted_errors_are_found_by_good_embeddings_and_not_by_noise():
     embeddings, rows = animals(individuals=10, encounters=8, spread=0.4)
     table = mislabels.planting_test(embeddings, rows, 0.05, plantings=5, seed=1)
-    top = table[table["shown"] == 0.05].set_index("score")
+    assert table["wrong"].unique().tolist() == ["random", "look_alike"]
+    top = table[(table["shown"] == 0.05) & (table["wrong"] == "random")].set_index("score")
     assert top.loc["suspicion", ["planted", "judged"]].tolist() == [8, 160]
     assert 100 < top.loc["away", "judged"] <= 160  # some are left with fewer than six
     assert top.loc["suspicion", ["precision", "recall"]].min() > 0.9
     assert top.loc["away", "recall"] > 0.5
     noise = np.random.default_rng(0).normal(size=embeddings.shape)
     blind = mislabels.planting_test(noise, rows, 0.05, plantings=20)
+    blind = blind[blind["wrong"] == "random"]
     half = blind[(blind["shown"] == 0.5) & (blind["score"] == "suspicion")].iloc[0]
     assert half["recall"] == pytest.approx(0.5, abs=0.12)  # 160 planted: deviation 0.04
     assert half["recall_low"] < half["recall"] < half["recall_high"]
@@ -182,15 +215,20 @@ def test_words_and_curves_follow_the_table():
     embeddings, rows = animals(individuals=6, encounters=8)
     table = mislabels.planting_test(embeddings, rows, 0.05, plantings=4)
     words = mislabels.in_words(table)
-    assert words.startswith("5 of 96 labels made wrong at random, 4 times")
-    row = table[(table["shown"] == 0.02) & (table["score"] == "suspicion")].iloc[0]
-    assert f"the first 2 % of the list hold {100 * row['recall']:.0f} %" in words
+    assert words.startswith("5 of 96 labels were made wrong, 4 times")
+    for kind, name in mislabels.KINDS.items():
+        rows = table[(table["wrong"] == kind) & (table["score"] == "suspicion")]
+        (line,) = (one for one in words.splitlines() if f"{name} wrong labels, by nearest" in one)
+        recall = rows.loc[rows["shown"] == 0.02, "recall"].iloc[0]
+        assert f"the first 2 % of the list hold {100 * recall:.0f} %" in line
     unseen = pd.DataFrame({"suspicion": [0.1, 0.2, -0.1, -0.2, np.nan]})
     told = mislabels.memory_in_words(unseen, unseen.iloc[2:])
     assert "50 % of 4 test annotations, and 0 % of 2 training annotations" in told
-    above, below = mislabels.curves(table, "title").axes
-    drawn = [tuple(line.get_ydata()) for line in above.lines]
-    assert tuple(100 * table[table["score"] == "suspicion"]["precision"]) in drawn
+    above, alike, below, _ = mislabels.curves(table, "title").axes
+    for axes, kind in ((above, "random"), (alike, "look_alike")):
+        drawn = [tuple(line.get_ydata()) for line in axes.lines]
+        rows = table[(table["wrong"] == kind) & (table["score"] == "suspicion")]
+        assert tuple(100 * rows["precision"]) in drawn
     assert below.get_ylabel() == "wrong labels\nfound (%)"
 
 

@@ -16,24 +16,38 @@ def photos(names, per=3):
 
 
 @dataclasses.dataclass
+class Trained:
+    """A training that is done, and the part of its run that is asked for."""
+
+    weights: identify.Path
+
+    def run(self):
+        return self
+
+
+@dataclasses.dataclass
 class Study:
     """The part of a study that is asked for; remembers what was trained."""
 
-    photos: pd.DataFrame
+    annotations: pd.DataFrame
     train: pd.DataFrame
     test: pd.DataFrame
     config: object = PRESETS["demo"]
     runs_dir: str = "runs"
+    chips_dir: str = "chips"
     seed: int = 0
     asked: list = dataclasses.field(default_factory=list)
 
-    def trained(self, rows, title, **changes):
+    def training(self, rows, title, **changes):
         self.asked.append((rows, changes))
-        return types.SimpleNamespace(weights=identify.Path("run/weights.safetensors"))
+        return Trained(identify.Path("run/weights.safetensors"))
 
-    def multi_species(self):
+    def run(self, trainings):
+        return [training.run() for training in trainings]
+
+    def multi(self):
         self.asked.append("multi")
-        return types.SimpleNamespace(weights=identify.Path("demo/weights.safetensors"))
+        return Trained(identify.Path("demo/weights.safetensors"))
 
 
 @pytest.fixture
@@ -43,41 +57,89 @@ def study():
     return Study(every, every[:240], every[180:])  # 60 train only, 20 both, 10 test only
 
 
-def test_the_network_learns_neither_validation_nor_test(study):
-    chosen = identify.choose(study, "", 0.1)
+def test_the_network_learns_all_that_trains_and_nothing_is_set_aside(study):
+    chosen = identify.choose(study)
     ((rows, changes),) = study.asked
     assert chosen.weights == identify.Path("run/weights.safetensors")
     assert changes == {}
-    assert chosen.validation["individual"].nunique() == 30
-    assert not set(rows["individual"]) & set(chosen.validation["individual"])
-    assert not set(chosen.tested["individual"]) & set(chosen.validation["individual"])
+    assert rows.equals(study.train)
     assert chosen.tested.equals(study.test)
-    assert "150 photos of 50 individuals" in chosen.words
+    assert chosen.learned == set(study.train["individual"])
+    assert len(set(study.test["individual"]) - chosen.learned) == 10  # stand for new animals
+    assert "240 photos of 80 of your individuals" in chosen.words
 
 
-def test_without_a_threshold_it_learns_all_that_trains(study):
-    chosen = identify.choose(study)
-    assert study.asked[0][0].equals(study.train)
-    assert chosen.validation.empty
-
-
-def test_given_weights_are_taken_as_they_are(study, tmp_path):
+def test_weights_of_unknown_origin_are_tested_on_every_animal(study, tmp_path):
     file = tmp_path / "mine.safetensors"
     file.touch()
-    chosen = identify.choose(study, str(file), 0.1)
+    chosen = identify.choose(study, str(file))
     assert chosen.weights == file
     assert study.asked == []
-    assert chosen.validation["individual"].nunique() == 30
+    assert chosen.tested["individual"].nunique() == 90
+    assert chosen.learned == frozenset()
+    assert "Nothing beside them says which animals they learned" in chosen.words
     assert str(tmp_path) not in chosen.words
     with pytest.raises(ValueError, match=r"there is no file .*nowhere"):
         identify.choose(study, "nowhere")
 
 
+@pytest.fixture
+def weights(study, tmp_path, monkeypatch):
+    """A weights file with the rows of a run beside it; a photo's chip key is its annotation id."""
+
+    class Store:
+        def __init__(self, folder, size):
+            assert (folder, size) == ("chips", 96)
+
+        def keys(self, rows):
+            return rows["annotation_id"]
+
+    monkeypatch.setattr(identify, "ChipStore", Store)
+    loaded = (None, types.SimpleNamespace(size=96))
+    monkeypatch.setattr(identify, "load_model", lambda path: loaded)
+
+    def written(rows):
+        learned = rows[["annotation_id", "species", "individual"]]
+        learned.assign(chip=rows["annotation_id"]).to_csv(tmp_path / "rows.csv", index=False)
+        file = tmp_path / "weights.safetensors"
+        file.touch()
+        return str(file)
+
+    return written
+
+
+def test_a_run_tells_which_animals_it_learned(study, weights):
+    chosen = identify.choose(study, weights(study.annotations[:180]))
+    assert chosen.learned == set(study.annotations["individual"][:180])
+    assert chosen.tested.equals(study.test)
+    assert "they learned 60 of 90 individuals" in chosen.words
+
+
+def test_a_run_that_saw_none_of_these_animals_leaves_them_all_to_test(study, weights):
+    others = photos(["x", "y"])
+    chosen = identify.choose(study, weights(others))
+    assert chosen.learned == frozenset()
+    assert chosen.tested["individual"].nunique() == 90
+    assert "they learned 0 of 90 individuals" in chosen.words
+
+
+def test_what_a_run_saw_of_the_test_isn_t_tested(study, weights):
+    """Of another split: its photos, under other names, and others of the same encounters."""
+    study.annotations.loc[0:1, "encounter"] = "met"
+    seen = pd.concat([study.annotations[:1], study.annotations[240:]])
+    chosen = identify.choose(study, weights(seen.assign(individual="renamed")))
+    assert chosen.learned == {"i00", *study.annotations["individual"][240:]}
+    tested = set(chosen.tested["annotation_id"])
+    assert not tested & set(seen["annotation_id"])
+    assert "i00-1" not in tested
+    assert "i00-2" in tested
+
+
 def test_too_few_to_train_on_take_a_network_as_it_is(study, monkeypatch):
     monkeypatch.setattr(identify, "open_study", lambda runs_dir: study)
     few = photos(["a", "b"])
-    tiny = dataclasses.replace(study, photos=few, train=few[:0], test=few[:0])
-    chosen = identify.choose(tiny, "", 0.1)
+    tiny = dataclasses.replace(study, annotations=few, train=few[:0], test=few[:0])
+    chosen = identify.choose(tiny)
     assert study.asked == ["multi"]
     assert "drawn animals only" in chosen.words
     assert len(chosen.tested) == 6
@@ -90,8 +152,8 @@ def test_without_a_test_set_it_learns_no_photo_that_it_is_measured_on(study):
     once, twice = photos([f"j{i}" for i in range(12)]), photos(["k"])
     once = once.assign(encounter=once["individual"])  # one encounter each: none can be searched
     every = pd.concat([once, twice], ignore_index=True)
-    alone = dataclasses.replace(study, photos=every, train=every, test=every[:0])
-    chosen = identify.choose(alone, "", 0.1)
+    alone = dataclasses.replace(study, annotations=every, train=every, test=every[:0])
+    chosen = identify.choose(alone)
     learned = study.asked[0][0]
     assert set(learned["individual"]) == set(once["individual"])
     searched = chosen.tested["individual"].duplicated(keep=False)

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.numpy import save_file
 
 from miewid_core import chips, files
 from miewid_core import photos as photo_files
 from miewid_core.chips import ChipStore
-from miewid_core.photos import BELOW, ChipError, crop, read_photo, resize
+from miewid_core.photos import ChipError, crop, read_photo, read_reduced, resize
 
 WHITE = 255.0
 SIDES = {  # EXIF orientation: where the stored row 0 and column 0 are seen
@@ -164,8 +165,7 @@ def test_every_exif_orientation_comes_out_upright(tmp_path, orientation, suffix)
             along = column if first_column in ("left", "top") else 95 - column
             place = (along, across) if sideways else (across, along)
             expected[place] = stored[row, column]
-    found, scale = read_photo(tmp_path / f"a.{suffix}")
-    assert scale == 1
+    found = read_photo(tmp_path / f"a.{suffix}")
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= (0 if suffix != "jpg" else 30)
 
@@ -174,7 +174,7 @@ def test_every_exif_orientation_comes_out_upright(tmp_path, orientation, suffix)
 def test_damaged_exif_leaves_the_photo_as_it_is(tmp_path):
     exif = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\xff\xff\x01\x12"
     Image.fromarray(noise(8, 8)).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(read_photo(tmp_path / "a.png")[0], noise(8, 8))
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), noise(8, 8))
 
 
 def sixteen(values):
@@ -242,7 +242,7 @@ def test_every_kind_of_file_comes_out_right(tmp_path, kind):
     expected = np.asarray(expected, float)
     if expected.ndim == 2:
         expected = np.repeat(expected[..., None], 3, axis=2)
-    found = read_photo(tmp_path / f"a.{suffix}")[0]
+    found = read_photo(tmp_path / f"a.{suffix}")
     assert found.dtype == np.uint8
     assert np.abs(found - expected).max() <= 1
 
@@ -251,83 +251,29 @@ def test_transparent_colours_show_white(tmp_path):
     colours = noise(2, 4)
     Image.fromarray(np.dstack([colours, ALPHA])).save(tmp_path / "a.png")
     expected = over_white(colours, ALPHA[..., None])
-    assert np.abs(read_photo(tmp_path / "a.png")[0] - expected).max() <= 1
+    assert np.abs(read_photo(tmp_path / "a.png") - expected).max() <= 1
     Image.fromarray(colours).save(tmp_path / "b.png", transparency=tuple(map(int, colours[0, 1])))
     keyed = colours.copy()
     keyed[0, 1] = 255
-    np.testing.assert_array_equal(read_photo(tmp_path / "b.png")[0], keyed)
+    np.testing.assert_array_equal(read_photo(tmp_path / "b.png"), keyed)
 
 
 def test_cmyk_jpeg_comes_out_right(tmp_path):
     colour = (200, 30, 90)
     Image.new("RGB", (16, 16), colour).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
-    assert np.abs(read_photo(tmp_path / "a.jpg")[0] - np.array(colour)).max() <= 4
+    assert np.abs(read_photo(tmp_path / "a.jpg") - np.array(colour)).max() <= 4
 
 
 @pytest.mark.parametrize(("at_least", "fraction"), [(1.0, 1), (0.6, 1), (0.5, 2), (0.3, 2)])
 @pytest.mark.parametrize(("width", "height"), [(1001, 603), (333, 1200), (1, 7), (3, 2)])
 def test_jpegs_are_reduced_no_further_than_asked(tmp_path, at_least, fraction, width, height):
     Image.new("RGB", (width, height), (9, 99, 199)).save(tmp_path / "a.jpg")
-    found, scale = read_photo(tmp_path / "a.jpg", at_least)
+    found, scale = read_reduced(tmp_path / "a.jpg", at_least)
     assert found.shape == (math.ceil(height * scale), math.ceil(width * scale), 3)
     assert scale >= at_least
     if min(width, height) > 8:
         assert scale == 1 / fraction
-        assert read_photo(tmp_path / "a.jpg", 0.01)[1] == 1 / 8
-
-
-codings = st.fixed_dictionaries(
-    {
-        "subsampling": st.sampled_from(["4:4:4", "4:2:2", "4:2:0"]),
-        "progressive": st.booleans(),
-        "restart_marker_rows": st.integers(0, 2),
-    }
-)
-kinds = st.sampled_from([("jpeg", "RGB"), ("jpeg", "L"), ("jpeg", "CMYK"), ("mpo", "RGB")])
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    st.integers(70, 700), st.floats(-50, 700), st.sampled_from([1, 0.5, 0.2, 0.1]), kinds, codings
-)
-def test_a_jpeg_decoded_down_to_a_row_is_the_whole_one_above_it(
-    tmp_path_factory, height, down_to, at_least, kind, coding
-):
-    path = tmp_path_factory.mktemp("jpeg") / "a.jpg"
-    image = Image.fromarray(noise(height, 130)).convert(kind[1])
-    preview = {"save_all": True, "append_images": [image]} if kind[0] == "mpo" else {}
-    image.save(path, kind[0], **coding, **preview)
-    whole, scale = read_photo(path, at_least)
-    part, reduced = read_photo(path, at_least, down_to)
-    assert reduced == scale
-    needed = min(len(whole), math.ceil(max(0, down_to) * scale) + 3)  # a turned box reaches so far
-    assert needed <= len(part) <= needed + BELOW * scale + 1
-    np.testing.assert_array_equal(part[:needed], whole[:needed])
-
-
-def test_chips_are_those_of_the_whole_photo(tmp_path):
-    """Boxes near the top, of which the photo is decoded, give what the whole photo gives."""
-    Image.fromarray(noise(900, 300)).save(tmp_path / "a.jpg")
-    rng = np.random.default_rng(0)
-    boxes = [(*rng.uniform(-40, 250, 2), *rng.uniform(2, 90, 2)) for _ in range(20)]
-    for box, theta in zip(boxes, [0.0, 0.8, -1.6, 2.5] * 5, strict=True):
-        store = ChipStore(tmp_path / "chips", 32)
-        key = store.build(photos((tmp_path / "a.jpg", *box, theta))).iloc[0]
-        whole, scale = read_photo(tmp_path / "a.jpg", 64 / min(box[2:]))
-        expected = resize(crop(whole, tuple(scale * side for side in box), theta), 32)
-        np.testing.assert_array_equal(store.read(key), expected)
-
-
-def test_a_photo_is_decoded_no_further_than_its_lowest_box(tmp_path):
-    """Whatever stands below is not looked at: damage there costs no chip."""
-    content = io.BytesIO()
-    Image.fromarray(noise(900, 300)).save(content, "jpeg")
-    (tmp_path / "a.jpg").write_bytes(content.getvalue()[: len(content.getvalue()) // 2])
-    store = ChipStore(tmp_path / "chips", 32)
-    above, below = (photos((tmp_path / "a.jpg", 9.0, y, 80.0, 90.0, 0.3)) for y in (20.0, 700.0))
-    assert store.read(store.build(above).iloc[0]).std() > 10
-    with pytest.raises(ChipError, match="truncated"):
-        store.build(below)
+        assert read_reduced(tmp_path / "a.jpg", 0.01)[1] == 1 / 8
 
 
 def smooth(height, width):
@@ -353,7 +299,7 @@ def test_a_reduced_jpeg_gives_the_chip_of_the_full_one(tmp_path, orientation, he
     store = ChipStore(tmp_path / "small", 32)
     reduced = [store.read(key) for key in store.build(photos(*rows))]
     odd = orientation != 1 and height % 4
-    assert read_photo(tmp_path / "a.jpg", 64 / 276)[1] == (1 if odd else 1 / 4)
+    assert read_reduced(tmp_path / "a.jpg", 64 / 276)[1] == (1 if odd else 1 / 4)
     upright = np.rot90(stored, {1: 0, 3: 2, 6: 3, 8: 1}[orientation])
     for (_, *box, theta), chip in zip(rows, reduced, strict=True):
         full = resize(crop(upright, tuple(box), theta), 32)
@@ -384,13 +330,13 @@ def test_chips_are_cut_and_resized_and_each_photo_decoded_once(tmp_path, monkeyp
         ]
     ).set_axis(range(100, 112))
     decoded = []
-    whole = photo_files.read_photo
+    whole = photo_files.read_reduced
 
     def noted(path, *how):
         decoded.append(path)
         return whole(path, *how)
 
-    monkeypatch.setattr(chips, "read_photo", noted)
+    monkeypatch.setattr(chips, "read_reduced", noted)
     store = ChipStore(tmp_path / "chips", 8)
     keys = store.build(table)
     assert sorted(decoded) == sorted(table["path"].unique())
@@ -444,7 +390,7 @@ def test_all_photos_that_cannot_be_read_are_named_and_the_others_made(tmp_path):
         store.build(table)
     assert str(tmp_path / "cut.jpg") in str(told.value)
     assert "good.png" not in str(told.value)
-    assert len(list((tmp_path / "chips" / "8").rglob("*.npy"))) == 1
+    assert len(list((tmp_path / "chips" / "8").rglob("*.safetensors"))) == 1
 
 
 def test_a_photo_that_is_gone_is_named(tmp_path):
@@ -460,24 +406,23 @@ def one_chip(folder):
     return store, table, store.build(table).iloc[0]
 
 
-@pytest.mark.parametrize("kept", [0, 5, 60, 130, 319])
+@pytest.mark.parametrize("kept", [0, 5, 60, 130, 190, -1])
 def test_a_chip_cut_short_is_refused_and_made_again(tmp_path, kept):
     store, table, key = one_chip(tmp_path)
     right, whole = store.read(key), store.path(key).read_bytes()
     store.path(key).write_bytes(whole[:kept])
-    with pytest.raises(ChipError, match=f"{key}.*is damaged: delete it"):
+    with pytest.raises(ChipError, match=f"{key}.*is damaged: .*; delete it"):
         store.read(key)
-    if kept < 3 * 8 * 8:
+    if kept >= 0:
         store.build(table)
         np.testing.assert_array_equal(store.read(key), right)
 
 
 def test_a_chip_of_something_else_is_refused(tmp_path):
     store, _, key = one_chip(tmp_path)
-    for other in (np.zeros((9, 8, 3), np.uint8), np.zeros((8, 8, 3)), np.array([{}], object)):
-        np.save(store.path(key), other, allow_pickle=True)
-        with pytest.raises(ChipError, match="damaged"):
-            store.read(key)
+    save_file({"chip": np.zeros((8, 8, 3), np.uint8)}, store.path(key))
+    with pytest.raises(ChipError, match="damaged"):
+        store.read(key)
     store.path(key).write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr': " + b"x" * 400)
     with pytest.raises(ChipError, match="damaged"):
         store.read(key)
@@ -487,11 +432,11 @@ def test_a_write_that_fails_leaves_no_chip(tmp_path, monkeypatch):
     Image.fromarray(noise(20, 20)).save(tmp_path / "a.png")
     store = ChipStore(tmp_path / "chips", 8)
 
-    def half(path, chip):
+    def half(arrays, path, facts):
         path.write_bytes(b"half a chip")
         raise OSError("disk full")
 
-    monkeypatch.setattr(np, "save", half)
+    monkeypatch.setattr(files, "save_file", half)
     with pytest.raises(OSError, match="disk full"):
         store.build(photos((tmp_path / "a.png", 1.0, 1.0, 9.0, 9.0, 0.0)))
     assert not [path for path in (tmp_path / "chips" / "8").rglob("*") if path.is_file()]
@@ -557,4 +502,4 @@ def test_damaged_files_are_read_or_refused_but_never_crash(tmp_path_factory, kin
     path = tmp_path_factory.mktemp("damaged") / "photo"
     path.write_bytes(data)
     with contextlib.suppress(ChipError):
-        assert read_photo(path)[0].dtype == np.uint8
+        assert read_photo(path).dtype == np.uint8

@@ -1,6 +1,6 @@
-"""Ranks and measures against loops written from the paper, closed forms, and simulation."""
+"""Ranks and measures against loops written from the paper, and closed forms."""
 
-import itertools
+import doctest
 import math
 from fractions import Fraction
 
@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from sklearn.metrics import average_precision_score
 from torch.utils.data import TensorDataset
 
@@ -86,6 +85,27 @@ def test_ranks_are_those_of_the_loops(case, block, columns, few):
     assert ranks["annotation_id"].tolist() == [str(i) for i in range(len(case[0]))]
     for query, row in ranks.iterrows():
         same(row, slow_row(query, *case))
+
+
+@pytest.mark.parametrize("few", [3, 80])
+def test_rank_returns_what_the_plain_lines_in_its_docstring_return(few, monkeypatch):
+    monkeypatch.setattr(ranking, "FEW", few)
+    names = vars(ranking).copy()
+    plain = doctest.DocTestParser().get_doctest(ranking.__doc__, names, "ranking", None, None)
+    doctest.DocTestRunner().run(plain, clear_globs=False)
+    for seed, (count, people) in enumerate([(1, 1), (2, 1), (2, 2), (90, 9), (200, 150)]):
+        rng = np.random.default_rng(seed)
+        unit = rng.normal(size=(count, 6)).astype(np.float32)
+        unit[rng.random(count) < 0.3] = unit[0]
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+        individuals = rng.integers(people, size=count)
+        individuals = individuals[ranking.order(individuals)]
+        fast, expected = (
+            ranking.rank(unit, individuals),
+            plain.globs["plain_rank"](unit, individuals),
+        )
+        for name in ranking.RANKS.names:
+            np.testing.assert_allclose(fast[name], expected[name], rtol=1e-6, err_msg=name)
 
 
 def test_ranks_keep_the_given_labels_and_order():
@@ -197,7 +217,7 @@ def test_no_annotations_give_no_ranks():
     assert math.isnan(evaluation.top_k(ranks, 1))
     assert math.isnan(evaluation.mean_average_precision(ranks))
     assert math.isnan(evaluation.random_top_k(ranks, 1))
-    assert math.isnan(evaluation.overview({"one": ranks})["one"].item())
+    assert evaluation.by_species(pd.Series(dtype=float), ranks)["value"].isna().all()
 
 
 def made(first, relevant=None, candidates=10, species=None, individual=None):
@@ -256,186 +276,24 @@ def test_chance_is_that_of_a_random_order():
     assert evaluation.random_top_k(ranks[1:2], 5) == pytest.approx(exact)
 
 
-def test_interval_of_single_queries_is_scipys_bootstrap():
-    rng = np.random.default_rng(0)
-    values = (rng.random(150) < 0.7).astype(float)
-    low, high = evaluation.bootstrap_interval(values, np.arange(150), seed=1)
-    theirs = stats.bootstrap(
-        (values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(2)
-    ).confidence_interval
-    assert (low, high) == pytest.approx(tuple(theirs), abs=0.02)
-    inner = evaluation.bootstrap_interval(values, np.arange(150), seed=1, level=0.5)
-    assert low < inner[0] < values.mean() < inner[1] < high
-
-
-def clustered(rng, individuals=40, photos=5):
-    """Hits of queries that are alike within an individual, and whose they are."""
-    skill = rng.beta(1.2, 0.8, individuals)
-    people = np.repeat(np.arange(individuals), rng.integers(1, 2 * photos, individuals))
-    return (rng.random(len(people)) < skill[people]).astype(float), people
-
-
-def test_interval_covers_the_truth_of_clustered_queries():
-    rng = np.random.default_rng(0)
-    truth, rounds = 1.2 / 2.0, 200
-    covered = {"individuals": 0, "queries": 0}
-    for seed in range(rounds):
-        values, people = clustered(rng)
-        for unit, names in (("individuals", people), ("queries", np.arange(len(people)))):
-            low, high = evaluation.bootstrap_interval(values, names, seed)
-            covered[unit] += low <= truth <= high
-    assert 0.88 <= covered["individuals"] / rounds <= 0.98
-    assert covered["queries"] / rounds < 0.85  # single queries would claim too much
-
-
-def test_interval_depends_on_the_seed_alone():
-    values, people = clustered(np.random.default_rng(0))
-    found = [evaluation.bootstrap_interval(values, people, seed) for seed in (1, 1, 2)]
-    assert found[0] == found[1] != found[2]
-    assert evaluation.bootstrap_interval([1.0] * 5, list("aabbc"), 0) == (1, 1)
-    assert all(map(math.isnan, evaluation.bootstrap_interval([], [], 0)))
-
-
-SPECIES = ["a"] * 4 + ["b"] * 3 + ["c"]
-PEOPLE = ["a1", "a1", "a2", "a2", "b1", "b1", "b2", "c1"]
-RANKS = [1, 2, 1, 7, 1, 1, None, None]
-
-
 def test_per_species_by_hand():
-    ranks = made(RANKS, species=SPECIES, individual=PEOPLE)
+    ranks = made(
+        [1, 2, 1, 7, 1, 1, None, None],
+        species=["a"] * 4 + ["b"] * 3 + ["c"],
+        individual=["a1", "a1", "a2", "a2", "b1", "b1", "b2", "c1"],
+    )
     table = evaluation.per_species(ranks, 1).set_index("species")
     assert table.index.tolist() == ["a", "b", "c"]
     assert table["queries"].tolist() == [4, 2, 0]
     assert table["individuals"].tolist() == [2, 1, 0]
     assert table["top_k"].tolist()[:2] == [0.5, 1]
     assert table.loc["c", ["top_k", "low", "high"]].isna().all()
-    # each of a's individuals has one hit in two: however they are drawn, half
-    assert table.loc["a", ["low", "high"]].tolist() == [0.5, 0.5]
+    people = ["a1", "a1", "a2", "a2"]
+    expected = evaluation.mean_interval([1, 0, 1, 0], people)
+    assert table.loc["a", ["low", "high"]].tolist() == pytest.approx(expected)
+    assert table.loc["b", ["low", "high"]].isna().all()  # one individual
     two = evaluation.per_species(ranks, 2).set_index("species")
     assert two["top_k"].tolist()[:2] == [0.75, 1]
-    assert two.loc["a", ["low", "high"]].tolist() == [0.5, 1]
-
-
-def test_a_species_has_the_same_interval_whatever_stands_beside_it():
-    rng = np.random.default_rng(0)
-    species = list("a" * 40 + "b" * 40)
-    people = [f"{s}{rng.integers(12)}" for s in species]
-    ranks = made(rng.integers(1, 4, 80).tolist(), species=species, individual=people)
-    whole = evaluation.per_species(ranks, 1, seed=3).set_index("species")
-    alone = evaluation.per_species(ranks[ranks["species"] == "b"], 1, seed=3).set_index("species")
-    pd.testing.assert_frame_equal(whole.loc[["b"]], alone)
-
-
-def two_rankings(seed, queries=120, species=3, people=10, same_share=0.9):
-    """Two rankings of the same queries, the second one mostly like the first."""
-    rng = np.random.default_rng(seed)
-    names = [f"s{i}" for i in rng.integers(0, species, queries)]
-    individuals = [f"{name}/{rng.integers(people)}" for name in names]
-    first = rng.integers(1, 4, queries)
-    second = np.where(rng.random(queries) < same_share, first, rng.integers(1, 3, queries))
-    return [made(r.tolist(), species=names, individual=individuals) for r in (first, second)]
-
-
-def test_paired_difference_by_hand():
-    a = made(RANKS, species=SPECIES, individual=PEOPLE)
-    b = made([2, 2, 1, 1, 2, 1, None, None], species=SPECIES, individual=PEOPLE)
-    table = evaluation.paired_difference(a, b.iloc[::-1], 1).set_index("species")
-    assert table.index.tolist() == ["a", "b", "mean"]
-    assert table["queries"].tolist() == [4, 2, 6]
-    assert table["individuals"].tolist() == [2, 1, 3]
-    assert table["a"].tolist() == [0.5, 1, 0.75]
-    assert table["b"].tolist() == [0.5, 0.5, 0.5]
-    assert table["difference"].tolist() == [0, 0.5, 0.25]
-    # a1 loses half a hit per query by b, a2 wins it: drawn twice one or the other, -1/2 or +1/2
-    assert table.loc["a", ["low", "high"]].tolist() == [-0.5, 0.5]
-    assert table.loc["b", ["low", "high"]].tolist() == [0.5, 0.5]
-    assert table.loc["mean", ["low", "high"]].tolist() == [0, 0.5]
-
-
-def test_pairing_narrows_the_interval_of_a_difference():
-    a, b = two_rankings(0)
-    paired = evaluation.paired_difference(a, b, 1).set_index("species")
-    width = paired["high"] - paired["low"]
-    single = [evaluation.per_species(ranks, 1).set_index("species") for ranks in (a, b)]
-    apart = sum((one["high"] - one["low"]) ** 2 for one in single) ** 0.5
-    assert (width[apart.index] < 0.8 * apart).all()
-    assert width["mean"] < width.drop("mean").min()
-
-
-def test_a_ranking_does_not_differ_from_itself_and_order_changes_the_sign():
-    a, b = two_rankings(1)
-    none = evaluation.paired_difference(a, a, 1)
-    assert (none[["difference", "low", "high"]] == 0).all(axis=None)
-    there, back = (evaluation.paired_difference(*pair, 1) for pair in ((a, b), (b, a)))
-    np.testing.assert_allclose(there["difference"], -back["difference"])
-    np.testing.assert_allclose(there["low"], -back["high"])
-
-
-def test_the_means_interval_resamples_individuals_within_species():
-    """The slow way: individuals drawn species by species, then the mean over species."""
-    a, b = two_rankings(2, queries=60)
-    rng = np.random.default_rng(5)
-    gains = (a["first_match_rank"] <= 1).astype(int) - (b["first_match_rank"] <= 1).astype(int)
-    grouped = [
-        [gains[rows].tolist() for rows in own.groupby("individual").groups.values()]
-        for _, own in a.groupby("species")
-    ]
-    means = []
-    for _ in range(1500):
-        parts = []
-        for groups in grouped:
-            drawn = [groups[i] for i in rng.integers(0, len(groups), len(groups))]
-            parts.append(np.mean(list(itertools.chain.from_iterable(drawn))))
-        means.append(np.mean(parts))
-    row = evaluation.paired_difference(a, b, 1, seed=1).iloc[-1]
-    expected = np.quantile(means, [0.025, 0.975])
-    assert [row["low"], row["high"]] == pytest.approx(expected, abs=0.2 * np.ptp(expected))
-
-
-def test_species_are_resampled_apart_from_each_other():
-    """Species of equal size must not draw alike: the interval of their mean would be too wide."""
-    hits = np.random.default_rng(0).integers(1, 3, 30).tolist()
-    names = ["a", "b", "c", "d"]
-    ranks = made(hits * 4, species=[n for n in names for _ in hits])
-    table = evaluation.overview({"one": ranks}).set_index("species")
-    width = table["one_high"] - table["one_low"]
-    assert width["mean"] == pytest.approx(width[names].mean() / 2, rel=0.2)
-
-
-def test_rankings_of_other_queries_are_refused():
-    a, b = two_rankings(0)
-    with pytest.raises(ValueError, match=r"1 queries are in one ranking only: \['q5'\]"):
-        evaluation.paired_difference(a, b.drop(index=5), 1)
-    with pytest.raises(ValueError, match="q7"):
-        evaluation.overview({"a": a, "b": b.assign(relevant=b["relevant"].where(b.index != 7, 4))})
-
-
-def test_overview_has_all_rankings_side_by_side():
-    a, b = two_rankings(3)
-    a.loc[a["species"] == "s2", ["relevant", "first_match_rank"]] = 0, pd.NA
-    b.loc[b["species"] == "s2", ["relevant", "first_match_rank"]] = 0, pd.NA
-    table = evaluation.overview({"trained": a, "untrained": b}, seed=4)
-    ends = ["", "_low", "_high"]
-    shown = [f"{name}{end}" for name in ("trained", "untrained") for end in ends]
-    assert table.columns.tolist() == ["species", "queries", "individuals", *shown, "chance"]
-    assert table["species"].tolist() == ["s0", "s1", "s2", "mean"]
-    table = table.set_index("species")
-    for name, ranks in (("trained", a), ("untrained", b)):
-        own = evaluation.per_species(ranks, 1, seed=4).set_index("species")
-        columns = [f"{name}{end}" for end in ends]
-        expected = 100 * own[["top_k", "low", "high"]].to_numpy()
-        np.testing.assert_allclose(table.loc[own.index, columns], expected)
-        assert table.loc["mean", name] == pytest.approx(table.loc[["s0", "s1"], name].mean())
-        low, high = table.loc["mean", columns[1:]]
-        assert low < table.loc["mean", name] < high
-    assert table.loc["mean", ["queries", "individuals"]].tolist() == [
-        table["queries"][:3].sum(),
-        table["individuals"][:3].sum(),
-    ]
-    assert table["chance"].tolist() == pytest.approx([10, 10, math.nan, 10], nan_ok=True)
-    five = evaluation.overview({"trained": a}, seed=4, k=2).set_index("species")
-    assert five.loc["s0", "trained"] == 100 * evaluation.top_k(a[a["species"] == "s0"], 2)
-    assert five.loc["s0", "chance"] == pytest.approx(20)
 
 
 def test_embed_is_the_network_on_each_chip():

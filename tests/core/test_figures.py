@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import re
 import shutil
 import subprocess
 import sys
@@ -15,16 +14,15 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex, to_rgb
-from matplotlib.patches import Rectangle
 from PIL import Image
 
 from miewid_core import figures
 from miewid_core.paper import comparison, split_report, table1, training_report
-from miewid_core.paper.labels import label_points
 from miewid_core.paper.printed import SPELLINGS
 
 ROOT = Path(__file__).parents[2]
 SIZES = [3, 10, 49]
+KS = (1, 5, 10, 20)
 TITLE = "A title of about the usual length for it · demo"
 
 
@@ -33,27 +31,30 @@ def names(n):
     return list(np.random.default_rng(0).permutation(list(SPELLINGS))[:n])
 
 
+WORDS = {name: comparison.NETWORKS[name] for name in ("multi", "matched", "single", "untrained")}
+
+
 def compared(n):
-    """A table as of `comparison.multi_against_single`; with more than 3 species the last lacks a
-    network of its own."""
+    """A table as of `comparison.compare`; of more than 3 species the last lacks some networks."""
     rng = np.random.default_rng(1)
     size = np.sort(np.ceil(10 ** rng.uniform(1, 4.5, n)))[::-1].astype(int)
-    multi, gain = rng.uniform(30, 95, n), rng.normal(12, 15, n)
-    wide = 60 / np.sqrt(size)
     table = pd.DataFrame({"species": names(n), "queries": 2 * size, "individuals": size})
-    table = table.assign(train_annotations=size, multi=multi, single=(multi - gain).clip(0, 100))
-    table["gain"] = table["multi"] - table["single"]
-    for name, half in itertools.product(("multi", "single", "gain"), ("low", "high")):
-        table[f"{name}_{half}"] = table[name] + wide * (1 if half == "high" else -1)
-    single = [name for name in table if name.startswith(("single", "gain"))]
+    table = table.assign(train_annotations=size, multi=rng.uniform(30, 95, n))
+    for name, less in (("matched", 12), ("single", 20), ("untrained", 40)):
+        gain = rng.normal(less, 15, n)
+        table[name] = (table["multi"] - gain).clip(0, 100)
+        table[f"gain_over_{name}"] = table["multi"] - table[name]
+    table["chance"] = rng.uniform(1, 10, n)
     if n > 3:
-        table.loc[n - 1, single] = np.nan
-    table = table.assign(untrained=9.0, chance=rng.uniform(1, 10, n))
-    mean = table[["multi", "single", "gain", "chance"]].mean().to_dict()
-    sums = table[["queries", "individuals", "train_annotations"]].sum().to_dict()
-    interval = {"gain_low": mean["gain"] - 2, "gain_high": mean["gain"] + 3}
-    last = pd.DataFrame([{"species": "mean", **mean, **sums, **interval}])
-    return pd.concat([table, last], ignore_index=True)
+        table.loc[n - 1, [c for c in table if c.endswith(("matched", "single"))]] = np.nan
+    counts = table[["queries", "individuals", "train_annotations"]].sum()
+    last = {"species": "mean", **table.mean(numeric_only=True), **counts}
+    table = pd.concat([table, pd.DataFrame([last])], ignore_index=True)
+    values = [*WORDS, *(name for name in table if name.startswith("gain"))]
+    wide = np.append(60 / np.sqrt(size), 2)
+    ends = {f"{name}_low": table[name] - wide for name in values}
+    ends |= {f"{name}_high": table[name] + wide for name in values}
+    return table.assign(**ends, **{f"{name}_trainings": 1 for name in WORDS})
 
 
 def tails(n):
@@ -86,8 +87,10 @@ def margins():
 
 
 KINDS = {
-    "comparison": lambda n: figures.comparison(compared(n), TITLE, 5),
-    "gain_by_size": lambda n: comparison.gain_by_size(compared(n), TITLE),
+    "dots": lambda n: comparison.dots(compared(n), WORDS, TITLE, 5, gain="matched"),
+    "dots_by_k": lambda n: comparison.dots_by_k({k: compared(n) for k in KS}, WORDS, TITLE),
+    "beside_the_paper": lambda n: comparison.beside_the_paper(compared(n), WORDS, TITLE),
+    "gain_by_size": lambda n: comparison.gain_by_size(compared(n), TITLE, "matched"),
     "long_tail": lambda n: table1.long_tail_figure(tails(n), TITLE),
     "split_bars": lambda n: split_report.split_figure(splits(n), TITLE),
     "embedding_map": lambda n: training_report.embedding_map(mapped(n), TITLE),
@@ -141,6 +144,8 @@ class TestLegible:
     def test_both_axes_are_named(self, any_figure):
         for axes in any_figure.axes:
             assert axes.get_xlabel() or axes.get_shared_x_axes().get_siblings(axes)
+            if axes.get_subplotspec().colspan.start:
+                continue  # its rows are those of the first panel
             rows = [label.get_text() for label in axes.get_yticklabels()]
             assert axes.get_ylabel() or names(1)[0].replace("_", " ") in rows
 
@@ -158,15 +163,15 @@ class TestGrey:
         known = [lightness(colour) for colour in ("black", "white", "#777777")]
         assert known == pytest.approx([0, 100, 50], abs=0.1)
 
-    @pytest.mark.parametrize("name", ["single", "left_out"])
-    def test_models_differ_in_lightness_marker_and_fill(self, name):
-        (_, mark, dark, fill, _), (_, other, light, empty, _) = (
-            figures.MODELS[model] for model in ("multi", name)
-        )
-        assert lightness(light) - lightness(dark) > 20
-        assert mark != other
-        assert fill == dark
-        assert empty == "white"
+    def test_networks_differ_in_marker_and_fill(self):
+        markers = [marker for marker, *_ in comparison.LOOKS.values()]
+        assert len(set(markers)) == len(markers)
+        _, dark, filled = comparison.LOOKS["multi"]
+        assert filled == dark
+        for name in ("matched", "single", "left_out"):
+            _, edge, fill = comparison.LOOKS[name]
+            assert lightness(fill) - lightness(edge) > 20, name  # hollow
+            assert lightness(fill) - lightness(filled) > 20, name
 
     def test_parts_of_the_split_get_lighter(self):
         greys = [lightness(colour) for _, colour, _ in split_report.PARTS.values()]
@@ -198,62 +203,6 @@ def labelled(axes, label):
 
 
 class TestNumbers:
-    @pytest.mark.parametrize("n", SIZES)
-    @pytest.mark.parametrize("other", ["single", "left_out"])
-    def test_comparison_draws_the_table(self, n, other):
-        table = compared(n).rename(columns=lambda name: name.replace("single", other))
-        axes = figures.comparison(table, TITLE, 5).axes[0]
-        models = ["multi", other]
-        for column in models:
-            words = figures.MODELS[column][0]
-            np.testing.assert_array_equal(labelled(axes, words).get_xdata(), table[column])
-        np.testing.assert_array_equal(labelled(axes, "random ranking").get_xdata(), table["chance"])
-        parts = [table[[f"{m}_low", f"{m}_high"]].dropna() for m in models]
-        low_high = np.concatenate(parts)
-        assert len(low_high) == 2 * n - (n > 3)
-        np.testing.assert_array_equal(segments(axes)[:, :, 0], low_high)
-        assert axes.get_xlabel() == "top-5 accuracy (%), with 95 % interval"
-
-    def test_comparison_keeps_the_order_and_says_how_many(self):
-        table = compared(10)
-        axes = figures.comparison(table, TITLE, 1).axes[0]
-        rows = [label.get_text() for label in axes.get_yticklabels()]
-        assert rows == [*(name.replace("_", " ") for name in names(10)), "mean of 9 species"]
-        first = table.iloc[0]
-        wanted = f"{first['queries']:,} / {first['individuals']:,} / {first['train_annotations']:,}"
-        (right,) = axes.child_axes
-        assert right.get_yticklabels()[0].get_text() == wanted
-        assert axes.yaxis_inverted()  # the first row on top
-        rule = next(line for line in axes.lines if line.get_color() == "black").get_ydata()[0]
-        places = axes.get_yticks()
-        assert places[-2] < rule < places[-1]
-
-    @pytest.mark.parametrize("n", SIZES)
-    def test_gain_draws_the_table_and_names_every_species(self, n):
-        table = compared(n)
-        shown = table.iloc[:-1].dropna(subset="gain")
-        axes = comparison.gain_by_size(table, TITLE).axes[0]
-        points = next(line for line in axes.lines if line.get_marker() == "o")
-        np.testing.assert_array_equal(
-            points.get_xydata(), shown[["train_annotations", "gain"]].to_numpy()
-        )
-        np.testing.assert_array_equal(
-            segments(axes)[:, :, 1], shown[["gain_low", "gain_high"]].to_numpy()
-        )
-        named = {re.sub(r" \(.*", "", text.get_text()).replace(" ", "_") for text in axes.texts}
-        assert named == set(shown["species"])
-        assert axes.get_xscale() == "log"
-        band = next(patch for patch in axes.patches if isinstance(patch, Rectangle))
-        mean = table.iloc[-1]
-        assert band.get_y() == mean["gain_low"]
-        assert band.get_y() + band.get_height() == pytest.approx(mean["gain_high"])
-
-    def test_a_name_without_room_is_left_out(self):
-        axes = figures.Figure("", 1, 1.5).subplots()
-        points = np.array([[i / 30, i / 30] for i in range(31)])
-        label_points(axes, points, points[:, [1, 1]], ["a name"] * 31)
-        assert 0 < len(axes.texts) < 31
-
     def test_long_tail_by_hand(self):
         tail = pd.DataFrame(
             {
@@ -362,18 +311,18 @@ class TestSaved:
         table = compared(3)
         for folder, size in (("a", 10), ("b", 20)):
             with matplotlib.rc_context({"font.size": size, "axes.grid": False}):
-                figure = figures.comparison(table, TITLE, 1)
+                figure = comparison.dots(table, WORDS, TITLE)
                 figures.save(figure, table, "figure1", tmp_path / folder)
         pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a" / "figure1.csv"), table)
         for name in ("figure1.png", "figure1.csv"):
             one, other = ((tmp_path / folder / name).read_bytes() for folder in "ab")
             assert one == other
         with Image.open(tmp_path / "a" / "figure1.png") as image:
-            assert image.size[0] == 680  # 3.4 in at 200 dots per inch
+            assert image.size[0] == 1300  # 6.5 in at 200 dots per inch
             assert "Software" not in image.info
 
     def test_256_colours_are_enough(self):
-        figure = figures.comparison(compared(3), TITLE, 1)
+        figure = comparison.dots(compared(3), WORDS, TITLE)
         whole = io.BytesIO()
         with figures.styled():
             figure.savefig(whole, format="png", dpi=200)
@@ -404,10 +353,10 @@ class TestSaved:
 
 class TestNotebooks:
     def test_a_figure_shows_itself_once_and_small(self):
-        figure = figures.comparison(compared(10), TITLE, 1)
+        figure = comparison.dots(compared(10), WORDS, TITLE)
         assert figure._repr_png_().startswith(b"\x89PNG")
         assert figure._repr_jpeg_() is None
-        assert len(figure._repr_png_()) < 25_000
+        assert len(figure._repr_png_()) < 35_000
         sheet = figures.photo_sheet(chips(6), ["ant\na"] * 6)
         assert sheet._repr_png_() is None
         assert sheet._repr_jpeg_().startswith(b"\xff\xd8")
@@ -435,14 +384,16 @@ class TestExtremes:
         assert training_report.loss_figure(history(1).head(1), TITLE).png()
         assert split_report.split_figure(splits(1), TITLE).png()
         one = compared(3).iloc[[0, -1]].reset_index(drop=True)
-        assert figures.comparison(one, TITLE, 1).png()
-        assert comparison.gain_by_size(one, TITLE).png()
+        assert comparison.dots(one, WORDS, TITLE).png()
+        assert comparison.gain_by_size(one, TITLE, "single").png()
 
     def test_no_species_has_both_models(self):
         table = compared(3)
-        table.loc[:, [name for name in table if name.startswith(("single", "gain"))]] = np.nan
-        assert figures.comparison(table, TITLE, 1).png()
-        assert comparison.gain_by_size(table, TITLE).png()
+        table.loc[
+            :, [name for name in table if "single" in name and not name.endswith("trainings")]
+        ] = np.nan
+        assert comparison.dots(table, WORDS, TITLE).png()
+        assert comparison.gain_by_size(table, TITLE, "single").png()
 
 
 def test_odd_names_are_drawn_as_they_are():

@@ -1,17 +1,29 @@
-"""Writes that are whole or absent, and hashes of content."""
+"""Writes that are whole or absent, hashes of content, and arrays kept with a checksum."""
 
 import hashlib
+import importlib.util
 import itertools
 import os
+import shutil
 import stat
+import sys
 import threading
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from miewid_core import files
-from miewid_core.files import digest, file_digest, replacing
+from miewid_core.files import (
+    digest,
+    file_digest,
+    kept_array,
+    read_checked,
+    replacing,
+    write_checked,
+)
 
 
 def names(folder):
@@ -112,12 +124,95 @@ def test_file_digest_is_sha256_of_the_bytes(tmp_path, size):
     assert file_digest(tmp_path / "a") == hashlib.sha256(content).hexdigest()
 
 
-def test_root_is_the_checkout_or_else_the_working_directory(tmp_path, monkeypatch):
-    assert (files.ROOT / "miewid_core" / "files.py").exists()
-    installed = tmp_path / "site-packages" / "miewid_core" / "files.py"
-    installed.parent.mkdir(parents=True)
-    monkeypatch.setattr(files, "__file__", str(installed))
+ARRAYS = {
+    "matrix": np.arange(12, dtype=np.float32).reshape(3, 4).T,  # not contiguous
+    "number": np.array(7, dtype=np.int64),
+    "nothing": np.zeros((0, 5)),
+}
+
+
+def test_checked_arrays_come_back_with_their_facts(tmp_path):
+    write_checked(tmp_path / "a", ARRAYS, history="[1, 2]", other="é")
+    arrays, facts = read_checked(tmp_path / "a")
+    assert facts == {"history": "[1, 2]", "other": "é"}
+    assert arrays.keys() == ARRAYS.keys()
+    for name, array in arrays.items():
+        assert array.dtype == ARRAYS[name].dtype
+        np.testing.assert_array_equal(array, ARRAYS[name], strict=True)
+
+
+def test_a_changed_bit_of_every_byte_and_every_cut_is_noticed(tmp_path):
+    path = tmp_path / "a"
+    write_checked(path, ARRAYS, history="[1, 2]")
+    right = path.read_bytes()
+    for place in range(len(right)):
+        changed = bytearray(right)
+        changed[place] ^= 1 << place % 8
+        for damaged in (changed, right[:place]):
+            path.write_bytes(damaged)
+            with pytest.raises(ValueError, match=f"{path} is damaged"):
+                read_checked(path)
+
+
+def test_arrays_without_a_checksum_are_refused(tmp_path):
+    save_file({"a": np.zeros(3)}, tmp_path / "a")
+    with pytest.raises(ValueError, match="its checksum is another"):
+        read_checked(tmp_path / "a")
+    with pytest.raises(FileNotFoundError):
+        read_checked(tmp_path / "b")
+
+
+def test_an_array_is_made_once_until_it_is_damaged(tmp_path):
+    path, made = tmp_path / "a.safetensors", []
+
+    def make():
+        made.append(1)
+        return np.arange(5.0)
+
+    for _ in range(3):
+        np.testing.assert_array_equal(kept_array(path, make), np.arange(5.0))
+    assert len(made) == 1
+    path.write_bytes(path.read_bytes()[:-1])
+    for _ in range(3):
+        np.testing.assert_array_equal(kept_array(path, make), np.arange(5.0))
+    assert len(made) == 2
+
+
+@pytest.fixture
+def read_from(tmp_path, monkeypatch):
+    """Reads files.py as it stands in a folder: a checkout, or where packages are installed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MIEWID_CACHE", raising=False)
     monkeypatch.chdir(tmp_path)
-    assert files._root() == tmp_path
-    (tmp_path / "site-packages" / "pyproject.toml").touch()
-    assert files._root() == tmp_path / "site-packages"
+
+    def read(folder):
+        copy = folder / "miewid_core" / "files.py"
+        copy.parent.mkdir(parents=True)
+        shutil.copy(files.__file__, copy)
+        spec = importlib.util.spec_from_file_location("files_elsewhere", copy)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.ROOT, module.CACHE
+
+    return read
+
+
+class TestPlaces:
+    def test_of_a_checkout(self, read_from, tmp_path):
+        folder = tmp_path / "project"
+        folder.mkdir()
+        (folder / "pyproject.toml").touch()
+        assert read_from(folder) == (folder, folder / ".cache")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="each system has its own place for caches")
+    def test_installed_it_keeps_caches_with_the_users_others(self, read_from, tmp_path):
+        places = read_from(tmp_path / "site-packages")
+        assert places == (tmp_path, tmp_path / "caches" / "miewid")
+
+    @pytest.mark.parametrize("installed", [True, False])
+    def test_the_user_names_another(self, read_from, tmp_path, monkeypatch, installed):
+        monkeypatch.setenv("MIEWID_CACHE", "~/kept")
+        if not installed:
+            (tmp_path / "pyproject.toml").touch()
+        assert read_from(tmp_path)[1] == tmp_path / "home" / "kept"

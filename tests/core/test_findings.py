@@ -1,4 +1,4 @@
-"""What is remembered about files: until they change, and nothing of what may still change."""
+"""What is remembered about files: until they change."""
 
 import os
 
@@ -6,15 +6,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from miewid_core.files import Memory
+from miewid_core.files import Findings
 from miewid_core.readers import photo_checks
 
 
-def settled(path, text="a"):
-    """A file that was last changed an hour ago."""
+def written(path, text="a"):
     path.write_text(text)
-    hour_ago = path.stat().st_mtime - 3600
-    os.utime(path, (hour_ago, hour_ago))
     return path
 
 
@@ -24,45 +21,38 @@ def kept(tmp_path):
 
 
 def remember(kept, path, finding):
-    memory = Memory(kept)
-    memory.note(str(path), path.stat(), finding)
-    memory.save()
+    findings = Findings(kept)
+    findings.note(str(path), path.stat(), finding)
+    findings.save()
 
 
 def test_a_finding_is_remembered_until_the_file_changes(tmp_path, kept):
-    path = settled(tmp_path / "a|b.txt")
+    path = written(tmp_path / "a|b.txt")
     remember(kept, path, [3, 4])
-    assert Memory(kept).of(str(path), path.stat()) == [3, 4]
+    assert Findings(kept).of(str(path), path.stat()) == [3, 4]
     os.utime(path, (0, 0))
-    assert Memory(kept).of(str(path), path.stat()) is None
-    settled(path, "longer")
-    assert Memory(kept).of(str(path), path.stat()) is None
-
-
-def test_what_changed_just_now_may_change_again_unseen(tmp_path, kept):
-    path = tmp_path / "a.txt"
-    path.write_text("a")
-    remember(kept, path, 1)
-    assert Memory(kept).of(str(path), path.stat()) is None
+    assert Findings(kept).of(str(path), path.stat()) is None
+    written(path, "longer")
+    assert Findings(kept).of(str(path), path.stat()) is None
 
 
 def test_files_that_are_gone_are_forgotten_and_the_others_stay(tmp_path, kept):
-    gone, stays = settled(tmp_path / "gone"), settled(tmp_path / "stays")
+    gone, stays = written(tmp_path / "gone"), written(tmp_path / "stays")
     remember(kept, gone, 1)
     state = gone.stat()
     gone.unlink()
     remember(kept, stays, 2)
-    assert Memory(kept).of(str(gone), state) is None
-    assert Memory(kept).of(str(stays), stays.stat()) == 2
+    assert Findings(kept).of(str(gone), state) is None
+    assert Findings(kept).of(str(stays), stays.stat()) == 2
 
 
 @pytest.mark.parametrize("damage", ["", '{"a": "b', "[1, 2]", "\x00\xff"])
-def test_a_damaged_memory_is_empty(tmp_path, kept, damage):
-    path = settled(tmp_path / "a")
+def test_damaged_findings_are_none(tmp_path, kept, damage):
+    path = written(tmp_path / "a")
     kept.write_text(damage, encoding="latin-1")
-    assert Memory(kept).of(str(path), path.stat()) is None
+    assert Findings(kept).of(str(path), path.stat()) is None
     remember(kept, path, 1)
-    assert Memory(kept).of(str(path), path.stat()) == 1
+    assert Findings(kept).of(str(path), path.stat()) == 1
 
 
 class TestPhotos:

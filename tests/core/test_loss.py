@@ -305,6 +305,16 @@ def test_initial_sub_centers_follow_the_generator():
     assert drawn[0].shape == (12, 8)
 
 
+@pytest.mark.parametrize("classes", [2, 50, 12_000])
+def test_initial_sub_centers_are_as_long_for_any_number_of_classes(classes):
+    """1 / sqrt(3), so that heads of few and of many classes turn at one speed (Xavier's do not)."""
+    generator = torch.Generator().manual_seed(classes)
+    made = SubCenterArcFace(256, classes, torch.zeros(classes), generator=generator)
+    assert made.weight.abs().max() <= 1 / 16
+    assert made.weight.norm(dim=1).mean().item() == pytest.approx(3**-0.5, abs=0.02)
+    assert made.weight.mean().item() == pytest.approx(0, abs=0.003)
+
+
 def test_margins_travel_with_the_weights_but_are_not_learned():
     made = SubCenterArcFace(8, 4, torch.arange(4.0))
     assert dict(made.named_parameters()).keys() == {"weight"}

@@ -1,11 +1,13 @@
 """The network: pooling against loops, every kind of backbone, and files that fit or are refused."""
 
+import dataclasses
 import json
 import re
 import subprocess
 import sys
 from itertools import pairwise
 
+import albumentations
 import numpy as np
 import pytest
 import timm
@@ -18,6 +20,7 @@ from torchvision.transforms import v2
 
 from miewid_core import model
 from miewid_core.model import GeM, MiewIDNet, Preprocess
+from miewid_core.runs.embeddings import preprocessing_digest
 
 CONFIG = {"format": 1, "backbone": "test_efficientnet", "size": 64, "mean": [0.5] * 3}
 CONFIG |= {"std": [0.25] * 3}
@@ -146,9 +149,12 @@ def released(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_released_weights_load_and_are_used(released):
+def test_released_weights_load_and_are_used(released, caplog):
     path, state = released
+    assert model.load(path, size=256)[1].size == 256
+    assert not caplog.records
     network, preprocess = model.load(path)
+    assert "names no image size: taken for 440 px" in caplog.text
     assert preprocess == Preprocess(440, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     loaded = network.state_dict()
     assert loaded.keys() == state.keys()
@@ -238,7 +244,96 @@ def test_of_many_faults_ten_are_named(saved):
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "a.pth", "a.PT", "a.ckpt", "a.pkl"])
 def test_pickles_are_refused_unread_with_the_remedy(tmp_path, name):
     with pytest.raises(ValueError, match=rf"(?s){re.escape(name)} is a pickle.*save_file"):
-        model.load(tmp_path / name)  # there is none: not even opened
+        MiewIDNet("test_efficientnet", tmp_path / name)  # there is none: not even opened
+
+
+THEIRS = {"model_params": {"model_name": "test_efficientnet"}, "data": {"image_size": [96, 96]}}
+
+
+def checkpoint(path, network, **changes):
+    """As `save_checkpoint` of the authors' code writes it: the score is one of NumPy's."""
+    content = {"epoch": 3, "model_state_dict": network.state_dict(), "config": THEIRS}
+    content |= {"best_score": np.mean([0.25, 0.5]), "best_cmc": [0.5] * 20}
+    content |= {"optimizer_state_dict": torch.optim.Adam(network.parameters()).state_dict()}
+    torch.save(content | changes, path)
+    return path
+
+
+def as_released(network, folder, **config):
+    """A folder of the hub: weights without our metadata, and config.json."""
+    save_file(network.state_dict(), folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps({"model_type": "miewid"} | config))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["checkpoint_latest.pth", "model_best.bin"])
+def test_the_authors_checkpoint_is_read_with_its_backbone_and_image_size(saved, tmp_path, name):
+    network, preprocess = model.load(checkpoint(tmp_path / name, saved[0]))
+    assert preprocess == Preprocess(96, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert not network.training
+    loaded = network.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in saved[0].state_dict().items())
+
+
+def test_their_classifier_is_left_out_and_all_else_must_fit(saved, tmp_path):
+    state = saved[0].state_dict()
+    headed = state | {"backbone.classifier.weight": torch.zeros(7, 256)}
+    model.load(checkpoint(tmp_path / "headed.pth", saved[0], model_state_dict=headed))
+    strange = state | {"fc.weight": torch.zeros(7, 256)}
+    with pytest.raises(ValueError, match=r"strange\.pth does not fit: unexpected fc\.weight"):
+        model.load(checkpoint(tmp_path / "strange.pth", saved[0], model_state_dict=strange))
+    with pytest.raises(ValueError, match=r"epoch is no tensor"):
+        model.load(checkpoint(tmp_path / "odd.pth", saved[0], model_state_dict={"epoch": 3}))
+    with pytest.raises(ValueError, match=r"there is no file .*gone\.pth"):
+        model.load(tmp_path / "gone.pth")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"nothing", b"PK\x03\x04", b"\x80\x04\x95" + b"\x00" * 99]
+)
+def test_what_is_no_checkpoint_is_refused_as_a_pickle(tmp_path, content):
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.pth is a pickle"):
+        model.load(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("key", ["image_size", "img_size"])
+@pytest.mark.parametrize("size", [96, [96, 96]])
+def test_a_folder_of_the_hub_is_read_by_its_config(saved, tmp_path, key, size):
+    """An image size other than the released 440 px became 440 px in silence."""
+    folder = as_released(saved[0], tmp_path, model_name="test_efficientnet", **{key: size})
+    for path in (folder, str(folder), folder / "model.safetensors"):
+        network, preprocess = model.load(path)
+        assert preprocess.size == 96
+        assert network.name == "test_efficientnet"
+
+
+def test_an_image_size_that_is_not_said_is_asked_for(saved, tmp_path):
+    folder = as_released(saved[0], tmp_path, model_name="test_efficientnet")
+    with pytest.raises(ValueError, match=r"names no image size: give it as size="):
+        model.load(folder)
+    assert model.load(folder, size=128)[1].size == 128
+
+
+@pytest.mark.parametrize("size", [[96, 64], "96", 0.5, [[96]], -1])
+def test_an_image_size_that_can_not_be_is_refused(saved, tmp_path, size):
+    folder = as_released(saved[0], tmp_path, model_name="test_efficientnet", image_size=size)
+    with pytest.raises(ValueError, match=r"its image size is .*, no side in pixels"):
+        model.load(folder)
+
+
+def test_a_damaged_config_of_the_hub_is_refused(saved, tmp_path):
+    (as_released(saved[0], tmp_path) / "config.json").write_text("{nope")
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        model.load(tmp_path)
+
+
+def test_their_vision_transformers_are_refused(tmp_path):
+    """Their code embeds by the class token, ours pools: the same weights, other embeddings."""
+    network = MiewIDNet("test_vit", image_size=64)
+    folder = as_released(network, tmp_path, model_name="test_vit", image_size=64)
+    with pytest.raises(ValueError, match="class token"):
+        model.load(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", b"\xff" * 64, b"\x80\x04\x95" + b"\x00" * 99])
@@ -364,6 +459,30 @@ def test_preprocess_is_resize_and_normalise(height, width):
     torch.testing.assert_close(
         found.permute(1, 2, 0).double(), torch.tensor(by_hand), rtol=0, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(("height", "width"), [(50, 70), (33, 20), (64, 64)])
+def test_the_plugins_preprocessing_is_albumentations_resize_and_normalize(height, width):
+    """As the authors' evaluation and the Wildbook plugin have it: no antialiasing."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    theirs = albumentations.Compose([albumentations.Resize(40, 40), albumentations.Normalize()])
+    expected = torch.from_numpy(theirs(image=pixels)["image"]).permute(2, 0, 1)
+    plugin, card = Preprocess(40, mean, std, "plugin"), Preprocess(40, mean, std)
+    torch.testing.assert_close(plugin(Image.fromarray(pixels)), expected, rtol=0, atol=1e-5)
+    assert not torch.equal(plugin(pixels), card(pixels)) or (height, width) == (40, 40)
+
+
+def test_preprocessings_are_told_apart_and_older_files_stay(saved):
+    network, path = saved
+    card = Preprocess(64, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    plugin = dataclasses.replace(card, resizing="plugin")
+    assert card.record().keys() == {"size", "mean", "std"}  # as written before there were two
+    model.save(network, plugin, path)
+    assert model.load(path)[1] == plugin != card
+    assert preprocessing_digest(plugin) != preprocessing_digest(card)
+    with pytest.raises(ValueError, match="'card' or 'plugin'"):
+        dataclasses.replace(card, resizing="bicubic")
 
 
 def test_preprocess_takes_images_of_any_mode():

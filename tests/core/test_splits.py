@@ -26,7 +26,7 @@ WHERE = {  # the reasons that a part may have
 
 
 def one_species(species, counts, rng, known=1.0, frames=1, herd=1, views=0):
-    """Photos of one species: `counts` annotations per animal, in encounters of up to `frames`.
+    """Annotations of one species: `counts` annotations per animal, in encounters of up to `frames`.
 
     A share `known` of the encounters has an id. A number of `herd` animals share their encounters.
     With `views`, each animal is that many individuals.
@@ -41,9 +41,9 @@ def one_species(species, counts, rng, known=1.0, frames=1, herd=1, views=0):
             view = f"/{rng.integers(views)}" if views else ""
             individual = f"{species}/{name}{view}"
             found.append((species, name, individual, label))
-    photos = pd.DataFrame(found, columns=["species", "name", "individual", "encounter"])
-    ids = [f"{species}{i:05}" for i in rng.permutation(len(photos))]
-    return photos.assign(annotation_id=ids)
+    annotations = pd.DataFrame(found, columns=["species", "name", "individual", "encounter"])
+    ids = [f"{species}{i:05}" for i in rng.permutation(len(annotations))]
+    return annotations.assign(annotation_id=ids)
 
 
 @st.composite
@@ -72,11 +72,11 @@ def medium(seed=0):
     return pd.concat([one_species("small", counts[0], rng), herds, sided], ignore_index=True)
 
 
-def tally(photos, split):
+def tally(annotations, split):
     """Species -> part -> individual -> list of encounters, one entry per annotation."""
     place = {row.annotation_id: row.part for row in split.itertuples()}
     counted = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for row in photos.itertuples():
+    for row in annotations.itertuples():
         encounter = row.encounter or ("unknown", row.annotation_id)
         counted[row.species][place[row.annotation_id]][row.individual].append(encounter)
     return counted
@@ -88,12 +88,12 @@ def halves(parts):
     return shared, len(parts["test"]) - shared
 
 
-def breaches(photos, split):
+def breaches(annotations, split):
     """The rules of section 3.3 and of the protocol that a split breaks, found row by row."""
     found = []
-    if sorted(split["annotation_id"]) != sorted(photos["annotation_id"]):
+    if sorted(split["annotation_id"]) != sorted(annotations["annotation_id"]):
         found.append("not every annotation once")
-    for species, parts in tally(photos, split).items():
+    for species, parts in tally(annotations, split).items():
         for individual, encounters in parts["train"].items():
             if len(encounters) < 3:
                 found.append(f"{individual} trains with {len(encounters)}")
@@ -113,10 +113,10 @@ def breaches(photos, split):
     return found
 
 
-def reasons_that_lie(photos, split):
+def reasons_that_lie(annotations, split):
     """Annotations whose reason is not what the rest of the split shows."""
     found = []
-    counted = tally(photos, split)
+    counted = tally(annotations, split)
     for row in split.itertuples():
         parts = counted[row.species]
         trained, tested = (len(parts[part].get(row.individual, [])) for part in ("train", "test"))
@@ -135,30 +135,30 @@ def reasons_that_lie(photos, split):
 
 @settings(max_examples=100, deadline=None)
 @given(catalogs(), st.integers(0, 5))
-def test_rules_hold_on_any_catalog(photos, seed):
-    split = splits.split(photos, seed)
-    assert breaches(photos, split) == []
-    assert reasons_that_lie(photos, split) == []
+def test_rules_hold_on_any_catalog(annotations, seed):
+    split = splits.split(annotations, seed)
+    assert breaches(annotations, split) == []
+    assert reasons_that_lie(annotations, split) == []
 
 
 @settings(max_examples=20, deadline=None)
 @given(catalogs(), st.integers(0, 2**32))
-def test_neither_row_order_nor_other_species_matter(photos, seed):
-    split = splits.split(photos)
-    shuffled = photos.sample(frac=1, random_state=np.random.default_rng(seed))
+def test_neither_row_order_nor_other_species_matter(annotations, seed):
+    split = splits.split(annotations)
+    shuffled = annotations.sample(frac=1, random_state=np.random.default_rng(seed))
     pd.testing.assert_frame_equal(split, splits.split(shuffled))
-    for species, rows in photos.groupby("species"):
+    for species, rows in annotations.groupby("species"):
         own = split[split["species"] == species].reset_index(drop=True)
         pd.testing.assert_frame_equal(own, splits.split(rows))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_rules_hold_on_a_medium_catalog_and_little_is_lost(seed):
-    photos = medium(seed)
-    split = splits.split(photos, seed)
-    assert breaches(photos, split) == []
-    assert reasons_that_lie(photos, split) == []
-    for parts in tally(photos, split).values():
+    annotations = medium(seed)
+    split = splits.split(annotations, seed)
+    assert breaches(annotations, split) == []
+    assert reasons_that_lie(annotations, split) == []
+    for parts in tally(annotations, split).values():
         assert min(halves(parts)) >= 1
     unused = split["part"].eq("unused").groupby(split["species"]).mean()
     assert unused["sided"] < 0.25
@@ -167,19 +167,19 @@ def test_rules_hold_on_a_medium_catalog_and_little_is_lost(seed):
 
 
 def test_breaches_are_noticed():
-    photos = medium()
-    split = splits.split(photos)
+    annotations = medium()
+    split = splits.split(annotations)
     for part in ("train", "test"):
-        assert breaches(photos, split.assign(part=part))
+        assert breaches(annotations, split.assign(part=part))
     swapped = split["part"].replace({"unused": "test"})
-    assert breaches(photos, split.assign(part=swapped))
-    assert reasons_that_lie(photos, split.assign(reason="training only"))
+    assert breaches(annotations, split.assign(part=swapped))
+    assert reasons_that_lie(annotations, split.assign(reason="training only"))
 
 
 def test_numbers_of_a_plain_species_are_as_written_down():
-    photos = one_species("plain", [10] * 20, np.random.default_rng(0), known=0.0)
+    annotations = one_species("plain", [10] * 20, np.random.default_rng(0), known=0.0)
     half = 9  # train_share(200) = 0.545, and 0.455 of 20 animals are 9.1
-    split = splits.split(photos)
+    split = splits.split(annotations)
     assert split.value_counts(["part", "reason"]).to_dict() == {
         ("train", "shared individual"): half * 5,
         ("test", "shared individual"): half * 5,
@@ -189,24 +189,24 @@ def test_numbers_of_a_plain_species_are_as_written_down():
 
 
 def test_species_without_animals_to_share_tests_up_to_five_new_ones():
-    photos = one_species("scarce", [4] * 40, np.random.default_rng(0), known=0.0)
-    split = splits.split(photos)
-    assert halves(tally(photos, split)["scarce"]) == (0, 5)
+    annotations = one_species("scarce", [4] * 40, np.random.default_rng(0), known=0.0)
+    split = splits.split(annotations)
+    assert halves(tally(annotations, split)["scarce"]) == (0, 5)
     assert split["part"].eq("train").sum() == 35 * 4
 
 
 @pytest.mark.parametrize("counts", [[1], [30], [2], [1, 1, 1], [4, 1], [4, 4]])
 def test_lone_animal_is_not_tested(counts):
-    photos = one_species("lone", counts, np.random.default_rng(0), known=0.0)
-    split = splits.split(photos)
+    annotations = one_species("lone", counts, np.random.default_rng(0), known=0.0)
+    split = splits.split(annotations)
     assert not split["part"].eq("test").any()
     assert split["part"].eq("train").sum() == sum(count for count in counts if count >= 3)
 
 
 def test_encounter_of_a_herd_trains_when_none_of_it_is_tested():
     rng = np.random.default_rng(0)
-    photos = one_species("herds", [12] * 30, rng, herd=3)
-    split = splits.split(photos)
+    annotations = one_species("herds", [12] * 30, rng, herd=3)
+    split = splits.split(annotations)
     tested = set(split.loc[split["part"] == "test", "encounter"])
     new = set(split.loc[split["reason"] == "new individual", "individual"])
     assert tested
@@ -216,11 +216,11 @@ def test_encounter_of_a_herd_trains_when_none_of_it_is_tested():
 
 
 def test_ten_tested_annotations_are_drawn_evenly():
-    photos = one_species("plain", [30] * 12, np.random.default_rng(0), known=0.0)
-    times = pd.Series(0, sorted(photos["annotation_id"]))
+    annotations = one_species("plain", [30] * 12, np.random.default_rng(0), known=0.0)
+    times = pd.Series(0, sorted(annotations["annotation_id"]))
     n_new = 0
     for seed in range(60):
-        chosen = splits.split(photos, seed)
+        chosen = splits.split(annotations, seed)
         chosen = chosen[chosen["reason"] == "new individual"]
         n_new += chosen["individual"].nunique()
         times[chosen["annotation_id"]] += 1
@@ -231,7 +231,7 @@ def test_ten_tested_annotations_are_drawn_evenly():
 
 
 def with_encounters(species, sizes, animals):
-    """Photos of `animals` animals, each with encounters of the given sizes."""
+    """Annotations of `animals` animals, each with encounters of the given sizes."""
     found = [
         (
             species,
@@ -249,8 +249,8 @@ def with_encounters(species, sizes, animals):
 
 
 def test_one_annotation_of_an_encounter_is_random_and_bursts_are_not_favoured():
-    photos = with_encounters("bursts", [9] * 10 + [1] * 10, animals=60)
-    split = splits.split(photos)
+    annotations = with_encounters("bursts", [9] * 10 + [1] * 10, animals=60)
+    split = splits.split(annotations)
     tested = split.loc[split["reason"] == "new individual", "annotation_id"]
     _, encounter, frame = zip(*tested.str.split("."), strict=True)
     from_bursts = [int(f) for e, f in zip(encounter, frame, strict=True) if int(e) < 10]
@@ -259,30 +259,30 @@ def test_one_annotation_of_an_encounter_is_random_and_bursts_are_not_favoured():
 
 
 def test_animal_with_one_long_encounter_can_be_shared():
-    photos = with_encounters("long", [1, 8, 1], animals=40)
-    split = splits.split(photos)
+    annotations = with_encounters("long", [1, 8, 1], animals=40)
+    split = splits.split(annotations)
     half = round((1 - splits.train_share(400)) * 40)
-    assert halves(tally(photos, split)["long"]) == (half, half)
+    assert halves(tally(annotations, split)["long"]) == (half, half)
 
 
 def test_larger_half_is_cut_before_anything_is_lost():
     rich = with_encounters("uneven", [2] * 8, animals=3)
     rich["individual"] += "/" + rich["annotation_id"].str[-1]  # two sides each: six individuals
     poor = one_species("uneven", [4] * 3, np.random.default_rng(0), known=0.0)
-    photos = pd.concat([rich, poor], ignore_index=True)
-    split = splits.split(photos)
-    assert halves(tally(photos, split)["uneven"]) == (4, 3)
+    annotations = pd.concat([rich, poor], ignore_index=True)
+    split = splits.split(annotations)
+    assert halves(tally(annotations, split)["uneven"]) == (4, 3)
     assert split.value_counts(["part", "reason"])["train", "training only"] == 8 * 2
     assert set(split.loc[split["part"] == "unused", "reason"]) == set()
 
 
 def test_encounters_of_herds_are_tested_as_seldom_as_animals():
-    photos = one_species("herds", [20] * 120, np.random.default_rng(0), herd=3)
-    split = splits.split(photos)
+    annotations = one_species("herds", [20] * 120, np.random.default_rng(0), herd=3)
+    split = splits.split(annotations)
     animals = split.groupby("encounter")["individual"].nunique()
     herds = set(animals[animals > 1].index)
     tested = len(herds & set(split.loc[split["part"] == "test", "encounter"])) / len(herds)
-    share = splits.train_share(len(photos))
+    share = splits.train_share(len(annotations))
     assert 0.7 * (1 - share) < tested < 1.1 * (1 - share)
 
 
@@ -292,32 +292,42 @@ def test_train_share_follows_its_formula_and_larger_species_train_more():
     rng = np.random.default_rng(0)
     trained = []
     for animals in (10, 100, 1_000):
-        photos = one_species("plain", [10] * animals, rng, known=0.0)
-        split = splits.split(photos)
+        annotations = one_species("plain", [10] * animals, rng, known=0.0)
+        split = splits.split(annotations)
         trained.append(split.loc[split["part"] == "train", "individual"].nunique() / animals)
     assert trained == pytest.approx([0.5, 0.65, 0.8])
 
 
 def test_a_seed_gives_one_split_and_another_seed_another():
-    photos = medium()
-    prints = [splits.fingerprint(splits.split(photos, seed)) for seed in (0, 0, 1, 2, 3)]
+    annotations = medium()
+    prints = [splits.fingerprint(splits.split(annotations, seed)) for seed in (0, 0, 1, 2, 3)]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 4
 
 
+def test_a_seed_gives_the_split_that_it_always_gave():
+    """Another order of random draws would orphan the trainings that users keep."""
+    rows = [with_encounters(species, [2, 1, 5, 1], animals=30) for species in ("a", "b")]
+    herds = with_encounters("herds", [1] * 16, animals=30)
+    herds["encounter"] = (herds.index // 16 // 3).astype(str) + herds["encounter"].str[-2:]
+    annotations = pd.concat([*rows, herds], ignore_index=True)
+    annotations["annotation_id"] = annotations["species"] + annotations["annotation_id"]
+    assert splits.fingerprint(splits.split(annotations, 7))[:16] == "feee0d6ffa8f0ede"
+
+
 @settings(max_examples=20, deadline=None)
 @given(catalogs(), st.integers(0, 50), st.integers(0, 50), st.integers(0, 9))
-def test_few_shot_subsets_are_nested_and_leave_others_alone(photos, one, other, seed):
-    species = photos["species"].iloc[0]
-    kept = {n: splits.few_shot(photos, species, n, seed) for n in (one, other)}
+def test_few_shot_subsets_are_nested_and_leave_others_alone(annotations, one, other, seed):
+    species = annotations["species"].iloc[0]
+    kept = {n: splits.few_shot(annotations, species, n, seed) for n in (one, other)}
     names = {n: set(rows.loc[rows["species"] == species, "individual"]) for n, rows in kept.items()}
-    there = photos.loc[photos["species"] == species, "individual"].nunique()
+    there = annotations.loc[annotations["species"] == species, "individual"].nunique()
     assert names[min(one, other)] <= names[max(one, other)]
     for n, rows in kept.items():
         assert len(names[n]) == min(n, there)
-        wanted = (photos["species"] != species) | photos["individual"].isin(names[n])
-        pd.testing.assert_frame_equal(rows, photos[wanted].reset_index(drop=True))
-    shuffled = photos.sample(frac=1, random_state=np.random.default_rng(seed))
+        wanted = (annotations["species"] != species) | annotations["individual"].isin(names[n])
+        pd.testing.assert_frame_equal(rows, annotations[wanted].reset_index(drop=True))
+    shuffled = annotations.sample(frac=1, random_state=np.random.default_rng(seed))
     again = splits.few_shot(shuffled, species, one, seed)
     assert set(again["annotation_id"]) == set(kept[one]["annotation_id"])
 
@@ -330,9 +340,9 @@ def test_few_shot_refuses_what_it_cannot_give(species, n):
 
 @settings(max_examples=20, deadline=None)
 @given(catalogs())
-def test_saved_split_reads_back_equal(tmp_path_factory, photos):
+def test_saved_split_reads_back_equal(tmp_path_factory, annotations):
     path = tmp_path_factory.mktemp("split") / "new folder" / "split.csv"
-    split = splits.split(photos)
+    split = splits.split(annotations)
     saved = splits.save(split, path)
     assert saved == splits.fingerprint(split) == splits.fingerprint(splits.load(path))
     assert splits.load(path).to_numpy().tolist() == split.to_numpy().tolist()
@@ -348,38 +358,40 @@ def test_changed_file_is_refused_by_name(tmp_path, change):
         splits.load(path)
 
 
-def test_rows_are_the_photos_of_a_part():
-    photos = medium()
-    split = splits.split(photos)
-    found = [splits.rows(photos, split, part) for part in ("train", "test", "unused")]
+def test_rows_are_the_annotations_of_a_part():
+    annotations = medium()
+    split = splits.split(annotations)
+    found = [splits.rows(annotations, split, part) for part in ("train", "test", "unused")]
     joined = pd.concat(found).sort_values("annotation_id", ignore_index=True)
     pd.testing.assert_frame_equal(
-        joined, photos.sort_values("annotation_id", ignore_index=True), check_like=True
+        joined, annotations.sort_values("annotation_id", ignore_index=True), check_like=True
     )
     for part, rows in zip(("train", "test", "unused"), found, strict=True):
         assert rows["annotation_id"].is_monotonic_increasing
         assert set(rows["annotation_id"]) == set(split.loc[split["part"] == part, "annotation_id"])
 
 
-def test_rows_refuse_a_split_of_other_photos():
-    photos = medium()
-    split = splits.split(photos)
+def test_rows_refuse_a_split_of_other_annotations():
+    annotations = medium()
+    split = splits.split(annotations)
     with pytest.raises(ValueError, match="small00003"):
-        splits.rows(photos[photos["annotation_id"] != "small00003"], split, "test")
+        splits.rows(annotations[annotations["annotation_id"] != "small00003"], split, "test")
     with pytest.raises(ValueError, match="small00004"):
-        splits.rows(photos, split[split["annotation_id"] != "small00004"], "test")
-    renamed = photos["individual"].mask(photos["annotation_id"] == "small00005", "small/other")
+        splits.rows(annotations, split[split["annotation_id"] != "small00004"], "test")
+    renamed = annotations["individual"].mask(
+        annotations["annotation_id"] == "small00005", "small/other"
+    )
     with pytest.raises(ValueError, match="small00005"):
-        splits.rows(photos.assign(individual=renamed), split, "test")
+        splits.rows(annotations.assign(individual=renamed), split, "test")
     with pytest.raises(ValueError, match="tset"):
-        splits.rows(photos, split, "tset")
+        splits.rows(annotations, split, "tset")
 
 
 def test_summary_counts_as_plain_loops_do():
-    photos = pd.concat([medium(), one_species("lone", [2], np.random.default_rng(0))])
-    split = splits.split(photos)
-    table = splits.summary(photos, split).set_index("species")
-    for species, parts in tally(photos, split).items():
+    annotations = pd.concat([medium(), one_species("lone", [2], np.random.default_rng(0))])
+    split = splits.split(annotations)
+    table = splits.summary(annotations, split).set_index("species")
+    for species, parts in tally(annotations, split).items():
         shared, new = halves(parts)
         row = table.loc[species]
         sizes = {part: sum(map(len, parts[part].values())) for part in WHERE}

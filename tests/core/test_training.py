@@ -28,7 +28,9 @@ from miewid_core.config import (
     learning_rate,
     preset,
 )
+from miewid_core.files import write_checked
 from miewid_core.readers.load import load_catalog
+from miewid_core.runs.run import Training
 from miewid_core.training import fit
 
 TINY = preset("demo", image_size=32, batch_size=8, epochs=3, warmup_epochs=1)
@@ -63,8 +65,67 @@ def test_paper_preset_is_appendix_a1():
     np.testing.assert_allclose(np.divide(rates[16:], rates[15:-1]), 0.8)
 
 
+class TwiceAdvanced(torch.optim.lr_scheduler.LRScheduler):
+    """A.1's values by a scheduler of torch that advances its epoch once more in each call."""
+
+    def __init__(self, optimizer, config):
+        self.config = config
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        number, config = self.last_epoch, self.config
+        self.last_epoch += 1
+        if number == 0:
+            return [config.start_rate]
+        if number < config.warmup_epochs:
+            share = number / config.warmup_epochs
+            return [config.start_rate + share * (config.peak_rate - config.start_rate)]
+        falls = number - config.warmup_epochs
+        return [9e-6 + (config.peak_rate - 9e-6) * config.decay**falls]
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2, 5, 15])
+def test_the_released_schedule_is_that_of_the_authors_scheduler(warmup):
+    config = preset("paper", schedule="released", warmup_epochs=warmup)
+    optimizer = torch.optim.Adam([torch.zeros(1)], lr=config.start_rate)
+    scheduler = TwiceAdvanced(optimizer, config)
+    for epoch in range(30):
+        rate = optimizer.param_groups[0]["lr"]
+        assert learning_rate(config, epoch) == pytest.approx(rate, rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_the_released_schedule_peaks_in_half_the_epochs_and_falls_to_a_floor():
+    config = preset("paper", schedule="released")
+    rates = [learning_rate(config, epoch) for epoch in range(60)]
+    assert int(np.argmax(rates)) == 7  # epoch 8 of a history, which counts from 1
+    assert rates[7] == pytest.approx(1.5e-5 + (1.5e-3 - 1.5e-5) * 14 / 15)
+    falling = np.array(rates[8:]) - 9e-6
+    np.testing.assert_allclose(falling[1:10] / falling[:9], 0.64)
+    assert min(rates[8:]) == rates[-1] == pytest.approx(9e-6, rel=1e-3)
+    with pytest.raises(ValueError, match="choose one of paper, released, level"):
+        preset("paper", schedule="cosine")
+
+
 def test_no_warmup_starts_at_the_peak():
     assert learning_rate(TrainConfig(warmup_epochs=0), 0) == 1.5e-3
+
+
+def test_a_level_schedule_climbs_stays_and_falls_by_the_step():
+    config = TrainConfig(schedule="level", epochs=20, start_rate=1e-4, peak_rate=1e-2)
+    at = 0, 1.5, 3, 14.9, 17.5, 20
+    rates = [learning_rate(config, epoch) for epoch in at]
+    assert rates == pytest.approx([1e-4, 5.05e-3, 1e-2, 1e-2, 5.5e-3, 1e-3])
+
+
+def test_each_step_has_its_rate(photos, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "learning_rate", lambda _, epoch: seen.append(epoch) or 1e-3)
+    fitted(photos, tmp_path, "a", config=preset("demo", image_size=32, batch_size=8, epochs=2))
+    steps = len(set(seen)) // 2
+    assert steps > 1
+    assert sorted(set(seen)) == pytest.approx(np.arange(2 * steps) / steps)
 
 
 def test_presets_and_bad_values_are_named():
@@ -72,6 +133,10 @@ def test_presets_and_bad_values_are_named():
         preset("huge")
     with pytest.raises(ValueError, match="batch_size is 0"):
         preset("demo", batch_size=0)
+    with pytest.raises(ValueError, match="choose one of paper, released, level"):
+        preset("demo", schedule="cosine")
+    with pytest.raises(ValueError, match="beta2 is 1"):
+        preset("demo", beta2=1.0)
 
 
 @given(st.integers(1, 300), st.integers(2, 64), st.integers(0, 5))
@@ -147,13 +212,15 @@ def test_a_loss_that_is_not_finite_stops_the_training(photos, tmp_path):
 SCRIPT = """
 import sys
 from pathlib import Path
-from miewid_core import catalog, runs, training
+from miewid_core.config import preset
+from miewid_core.readers.load import load_catalog
+from miewid_core.runs.run import Training
 
-config = training.preset("demo", image_size=32, batch_size=8, epochs=6, warmup_epochs=1)
+config = preset("demo", image_size=32, batch_size=8, epochs=6, warmup_epochs=1)
 if __name__ == "__main__":
-    photos = catalog.load(sys.argv[1])
+    photos = load_catalog(sys.argv[1])
     folder = Path(sys.argv[2])
-    print(runs.train(photos, config, 0, folder / "runs", folder / "chips").folder)
+    print(Training("t", photos, config, 0, folder / "runs", folder / "chips").run().folder)
 """
 
 
@@ -201,24 +268,78 @@ def start(photos, tmp_path):
     return tmp_path / "ant.safetensors"
 
 
-def test_fine_tuning_rates():
-    config = fine_tuning(preset("paper", epochs=30))
-    assert (config.frozen_epochs, config.epochs) == (6, 30)
+def test_gentle_fine_tuning_has_a_tenth_of_the_rate():
+    config = fine_tuning(preset("paper", epochs=30), "gentle")
+    assert (config.frozen_epochs, config.epochs, config.batchnorm_adapts) == (6, 30, False)
     rates = [learning_rate(config, epoch) for epoch in range(30)]
     assert rates[:6] == [1.5e-3] * 6
     assert rates[6] == pytest.approx(1.5e-4)
     np.testing.assert_allclose(np.divide(rates[7:], rates[6:-1]), 0.8)
 
 
+@pytest.mark.parametrize("schedule", ["paper", "released"])
+@pytest.mark.parametrize("name", ["compact", "paper"])
+def test_the_authors_fine_tuning_is_the_default_and_runs_the_schedule_twice(name, schedule):
+    """Three epochs of the head, then all of the schedule from its beginning."""
+    whole = preset(name, schedule=schedule)
+    config = fine_tuning(whole)
+    assert (config.frozen_epochs, config.batchnorm_adapts) == (3, True)
+    assert config.epochs == whole.epochs + 3
+    rates = [learning_rate(config, epoch) for epoch in range(config.epochs)]
+    expected = [learning_rate(whole, epoch) for epoch in [*range(3), *range(whole.epochs)]]
+    assert rates == expected
+
+
+def test_fine_tuning_is_chosen_by_name_and_told_in_words():
+    demo = PRESETS["demo"]
+    assert fine_tuning(demo) == fine_tuning(demo, "gentle") != fine_tuning(demo, "released")
+    assert (
+        "3 epochs of the head alone at the schedule's first rates"
+        in fine_tuning(PRESETS["paper"]).words
+    )
+    words = "2 epochs of the head alone at a rate of 0.008, BatchNorm in evaluation mode, then 8 "
+    assert fine_tuning(demo).words.startswith(words)
+    with pytest.raises(ValueError, match="'released' or 'gentle'"):
+        fine_tuning(demo, "rough")
+
+
 def test_a_frozen_network_stays_as_it_was_while_its_head_learns(photos, tmp_path, start):
     bees = photos[photos["species"] == "bee"]
-    fields = dataclasses.asdict(TINY)
-    frozen = FineTuneConfig(**fields, frozen_epochs=3, head_rate=0.01)
+    fields = dataclasses.asdict(TINY) | {"epochs": 20}
+    frozen = FineTuneConfig(**fields, frozen_epochs=20, head_rate=0.01)
     network, _, history = tuned(bees, tmp_path, "frozen", frozen, start)
     assert same(network, model.load(start)[0])  # BatchNorm's statistics too
-    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+    assert history["loss"].iloc[-5:].max() < history["loss"].iloc[:5].min()
     thawed = FineTuneConfig(**fields, frozen_epochs=2, head_rate=0.01)
     assert not same(tuned(bees, tmp_path, "thawed", thawed, start)[0], network)
+
+
+def test_a_frozen_network_takes_the_new_photos_statistics_where_it_is_to(photos, tmp_path, start):
+    """As in the authors' code: every parameter as it was, BatchNorm's statistics not."""
+    bees = photos[photos["species"] == "bee"]
+    fields = dataclasses.asdict(TINY)
+    config = FineTuneConfig(**fields, frozen_epochs=3, head_rate=0.01, batchnorm_adapts=True)
+    network, before = tuned(bees, tmp_path, "adapted", config, start)[0], model.load(start)[0]
+    after = network.state_dict()
+    changed = {name for name, value in before.state_dict().items() if not value.equal(after[name])}
+    assert {name.rpartition(".")[2] for name in changed} == {
+        *("running_mean", "running_var", "num_batches_tracked")
+    }
+
+
+def test_adam_begins_anew_when_the_whole_network_learns(photos, tmp_path, start, monkeypatch):
+    steps, step = [], training.Trainer.step
+
+    def watched(self, *arguments):
+        done = step(self, *arguments)
+        steps.append(int(self.optimizer.state[self.head.weight]["step"]))
+        return done
+
+    monkeypatch.setattr(training.Trainer, "step", watched)
+    config = FineTuneConfig(**dataclasses.asdict(TINY), frozen_epochs=1, head_rate=0.01)
+    tuned(photos[photos["species"] == "bee"], tmp_path, "anew", config, start)
+    epoch = len(steps) // TINY.epochs
+    assert steps == [*range(1, epoch + 1), *range(1, 2 * epoch + 1)]
 
 
 def test_a_stopped_fine_tuning_ends_with_the_same_bits(photos, tmp_path, start, monkeypatch):
@@ -266,15 +387,15 @@ def turned(part):
 
 
 def with_history(text):
-    return lambda path: save_file(load_file(path), path, {"history": text})
+    return lambda path: save_file(load_file(path), path, {"history": text, "crc32": "0" * 8})
 
 
 def with_tensors(**tensors):
-    """Other tensors (None for one too few), with the digest that belongs to them."""
+    """Other tensors (None for one too few), with the checksum that belongs to them."""
 
     def change(path):
         kept = {k: v for k, v in (load_file(path) | tensors).items() if v is not None}
-        save_file(kept, path, {"history": "[]", "sha256": training._digest("[]", kept)})
+        write_checked(path, {key: value.numpy() for key, value in kept.items()}, history="[]")
 
     return change
 
@@ -355,3 +476,27 @@ def test_chips_are_augmented_by_one_thread(photos, tmp_path):
     cv2.setNumThreads(3)
     fitted(photos, tmp_path, "run")
     assert cv2.getNumThreads() == 1
+
+
+def test_an_epoch_shows_as_many_photos_as_asked_and_each_as_often(photos, tmp_path):
+    dataset = ChipDataset(*stored(photos, tmp_path), augment=True, epoch_photos=60)
+    assert len(dataset) == 60
+    shown = []
+    for epoch in range(2):
+        dataset.set_epoch(epoch)
+        shown += [dataset[index][1] for index in range(60)]
+    assert sorted(shown) == sorted([*range(24)] * 5)  # 120 of 24 photos
+    assert not dataset[0][0].equal(dataset[24][0])  # one photo twice in an epoch, augmented anew
+
+
+def stored(photos, folder):
+    store = ChipStore(folder / "chips", 32)
+    return store, store.build(photos).tolist(), np.arange(len(photos))
+
+
+def test_a_training_of_few_photos_takes_as_many_steps_as_asked(photos, tmp_path):
+    config = preset("demo", image_size=32, batch_size=8, epochs=2, epoch_photos=60)
+    few = photos[photos["individual"].eq("ant/a")]
+    run = Training("few", few, config, 0, tmp_path / "runs", tmp_path / "chips").run()
+    assert run.record["spec"]["config"]["epoch_photos"] == 60
+    assert len(run.history) == 2

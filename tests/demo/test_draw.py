@@ -215,7 +215,7 @@ def test_sides_have_different_patterns():
 
 def thumbnail(folder, row):
     """The photo (24, 24, 3) float, with its mean of 0."""
-    photo, _ = read_photo(folder / row.file_path)
+    photo = read_photo(folder / row.file_path)
     small = cv2.resize(photo, (24, 24), interpolation=cv2.INTER_AREA).astype(float)
     return small - small.mean()
 

@@ -11,7 +11,6 @@ import timm
 import torch
 from scipy.stats import spearmanr
 
-from miewid_core.paper import printed
 from miewid_core.paper.audit import claims as audit
 from miewid_core.paper.audit import recount, tables
 from miewid_core.paper.audit.recount import Recounted, exactly
@@ -135,7 +134,7 @@ def test_a_changed_table_flips_the_verdict(claims, monkeypatch):
         table = whole(number)
         return table.replace({"miewid_leave_one_out": {86.8: 86.2}}) if number == 3 else table
 
-    monkeypatch.setattr(printed, "printed_table", worse)
+    monkeypatch.setattr(recount, "printed_table", worse)
     changed = audit.claims().set_index("id")
     assert not changed.loc["mega_better", "agrees"]
     assert changed.loc["mega_better", "recomputed"] == "32"
@@ -211,6 +210,29 @@ def test_table_3_against_table_2(claims):
         gains = [float(ours[n]) - float(row["megadescriptor_l_384"]) for n, row in three.items()]
         assert claims.loc[claim, "low"] == pytest.approx(sum(gains) / 33)
         assert min(gains) > 0
+
+
+def test_an_accuracy_of_exactly_0_is_flagged():
+    cells = {
+        (species_name(row["species"]), name): float(row[name])
+        for row in rows(2)
+        for name in ("multi_species", "single_species", "leave_one_out")
+    }
+    assert [key for key, value in cells.items() if value == 0] == [("giraffe", "leave_one_out")]
+    (found,) = tables.zero_cells().to_dict("records")
+    assert (found["species"], found["column"]) == ("giraffe", "leave_one_out")
+    assert found["others"] == "100.0 and 93.6"
+    left_out = [value for (_, name), value in cells.items() if name == "leave_one_out"]
+    assert found["mean"] == pytest.approx(sum(left_out) / 45)
+    assert found["mean_without"] == pytest.approx(sum(left_out) / 44)
+    words = tables.zeros_in_words(tables.zero_cells())
+    assert "Without it the column's mean is 58.5, not 57.2." in words
+
+
+def test_one_row_counts_animals_and_two_count_their_sides():
+    found = tables.sides().set_index("species")["per_animal"]
+    assert found["nyala"] == 1
+    assert found[["hyena", "leopard"]].between(1.9, 2).all()
 
 
 def test_table_2_is_alphabetical_not_by_size(claims):
@@ -295,7 +317,7 @@ def test_a_claim_agrees_if_one_of_its_readings_does():
 
 
 def test_words_for_a_reader(claims):
-    shown = audit.worded(audit.reset_index()).set_axis(audit.index)
+    shown = audit.worded(claims.reset_index()).set_axis(claims.index)
     assert set(shown["agrees"]) == {"yes", "no", "open"}
     assert shown.loc["swin", ["recomputed", "agrees"]].tolist() == ["not printed", "open"]
     assert (shown.loc[shown["agrees"] != "yes", "possible reasons"] != "").all()

@@ -8,8 +8,9 @@ import pytest
 
 import miewid_core
 from miewid_core.config import PRESETS
-from miewid_core.model import RELEASED, MiewIDNet
+from miewid_core.model import RELEASED, RESIZINGS, MiewIDNet
 from miewid_core.paper.printed import printed_table
+from miewid_core.paper.training_report import a1_against_code
 
 CARDS = Path(miewid_core.__file__).parent / "paper" / "cards"
 MODEL, DATASET = ((CARDS / f"{name}_card.md").read_text() for name in ("model", "dataset"))
@@ -87,6 +88,15 @@ def test_the_model_card_describes_the_presets():
     network = MiewIDNet(RELEASED["backbone"])
     millions = sum(weight.numel() for weight in network.parameters()) / 1e6
     assert f"{millions:.1f} million parameters" in released[1]
+
+
+def test_the_model_card_names_both_preprocessings():
+    assert all(f'"{name}", with' in MODEL for name in RESIZINGS)
+
+
+def test_the_model_card_has_the_table_of_a1_against_the_code():
+    expected = a1_against_code()
+    assert table(MODEL, "| what | paper") == expected.to_numpy().tolist()
 
 
 @pytest.mark.parametrize("text", [MODEL, DATASET])

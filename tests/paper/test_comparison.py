@@ -1,126 +1,135 @@
-"""Two models compared, on ranks made by hand."""
+"""What is made of a table of comparison: text, verdicts on its rows, and figures that hold it."""
 
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.collections import LineCollection
+from matplotlib.patches import Rectangle
 from scipy.stats import spearmanr
 
 from miewid_core.paper import comparison
-from miewid_core.paper.printed import printed_table
+from miewid_core.paper.comparison import compare
+from miewid_core.paper.printed import SPELLINGS, printed_table
 
-CANDIDATES, RELEVANT = 9, 1
+TITLE = "A title of about the usual length for it · demo"
+WORDS = {name: comparison.NETWORKS[name] for name in ("multi", "matched", "untrained")}
 
 
 def ranks(**firsts):
-    """Ranks with one individual a query: `firsts` has each species' ranks of the first match."""
+    """Ranks with two queries an individual: `firsts` has each species' ranks of the first match."""
     rows = [(species, place) for species, places in firsts.items() for place in places]
     table = pd.DataFrame(rows, columns=["species", "first_match_rank"])
     table["annotation_id"] = [f"{species}{i}" for i, species in enumerate(table["species"])]
-    table["individual"] = table["annotation_id"]
+    place = table.groupby("species").cumcount() // 2
+    table["individual"] = table["species"] + place.astype(str)
     table["first_match_rank"] = table["first_match_rank"].astype("Int64")
-    return table.assign(candidates=CANDIDATES, relevant=RELEVANT, encounter="")
+    return table.assign(candidates=9, relevant=1, encounter="")
 
 
 def training(**counts):
     return pd.DataFrame({"species": [name for name, n in counts.items() for _ in range(n)]})
 
 
-@pytest.fixture
-def three():
-    """Hyenas and nyalas with a network each, and ants with too little to train one."""
-    multi = ranks(nyala=[1, 1, 1, 2], hyena=[1, 2, 6], ant=[1, 1])
-    single = ranks(nyala=[1, 2, 6, 2], hyena=[6, 2, 1])
-    untrained = ranks(nyala=[6, 6, 6, 1], hyena=[6, 6, 6], ant=[6, 6])
-    train = training(hyena=20, nyala=30)
-    return multi, single, untrained, train
+def drawn(names, seed, most):
+    """Ranks of 30 queries of each of `names`, the first match drawn from the `most` nearest."""
+    rng = np.random.default_rng(seed)
+    return ranks(**{name: rng.integers(1, most + 1, 30) for name in names})
 
 
-def test_by_hand(three):
-    table = comparison.multi_against_single(*three, k=1).set_index("species")
-    assert table.index.tolist() == ["nyala", "hyena", "ant", "mean"]
-    assert table["queries"].tolist() == [4, 3, 2, 7]  # of the mean as of its species
-    assert table["train_annotations"].tolist() == [30, 20, 0, 50]
-    third, nan = 100 / 3, np.nan
-    expected = {
-        "multi": [75, third, 100, (75 + third) / 2],  # the mean is over species that both have
-        "single": [25, third, nan, (25 + third) / 2],
-        "gain": [50, 0, nan, 25],
-        "untrained": [25, 0, 0, 12.5],
-        "chance": [100 / CANDIDATES] * 4,
-        "paper_multi": [43.4, 71.0, nan, printed_table(2)["multi_species"].mean()],
-        "paper_single": [21.8, 49.7, nan, printed_table(2)["single_species"].mean()],
+def many(n, k=1, lacking=0):
+    """A table of the three networks on n species, of which some lack a network of their own."""
+    rng = np.random.default_rng(n)
+    names = rng.permutation(list(SPELLINGS))[:n]
+    sizes = rng.permutation(np.arange(20, 20 + 7 * n, 7))
+    rankings = {
+        "multi": [drawn(names, seed, 3) for seed in (1, 2)],
+        "matched": drawn(names[: n - lacking], 3, 5),
+        "untrained": drawn(names, 4, 9),
     }
-    for column, values in expected.items():
-        assert table[column].tolist() == pytest.approx(values, nan_ok=True), column
+    train = training(**dict(zip(names, sizes, strict=True)))
+    return compare(rankings, train, k, training_sd={"matched": 2.0})
 
 
-def test_intervals_hold_their_values(three):
-    table = comparison.multi_against_single(*three, k=1)
-    for column in ("multi", "single", "gain"):
-        known = table.dropna(subset=[f"{column}_low"])
-        assert len(known) >= 2
-        assert (known[f"{column}_low"] <= known[column]).all()
-        assert (known[column] <= known[f"{column}_high"]).all()
-        assert known[[f"{column}_low", f"{column}_high"]].abs().max().max() <= 100
+class TestReadable:
+    def table(self):
+        table = pd.DataFrame({"species": ["fin_whale", "ant", "mean"]})
+        table = table.assign(train_annotations=[90, 10, 100], queries=[40, 6, 46])
+        table = table.assign(multi=[58.66, 50, 54.33], multi_low=[49.74, np.nan, 40])
+        table = table.assign(multi_high=[67.04, np.nan, 68.3], single=[np.nan, 3, 3])
+        table = table.assign(single_low=[np.nan, 1, 1], single_high=[np.nan, 5, 5])
+        table = table.assign(
+            gain_over_single=[np.nan, 47, 47], gain_over_single_low=[np.nan, -1, 2]
+        )
+        return table.assign(gain_over_single_high=[np.nan, 90, 88.04])
+
+    def test_by_hand(self):
+        words = {"multi": "multi-species", "single": "single-species"}
+        shown = comparison.readable(self.table(), words, "single")
+        assert shown.to_dict("list") == {
+            "species": ["fin whale", "ant", "mean"],
+            "training photos": [90, 10, 100],
+            "queries": [40, 6, 46],
+            "multi-species": ["58.7 (49.7 to 67.0)", "50.0", "54.3 (40.0 to 68.3)"],
+            "single-species": ["", "3.0 (1.0 to 5.0)", "3.0 (1.0 to 5.0)"],
+            "gain (points)": ["", "47.0 (-1.0 to 90.0)", "47.0 (2.0 to 88.0)"],
+        }
+
+    def test_without_a_gain(self):
+        shown = comparison.readable(self.table(), {"single": "alone"})
+        assert [*shown] == ["species", "training photos", "queries", "alone"]
+
+    def test_of_a_table_of_compare(self):
+        table = many(3)
+        shown = comparison.readable(table, WORDS, "matched")
+        row, text = table.iloc[-1], shown.iloc[-1]
+        interval = (f"gain_over_matched{end}" for end in ("", "_low", "_high"))
+        assert text["gain (points)"] == "{:.1f} ({:.1f} to {:.1f})".format(*row[[*interval]])
 
 
-def test_the_gain_is_paired_by_query(three):
-    multi, single, untrained, train = three
-    shuffled = single.sample(frac=1, random_state=0)
-    pd.testing.assert_frame_equal(
-        comparison.multi_against_single(multi, shuffled, untrained, train, k=1),
-        comparison.multi_against_single(multi, single, untrained, train, k=1),
-        check_exact=False,
-        rtol=0.2,  # the intervals' draws follow the order of the rows
-    )
+class TestNoBetterThanUntrained:
+    def table(self):
+        table = pd.DataFrame({"species": ["fin_whale", "ant", "bee", "mean"]})
+        table = table.assign(multi=[50, 60, 70, 1], single=[9, 10, np.nan, 1])
+        return table.assign(untrained=[10, 10, 10, 100])
+
+    def test_equal_is_no_better_and_the_mean_no_species(self):
+        assert comparison.no_better(self.table(), "multi") == []
+        assert comparison.no_better(self.table(), "single") == ["fin_whale", "ant"]
+
+    def test_in_words(self):
+        assert comparison.no_better_in_words(self.table(), ["multi", "single"]) == (
+            "- multi-species: better than untrained on all 3 species.\n"
+            "- **single-species, equal epochs: no better than untrained on 2 of 2 species** "
+            "(fin whale, ant)."
+        )
 
 
-def test_other_k_have_no_printed_numbers(three):
-    table = comparison.multi_against_single(*three, k=5)
-    assert table[["paper_multi", "paper_single"]].isna().all(axis=None)
-    assert table.set_index("species").loc["nyala", "multi"] == 100
+class TestOrder:
+    def test_increasing_keeps_the_mean_last_and_changes_no_row(self):
+        table = many(5)
+        rising = comparison.increasing(table)
+        assert rising["species"].iloc[-1] == "mean"
+        assert rising["train_annotations"][:-1].is_monotonic_increasing
+        again = rising.set_index("species").loc[table["species"]].reset_index()
+        pd.testing.assert_frame_equal(again[table.columns], table)
 
+    def test_increasing_keeps_the_order_of_equal_species(self):
+        table = pd.DataFrame({"species": ["b", "a", "c", "mean"]})
+        table["train_annotations"] = [5, 5, 1, 11]
+        assert comparison.increasing(table)["species"].tolist() == ["c", "b", "a", "mean"]
 
-def test_k_beyond_the_candidates_always_finds_it(three):
-    table = comparison.multi_against_single(*three, k=20).set_index("species")
-    assert table.loc["hyena", ["multi", "single", "chance"]].tolist() == [100, 100, 100]
-
-
-def test_increasing_keeps_the_mean_last(three):
-    table = comparison.multi_against_single(*three, k=1)
-    turned = comparison.increasing(table)
-    assert turned["species"].tolist() == ["ant", "hyena", "nyala", "mean"]
-    again = turned.set_index("species").loc[table["species"]].reset_index()
-    pd.testing.assert_frame_equal(again[table.columns], table)
-
-
-def test_increasing_keeps_the_order_of_equal_species():
-    table = pd.DataFrame({"species": ["b", "a", "c", "mean"], "train_annotations": [5, 5, 1, 11]})
-    assert comparison.increasing(table)["species"].tolist() == ["c", "b", "a", "mean"]
-
-
-def test_paper_in_words_is_recomputed():
-    # its text says 12.5 points, at least -0.2: neither follows from its Table 2
-    assert comparison.paper_in_words() == (
-        "The paper's Table 2 gives a mean gain of 18.8 points over 45 species (from -0.3 to +77.3)."
-    )
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [(1, 9, "is better than"), (-9, -1, "is worse than"), (-2, 8, "no difference shown")],
-)
-def test_the_interval_decides_the_words(low, high, verdict):
-    rows = [("a", 3.0, 0, 6), ("b", np.nan, 0, 0), ("mean", 3.0, low, high)]
-    table = pd.DataFrame(rows, columns=["species", "gain", "gain_low", "gain_high"])
-    words = comparison.in_words(table, 5)
-    assert words.startswith("Top-5, mean over 1 species:")
-    assert verdict in words
-    assert f"+3.0 points, 95 % interval {low:+.1f} to {high:+.1f}" in words
+    def test_tables_of_several_k_below_each_other(self):
+        tables = {k: many(3, k) for k in (5, 1)}
+        both = comparison.by_k(tables)
+        assert both["k"].tolist() == [5] * 4 + [1] * 4
+        for k, table in tables.items():
+            own = both[both["k"] == k].drop(columns="k").reset_index(drop=True)
+            pd.testing.assert_frame_equal(own, table)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +139,7 @@ def test_the_interval_decides_the_words(low, high, verdict):
         ([1, 2, 3, 5, 7, 9], "Large species gain most (Spearman's rho +1.00"),
         ([1, 9, 2, 7, 3, 5], "No trend"),
         ([1, 2, 3], "With 3 species, no trend"),
+        ([1, 2, np.nan, 3], "With 3 species, no trend"),
         ([4, 3, 2, 1], "No trend of the gain with a species' training annotations is shown ("),
         ([1, 2, 3, 5, 4], "No trend"),  # p = 10 / 120, where the t of rho says 0.037
         ([1, 2, 3, 4, 5], "Large species gain most (Spearman's rho +1.00, p = 0.017"),  # 2 / 120
@@ -138,55 +148,8 @@ def test_the_interval_decides_the_words(low, high, verdict):
 def test_trend_in_words(gains, words):
     rows = [(f"s{i}", 10 * i + 10, gain) for i, gain in enumerate(gains)]
     rows.append(("mean", 1000, -100))  # is no species
-    table = pd.DataFrame(rows, columns=["species", "train_annotations", "gain"])
-    assert comparison.trend_in_words(table).startswith(words)
-
-
-def test_left_out_by_hand(three):
-    multi, single, untrained, train = three
-    table = comparison.multi_against_left_out(multi, single, untrained, train, k=1)
-    same = comparison.multi_against_single(multi, single, untrained, train, k=1)
-    renamed = same.rename(columns=lambda name: name.replace("single", "left_out"))
-    columns = [name for name in table if name != "paper_left_out"]
-    pd.testing.assert_frame_equal(table[columns], renamed[columns])
-    printed = printed_table(2).set_index("species")["leave_one_out"]
-    found = table.set_index("species")["paper_left_out"]
-    assert found["nyala"] == printed["nyala"] == 15.6
-    assert found["mean"] == pytest.approx(printed.mean())
-    words = comparison.in_words(table, 1)
-    assert "a network that was trained on the species" in words
-    assert "one that never saw it" in words
-    assert "one each" in comparison.in_words(same, 1)
-
-
-def test_the_paper_gain_over_left_out_is_recomputed():
-    gain = printed_table(2).eval("multi_species - leave_one_out").dropna()
-    assert f"a mean gain of {gain.mean():.1f} points" in comparison.paper_in_words("left_out")
-
-
-def test_transfer_by_hand(three):
-    _, left_out, untrained, _ = three
-    table = comparison.transfer(left_out, untrained)
-    assert table["species"].tolist() == ["hyena", "nyala", "mean"]  # none of ants
-    rows = table.set_index("species")[["left_out", "untrained", "difference"]]
-    assert rows.loc["nyala"].tolist() == pytest.approx([25, 25, 0])
-    assert rows.loc["hyena"].tolist() == pytest.approx([100 / 3, 0, 100 / 3])
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [
-        (1, 9, "what was learned of other species carries over"),
-        (-9, -1, "training on other species makes it worse"),
-        (-2, 8, "no carry-over is shown"),
-    ],
-)
-def test_the_interval_decides_what_carries_over(low, high, verdict):
-    rows = [("a", 9.0, 5.0, 4.0, 1, 6), ("b", 5.0, 9.0, -4.0, -6, 2), ("mean", 7, 7, 3, low, high)]
-    columns = ["species", "left_out", "untrained", "difference", "low", "high"]
-    words = comparison.transfer_in_words(pd.DataFrame(rows, columns=columns))
-    assert verdict in words
-    assert "better on 1 of them, worse on 0, no difference shown on 1" in words
+    table = pd.DataFrame(rows, columns=["species", "train_annotations", "gain_over_single"])
+    assert comparison.trend_in_words(table, "single").startswith(words)
 
 
 @settings(max_examples=30, deadline=None)
@@ -197,3 +160,217 @@ def test_p_of_few_species_is_the_share_of_all_orders(gains):
     every = [spearmanr(sizes, order).statistic for order in itertools.permutations(gains)]
     tails = [np.mean(np.array(every) >= rho - 1e-9), np.mean(np.array(every) <= rho + 1e-9)]
     assert p == pytest.approx(min(1, 2 * min(tails)))
+
+
+class TestTrainingSpread:
+    def trainings(self, species=("ant", "bee", "cow"), count=4):
+        return [drawn(species, seed, 3) for seed in range(count)]
+
+    def test_by_loops(self):
+        """Each species varies by itself, so their mean by the root mean square over sqrt(S)."""
+        trainings, k = self.trainings(), 2
+        variances = []
+        for species in ("ant", "bee", "cow"):
+            shares = []
+            for rows in trainings:
+                places = rows.loc[rows["species"] == species, "first_match_rank"]
+                shares.append(100 * sum(place <= k for place in places) / len(places))
+            mean = sum(shares) / len(shares)
+            variances.append(sum((share - mean) ** 2 for share in shares) / (len(shares) - 1))
+        expected = (sum(variances) / len(variances)) ** 0.5 / len(variances) ** 0.5
+        assert comparison.training_spread(trainings, k) == pytest.approx(expected)
+        assert expected > 0
+
+    def test_queries_without_a_match_do_not_count(self):
+        trainings = self.trainings()
+        more = [
+            pd.concat([rows, ranks(ant=[9, 9]).assign(relevant=0, annotation_id=["x", "y"])])
+            for rows in trainings
+        ]
+        spread = comparison.training_spread(trainings)
+        assert comparison.training_spread(more) == pytest.approx(spread)
+
+    def test_equal_trainings_have_none(self):
+        assert comparison.training_spread([drawn(["ant"], 0, 3)] * 3) == 0
+
+
+def segments(axes):
+    """(N, 2, 2) ends of the intervals that are drawn."""
+    made = [lines for lines in axes.collections if isinstance(lines, LineCollection)]
+    return np.array([part for lines in made for part in lines.get_segments() if len(part)])
+
+
+def rows_of(axes):
+    """The names of the rows, from the top."""
+    assert axes.yaxis_inverted()
+    return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def check_scores(axes, table, words):
+    """Dots and bars of the networks are the table's, each row's within its own band."""
+    by_name = {line.get_label(): line for line in axes.lines}
+    bars = segments(axes)
+    known = [
+        table[[f"{name}_low", f"{name}_high"]].dropna() for name in words if f"{name}_low" in table
+    ]
+    if known:
+        np.testing.assert_array_equal(bars[:, :, 0], np.concatenate(known))
+    for name, label in words.items():
+        line = by_name[label]
+        np.testing.assert_array_equal(line.get_xdata(), table[name])
+        assert np.abs(line.get_ydata() - axes.get_yticks()).max() < 0.3
+    if "chance" in table:
+        np.testing.assert_array_equal(by_name["random ranking"].get_xdata(), table["chance"])
+
+
+class TestDots:
+    @pytest.mark.parametrize(("n", "lacking"), [(3, 0), (12, 2), (49, 1)])
+    def test_draws_the_table(self, n, lacking):
+        table = many(n, 5, lacking)
+        left, right = comparison.dots(table, WORDS, TITLE, 5, gain="matched").axes
+        check_scores(left, table, WORDS)
+        names = table["species"][:-1].str.replace("_", " ").tolist()
+        assert rows_of(left) == [*names, f"mean of {n - lacking} species"]
+        assert left.get_xlabel() == "top-5 accuracy (%)"
+        ends = table[["gain_over_matched_low", "gain_over_matched_high"]].dropna()
+        np.testing.assert_array_equal(segments(right)[:, :, 0], ends)
+        assert right.get_xlabel() == "gain over single-species, equal steps (points)"
+        np.testing.assert_array_equal(left.get_yticks(), right.get_yticks())
+
+    def test_gains_whose_interval_holds_zero_are_open(self):
+        table = many(4)
+        table["gain_over_matched_low"] = [1.0, -1.0, -3.0, 0.0, 0.5]
+        table["gain_over_matched_high"] = [2.0, 1.0, -2.0, 2.0, 1.0]
+        axes = comparison.dots(table, WORDS, TITLE).axes[1]  # the second network is the default
+        filled, hollow = (line for line in axes.lines if line.get_marker() == "s")
+        np.testing.assert_array_equal(
+            filled.get_xdata(), table["gain_over_matched"].iloc[[0, 2, 4]]
+        )
+        np.testing.assert_array_equal(hollow.get_xdata(), table["gain_over_matched"].iloc[[1, 3]])
+        np.testing.assert_array_equal(filled.get_ydata(), axes.get_yticks()[[0, 2, 4]])
+        assert hollow.get_markerfacecolor() == "white"
+        assert filled.get_markerfacecolor() == "black"
+
+    def test_numbers_stand_in_columns_beside_their_rows(self):
+        table = many(12)
+        table.loc[0, "train_annotations"] = 12_345
+        axes = comparison.dots(table, WORDS, TITLE, gain="untrained").axes[1]
+        heads = {"queries": "queries", "animals": "individuals"}
+        heads["training\nphotos"] = "train_annotations"
+        by_place = {}
+        for text in axes.texts:
+            by_place.setdefault(text.xyann[0], []).append(text)
+        assert [*by_place] == sorted(by_place)  # from left to right
+        for (head, column), texts in zip(heads.items(), by_place.values(), strict=True):
+            *numbers, top = texts
+            assert top.get_text() == head
+            assert [text.get_text() for text in numbers] == [f"{n:,}" for n in table[column]]
+            heights = [text.xy[1] for text in numbers]
+            np.testing.assert_array_equal(heights, axes.get_yticks())
+
+    def test_the_mean_stands_apart_below_a_rule(self):
+        for axes in comparison.dots(many(4), WORDS, TITLE).axes:
+            *_, last, mean = axes.get_yticks()
+            rules = [line.get_ydata() for line in axes.lines if len(set(line.get_ydata())) == 1]
+            assert any(last + 0.2 < rule[0] < mean - 0.2 for rule in rules)
+
+    def test_networks_are_told_apart_in_grey(self):
+        left = comparison.dots(many(4), WORDS, TITLE).axes[0]
+        markers = [line.get_marker() for line in left.lines if line.get_label() in WORDS.values()]
+        assert len(set(markers)) == len(WORDS)
+
+    def test_networks_of_other_names(self):
+        table = many(4).rename(columns=lambda name: name.replace("matched", "other_backbone"))
+        words = {"multi": "efficientnet", "other_backbone": "swin"}
+        left, right = comparison.dots(table, words, TITLE).axes
+        check_scores(left, table, words)
+        assert right.get_xlabel() == "gain over swin (points)"
+        assert rows_of(left)[-1] == "mean of 4 species"
+
+
+def test_dots_by_k_draws_each_table_in_its_panel():
+    tables = {k: comparison.increasing(many(6, k, lacking=1)) for k in (1, 5, 10, 20)}
+    panels = comparison.dots_by_k(tables, WORDS, TITLE).axes
+    assert [axes.get_xlabel() for axes in panels] == [f"top-{k} (%)" for k in tables]
+    for axes, table in zip(panels, tables.values(), strict=True):
+        check_scores(axes, table, WORDS)
+    names = tables[1]["species"][:-1].str.replace("_", " ").tolist()
+    assert rows_of(panels[0]) == [*names, "mean of 5 species"]
+
+
+def counted_by_table_1(species):
+    """Annotations of a species' image sets together; -1 where one of them can't be read."""
+    counts = [row.annotations for row in printed_table(1).itertuples() if row.species == species]
+    return -1 if not counts or any(map(pd.isna, counts)) else sum(counts)
+
+
+class TestBesideThePaper:
+    @pytest.mark.parametrize("names", [["multi", "single"], ["multi", "left_out"], ["single"]])
+    def test_the_papers_rows_are_those_of_table_2_in_the_order_of_table_1(self, names):
+        columns = [comparison.PRINTED[name] for name in names]
+        printed = printed_table(2).dropna(subset=columns).set_index("species")[columns]
+        found = comparison.printed_by_size(names)
+        order = sorted(printed.index, key=counted_by_table_1, reverse=True)
+        assert found["species"].tolist() == [*order, "mean"]
+        assert found[names][:-1].to_numpy().tolist() == printed.loc[order].to_numpy().tolist()
+        assert found[names].iloc[-1].tolist() == pytest.approx(printed.mean().tolist())
+
+    def test_both_panels_hold_their_tables(self):
+        table = many(12)
+        words = {"multi": "multi-species", "untrained": "untrained"}
+        left, right = comparison.beside_the_paper(table, words, TITLE).axes
+        printed = comparison.printed_by_size(["multi"])
+        check_scores(left, printed, {"multi": "multi-species"})
+        check_scores(right, table, words)
+        assert len(segments(left)) == 0  # the paper prints no interval
+        names = printed["species"][:-1].str.replace("_", " ").tolist()
+        assert rows_of(left) == [*names, "mean"]
+        assert "paper" in left.get_title("left")
+
+    def test_a_network_looks_alike_in_both(self):
+        words = {"multi": "multi-species", "matched": "m", "single": "s"}
+        table = many(4).assign(single=1.0)
+        panels = comparison.beside_the_paper(table, words, TITLE).axes
+        for name in ("multi-species", "s"):
+            one, other = (
+                next(line for line in axes.lines if line.get_label() == name) for axes in panels
+            )
+            assert one.get_marker() == other.get_marker()
+            assert one.get_color() == other.get_color()
+
+
+class TestGainBySize:
+    @pytest.mark.parametrize(("n", "lacking"), [(3, 0), (12, 2), (49, 1)])
+    def test_draws_the_table(self, n, lacking):
+        table = many(n, lacking=lacking)
+        shown = table.iloc[:-1].dropna(subset="gain_over_matched")
+        (axes,) = comparison.gain_by_size(table, TITLE, "matched").axes
+        points = next(line for line in axes.lines if line.get_marker() == "o")
+        wanted = shown[["train_annotations", "gain_over_matched"]]
+        np.testing.assert_array_equal(points.get_xydata(), wanted)
+        ends = shown[["gain_over_matched_low", "gain_over_matched_high"]]
+        np.testing.assert_array_equal(segments(axes)[:, :, 1], ends)
+        np.testing.assert_array_equal(segments(axes)[:, 0, 0], shown["train_annotations"])
+        assert axes.get_xscale() == "log"
+        mean = table.iloc[-1]
+        band = next(patch for patch in axes.patches if isinstance(patch, Rectangle))
+        assert band.get_y() == mean["gain_over_matched_low"]
+        top = band.get_y() + band.get_height()
+        assert top == pytest.approx(mean["gain_over_matched_high"])
+        line = next(line for line in axes.lines if line.get_label().startswith("mean"))
+        assert set(line.get_ydata()) == {mean["gain_over_matched"]}
+        assert line.get_label().startswith(f"mean of {n - lacking} species: ")
+        assert axes.get_ylabel() == "gain over single-species, equal steps (points)"
+
+    @pytest.mark.parametrize("n", [1, 4, 12])
+    def test_names_the_three_that_gain_most_and_least(self, n):
+        table = many(n)
+        (axes,) = comparison.gain_by_size(table, TITLE, "matched").axes
+        gains = table[:-1].set_index("species")["gain_over_matched"].sort_values(kind="stable")
+        ends = {*gains.index[:3], *gains.index[-3:]}
+        assert len(axes.texts) == len(ends)
+        sizes = table.set_index("species")["train_annotations"]
+        for text in axes.texts:
+            name = re.sub(" ", "_", text.get_text())
+            assert name in ends
+            assert text.xy == (sizes[name], gains[name])

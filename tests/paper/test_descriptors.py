@@ -11,9 +11,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 from safetensors.torch import save_file
 
+from miewid_core import evaluation
 from miewid_core.config import PRESETS
 from miewid_core.evaluation import one_vs_all
-from miewid_core.paper import descriptors
 from miewid_core.paper.descriptors import MEGADESCRIPTOR, Descriptor, choose
 
 NAME = "test_efficientnet"
@@ -78,9 +78,9 @@ def test_embeddings_and_ranks_equal_those_of_timm(photos, tmp_path):
     np.testing.assert_allclose(got, expected, atol=1e-4)
     labels = (photos[name] for name in ("individual", "species", "encounter", "annotation_id"))
     wanted = one_vs_all(expected, *labels)
-    ranks = chosen.ranks(photos, tmp_path / "chips", tmp_path)
     exact = ["annotation_id", "species", "relevant", "first_match_rank"]
-    pd.testing.assert_frame_equal(ranks[exact], wanted[exact])
+    labels = (photos[name] for name in ("individual", "species", "encounter", "annotation_id"))
+    pd.testing.assert_frame_equal(one_vs_all(got, *labels)[exact], wanted[exact])
 
 
 class TestWeights:
@@ -137,11 +137,11 @@ class TestErrors:
 
 class TestCache:
     def files(self, folder):
-        return sorted(path.name for path in folder.glob("*.npy"))
+        return sorted(path.name for path in folder.glob("*.safetensors"))
 
     def test_is_found_again_without_the_network_running(self, photos, tmp_path, monkeypatch):
         first = RANDOM.embed(photos, tmp_path / "chips", tmp_path)
-        monkeypatch.setattr(descriptors, "embed", None)
+        monkeypatch.setattr(evaluation, "embed", None)
         again = RANDOM.embed(photos, tmp_path / "chips", tmp_path)
         np.testing.assert_array_equal(first, again)
 
@@ -168,9 +168,10 @@ class TestCache:
 class TestChoose:
     def test_defaults(self):
         demo, compact, paper = (choose(name, PRESETS[name]) for name in PRESETS)
-        assert demo == Descriptor(NAME, False, f"{NAME} (random weights, untrained)")
+        assert demo == Descriptor(NAME, False, f"{NAME} (random weights, 160 px)")
         lite = "tf_efficientnet_lite0"
-        assert compact == Descriptor(lite, True, f"{lite} (ImageNet)")
+        assert compact == Descriptor(lite, True, f"{lite} (ImageNet, 224 px)")
+        assert demo.load()[1].size == 160 != PRESETS["demo"].image_size
         assert paper == Descriptor(MEGADESCRIPTOR, True, "MegaDescriptor-L-384")
 
     def test_what_is_named_goes_first(self):

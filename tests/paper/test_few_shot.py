@@ -1,12 +1,11 @@
 """Few individuals of a species: what is trained on what, and the tables of the results."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from miewid_core.beyond_paper import identify, threshold
+from miewid_core.__main__ import main
+from miewid_core.beyond_paper import identify
 from miewid_core.config import FineTuneConfig, preset
 from miewid_core.paper import few_shot, plan
 from miewid_core.paper.printed import printed_table
@@ -22,7 +21,7 @@ def study(photos, tmp_path):
     later = photos.groupby("individual").cumcount() >= 2
     parts = photos[~later].reset_index(drop=True), photos[later].reset_index(drop=True)
     folders = [tmp_path / name for name in ("figures", "runs", "chips")]
-    return Study("small", photos, pd.DataFrame(), *parts, TINY, 0, *folders)
+    return Study("small", False, photos, pd.DataFrame(), *parts, TINY, 0, *folders)
 
 
 def test_targets_are_the_species_with_most_individuals_unless_named(study):
@@ -40,31 +39,32 @@ def test_cells_hold_what_tables_4_and_5_train_on(study):
     assert len(found) == len(asked) == 2 + 3 * 3 + 3  # none: one network; all: one draw
     few_shot.check_nested(asked)
     for (n, _, method), cell in found.items():
-        species = set(cell.job.rows["species"])
-        own = cell.job.rows[cell.job.rows["species"] == "ant"]
+        species = set(cell.training.rows["species"])
+        own = cell.training.rows[cell.training.rows["species"] == "ant"]
         assert own["individual"].nunique() == (0 if n == 0 else n)
         assert cell.annotations == len(own) == 2 * n
         assert species == {"ant"} if method != "joint" and n else "bee" in species
-    assert found[0, 0, "joint"].job.key == study.leave_one_out_jobs(["ant"])["ant"].key
-    assert found[3, 0, "joint"].job.key == study.multi_species_job().key
-    assert found[3, 0, "species_only"].job.key == study.single_species_jobs()["ant"].key
-    tuned = found[2, 1, "fine_tuned"].job
-    assert tuned.start.key == found[0, 0, "joint"].job.key
+    assert found[0, 0, "joint"].training.key == study.left_out(["ant"])["ant"].key
+    assert found[3, 0, "joint"].training.key == study.multi().key
+    assert found[3, 0, "species_only"].training.key == study.single(matched=True)["ant"].key
+    tuned = found[2, 1, "fine_tuned"].training
+    assert tuned.start.key == found[0, 0, "joint"].training.key
     assert isinstance(tuned.config, FineTuneConfig)
     assert tuned.config.peak_rate < TINY.peak_rate
 
 
 def test_draws_differ_in_individuals_or_seed(study):
     asked = few_shot.cells(study, ["ant"], ["joint"], counts=[1], draws=6)
-    assert len({cell.job.key for cell in asked}) == 6
-    assert len({tuple(cell.job.rows["annotation_id"]) for cell in asked}) == 3  # one of three ants
+    assert len({cell.training.key for cell in asked}) == 6
+    drawn = {tuple(cell.training.rows["annotation_id"]) for cell in asked}
+    assert len(drawn) == 3  # one of three ants
 
 
 def test_larger_numbers_hold_smaller_ones_or_it_is_said(study):
     one, two = (few_shot.cells(study, ["ant"], ["joint"], [n], 1)[0] for n in (1, 2))
     few_shot.check_nested([two, one])
     bees = few_shot.cells(study, ["bee"], ["joint"], [2], 1)[0]
-    swapped = few_shot.Cell("ant", 3, 4, "joint", 0, bees.job)
+    swapped = few_shot.Cell("ant", 3, 4, "joint", 0, bees.training)
     with pytest.raises(AssertionError, match="ant"):
         few_shot.check_nested([two, swapped])
 
@@ -96,7 +96,7 @@ def ranked(**first_ranks):
         for draw, ranks in enumerate(draws)
         for query, rank in enumerate(ranks)
     ]
-    table = pd.DataFrame(rows).assign(species="ant", n=5, trained_on=10, relevant=1)
+    table = pd.DataFrame(rows).assign(species="ant", n=5, trained_on=10, relevant=1, candidates=9)
     table["individual"] = table["annotation_id"]
     return table.astype({"first_match_rank": "Int64"})
 
@@ -118,7 +118,9 @@ def test_differences_are_paired_over_queries_and_draws():
     assert table["difference"].item() == pytest.approx(100 * (7 - 4) / 8)
     assert table["low"].item() <= table["difference"].item() <= table["high"].item()
     same = ranked(joint=[[1, 9]], species_only=[[1, 9]])
-    assert few_shot.differences(same, "joint", "species_only")["high"].item() == 0
+    row = few_shot.differences(same, "joint", "species_only").iloc[0]
+    assert row["difference"] == 0
+    assert row["low"] == -row["high"] < 0  # two individuals can't show that there is none
 
 
 def verdicts(intervals):
@@ -128,10 +130,20 @@ def verdicts(intervals):
 
 def test_words_follow_the_intervals():
     table = verdicts({5: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
+    table["draws"] = [3, 3, 3, 1]
     assert few_shot.in_words(table, "joint", "species_only") == [
         "ant: together with all other species is better at n = 5; the species alone is better at "
-        "n = 50; no difference shown at n = 25, 100."
+        "n = 50; no difference shown at n = 25, 100 (one training)."
     ]
+
+
+def test_networks_no_better_than_untrained_are_named():
+    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]], species_only=[[9, 1, 9, 9]]))
+    assert few_shot.no_better_in_words(table, pd.Series({"ant": 25.0})) == (
+        "**No better than the untrained network**: the species alone, n = 5, ant."
+    )
+    words = few_shot.no_better_in_words(table, pd.Series({"ant": 24.0}))
+    assert words == "Every network is better than the untrained one."
 
 
 @pytest.mark.parametrize(
@@ -164,58 +176,60 @@ def test_beside_paper_has_its_means():
     assert np.isnan(table.loc[200, "joint"])
 
 
-@pytest.mark.parametrize(
-    ("deviation", "said"), [(2.0, "bars: one standard deviation"), (np.nan, "one draw of each")]
-)
-def test_the_figure_says_what_its_bars_are(deviation, said):
-    row = {"species": "ant", "individuals": 5, "method": "joint", "annotations": 9, "queries": 8}
-    table = pd.DataFrame([row | {"draws": 1, "top_k": 50.0, "deviation": deviation}])
-    (legend,) = few_shot.curves_figure(table, "Title").legends
-    assert legend.get_title().get_text().startswith(said)
-
-
-def test_the_figure_draws_the_table(study):
-    table = few_shot.summary(ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 9], [1, 9]]))
-    axes = few_shot.curves_figure(table, "Title · demo").axes[0]
-    drawn = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
-    assert drawn == {"together with all other species": [75], "the species alone": [25]}
+def test_the_figure_draws_the_table():
+    five = few_shot.summary(ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 9], [1, 9]]))
+    table = pd.concat([five, five.assign(individuals=9, top_k=80, low=70, high=90)])
+    (axes,) = few_shot.curves_figure(table, pd.Series({"ant": 40.0}), "Title · demo").axes
+    drawn = {line.get_label(): line for line in axes.lines}
+    assert [*drawn] == ["the species alone", "together with all other species", "untrained"]
+    assert set(drawn["untrained"].get_ydata()) == {40}
+    bars = [np.array(lines.get_segments()) for lines in axes.collections]
+    for method, ends in zip(("species_only", "joint"), bars, strict=True):
+        rows = table[table["method"] == method]
+        line = drawn[few_shot.METHODS[method]]
+        np.testing.assert_array_equal(line.get_ydata(), rows["top_k"])
+        np.testing.assert_array_equal(ends[:, :, 1], rows[["low", "high"]])
+        assert np.abs(line.get_xdata() - rows["individuals"]).max() < 0.5
     assert "n = 2 queries" in axes.get_title()
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["5\n(10)", "9\n(10)"]  # individuals (annotations)
 
 
 class TestPlan:
     def test_counts_each_training_once(self, study):
-        table = bill.summary(study, plan.asked(study, "demo"), rate=10).set_index("notebook")
+        table = bill.summary(plan.asked(study, "demo"), TINY, rate=10).set_index("notebook")
         assert table.loc["03", ["trainings", "new", "done"]].tolist() == [1, 1, 0]
-        assert table.loc["04", ["trainings", "new"]].tolist() == [3, 2]
+        assert table.loc["04", ["trainings", "new"]].tolist() == [
+            7,
+            6,
+        ]  # three seeds, two baselines
         # of two species, all but one is the other alone
-        assert table.loc["05", ["trainings", "new"]].tolist() == [3, 0]
-        assert table.loc["11", ["trainings", "new"]].tolist() == [3, 0]
+        assert table.loc["05", ["trainings", "new"]].tolist() == [5, 0]
+        assert table.loc["11", ["trainings", "new"]].tolist() == [5, 0]
         assert table.loc["all", "new"] == table["new"][:-1].sum()
         assert table.loc["03", "photos"] == table.loc["03", "to_do"] == 12
         assert table.loc["all", "hours"] == pytest.approx(table.loc["all", "to_do"] / 36_000)
 
     def test_takes_the_parameters_of_few_shot_notebooks(self, study, monkeypatch, capsys):
-        monkeypatch.setattr(plan, "open_study", lambda *given, **named: study)
-        plan.main(["TARGETS=[ant]", "COUNTS=[1, 2]", "DRAWS=2", "RATE=10"])
+        monkeypatch.setattr("miewid_core.paper.study.open_study", lambda: study)
+        main(["plan", "TARGETS=ant", "COUNTS=1,2", "DRAWS=2", "RATE=10"])
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]
         trainings = {words[0]: words[1] for words in lines if words[0] in ("07", "09")}
         assert trainings == {"07": "8", "09": "12"}  # each count twice, in two or three ways
 
     def test_knows_what_is_done(self, study):
-        study.multi_species()
-        table = bill.summary(study, {"03": [study.multi_species_job()]})
+        study.multi().run()
+        table = bill.summary({"03": [study.multi()]}, TINY)
         assert table[["new", "done", "to_do", "hours"]].iloc[0].tolist() == [1, 1, 0, 0]
-        assert "1 of them distinct, 1 done" in bill.in_words(table)
+        assert bill.in_words(table) == "The network is already trained."
 
-    def test_knows_the_network_that_keeps_individuals_out(self, study, monkeypatch):
-        monkeypatch.setattr(threshold, "needed", lambda rate: 2)
+    def test_your_animals_take_the_network_that_others_trained(self, study, monkeypatch):
         monkeypatch.setattr(identify, "LEAST", 1)
-        study = dataclasses.replace(study, test=study.test[:2])  # of one individual
-        (before,) = plan.asked(study, "demo")["12"]
-        identify.choose(study, "", plan.FALSE_MATCHES)
-        (after,) = plan.asked(study, "demo")["12"]
-        assert (before.done, after.done) == (False, True)
-        assert before.key == after.key != study.multi_species_job().key
+        run = study.multi().run()
+        assert identify.choose(study).weights == run.weights
+        (training,) = identify.asked(study)
+        assert training.finished
+        assert training.key == study.multi().key
 
     def test_measures_a_rate(self, monkeypatch):
         monkeypatch.setattr(bill, "SECONDS", 0.1)

@@ -6,8 +6,9 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from miewid_core.beyond_paper import gallery_size
-from miewid_core.evaluation import cmc, one_vs_all, overview, random_top_k
+from miewid_core.evaluation import cmc, one_vs_all, random_top_k
 from miewid_core.paper import database_size, top_k
+from miewid_core.paper.comparison import compare
 from miewid_core.paper.printed import SPELLINGS
 
 SIZES = [1, 3, 13]
@@ -65,7 +66,7 @@ def bands(axes):
         yield x, np.array([end.min() for end in ends]), np.array([end.max() for end in ends])
 
 
-def test_top_k_is_the_cmc_with_the_overview_s_intervals():
+def test_top_k_is_the_cmc_with_the_intervals_of_compare():
     rankings = {"multi": ranked(seed=0), "single": ranked(seed=1)}
     table = top_k.top_k(rankings, ks=range(1, 6))
     assert len(table) == 2 * 5 * 4
@@ -76,7 +77,7 @@ def test_top_k_is_the_cmc_with_the_overview_s_intervals():
             chance = [100 * random_top_k(own, k) for k in range(1, 6)]
             np.testing.assert_allclose(found["chance"], chance)
         mean = table[(table["model"] == model) & (table["species"] == "mean")].set_index("k")
-        expected = overview({"own": ranks}, k=3).iloc[-1]
+        expected = compare({"own": ranks}, k=3).iloc[-1]
         got = mean.loc[3, ["top_k", "low", "high"]].tolist()
         assert got == pytest.approx([expected["own"], expected["own_low"], expected["own_high"]])
 
@@ -84,9 +85,9 @@ def test_top_k_is_the_cmc_with_the_overview_s_intervals():
 def test_means_are_over_the_species_that_all_models_have():
     multi, single = ranked(seed=0), ranked(seed=1)
     lacking = single[single["species"] != names(3)[1]]
-    table = top_k.top_k({"multi": multi, "single": lacking}, ks=[1])
+    table = top_k.top_k(dict(zip(top_k.LOOKS, (multi, lacking), strict=False)), ks=[1])
     assert table["species"].tolist().count(names(3)[1]) == 1
-    rows = table[table["model"] == "multi"].set_index("species")
+    rows = table[table["model"] == "multi-species"].set_index("species")
     both = [names(3)[0], names(3)[2]]
     assert rows.loc["mean", "top_k"] == pytest.approx(rows.loc[both, "top_k"].mean())
     assert rows.loc["mean", "queries"] == 2 * 24

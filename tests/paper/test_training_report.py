@@ -1,11 +1,18 @@
-"""The map of embeddings: who lies beside whom, and the same whatever the threads."""
+"""The map of embeddings: who lies beside whom, and the same whatever the threads; schedules."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from threadpoolctl import threadpool_limits
 
-from miewid_core.paper.training_report import projection
+from miewid_core.chips import augmentation
+from miewid_core.config import FLOOR, PRESETS, fine_tuning
+from miewid_core.paper.training_report import (
+    a1_against_code,
+    projection,
+    schedules,
+    schedules_figure,
+)
 
 
 @pytest.fixture
@@ -32,3 +39,31 @@ def test_photos_of_an_animal_lie_together_and_threads_move_none(embedded):
     np.fill_diagonal(apart, np.inf)
     nearest = placed["individual"].to_numpy()[apart.argmin(axis=1)]
     assert (nearest == placed["individual"]).mean() > 0.99
+
+
+def test_the_table_of_a1_against_the_code_says_what_this_code_does():
+    table = a1_against_code().set_index("what")
+    assert table.columns.tolist() == ["paper", "released", "here", "why"]
+    assert not table.isna().any(axis=None)
+    by_text = [name for name, config in PRESETS.items() if config.schedule == "paper"]
+    assert "`{}` and `{}`, a level".format(*by_text) in table.loc["learning rate", "here"]
+    epochs = [f"{config.epochs} (`{name}`)" for name, config in PRESETS.items()]
+    assert all(text in table.loc["epochs", "here"] for text in epochs)
+    jitter = [part for part in augmentation(64) if type(part).__name__ == "ColorJitter"]
+    strengths = {round(getattr(jitter[0], name)[1] - 1, 3) for name in ("brightness", "contrast")}
+    assert strengths | {jitter[0].hue[1]} == {0.2}
+    assert table.loc["colour jitter", "here"] == "0.2 for all four"
+    tuned = {name: fine_tuning(config).batchnorm_adapts for name, config in PRESETS.items()}
+    assert tuned == {"demo": False, "compact": True, "paper": True}
+    assert "the same in `compact` and `paper`; in `demo`" in table.loc["fine-tuning", "here"]
+    assert str(FLOOR) in table.loc["learning rate", "released"].replace("9e-6", "9e-06")
+
+
+def test_both_schedules_are_drawn_as_their_table_says():
+    rates = schedules(PRESETS["paper"])
+    peaks = rates.loc[rates.groupby("schedule")["rate"].idxmax()].set_index("schedule")["epoch"]
+    assert peaks.to_dict() == {"paper": 16, "released": 8}
+    (axes,) = schedules_figure(rates, "A title").axes
+    assert len(axes.lines) == 2
+    for line, (_, own) in zip(axes.lines, rates.groupby("schedule"), strict=True):
+        np.testing.assert_allclose(line.get_xydata(), own[["epoch", "rate"]])

@@ -1,4 +1,7 @@
-"""The README keeps its word: its tables are what was saved, its commands run as they stand."""
+"""The README keeps its word: its tables are what was saved, its commands run as they stand.
+
+`python tests/project/test_readme.py` writes the tables anew from the CSVs in figures/.
+"""
 
 import io
 import os
@@ -9,44 +12,69 @@ import signal
 import subprocess
 import sys
 import time
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 import timm
 from PIL import Image
 from safetensors.torch import save_file
 
+import miewid_core
 from miewid_core import model
 from miewid_core.beyond_paper import golden
 from miewid_core.paper.printed import printed_table
+from miewid_core.paper.study import figures_folder
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w*)\n(.+?)^```", README, flags=re.MULTILINE | re.DOTALL)
-COMMANDS = [line for kind, text in BLOCKS if not kind for line in text.splitlines()]
+CARDS = ROOT / "miewid_core" / "paper" / "cards"
+PAGES = {  # whose tables are rendered here, and whose links and commands are checked
+    "README": ROOT / "README.md",
+    "real photos": CARDS / "real_photos.md",
+    "at scale": CARDS / "running_at_scale.md",
+}
+TEXT = {name: path.read_text() for name, path in PAGES.items()}
+FENCED = re.compile(r"^ *```(\w*)\n(.+?)^ *```", flags=re.MULTILINE | re.DOTALL)
+BLOCKS = {name: FENCED.findall(text) for name, text in TEXT.items()}
+COMMANDS = {
+    name: [line.strip() for kind, text in blocks if not kind for line in text.splitlines()]
+    for name, blocks in BLOCKS.items()
+}
 VENV = Path(sys.executable).parent.parent
+PHOTOS = "make figures CATALOG=photos PRESET=compact"
+IDENTIFIED = (
+    "make figures ONLY=12 CATALOG=photos PRESET=compact UNIDENTIFIED=new "
+    "WEIGHTS=miewid-msv3/model.safetensors"
+)
 
-# each command of a block, and what bounds it here; one that is missing fails
+# each make command of the README, and what bounds it here; one that is missing fails
 BOUNDS = {
     "make figures": {"ONLY": "00"},
     "make test": {"PYTEST_ADDOPTS": "--collect-only -qq"},
-    "make figures CATALOG=photos/annotations.csv PRESET=compact": {"ONLY": "01"},
-    "make figures ONLY=12 CATALOG=photos/annotations.csv PRESET=compact "
-    "WEIGHTS=weights.safetensors UNIDENTIFIED=new": {},
+    PHOTOS: {"ONLY": "01"},
+    IDENTIFIED: {},
 }
 
 
 @pytest.fixture
 def checkout(tmp_path, small_catalog):
     """A copy of the project in which to run commands, with a reader's photos in photos/."""
-    left_out = shutil.ignore_patterns(".git", ".venv", ".cache", ".*_cache", "__pycache__")
+    left_out = shutil.ignore_patterns(".git", ".venv*", ".cache", ".*_cache", "__pycache__")
     here = shutil.copytree(ROOT, tmp_path / "project", ignore=left_out)
-    shutil.copytree(small_catalog.parent, here / "photos")
+    for row in pd.read_csv(small_catalog).itertuples():
+        target = here / "photos" / row.species / row.name / row.file_name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(small_catalog.with_name(row.file_name), target)
     for name in ("requirements.lock", "pyproject.toml"):
         os.utime(here / name, (0, 0))  # older than the environment: nothing is installed again
     return here
+
+
+def saved_for_photos(checkout):
+    """Where a run in `checkout` saves the figures of the photos in it."""
+    return checkout / "figures" / figures_folder(str(checkout / "photos")).name
 
 
 def environment(folder, **variables):
@@ -66,20 +94,27 @@ def run(words, folder, **variables):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (VENV / "installed").exists(), reason="make has its own environment")
-@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("make")])
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS["README"] if c.startswith("make")], ids=str
+)
 def test_make_commands_run_as_they_stand(command, checkout):
+    (checkout / "miewid-msv3").mkdir()
     network = model.MiewIDNet("test_efficientnet")
     preprocess = model.Preprocess.of("test_efficientnet", 32)
-    model.save(network, preprocess, checkout / "weights.safetensors")
-    shutil.copytree(checkout / "photos", checkout / "new", ignore=shutil.ignore_patterns("*.csv"))
-    saved = checkout / "figures" / ("photos" if "CATALOG" in command else "paper")
+    model.save(network, preprocess, checkout / "miewid-msv3" / "model.safetensors")
+    (checkout / "new").mkdir()
+    for path in (checkout / "photos").glob("*/*/*0.png"):
+        shutil.copy(path, checkout / "new")
+    saved = saved_for_photos(checkout) if "CATALOG" in command else checkout / "figures" / "paper"
     shutil.rmtree(saved, ignore_errors=True)
     printed = run(shlex.split(command), checkout, **BOUNDS[command])
     if command == "make test":
         assert "All checks passed" in printed
         assert "test_readme.py" in printed
-    else:
-        assert list(saved.glob("*.csv"))
+        return
+    assert list(saved.glob("*.csv"))
+    if command == IDENTIFIED:
+        assert str(saved / "photos" / "review.html") in printed
 
 
 @pytest.fixture
@@ -92,33 +127,46 @@ def weights(checkout):
 
 @pytest.mark.slow
 def test_papermill_runs_as_it_stands(checkout, weights):
-    (command,) = [line for line in COMMANDS if line.startswith("papermill")]
+    (command,) = [line for line in COMMANDS["README"] if line.startswith("papermill")]
     smaller = [f"-p {name} {value}" for name, value in weights.items()]
     run(shlex.split(" ".join([command, *smaller])), checkout)
     assert (checkout / "out.ipynb").exists()
-    assert (checkout / "figures" / "photos" / "table2_multi_single.csv").exists()
+    assert (saved_for_photos(checkout) / "table2_multi_single.csv").exists()
 
 
 @pytest.mark.slow
 def test_torchrun_runs_as_it_stands(checkout, weights):
-    (command,) = [line for line in COMMANDS if line.startswith("torchrun")]
+    (command,) = [line for line in COMMANDS["at scale"] if line.startswith("torchrun")]
     smaller = [f"{name.upper()}={value}" for name, value in weights.items()]
     run(shlex.split(" ".join([command, *smaller])), checkout, OMP_NUM_THREADS="1")
     (result,) = (checkout / "cache" / "runs").glob("*/run.json")
     assert (result.parent / "weights.safetensors").exists()
 
 
-def test_no_other_command_stands_in_the_readme():
-    assert {line.split()[0] for line in COMMANDS} == {"make", "papermill", "torchrun"}
+@pytest.mark.slow
+def test_the_bill_of_the_paper_is_what_plan_prints():
+    words = re.search(r"`make (plan CATALOG=paper[^`]*)` prints the bill", TEXT["at scale"])[1]
+    printed = run([sys.executable, "-m", "miewid_core", *words.split()], ROOT)
+    asked, distinct, *_, photos, hours = re.findall(r"\n +all +(.+)", printed)[0].split()
+    told = " ".join(TEXT["at scale"].split())
+    assert f"{asked} trainings, {distinct} of them distinct, {float(photos) / 1e6:.0f}" in told
+    assert f"{float(hours):.0f} GPU hours" in told
+
+
+def test_no_other_command_stands_in_a_block():
+    told = {name: {line.split()[0] for line in lines} for name, lines in COMMANDS.items()}
+    assert told == {
+        "README": {"make", "papermill"},
+        "real photos": set(),
+        "at scale": {"torchrun"},
+    }
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (VENV / "installed").exists(), reason="make has its own environment")
 def test_the_cluster_script_runs_as_it_stands_with_a_stand_in_for_slurm(checkout):
-    (script,) = [text for kind, text in BLOCKS if kind == "sh"]
+    (script,) = [text for kind, text in BLOCKS["at scale"] if kind == "sh"]
     (checkout / ".venv").symlink_to(VENV)
-    rows = pd.read_csv(checkout / "photos" / "annotations.csv")
-    rows.assign(file_name="photos/" + rows["file_name"]).to_csv(checkout / "photos.csv")
     stubs = {"sbatch": 'SLURM_SUBMIT_DIR=$PWD bash "$1" &', "hostname": "echo 127.0.0.1"}
     for name, line in stubs.items():
         (checkout / name).write_text(f"#!/bin/bash\n{line}\n")
@@ -143,160 +191,288 @@ def test_the_cluster_script_runs_as_it_stands_with_a_stand_in_for_slurm(checkout
             os.killpg(ours.pid, signal.SIGKILL)
     printed = log.read_text()
     assert "01_dataset.ipynb" in printed
-    assert list((checkout / "figures" / "project").glob("*.csv"))
+    assert list(saved_for_photos(checkout).glob("*.csv"))
 
 
 @pytest.mark.slow
 def test_python_of_the_readme_runs_as_it_stands(tmp_path):
-    (block,) = [text for kind, text in BLOCKS if kind == "python"]
+    (block,) = [text for kind, text in BLOCKS["README"] if kind == "python"]
     (tmp_path / "miewid-msv3").mkdir()
     save_file(golden.network().state_dict(), tmp_path / "miewid-msv3" / "model.safetensors")
+    (tmp_path / "miewid-msv3" / "config.json").write_text('{"image_size": 64}')
     Image.new("RGB", (90, 60), "peru").save(tmp_path / "chip.jpg")
     done = block + "print(tuple(embedding.shape))"
     places = {"PYTHONPATH": str(ROOT)}
     assert "(1, 2152)" in run([sys.executable, "-W", "error", "-c", done], tmp_path, **places)
 
 
-def test_readme_commands_exist():
+def told_commands(name):
+    """Every `make ...` of a page, in a line or a block, as words."""
+    blocks = "".join(text for _, text in BLOCKS[name])
+    told = re.findall(r"`(make [^`]+)`", TEXT[name]) + re.findall(r"^ *(make .+)", blocks, re.M)
+    return [shlex.split(command) for command in told]
+
+
+def parameters():
+    """Names that the notebooks' parameters cells declare."""
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        for cell in nbformat.read(path, 4).cells:
+            if "parameters" in cell.metadata.get("tags", []):
+                yield from re.findall(r"^(\w+):", cell.source, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["README", "at scale"])
+def test_targets_notebooks_and_parameters_of_make_exist(page):
     makefile = (ROOT / "Makefile").read_text()
-    targets = re.findall(r"^(?:\$ )?make (\w+)", README, flags=re.MULTILINE)
-    assert {"figures", "test"} <= set(targets)
-    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
-    for name in re.findall(r"notebooks/[\w.]+\.ipynb", README):
-        assert (ROOT / name).exists()
+    known = {name.upper() for name in parameters()} | {"RATE", "LEFT_OUT", "SCHEDULER"}
+    for _, target, *rest in told_commands(page):
+        assert re.search(rf"^(?:[\w -]+ )?{target}\b[\w -]*:", makefile, re.MULTILINE), target
+        for name, value in (word.split("=") for word in rest):
+            if name == "ONLY":
+                assert list((ROOT / "notebooks").glob(f"{value}_*")), value
+            else:
+                assert name in known, name
 
 
-@cache
-def table(data, name):
-    """A table of `data` as git has it, or none: another computer's notebooks round otherwise."""
-    command = ["git", "show", f":figures/{data}/{name}.csv"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return pd.read_csv(io.StringIO(done.stdout)) if done.returncode == 0 else None
+@pytest.mark.parametrize("path", PAGES.values(), ids=PAGES)
+def test_links_resolve(path):
+    text = path.read_text()
+    links = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    assert links
+    for link in links:
+        if link.startswith("#"):
+            heading = link[1:].replace("-", " ")
+            assert re.search(rf"^#+ {heading}$", text, re.MULTILINE | re.IGNORECASE), link
+        else:
+            assert link.startswith("https://") or (path.parent / link).exists(), link
+
+
+def test_every_notebook_and_every_module_has_its_row():
+    text = TEXT["README"]
+    rows = re.findall(r"^\[(\d\d)\]\(notebooks/(\1_\w+\.ipynb)\) \| \w", text, re.MULTILINE)
+    assert [name for _, name in rows] == sorted(
+        path.name for path in (ROOT / "notebooks").glob("*.ipynb")
+    )
+    package = Path(miewid_core.__file__).parent
+    there = {path.name for path in package.glob("[!_]*.py")}
+    there |= {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    told = [place for cell in re.findall(r"^(`.+) \|", text, re.M) for place in cell.split(", ")]
+    assert sorted(told) == sorted(f"`{place}`" for place in there)
+
+
+def test_the_readme_is_short():
+    assert len(TEXT["README"].split()) <= 1300
+
+
+def committed(path):
+    """A CSV of figures/ as git has it: notebooks that ran on another computer differ."""
+    command = ["git", "show", f":figures/{path}.csv"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return pd.read_csv(io.StringIO(shown.stdout))
+
+
+def present(path):
+    """A CSV of figures/ as it lies there now."""
+    return pd.read_csv(ROOT / "figures" / f"{path}.csv")
 
 
 def interval(row, key):
-    """A number of a saved table's row and its 95 % interval, as the README prints them."""
+    """A number of a table's row and its 95 % interval, in columns key_low and key_high."""
     ends = (f"{key}_low", f"{key}_high") if f"{key}_low" in row else ("low", "high")
     return "{:.1f} ({:.1f} to {:.1f})".format(*row[[key, *ends]])
 
 
-def mean(name, key):
-    """The mean over species, the last row of a table, with its interval."""
-    return lambda data: (
-        "" if table(data, name) is None else interval(table(data, name).iloc[-1], key)
+def number(value):
+    return "" if pd.isna(value) else f"{value:.1f}"
+
+
+def few(table, method):
+    """Accuracies at the fewest individuals that were tried, by `method` and alone."""
+    known = table[table["individuals"] > 0]
+    fewest = known[known["individuals"] == known["individuals"].min()]
+    top = fewest.groupby("method")["top_k"].mean()
+    n = fewest["individuals"].iloc[0]
+    return f"{n}: {top[method]:.1f}, {top['species_only']:.1f}"
+
+
+def few_printed(table, method):
+    """The same of the paper's table."""
+    own = table[table["individuals"] == 25].mean(numeric_only=True)
+    return f"25: {own[method]:.1f}, {own['species_only']:.1f}"
+
+
+def drawn(read) -> Iterator[list[str]]:
+    """The README's table of the drawn animals; `read`: the table of a path below figures/."""
+
+    def mean(name, key):
+        return interval(read(f"demo/{name}").iloc[-1], key)
+
+    two, three, four, five = (printed_table(n) for n in (2, 3, 4, 5))
+    paper = two.mean(numeric_only=True)
+    multi, single, left_out = (
+        paper[name] for name in ("multi_species", "single_species", "leave_one_out")
     )
+    descriptor = (three["miewid_leave_one_out"] - three["megadescriptor_l_384"]).mean()
+    networks, unseen = "table2_multi_single", "table2_leave_one_out"
+    yield ["what", "paper", "drawn animals", "notebook"]
+    yield ["multi-species", number(multi), mean(networks, "multi"), "04"]
+    yield ["single-species, equal steps", "", mean(networks, "matched"), "04"]
+    yield ["gain", "", mean(networks, "gain_over_matched"), "04"]
+    yield ["single-species, equal epochs", number(single), mean(networks, "single"), "04"]
+    yield ["gain", number(multi - single), mean(networks, "gain_over_single"), "04"]
+    yield ["untrained", "", mean(networks, "untrained"), "04"]
+    yield ["leave-one-out", number(left_out), mean(unseen, "left_out"), "05"]
+    yield ["seen minus unseen", number(multi - left_out), mean(unseen, "gain_over_left_out"), "05"]
+    carried = mean("leave_one_out_transfer", "gain_over_untrained")
+    yield ["unseen minus untrained", "", carried, "05"]
+    against = mean("table3_descriptor", "gain_over_descriptor")
+    yield ["unseen minus descriptor", number(descriptor), against, "06"]
+    cells = few_printed(four, "joint_training"), few(read("demo/table4_joint_training"), "joint")
+    yield ["few: joint, alone", *cells, "07"]
+    cells = few_printed(five, "fine_tuning"), few(read("demo/table5_fine_tuning"), "fine_tuned")
+    yield ["few: fine-tuned, alone", *cells, "09"]
+    lost = interval(read("demo/figure3_cost").iloc[0], "cost_1")
+    yield ["lost with one annotation each", "", lost, "08"]
+    other = mean("figure4_backbones", "gain_over_other_backbone")
+    yield ["first minus second backbone", "4.5", other, "10"]
 
 
-def few(name, method):
-    """A species' few individuals, learned by `method` and alone, at the fewest that were tried."""
-
-    def printed(data):
-        known = table(data, name)
-        if known is None:
-            return ""
-        row = known.dropna(subset=[method, "species_only"]).iloc[0]
-        return "{:.0f}: {:.1f}, {:.1f}".format(*row[["individuals", method, "species_only"]])
-
-    return printed
-
-
-def database_size(data):
-    """Top-1 with one annotation of each individual in the database, and with all of them."""
-    known = table(data, "figure3_database_size")
-    return "" if known is None else "{:.1f}, {:.1f}".format(*known["top_1"].iloc[[0, -1]])
-
-
-def top_20(data):
-    """Top-20 of the network for all species, mean over species."""
-    known = table(data, "topk_curves")
-    if known is None:
-        return ""
-    asked = (known["model"] == "multi") & (known["species"] == "mean") & (known["k"] == 20)
-    return interval(known[asked].iloc[0], "top_k")
-
-
-def untrained(data):
-    return "{:.1f}".format(table(data, "table2_multi_single")["untrained"].iloc[-1])
-
-
-def of_the_paper():
-    """The paper's numbers: means over the species of its tables, as notebook 00 takes them."""
-    two, three, four, five = (printed_table(number) for number in (2, 3, 4, 5))
-    means = two.mean(numeric_only=True)
-    fewest = [known[known["individuals"] == 25].mean(numeric_only=True) for known in (four, five)]
-    yield from (means["multi_species"], means["single_species"])
-    yield from (means["multi_species"] - means["single_species"], "", means["leave_one_out"])
-    yield from (means["multi_species"] - means["leave_one_out"], "")
-    yield (three["miewid_leave_one_out"] - three["megadescriptor_l_384"]).mean()
-    yield "25: {:.1f}, {:.1f}".format(*fewest[0][["joint_training", "species_only"]])
-    yield "25: {:.1f}, {:.1f}".format(*fewest[1][["fine_tuning", "species_only"]])
-    yield from ("", 4.5, "")
-
-
-EXPERIMENTS = (  # what, its notebook, its cell for a data set
-    (
-        "Table 2, Figures 1, 5 to 8 | all species by one network",
-        "04",
-        mean("table2_multi_single", "multi"),
-    ),
-    ("the same | each species by its own", "04", mean("table2_multi_single", "single")),
-    ("the same | gain", "04", mean("table2_multi_single", "gain")),
-    ("the same | before any training", "04", untrained),
-    (
-        "Table 2, Figures 2, 9 to 12 | unseen species",
-        "05",
-        mean("table2_leave_one_out", "left_out"),
-    ),
-    ("the same | seen minus unseen", "05", mean("table2_leave_one_out", "gain")),
-    ("section 5.2 | unseen minus untrained", "05", mean("leave_one_out_transfer", "difference")),
-    ("Table 3 | unseen minus descriptor", "06", mean("table3_descriptor", "gain")),
-    (
-        "Table 4 | few individuals: with all others, alone",
-        "07",
-        few("table4_beside_paper", "joint"),
-    ),
-    (
-        "Table 5 | few individuals: fine-tuned, alone",
-        "09",
-        few("table5_beside_paper", "fine_tuned"),
-    ),
-    ("Figure 3 | one annotation each in the database, all", "08", database_size),
-    ("Figure 4 | first minus second backbone", "10", mean("figure4_backbones", "gain")),
-    ("A.2 | top-20 of the one network", "11", top_20),
-)
-
-
-def experiments():
-    """Rows of the README's table of results, without the minutes, which no test can know."""
-    for (what, notebook, cell), paper in zip(EXPERIMENTS, of_the_paper(), strict=True):
-        printed = paper if isinstance(paper, str) else f"{paper:.1f}"
-        folder = "realdata_128px" if notebook in ("07", "09", "10") else "realdata"
-        cells = (
-            what,
-            printed,
-            cell("demo"),
-            cell(folder),
-            notebook,
-            f"`make figures ONLY={notebook}`",
-        )
-        yield f"| {' | '.join(cells)} | "
-
-
-def species(data):
-    """Rows of the README's table of single species: multi, single, gain, untrained, paper's two."""
-    for row in table(data, "table2_multi_single").iloc[:-1].to_dict("records"):
-        found = pd.Series(row)
-        ours = [interval(found, key) for key in ("multi", "single", "gain")]
-        printed = [
-            "" if pd.isna(found[f"paper_{key}"]) else f"{found[f'paper_{key}']:.1f}"
-            for key in ("multi", "single")
+def real_species(read) -> Iterator[list[str]]:
+    """The README's table of the real photos, species by species; the last row is their mean."""
+    table, unseen = (read(f"realdata/table2_{name}") for name in ("multi_single", "leave_one_out"))
+    yield [
+        *("species", "multi", "single", "gain", "leave-one-out", "untrained"),
+        *("paper multi", "paper single", "paper leave-one-out"),
+    ]
+    for (_, row), (_, other) in zip(table.iterrows(), unseen.iterrows(), strict=True):
+        assert row["species"] == other["species"]
+        paper = [row["paper_multi"], row["paper_single"], other["paper_left_out"]]
+        yield [
+            row["species"],
+            *(number(row[key]) for key in ("multi", "single")),
+            interval(row, "gain"),
+            *(number(other[key]) for key in ("left_out", "untrained")),
+            *("" if row["species"] == "mean" else number(value) for value in paper),
         ]
-        cells = found["species"], *ours, f"{found['untrained']:.1f}", *printed
-        yield f"| {' | '.join(cells)} |"
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git to ask what was saved")
-@pytest.mark.parametrize("rows", [experiments, lambda: species("realdata")], ids=["all", "species"])
-def test_readme_states_the_results_that_were_saved(rows):
-    for row in rows():
-        assert row in README, f"not in README.md: {row}"
+def real_means(read) -> Iterator[list[str]]:
+    """The table of the card on real photos: means over the three species."""
+
+    def mean(name, key):
+        return interval(read(f"realdata/{name}").iloc[-1], key)
+
+    size = read("realdata/figure3_database_size")["top_1"].iloc[[0, -1]]
+    top = read("realdata/topk_curves")
+    asked = (top["model"] == "multi") & (top["species"] == "mean") & (top["k"] == 20)
+    backbones = read("realdata_128px/figure4_backbones").iloc[-1]
+    yield ["paper's table or figure", "what", "version 0.1"]
+    yield ["Table 2", "multi-species", mean("table2_multi_single", "multi")]
+    yield ["Table 2", "single-species, equal epochs", mean("table2_multi_single", "single")]
+    yield ["Table 2", "gain", mean("table2_multi_single", "gain")]
+    yield ["Table 2", "leave-one-out", mean("table2_leave_one_out", "left_out")]
+    yield ["Table 2", "seen minus unseen", mean("table2_leave_one_out", "gain")]
+    carried = mean("leave_one_out_transfer", "difference")
+    yield ["section 5.2", "unseen minus untrained (ImageNet)", carried]
+    yield ["Table 3", "unseen minus descriptor (ImageNet)", mean("table3_descriptor", "gain")]
+    yield ["Figure 3", "one annotation each in the database, all", "{:.1f}, {:.1f}".format(*size)]
+    yield [
+        "Figure 4",
+        "first minus second backbone, both from random weights, 128 px",
+        interval(backbones, "gain"),
+    ]
+    yield ["A.2", "top-20 of the multi-species network", interval(top[asked].iloc[0], "top_k")]
+
+
+RENDERED = [("README", drawn), ("README", real_species), ("real photos", real_means)]
+
+
+def render(rows):
+    """Rows of cells as a Markdown table; notebooks' numbers are links."""
+    head, *others = rows
+    links = {path.name[:2]: path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+    lines = [head, ["---"] * len(head)]
+    lines += [
+        [f"[{cell}](notebooks/{links[cell]})" if cell in links else cell for cell in row]
+        for row in others
+    ]
+    return "".join(f"{' | '.join(line).rstrip()}\n" for line in lines)
+
+
+def with_table(text, table):
+    """`text` with its table of the same head replaced by `table`."""
+    head = re.escape(table.split("\n")[0])
+    changed, count = re.subn(rf"^{head}\n(?:.*\|.*\n)+", lambda _: table, text, flags=re.MULTILINE)
+    assert count == 1, f"{count} tables begin with {head}"
+    return changed
+
+
+needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git to ask what was saved")
+
+
+@needs_git
+@pytest.mark.parametrize(("page", "rows"), RENDERED, ids=[rows.__name__ for _, rows in RENDERED])
+def test_tables_are_what_was_saved(page, rows):
+    table = render(rows(committed))
+    assert with_table(TEXT[page], table) == TEXT[page], "run python tests/project/test_readme.py"
+
+
+def test_a_table_is_replaced_where_it_stands():
+    text = "a\n\none | two\n--- | ---\n1 | \n\nb\n"
+    table = render([["one", "two"], ["3", "4"]])
+    assert with_table(text, table) == "a\n\none | two\n--- | ---\n3 | 4\n\nb\n"
+
+
+def one(table, **asked):
+    """The only row of a table whose columns have the values asked for."""
+    for column, value in asked.items():
+        table = table[table[column] == value]
+    (row,) = table.to_dict("records")
+    return pd.Series(row)
+
+
+def real_sentences() -> Iterator[tuple[str, str]]:
+    """What the prose says of the real photos: page, and words with the saved numbers."""
+    pages = "README", "real photos"
+    nyala = one(committed("realdata/gallery_equal"), species="nyala")
+    leaked = committed("realdata/figure3_leakage")
+    leaked = one(leaked, species="opencow_top", kind="near-duplicate")
+    wide = "realdata_128px"
+    for page in pages:
+        yield page, f"{leaked['leaks']:.0f} % of"
+        yield page, f"among {nyala['equal_individuals']} individuals"
+        yield page, f"top-1 is {nyala['equal_top_1']:.1f}"
+    page = pages[1]
+    yield page, f"instead of {nyala['top_1']:.1f} (notebook `11`)"
+    yield page, "its top-1 is {:.1f} instead of {:.1f}".format(*leaked[["without", "top_1"]])
+    cows = one(committed("realdata/table2_multi_single"), species="opencow_top")
+    yield page, f"the untrained network reaches {cows['untrained']:.1f}"
+    gain = committed(f"{wide}/table4_gain")
+    for n, words in (
+        (59, "by {:.1f} points ({:.1f} to {:.1f})"),
+        (25, "({:.1f}, {:.1f} to {:.1f})"),
+    ):
+        row = one(gain, species="holstein_face", individuals=n)
+        yield page, words.format(*row[["difference", "low", "high"]])
+    rates = committed(f"{wide}/your_animals_threshold").set_index("measure")
+    for measure in ("false_match", "missed_match"):
+        row = rates.loc[measure]
+        yield page, "{:.1f} % ({:.1f} to {:.1f})".format(*row[["rate", "low", "high"]])
+    learned = committed("realdata/your_animals_threshold").set_index("measure")
+    yield page, f"it took {learned.loc['false_match', 'rate']:.1f} % of new animals"
+    counts = committed(f"{wide}/count_by_species")
+    best, identities = (one(counts, species="nyala", goal=goal) for goal in ("count", "identities"))
+    yield page, f"counted as {best['count']} individuals"
+    yield page, f"{identities['count']} at the one for the best identities"
+    yield page, f"(ARI {best['ari']:.2f} and {identities['ari']:.2f})"
+
+
+@needs_git
+def test_prose_has_the_numbers_that_were_saved():
+    for page, words in real_sentences():
+        assert words in " ".join(TEXT[page].split()), f"{page}: {words}"
+
+
+if __name__ == "__main__":
+    for page, rows in RENDERED:
+        PAGES[page].write_text(with_table(PAGES[page].read_text(), render(rows(present))))

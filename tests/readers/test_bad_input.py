@@ -15,12 +15,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from test_catalog import as_coco, draw, some_rows
 
 from miewid_core import catalog, chips, model, photos, splits
 from miewid_core.paper import study
 from miewid_core.paper.study import open_study
 from miewid_core.readers.load import load_catalog
+from tests.readers.made import as_coco, draw, some_rows
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def with_name(name):
 
 
 TABLES = {  # the text of a good CSV to bytes that are none, and what is said of it
-    "UTF-16": (lambda text: text.encode("utf-16"), r"a\.csv: no .*UTF-8: .*; save it so"),
+    "UTF-16 without its mark": (lambda text: text.encode("utf-16-le"), "UTF-8: .*; save it so"),
     "a photo": (lambda text: b"\xff\xd8\xff\xe0" + bytes(99), r"a\.csv: no .*UTF-8"),
     "zero bytes": (lambda text: bytes(500), r"(?s)a\.csv: .*no annotations"),
     "an open quote": (lambda text: text.replace("ant/Zo", '"ant/Zo', 1), "EOF inside string"),
@@ -75,7 +75,6 @@ TABLES = {  # the text of a good CSV to bytes that are none, and what is said of
         "more cells than its header",
     ),
     "no header": (lambda text: text.partition("\n")[2], "no column species.*the columns are ant"),
-    "a header in capitals": (str.upper, "no column species.*the columns are FILE_PATH"),
     "two columns of names": (lambda text: text.replace("viewpoint", "name", 1), "columns name"),
     "two ids, one with a space": (lambda text: text.replace("date", " name", 1), "columns name"),
     "a header alone": (lambda text: text.partition("\n")[0], "no annotations"),
@@ -117,15 +116,6 @@ ROWS = {  # what is written over line 3, and what is said of it
     "box of digits without end": ({"w": "9" * 999}, "not four finite numbers"),
     "box in hexadecimal": ({"x": "0x1"}, "not four finite numbers"),
     "box of truth": ({"x": "True"}, "not four finite numbers"),
-    "day of the American": ({"date": "05/31/2024"}, "date 05/31/2024 can't be read; write it as"),
-    "date in words": ({"date": "May 3 2024"}, "date May 3 2024 can't be read"),
-    "date as a spreadsheet counts": ({"date": "45413"}, "date 45413 can't be read"),
-    "date that moves": ({"date": "now"}, "date now can't be read"),
-    "date of today": ({"date": "today"}, "date today can't be read"),
-    "year before any photo": ({"date": "0001-01-01"}, "date 0001-01-01 can't be read"),
-    "year that stands for none": ({"date": "9999-12-31"}, "can't be read"),
-    "year below zero": ({"date": "-1"}, "date -1 can't be read"),
-    "hour of no day": ({"date": "2024-05-31 25:00"}, "can't be read"),
     "path in other capitals": ({"file_path": "ANT/007/2.JPG"}, "there is ant/007/2.jpg: write"),
     "path with backslashes": ({"file_path": "ant\\007\\2.jpg"}, "there is ant/007/2.jpg: write"),
     "path in other Unicode": ({"file_path": "ant/Zoe\u0308/2.jpg"}, "there is ant/Zoë/2.jpg"),
@@ -214,7 +204,7 @@ def test_a_file_that_is_no_photo(folder, content, text):
     table.columns = ["path", "x", "y", "w", "h", "theta"]
     with pytest.raises(photos.ChipError, match=r"photo\.jpg: can't be read as an image .*replace"):
         chips.ChipStore(folder / "chips", 8).build(table)
-    assert not [path for path in (folder / "chips").rglob("*") if path.suffix == ".npy"]
+    assert not [path for path in (folder / "chips").rglob("*") if path.suffix == ".safetensors"]
 
 
 def link_to(target):
@@ -223,7 +213,7 @@ def link_to(target):
 
 NO_FILES = {
     "a link to nothing": (link_to("nowhere.jpg"), "missing file: .*nowhere.jpg is none"),
-    "a link out of the folder": (link_to("/etc/hostname"), "path leaves the catalog's folder"),
+    "a link to what is no photo": (link_to("/etc/hostname"), "unreadable file"),
     "a link around in a circle": (link_to("photo.jpg"), "photo.jpg"),
     "a pipe, which never ends": (os.mkfifo, "missing file"),
     "a folder called .jpg": (Path.mkdir, "is a folder"),
@@ -311,11 +301,7 @@ def test_what_is_no_json(folder, text):
 ENTRIES = {  # a change of annotation a1, by the kind of export that has it
     "no such image": ("wildbook", put("image_uuid", "none"), "no file; fill .* its id names"),
     "an image of no id": ("wildbook", put("image_uuid", None), "no file"),
-    "no such individual": ("miewid", put("individual_uuid", "none"), "no name; fill it in"),
     "no such category": ("miewid", put("category_id", 99), "no species; fill it in"),
-    "a name that is a list": ("wildbook", put("name", ["007"]), "no name"),
-    "a name that is true": ("wildbook", put("name", True), "no name"),
-    "a name that is not a number": ("wildbook", put("name", float("nan")), "no name"),
     "a name of half a character": ("wildbook", put("name", "\ud800"), r"name '\\ufffd' has"),
     "an id of half a character": ("wildbook", put("viewpoint", "\ud800"), "viewpoint .* has"),
     "a box of pairs": ("wildbook", put("bbox", [[1, 2], [3, 4]]), "not four finite numbers"),
@@ -323,7 +309,7 @@ ENTRIES = {  # a change of annotation a1, by the kind of export that has it
     "an endless box": ("wildbook", put("bbox", [1, 2, float("inf"), 4]), "not four finite"),
     "no box but false": ("wildbook", put("bbox", False), "box False"),
     "a deep box": ("wildbook", put("bbox", "[" * 100_000), "not four finite numbers"),
-    "a rotation in words": ("wildbook", put("theta", "left"), "rotation 'left'"),
+    "a rotation in degrees": ("wildbook", put("theta", 45), "rotation '45'"),
 }
 
 
@@ -339,7 +325,6 @@ def test_an_annotation_that_cannot_be_used(folder, style, change, text):
 
 FILES_OF_A_TREE = {  # a photo put into the folder tree, and what is said of it
     "HEIC": ("ant/007/3.HEIC", "unreadable file.*save it again as JPEG"),
-    "what a Mac leaves": ("ant/007/._1.jpg", "unreadable file"),
     "a file half copied": ("ant/007/3.jpg", "unreadable file"),
     "a folder too few": ("ant/3.jpg", "no species"),
     "no UTF-8": (os.fsdecode(b"ant/Zo\xeb/1.jpg"), r"name 'Zo\\ufffd' has"),
@@ -358,13 +343,6 @@ def test_a_file_of_a_tree_that_cannot_be_used(tmp_path, name, text):
     )
     with pytest.warns(catalog.CatalogWarning, match=f"(?s)dropped 1 of 9 rows.*{text}"):
         assert len(load_catalog(tmp_path, on_problem="drop")) == 8
-
-
-def test_a_linked_folder_is_reported_not_passed_over(tmp_path):
-    for file in some_rows()["file_path"]:
-        draw(tmp_path / file)
-    (tmp_path / "ant/new").symlink_to(tmp_path / "bee")
-    refused(lambda: load_catalog(tmp_path), tmp_path, "ant/new: .*is a folder")
 
 
 def test_a_folder_that_may_not_be_read_is_reported_not_passed_over(tmp_path, monkeypatch):
@@ -398,7 +376,7 @@ SOURCES = {
     "a table": (pd.DataFrame(), "a DataFrame is no catalog"),
     "a name too long": ("x" * 300, "File name too long; supported are"),
     "a web page": ("https://example.org/a.csv", "no such file"),
-    "a demo in capitals": ("DEMO", 'no such file or folder; supported are "demo"'),
+    "a demo in capitals": ("DEMO", '.looked for /.*DEMO.; supported are "demo"'),
     "no frame": (SimpleNamespace(df=None, root="."), "has no frame .df"),
     "no root": (SimpleNamespace(df=frame(), root=None), "and folder .root"),
     "a root elsewhere": (SimpleNamespace(df=frame(), root="/nowhere"), "missing file: /nowhere"),
@@ -448,7 +426,7 @@ def test_a_turned_tiff_is_as_wide_as_its_chip_says(tmp_path, orientation, verify
     for file in ("ant/007/1.tif", "ant/007/2.tif"):
         draw(tmp_path / file, orientation)
     loaded = load_catalog(tmp_path, verify=verify)
-    pixels, _ = photos.read_photo(loaded["path"].iloc[0])
+    pixels = photos.read_photo(loaded["path"].iloc[0])
     assert loaded[["h", "w"]].to_numpy().tolist() == [list(pixels.shape[:2])] * 2
 
 
@@ -461,7 +439,7 @@ def test_sides_that_name_no_species(folder, sides):
 
 def test_lines_are_counted_as_an_editor_does(folder):
     rows = some_rows().assign(notes=["two\nlines", "three\n\nlines", *["one"] * 6])
-    rows.loc[[1, 4], "theta"] = "?"
+    rows.loc[[1, 4], "w"] = "?"
     rows.to_csv(folder / "a.csv", index=False, lineterminator="\r\n")
     with pytest.raises(catalog.CatalogError) as told:
         load_catalog(folder / "a.csv")

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from miewid_core.paper.study import open_study
 from miewid_core.runs import jobs
-from miewid_core.runs.jobs import jobs_on
+from miewid_core.runs.jobs import workers_of
 
 # distributed closes its sockets from other threads, later than the test that opened them
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
@@ -118,10 +119,10 @@ def test_a_killed_worker_loses_no_training_and_no_bit(
     for name in ("one", "two"):
         cluster.start_worker(name)
     there = study(cluster.address, "there")
-    wanted = [there.multi_species_job(), *there.single_species_jobs().values()]
-    asked = [job.run(there.runs_dir, there.chips_dir) for job in wanted]
+    wanted = [there.multi(), *there.single().values()]
+    asked = [training.result for training in wanted]
     with watched(asked) as seen, ThreadPoolExecutor(1) as pool:
-        training = pool.submit(there.train_all, wanted)
+        training = pool.submit(there.run, wanted)
         while sum(counts[-1] >= 3 for counts in seen.values()) < 2:
             assert not training.done() or training.result()
             time.sleep(0.02)
@@ -133,7 +134,7 @@ def test_a_killed_worker_loses_no_training_and_no_bit(
         assert counts == sorted(counts)
     assert "3 of 3 done" in capfd.readouterr().err  # the bar here, whose photos lie there
     here = study("", "here")
-    alone = [job.train(here.runs_dir, here.chips_dir) for job in wanted]
+    alone = [replace(own, runs_dir=here.runs_dir, chips_dir=here.chips_dir).run() for own in wanted]
     for one, other in zip(found, alone, strict=True):
         assert one.folder.name == other.folder.name
         assert one.record["threads"] == other.record["threads"] == "2"
@@ -144,17 +145,17 @@ def test_a_killed_worker_loses_no_training_and_no_bit(
 @pytest.mark.slow
 def test_what_goes_wrong_on_a_cluster_is_said(cluster, study, capfd):
     there = study(cluster.address, "there")
-    broken = there.job(there.train, "broken", peak_rate=1e30, start_rate=1e30)
+    broken = there.training(there.train, "broken", peak_rate=1e30, start_rate=1e30)
     with ThreadPoolExecutor(1) as pool:
-        training = pool.submit(there.train_all, [broken])
+        training = pool.submit(there.run, [broken])
         until(lambda: f"{cluster.address} has no worker yet" in capfd.readouterr().out)
         cluster.start_worker("wide", threads=2)
         with pytest.raises(FloatingPointError, match="the loss is"):
             training.result(timeout=300)
     assert (cluster.folder / "wide.log").read_text().count("Compute Failed") == 1  # no second try
     with ThreadPoolExecutor(1) as pool:
-        training = pool.submit(there.multi_species)
-        run = there.multi_species_job().run(there.runs_dir, there.chips_dir)
+        training = pool.submit(there.run, [there.multi()])
+        run = there.multi().result
         until(lambda: run.epochs_done)
         assert "1 workers of" in capfd.readouterr().out
         cluster.kill("scheduler")
@@ -185,7 +186,7 @@ def test_a_scheduler_that_is_not_there_is_said_soon(address, monkeypatch):
     monkeypatch.setattr(jobs, "ANSWER", 0.5)
     with (
         pytest.raises(ValueError, match=f"scheduler: none answers at '{address}'"),
-        jobs_on(address),
+        workers_of(address),
     ):
         pytest.fail("an executor on nothing")
 
@@ -193,7 +194,10 @@ def test_a_scheduler_that_is_not_there_is_said_soon(address, monkeypatch):
 def test_no_client_stays_open_that_found_no_scheduler(monkeypatch):
     # collected while the next one started, it waited for a lock of that one, for ever
     monkeypatch.setattr(jobs, "ANSWER", 0.5)
-    with pytest.raises(ValueError, match="none answers") as caught, jobs_on("tcp://127.0.0.1:port"):
+    with (
+        pytest.raises(ValueError, match="none answers") as caught,
+        workers_of("tcp://127.0.0.1:port"),
+    ):
         pytest.fail("an executor on nothing")
     assert caught.value.__cause__  # a notebook keeps the last error, and all that it refers to
     clients = [each for each in gc.get_objects() if issubclass(type(each), Client)]
@@ -202,10 +206,13 @@ def test_no_client_stays_open_that_found_no_scheduler(monkeypatch):
 
 def test_without_distributed_its_installation_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ValueError, match=r"pip install -e \.\[dask\]"), jobs_on("tcp://host:8786"):
+    with (
+        pytest.raises(ValueError, match=r"pip install -e \.\[dask\]"),
+        workers_of("tcp://host:8786"),
+    ):
         pytest.fail("an executor on nothing")
 
 
 def test_no_scheduler_is_no_executor():
-    with jobs_on("") as executor:
+    with workers_of("") as executor:
         assert executor is None

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,8 @@ from safetensors.torch import load_file
 from miewid_core import training
 from miewid_core.config import fine_tuning, preset
 from miewid_core.runs import jobs, run
-from miewid_core.runs.jobs import Job, train_all
+from miewid_core.runs.jobs import train_all
+from miewid_core.runs.run import Training
 
 TINY = preset("demo", image_size=32, batch_size=8, epochs=2, warmup_epochs=0)
 
@@ -29,31 +31,32 @@ def places(tmp_path):
 
 
 @pytest.fixture
-def each(photos):
-    """A job for each species."""
-    return [Job(name, rows, TINY, 0) for name, rows in photos.groupby("species")]
+def each(photos, places):
+    """A training for each species."""
+    return [Training(name, rows, TINY, 0, *places) for name, rows in photos.groupby("species")]
 
 
 def weights(run):
     return load_file(run.folder / "weights.safetensors")
 
 
-def test_a_job_knows_its_run_before_it_is_trained(each, places):
-    run = each[0].run(*places)
-    assert not run.finished
-    assert run.epochs_done == 0
-    assert each[0].train(*places) == run
-    assert run.finished
+def test_a_training_knows_its_folder_before_it_is_trained(each):
+    result = each[0].result
+    assert not result.finished
+    assert (result.epochs_done, each[0].photos_done) == (0, 0)
+    assert each[0].run() == result
+    assert result.finished
+    assert each[0].photos_done == each[0].photos
     assert each[0].photos == 2 * len(each[0].rows)
 
 
 @pytest.mark.slow
 def test_processes_side_by_side_end_as_one_process_does(each, places, tmp_path, threads):
     threads(2)
-    beside = train_all([*each, each[0]], *places)
+    beside = train_all([*each, each[0]])
     assert beside[0] == beside[2]
     threads(1)  # as each of the two had
-    alone = [job.train(tmp_path / "alone", places[1]) for job in each]
+    alone = [replace(own, runs_dir=tmp_path / "alone").run() for own in each]
     for one, other in zip(beside, alone, strict=False):
         assert one.folder.name == other.folder.name
         first, second = weights(one), weights(other)
@@ -63,10 +66,10 @@ def test_processes_side_by_side_end_as_one_process_does(each, places, tmp_path, 
 @pytest.mark.slow
 def test_what_is_left_of_a_set_is_trained_with_the_threads_of_the_whole(each, places, threads):
     threads(2)
-    found = train_all(each, *places)
+    found = train_all(each)
     before = weights(found[1])
     shutil.rmtree(found[1].folder)
-    again = train_all(each, *places)[1]
+    again = train_all(each)[1]
     assert again.record["threads"] == found[0].record["threads"] == "1"
     after = weights(again)
     assert all(before[key].equal(after[key]) for key in before)
@@ -78,7 +81,7 @@ def test_one_by_one_those_under_way_elsewhere_come_last(each, places, threads, m
     monkeypatch.setattr(
         run, "fit", lambda *given, **named: order.append(given[5]) or real(*given, **named)
     )
-    first = each[0].run(*places)
+    first = each[0].result
     first.folder.mkdir(parents=True)
     held = threading.Event()
 
@@ -89,7 +92,7 @@ def test_one_by_one_those_under_way_elsewhere_come_last(each, places, threads, m
 
     threading.Thread(target=hold).start()
     held.wait()
-    found = train_all(each, *places)
+    found = train_all(each)
     assert all(run.finished for run in found)
     assert [title.split("] ")[1] for title in order] == [each[1].title, each[0].title]
 
@@ -100,41 +103,41 @@ def test_any_executor_will_do_and_each_training_is_done_once(each, places, monke
         run, "fit", lambda *given, **named: calls.append(1) or real(*given, **named)
     )
     with ThreadPoolExecutor(1) as executor:
-        found = train_all([each[1], each[0], each[1]], *places, executor)
+        found = train_all([each[1], each[0], each[1]], executor)
     assert len(calls) == 2
-    assert found[0] == found[2] == each[1].run(*places)
+    assert found[0] == found[2] == each[1].result
     monkeypatch.setattr(run, "fit", None)
-    assert train_all(each, *places) == [found[1], found[0]]
+    assert train_all(each) == [found[1], found[0]]
 
 
 def test_a_fine_tuning_waits_for_its_start_and_differs_by_it(each, places):
     tuned = [
-        Job("tuned", each[0].rows, fine_tuning(TINY), 0, start=Job("s", each[1].rows, TINY, seed))
+        replace(each[0], title="tuned", config=fine_tuning(TINY), start=replace(each[1], seed=seed))
         for seed in (0, 1)
     ]
-    found = train_all(tuned, *places)
+    found = train_all(tuned)
     assert found[0] != found[1]
-    assert found[0].record["spec"]["start"] == tuned[0].start.run(*places).folder.name
-    assert tuned[0].start.run(*places).finished
+    assert found[0].record["spec"]["start"] == tuned[0].start.result.folder.name
+    assert tuned[0].start.result.finished
 
 
 def test_what_a_training_raises_comes_through_and_the_others_do_not_begin(each, places):
     diverging = preset(
         "demo", image_size=32, batch_size=8, epochs=9, peak_rate=1e30, start_rate=1e30
     )
-    broken = Job("broken", each[0].rows, diverging, 0)
+    broken = replace(each[0], title="broken", config=diverging)
     with ThreadPoolExecutor(1) as executor, pytest.raises(FloatingPointError, match="the loss is"):
-        train_all([broken, *each], *places, executor)
-    assert not each[1].run(*places).finished
+        train_all([broken, *each], executor)
+    assert not each[1].result.finished
 
 
 def test_trainings_of_one_process_take_turns_with_the_asked_threads(each, places, threads):
     threads(3)
     with ThreadPoolExecutor(2) as executor:
-        found = train_all(each, *places, executor)
+        found = train_all(each, executor)
     assert [run.record["threads"] for run in found] == ["3", "3"]
     with ThreadPoolExecutor(1) as executor:
-        alone = train_all(each, places[0] / "alone", places[1], executor)
+        alone = train_all([replace(own, runs_dir=places[0] / "alone") for own in each], executor)
     for one, other in zip(found, alone, strict=True):
         first, second = weights(one), weights(other)
         assert all(first[key].equal(second[key]) for key in first)
@@ -142,45 +145,46 @@ def test_trainings_of_one_process_take_turns_with_the_asked_threads(each, places
 
 def test_workers_that_do_not_share_the_folder_are_noticed(each, places, monkeypatch):
     monkeypatch.setattr(jobs, "DELAY", 0)
-    monkeypatch.setattr(Job, "train", lambda *_: None)
+    monkeypatch.setattr(Training, "run", lambda *_: None)
     with (
         ThreadPoolExecutor(1) as executor,
         pytest.raises(RuntimeError, match=r"2 trainings have ended, but .* has no result"),
     ):
-        train_all(each, *places, executor)
+        train_all(each, executor)
 
 
 def test_what_a_worker_is_sent_is_the_same_training(each, places, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    each[0].train(*places)
-    start = (each[0].run(*places).folder / "weights.safetensors").rename("start.safetensors")
+    each[0].run()
+    start = (each[0].result.folder / "weights.safetensors").rename("start.safetensors")
     config = preset("demo", image_size=32, epochs=1, pretrained=start.name)
-    job = Job("bee", each[1].rows, config, 0, start=each[0])
+    job = replace(each[1], config=config, start=each[0])
     sent = jobs._portable(job)
-    assert sent.run(*places) == job.run(*places)
+    assert sent.result == job.result
     assert sent.config.pretrained == str(tmp_path / start.name)
     assert set(sent.rows) < set(job.rows)
 
 
-def test_a_job_without_a_row_is_refused_at_once(each):
+def test_a_training_without_a_row_is_refused_at_once(each):
     with pytest.raises(ValueError, match="bee alone: no annotation to train on"):
-        Job("bee alone", each[0].rows.iloc[:0], TINY, 0)
+        replace(each[0], title="bee alone", rows=each[0].rows.iloc[:0])
 
 
 @pytest.mark.slow
 def test_a_killed_worker_is_said_with_the_remedy(each, places, threads):
     threads(2)
-    long = [Job(job.title, job.rows, preset("demo", image_size=32, epochs=500), 0) for job in each]
-    kill = ThreadPoolExecutor(1).submit(_kill_a_child_once_it_trains, long, places)
+    config = preset("demo", image_size=32, epochs=500)
+    long = [replace(own, config=config) for own in each]
+    kill = ThreadPoolExecutor(1).submit(_kill_a_child_once_it_trains, long)
     with pytest.raises(RuntimeError, match="want of memory: lower batch_size"):
-        train_all(long, *places)
+        train_all(long)
     kill.result()
-    assert any(job.run(*places).epochs_done for job in long)
+    assert any(job.result.epochs_done for job in long)
 
 
-def _kill_a_child_once_it_trains(long, places):
+def _kill_a_child_once_it_trains(long):
     deadline = time.monotonic() + 60
-    while not any(job.run(*places).epochs_done for job in long):
+    while not any(job.result.epochs_done for job in long):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     # other children are helpers of loky's and multiprocessing's, some of them of earlier tests
@@ -193,17 +197,18 @@ import signal
 import sys
 from pathlib import Path
 import torch
-from miewid_core import catalog
 from miewid_core.config import preset
-from miewid_core.jobs import Job, train_all
+from miewid_core.readers.load import load_catalog
+from miewid_core.runs.jobs import train_all
+from miewid_core.runs.run import Training
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 torch.set_num_threads(2)
-photos = catalog.load(sys.argv[1])
+photos = load_catalog(sys.argv[1])
 long = preset("demo", image_size=32, batch_size=8, epochs=5000)
 each = photos.groupby("species")
-jobs = [Job(name, rows, long, seed) for name, rows in each for seed in (0, 1)]
-train_all(jobs, Path("runs"), Path("chips"))
+places = Path("runs"), Path("chips")
+train_all([Training(name, rows, long, seed, *places) for name, rows in each for seed in (0, 1)])
 """
 
 

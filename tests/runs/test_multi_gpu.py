@@ -1,5 +1,6 @@
 """One training shared by two processes: the same sums as in one, and a run that notebooks find."""
 
+import contextlib
 import copy
 import multiprocessing
 import os
@@ -17,16 +18,14 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import nn
 
-from miewid_core import distributed
 from miewid_core.chips import Batches, ChipDataset, ChipStore
 from miewid_core.config import fine_tuning, preset
 from miewid_core.paper.study import open_study
 from miewid_core.runs import multi_gpu
-from miewid_core.runs.run import train
-from miewid_core.training import fit
+from miewid_core.runs.run import Training
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pytest", "miewid_core.distributed"])
+CONTEXT.set_forkserver_preload(["pytest", "miewid_core.runs.run"])
 TINY = preset("demo", image_size=32, batch_size=8, epochs=3, warmup_epochs=1)
 
 
@@ -61,13 +60,15 @@ def normalised(x, module):
     The loss is a sum over a batch's items, as that of a training is.
     """
     module = copy.deepcopy(module)  # what processes are given lies in memory that they share
-    own = x[multi_gpu.rank() :: multi_gpu.count()].clone().requires_grad_()
-    with multi_gpu.whole_batches():
-        y = module(own)
+    shared = dist.is_initialized()
+    share = (x[dist.get_rank() :: 2] if shared else x).clone().requires_grad_()
+    with multi_gpu.GlobalBatchNorm() if shared else contextlib.nullcontext():
+        y = module(share)
     (y * torch.linspace(-1, 2, y[0].numel()).view(y[0].shape)).square().sum().backward()
-    multi_gpu.sum_gradients(module.parameters())
+    if shared:
+        multi_gpu.sum_gradients(module.parameters())
     gradients = [parameter.grad for parameter in module.parameters()]
-    found = [y, own.grad, *gradients, *module.buffers()]
+    found = [y, share.grad, *gradients, *module.buffers()]
     return [tensor.detach().numpy() for tensor in found]
 
 
@@ -93,16 +94,6 @@ def test_batchnorm_has_the_statistics_of_the_whole_batch(kind):
             np.testing.assert_array_equal(one, other)
 
 
-def test_alone_nothing_is_shared_and_nothing_replaced():
-    assert (multi_gpu.count(), multi_gpu.rank()) == (1, 0)
-    x = torch.rand(4, 5)
-    with multi_gpu.whole_batches():
-        assert torch.equal(nn.BatchNorm1d(5)(x), nn.BatchNorm1d(5)(x))
-    assert torch.equal(multi_gpu.total(x), x)
-    with pytest.raises(SystemExit):
-        distributed.main([])
-
-
 def shares(*given):
     batches = Batches(*given)
     return list(batches), batches.sizes
@@ -110,8 +101,8 @@ def shares(*given):
 
 LEAVE = """
 import weakref, torch, torch.distributed as dist
-from miewid_core import peers
-peers.join()
+from miewid_core.runs import multi_gpu
+multi_gpu.join()
 group = weakref.ref(dist.group.WORLD)
 torch.optim.AdamW([torch.ones(1, requires_grad=True)]).step()
 dist.destroy_process_group()
@@ -125,28 +116,28 @@ def test_a_left_group_is_gone():
     subprocess.run([sys.executable, "-c", LEAVE], env=os.environ | given, check=True)
 
 
-@pytest.mark.slow
 def test_shares_make_up_the_batches():
-    (first, sizes), (second, _) = in_two(shares, 23, 8, 5)
+    (first, sizes), (second, _) = shares(23, 8, 5, 0, 2), shares(23, 8, 5, 1, 2)
     whole, again = shares(23, 8, 5)
     assert sizes == again == [8, 8, 7]
     for one, other, both in zip(first, second, whole, strict=True):
         assert sorted(one + other) == sorted(both)
         assert len(one) - len(other) in (0, 1)
     with pytest.raises(ValueError, match="2 processes can't share batches of 1"):
-        in_two(shares, 3, 1, 0)
+        Batches(3, 1, 0, rank=0, processes=2)
 
 
 def trained(photos, chips, checkpoint, config, start):
     """History and weights after a training on 23 photos, in batches of 8, 8 and 7."""
-    if multi_gpu.rank() > 0:
-        return fit(*multi_gpu.listen())[0].state_dict()
+    if dist.is_initialized() and dist.get_rank() > 0:
+        arguments, named = multi_gpu._listen()
+        return multi_gpu.fit(*arguments, **named)[0].state_dict()
     photos = photos.iloc[:23]
     store = ChipStore(chips, config.image_size)
     labels, names = pd.factorize(photos["individual"], sort=True)
     dataset = ChipDataset(store, store.build(photos, 1).tolist(), labels, augment=True)
     given = dataset, np.bincount(labels, minlength=len(names)), config, 0, checkpoint, "test"
-    network, _, history = fit(*given, torch.device("cpu"), 0, start)
+    network, _, history = multi_gpu.fit(*given, torch.device("cpu"), 0, start)
     return history, network.state_dict()
 
 
@@ -161,8 +152,8 @@ def test_two_processes_learn_what_one_does(photos, tmp_path, one_thread, tuned):
     """
     config, start = TINY, None
     if tuned:
-        start = train(photos, TINY, 1, tmp_path / "runs", tmp_path / "chips").folder
-        start, config = start / "weights.safetensors", fine_tuning(TINY)
+        first = Training("first", photos, TINY, 1, tmp_path / "runs", tmp_path / "chips")
+        start, config = first.run().weights, fine_tuning(TINY)
     given = photos, tmp_path / "chips"
     alone, _ = trained(*given, tmp_path / "alone", config, start)
     (beside, first), second = in_two(trained, *given, tmp_path / "beside", config, start)
@@ -175,7 +166,7 @@ def test_two_processes_learn_what_one_does(photos, tmp_path, one_thread, tuned):
 def shared(small_catalog, folder, *more):
     """Start the command as two processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += ["-m", "miewid_core.distributed", f"CATALOG={small_catalog}", f"RUNS_DIR={folder}"]
+    command += ["-m", "miewid_core", "train", f"CATALOG={small_catalog}", f"RUNS_DIR={folder}"]
     command += ["IMAGE_SIZE=32", *more]
     cache = os.environ | {"MIEWID_CACHE": str(folder), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -187,7 +178,8 @@ def shared(small_catalog, folder, *more):
 def test_the_command_leaves_the_run_that_a_notebook_asks_for(small_catalog, tmp_path, monkeypatch):
     monkeypatch.setattr("miewid_core.paper.study.CACHE", tmp_path)
     study = open_study(str(small_catalog), image_size=32, epochs=30, runs_dir=str(tmp_path))
-    asked = study.leave_one_out_jobs(["ant"])["ant"].run(study.runs_dir, study.chips_dir)
+    training = study.left_out(["ant"])["ant"]
+    asked = training.result
     killed = shared(small_catalog, tmp_path, "EPOCHS=30", "LEFT_OUT=ant")
     while asked.epochs_done < 2:
         assert killed.poll() is None, killed.communicate()
@@ -201,7 +193,7 @@ def test_the_command_leaves_the_run_that_a_notebook_asks_for(small_catalog, tmp_
     assert not asked.finished
     told, _ = shared(small_catalog, tmp_path, "EPOCHS=30", "LEFT_OUT=ant").communicate()
     assert told.split() == [str(asked.folder)]
-    assert study.leave_one_out(["ant"])["ant"] == asked
+    assert study.run([training]) == [asked]
     assert asked.record["title"] == "all but ant, shared by 2"
     assert asked.history["epoch"].tolist() == list(range(1, 31))
     assert set(load_file(asked.folder / "weights.safetensors")) == set(asked.load()[0].state_dict())
@@ -212,4 +204,4 @@ def test_the_command_says_what_is_wrong_and_ends_all(small_catalog, tmp_path):
     process = shared(small_catalog, tmp_path, "EPOCHS=2", "LEFT_OUT=cow")
     told = process.communicate(timeout=120)[1]
     assert process.returncode
-    assert "error: species: no cow is tested; there are ant, bee" in told
+    assert "miewid: species: no cow is tested; there are ant, bee" in told

@@ -1,5 +1,7 @@
 """The runner of notebooks: parameters are checked before anything runs."""
 
+import ast
+import json
 import os
 import re
 import shutil
@@ -17,8 +19,10 @@ import pytest
 from tqdm import tqdm
 
 from miewid_core import files
+from miewid_core.__main__ import main
 from miewid_core.runs import notebooks
 from miewid_core.runs.notebooks import ParameterError
+from miewid_core.runs.skipping import skip_rest
 
 
 def write(path, code):
@@ -40,7 +44,7 @@ def notebook(tmp_path):
 def test_a_parameter_that_a_notebook_lacks_is_an_error(notebook, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
     with pytest.raises(SystemExit) as stopped:
-        notebooks.main(["run", "SED=1", "--output", str(tmp_path / "out")])
+        main(["figures", "SED=1", "--output", str(tmp_path / "out")])
     assert stopped.value.code == 2
     assert "01_one.ipynb has no parameter sed; there are catalog, seed" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -51,20 +55,20 @@ def test_each_notebook_gets_the_parameters_that_it_has(notebook, tmp_path):
     made = nbformat.read(other, 4)
     made.cells[0].source += "\nextra: int = 0"
     nbformat.write(made, other)
-    given = notebooks.shared([notebook, other], {"extra": 2, "seed": 1})
+    given = notebooks.shared([notebook, other], {"extra": "2", "seed": "1"})
     assert given == [{"seed": 1}, {"seed": 1, "extra": 2}]
     with pytest.raises(ParameterError, match="none of these notebooks has a parameter sed; there"):
-        notebooks.shared([notebook, other], {"sed": 1})
+        notebooks.shared([notebook, other], {"sed": "1"})
 
 
 @pytest.mark.slow
 def test_runs_with_parameters_and_says_what_failed(notebook, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
-    notebooks.main(["run", "SEED=3", "--output", str(tmp_path / "out")])
+    main(["figures", "SEED=3", "--output", str(tmp_path / "out")])
     cells = nbformat.read(tmp_path / "out" / "01_one.ipynb", as_version=4).cells
     assert cells[-1].outputs[0]["data"]["text/plain"] == "3"
     with pytest.raises(SystemExit) as stopped:
-        notebooks.main(["run", "SEED=7", "--output", str(tmp_path / "out")])
+        main(["figures", "SEED=7", "--output", str(tmp_path / "out")])
     assert stopped.value.code == 1
     assert "AssertionError in a cell of 01_one.ipynb: too big" in capsys.readouterr().err
 
@@ -86,7 +90,7 @@ def project(tmp_path):
 
 
 def start_in(project, *words, at_once=2):
-    command = [sys.executable, "-m", "miewid_core.runs.notebooks", "run", *words]
+    command = [sys.executable, "-m", "miewid_core", "figures", *words]
     given = os.environ | {"PYTHONPATH": str(project), "MIEWID_CACHE": str(project / "cache")}
     return subprocess.Popen(
         [*command, "--at-once", str(at_once)],
@@ -120,6 +124,32 @@ def test_two_notebooks_run_side_by_side(project):
     for name in ("01_a", "02_b"):
         saved = nbformat.read(project / "cache" / "notebooks" / f"{name}.ipynb", as_version=4)
         assert saved.cells[-1].outputs[0]["data"]["text/plain"] == repr("it's, mine")
+
+
+def test_the_digest_of_a_notebook_is_of_its_code_alone(notebook):
+    one = json.loads(notebooks.about(notebook, {"seed": 1}))
+    assert (one["notebook"], one["parameters"]) == ("01_one.ipynb", {"seed": 1})
+    made = nbformat.read(notebook, 4)
+    made.cells[1].outputs = [nbformat.v4.new_output("stream", text="1")]
+    made.cells.append(nbformat.v4.new_markdown_cell("words"))
+    nbformat.write(made, notebook)
+    assert json.loads(notebooks.about(notebook, {"seed": 1})) == one
+    made.cells[1].source += "\n"
+    nbformat.write(made, notebook)
+    assert json.loads(notebooks.about(notebook, {"seed": 1}))["code"] != one["code"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2])
+def test_each_notebook_finds_what_it_is(project, count):
+    asks = f"import json, os\njson.loads(os.environ[{files.ABOUT!r}])"
+    every = [write(project / "notebooks" / f"0{number}_n.ipynb", asks) for number in range(count)]
+    done = run_in(project, "SEED=2", at_once=1)
+    assert done.returncode == 0, done.stderr
+    for path in every:
+        saved = nbformat.read(project / "cache" / "notebooks" / path.name, 4)
+        shown = saved.cells[-1].outputs[0]["data"]["text/plain"]
+        assert ast.literal_eval(shown) == json.loads(notebooks.about(path, {"seed": 2}))
 
 
 @pytest.mark.slow
@@ -226,12 +256,69 @@ def test_after_a_failure_no_other_notebook_begins(project):
     assert not (project / "begun").exists()
 
 
-def test_no_notebook_of_that_name(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("words", [["--only", "01", "99"], ["SEED=1", "--only", "99"]])
+def test_no_notebook_of_that_name(notebook, tmp_path, monkeypatch, capsys, words):
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
     with pytest.raises(SystemExit):
-        notebooks.main(["run", "--only", "99"])
-    assert "no notebook starts with 99" in capsys.readouterr().err
+        main(["figures", *words])
+    assert "no notebook starts with 99; there are 01_one" in capsys.readouterr().err
+
+
+def test_outside_a_checkout_it_is_said_where_notebooks_live(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    with pytest.raises(SystemExit):
+        main(["figures"])
+    assert "they live in the repository" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--only", "01", "SEED=3", "CATALOG=2024"],
+        ["SEED=3", "--only", "01", "CATALOG=2024"],
+        ["SEED=3", "--at-once", "1", "CATALOG=2024", "--only", "01"],
+    ],
+)
+def test_options_and_parameters_stand_in_any_order(notebook, tmp_path, monkeypatch, words):
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    ran = []
+    monkeypatch.setattr(notebooks, "run", lambda *given: ran.append(given) or [])
+    main(["figures", *words])
+    ((which, _, parameters, _),) = ran
+    assert which == [notebook]
+    assert parameters == {"seed": "3", "catalog": "2024"}
+
+
+def test_a_parameter_in_the_environment_is_used(notebook, tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    monkeypatch.setenv("CATALOG", "a.csv")
+    monkeypatch.setenv("SEED", "1")
+    ran = []
+    monkeypatch.setattr(notebooks, "run", lambda *given: ran.append(given) or [])
+    main(["figures", "SEED=2"])
+    assert ran[0][2] == {"catalog": "a.csv", "seed": "2"}
 
 
 def test_papermill_itself_only_logs_an_unknown_parameter(notebook, tmp_path):
     assert "sed" not in papermill.inspect_notebook(str(notebook))
+
+
+@pytest.mark.slow
+def test_a_notebook_that_ends_early_is_said_and_the_next_one_runs(project, capfd):
+    skip = "from miewid_core.runs.skipping import skip_rest\nskip_rest('one species.')"
+    first = project / "notebooks" / "01_a.ipynb"
+    made = nbformat.read(write(first, skip), 4)
+    made.cells.append(nbformat.v4.new_code_cell("raise RuntimeError"))
+    nbformat.write(made, first)
+    write(project / "notebooks" / "02_b.ipynb", "open('ran', 'w').close()")
+    done = run_in(project, "--at-once", "1")
+    assert done.returncode == 0, done.stderr
+    told = capfd.readouterr().out
+    assert "01_a: one species." in told
+    assert "02_b: done" in told
+    assert (project / "ran").exists()
+
+
+def test_outside_a_notebook_the_reason_is_an_error():
+    with pytest.raises(ValueError, match="one species"):
+        skip_rest("one species")

@@ -5,20 +5,60 @@ import sys
 
 import pytest
 
-from miewid_core.runs.notebooks import ParameterError, parse
+from miewid_core.runs.notebooks import ParameterError, parse, typed
 
 
-def test_parameters_are_yaml_with_names_in_lower_case():
-    words = ["CATALOG=my photos.csv", "SEED=3", "SIDES_DIFFER=[a, b]", "RUNS_DIR="]
+def test_names_are_in_lower_case_and_values_stay_as_they_stand():
+    words = ["CATALOG=my photos.csv", "SEED=3", "RUNS_DIR=", "UNIDENTIFIED=a=b"]
     assert parse(words) == {
         "catalog": "my photos.csv",
-        "seed": 3,
-        "sides_differ": ["a", "b"],
+        "seed": "3",
         "runs_dir": "",
+        "unidentified": "a=b",
     }
 
 
-@pytest.mark.parametrize("word", ["SEED", "=3", "a b=3", "X=[1"])
+@pytest.mark.parametrize(
+    ("value", "kind", "right"),
+    [
+        ("2024", "str", "2024"),
+        ("yes", "str", "yes"),
+        ("", "str", ""),
+        ("3", "int", 3),
+        ("0.1", "float", 0.1),
+        ("1", "float", 1),
+        ("true", "bool", True),
+        ("river_otter", "list", ["river_otter"]),
+        ("plains zebra, leopard", "list", ["plains zebra", "leopard"]),
+        ("a,b", "list", ["a", "b"]),
+        ("[a, b]", "list", ["a", "b"]),
+        ("25;100", "list", [25, 100]),
+        ("", "list", []),
+    ],
+)
+def test_a_value_is_of_the_kind_that_its_notebook_declares(value, kind, right):
+    found = typed("name", value, kind)
+    assert found == right
+    assert type(found) is type(right)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        ("three", "int", "give a whole number"),
+        ("true", "int", "give a whole number"),
+        ("1.5", "int", "give a whole number"),
+        ("0,1", "float", "give a number, with a point"),
+        ("2", "bool", "give true or false"),
+        ("[1", "list", "can't be read as a list"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(value, kind, text):
+    with pytest.raises(ParameterError, match=text):
+        typed("name", value, kind)
+
+
+@pytest.mark.parametrize("word", ["SEED", "=3", "a b=3"])
 def test_words_that_are_no_parameter_are_refused(word):
     with pytest.raises(ParameterError):
         parse([word])

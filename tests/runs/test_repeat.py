@@ -19,7 +19,7 @@ from miewid_core.files import ROOT
 from miewid_core.model import MiewIDNet
 from miewid_core.readers.load import load_catalog
 from miewid_core.runs import repeat, run
-from miewid_core.runs.run import Run, train
+from miewid_core.runs.run import Run, Training
 
 TINY = preset("demo", image_size=32, batch_size=8, epochs=2, warmup_epochs=0)
 
@@ -31,9 +31,9 @@ def trained(small_catalog, tmp_path_factory):
     photos = load_catalog(small_catalog)
     where = folder / "runs", folder / "chips"
     ants, bees = (photos[photos["species"] == name] for name in ("ant", "bee"))
-    first = train(ants, TINY, 0, *where, "the ants")
+    first = Training("the ants", ants, TINY, 0, *where).run()
     config = fine_tuning(dataclasses.replace(TINY, epochs=2))
-    return folder, first, train(bees, config, 1, *where, "the bees", first)
+    return folder, first, Training("the bees", bees, config, 1, *where, first).run()
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_a_run_that_began_with_a_weights_file_needs_it(photos, tmp_path, capsys)
         save_file(MiewIDNet(TINY.backbone).backbone.state_dict(), file)
     config = dataclasses.replace(TINY, pretrained=str(files[0]), epochs=1)
     chips = tmp_path / "chips"
-    run = train(photos, config, 0, tmp_path / "runs", chips)
+    run = Training("t", photos, config, 0, tmp_path / "runs", chips).run()
     arguments = run.folder, "--chips", chips, "--pretrained"
     assert (
         "give the weights file that it began with, sha256:"
@@ -228,5 +228,5 @@ def test_help_is_given(capsys):
         with pytest.raises(SystemExit, match="0"):
             __main__.main([*words, "--help"])
     told = capsys.readouterr().out
-    assert "train a run again and compare" in told
+    assert "train a finished run again and compare" in told
     assert "whether the weights are equal bit by bit" in " ".join(told.split())

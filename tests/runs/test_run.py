@@ -1,21 +1,32 @@
 """A training is a value: found again when equal, another folder when anything differs."""
 
+import dataclasses
 import json
 import threading
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from miewid_core import training
-from miewid_core.config import preset
+from miewid_core import training as training_file
+from miewid_core.config import TrainConfig, fine_tuning, preset
 from miewid_core.runs import run as run_file
-from miewid_core.runs.run import spec
+from miewid_core.runs.run import Training
 
 TINY = preset("demo", image_size=32, batch_size=8, epochs=1)
 
 
 def train(photos, folder, config=TINY, seed=0):
-    return run_file.train(photos, config, seed, folder / "runs", folder / "chips")
+    return training(photos, folder, config, seed).run()
+
+
+def training(photos, folder, config=TINY, seed=0):
+    return Training("t", photos, config, seed, folder / "runs", folder / "chips")
+
+
+def spec(keys, individuals, config, seed):
+    rows = pd.DataFrame({"chip": keys, "individual": individuals})
+    return training(rows, Path(), config, seed).spec
 
 
 def test_trained_once_whatever_the_row_order(photos, tmp_path, monkeypatch):
@@ -64,7 +75,7 @@ def test_half_written_result_is_not_taken_for_a_whole_one(photos, tmp_path):
 
 
 def test_two_at_once_train_once(photos, tmp_path, monkeypatch):
-    calls, real = [], training.fit
+    calls, real = [], training_file.fit
     monkeypatch.setattr(
         run_file, "fit", lambda *given, **named: calls.append(1) or real(*given, **named)
     )
@@ -77,21 +88,35 @@ def test_two_at_once_train_once(photos, tmp_path, monkeypatch):
     assert len(list((tmp_path / "runs").glob("*/run.json"))) == 1
 
 
-def test_ranks_of_a_run_and_its_kept_embeddings(photos, tmp_path, monkeypatch):
-    run = train(photos, tmp_path)
-    ranks = run.ranks(photos, tmp_path / "chips")
-    assert set(ranks["annotation_id"]) == set(photos["annotation_id"])
-    assert (ranks["candidates"] == 11).all()
-    monkeypatch.setattr(run_file, "embed", None)
-    pd.testing.assert_frame_equal(ranks, run.ranks(photos, tmp_path / "chips"))
-
-
 def test_an_untrained_network_is_a_run_too(photos, tmp_path):
     run = train(photos, tmp_path, preset("demo", image_size=32, epochs=0))
     assert run.history.empty
-    assert len(run.embed(photos, tmp_path / "chips")) == len(photos)
+    assert run.load()[0].n_features
 
 
 def test_nothing_to_train_on_is_said(photos, tmp_path):
     with pytest.raises(ValueError, match="no annotation to train on"):
         train(photos.iloc[:0], tmp_path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Newer(TrainConfig):
+    """A configuration of a later version, with a field that this one lacks."""
+
+    extra: str = "none"
+
+
+def test_a_new_field_at_its_default_keeps_the_folders_of_earlier_trainings():
+    rows = ["k1", "k2"], ["a", "b"]
+    newer = Newer(**dataclasses.asdict(TINY))
+    assert spec(*rows, newer, 0) == spec(*rows, TINY, 0)
+    assert spec(*rows, dataclasses.replace(newer, extra="some"), 0) != spec(*rows, TINY, 0)
+
+
+def test_folders_of_trainings_stay_where_they_are(monkeypatch):
+    rows = pd.DataFrame({"chip": ["k1", "k2"], "individual": ["a", "b"]})
+    configs = preset("demo"), preset("paper"), fine_tuning(preset("compact"), "gentle")
+    names = [training(rows, Path("here"), config).folder.name for config in configs]
+    assert names == ["850b29f2a57552bd", "2e4003df248b1f56", "be14823e1b04f4b7"]
+    monkeypatch.setattr(run_file, "RECIPE", 2)  # of version 0.1, which had fewer fields
+    assert training(rows, Path("here"), preset("paper")).folder.name == "8e710c86297a9648"

@@ -9,6 +9,9 @@ from miewid_core.paper.audit.claims import printed_range, stated, total
 from miewid_core.paper.printed import combined_table1, printed_table
 
 OVER = {2: "over single-species", 3: "over MegaDescriptor"}
+# Individuals of a species' public set, each once: in the repository that nyala's photos come from,
+# and as wildlife-datasets reports HyenaID2022 and LeopardID2022.
+PUBLIC = {"nyala": 237, "hyena": 256, "leopard": 430}
 LEGIBLE = 6706  # all digits that can be read of Table 1's cell "67,06"
 
 
@@ -97,6 +100,39 @@ def no_whole_queries() -> pd.DataFrame:
     """Species of Table 2 whose three accuracies no possible number of queries gives."""
     found = recount.queries().reset_index()
     return found[found["queries_all"].isna()].drop(columns="queries_all")
+
+
+def zero_cells() -> pd.DataFrame:
+    """Accuracies of Table 2 that are printed as 0.0: species, column, the row's others, means.
+
+    `mean`: of the column as printed; `mean_without`: without these cells.
+    """
+    own = recount.accuracy()[["multi_species", "single_species", "leave_one_out"]]
+    zeros = own.stack()[lambda cells: cells == 0]
+    table = zeros.index.to_frame(index=False, name=["species", "column"])
+    pairs = zip(table["species"], table["column"], strict=True)
+    table["others"] = [" and ".join(map(str, own.loc[name].drop(at))) for name, at in pairs]
+    table["mean"] = table["column"].map(own.mean())
+    table["mean_without"] = table["column"].map(own.mask(own == 0).mean())
+    return table
+
+
+def zeros_in_words(table: pd.DataFrame) -> str:
+    """What `zero_cells` tell."""
+    lines = [
+        f"{row.species}'s `{row.column}` is printed as 0.0, beside {row.others}. Without it the "
+        f"column's mean is {row.mean_without:.1f}, not {row.mean:.1f}."
+        for row in table.itertuples()
+    ]
+    return " ".join(lines) or "No accuracy of Table 2 is printed as 0.0."
+
+
+def sides() -> pd.DataFrame:
+    """Individuals in Table 1 beside those of the species' public set, where sides count once."""
+    own = combined_table1().set_index("species")["individuals"].astype(int)
+    table = pd.DataFrame({"species": list(PUBLIC), "public": list(PUBLIC.values())})
+    table.insert(1, "table1", table["species"].map(own))
+    return table.assign(per_animal=(table["table1"] / table["public"]).round(2))
 
 
 def ends() -> pd.DataFrame:

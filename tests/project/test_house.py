@@ -1,0 +1,254 @@
+"""Who imports whom in the package, read from its sources: layers are kept, without circles."""
+
+import ast
+import graphlib
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "miewid_core"
+CORE, FACE, COMMANDS = "core", "__init__", "__main__"
+PAPER = {CORE, "readers", "demo", "runs", "paper"}
+MAY_IMPORT = {  # layers from which a layer may import
+    CORE: {CORE},
+    "readers": {CORE, "readers"},
+    "demo": {CORE, "demo"},
+    "runs": {CORE, "runs"},
+    "paper": PAPER,
+    "beyond_paper": PAPER | {"beyond_paper"},
+    "bench": PAPER | {"beyond_paper", "bench"},
+    FACE: PAPER,  # names it exports are imported when they are asked for
+    COMMANDS: PAPER | {"beyond_paper", "bench"},
+}
+MOST = 38  # modules of ours that notebook 04 imports: 13 of the core, 6 packages and theirs
+
+
+def modules(package):
+    """Path of each module by its name without the package's, "" for the package itself."""
+    found = {}
+    for path in package.rglob("*.py"):
+        parts = path.relative_to(package).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def exports(tree):
+    """The module of each lazily exported name: EXPORTS of the package's __init__."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "EXPORTS":
+            return {name: module for name, (module, _) in ast.literal_eval(node.value).items()}
+    return {}
+
+
+def imports(package, preloads=False):
+    """The modules that each module imports, anywhere in its file and by whatever means.
+
+    A string that is the full name of a module counts (`import_module`), an f-string that begins
+    with a package's name counts as all modules of that package, and a name that the package exports
+    lazily counts as its module. What `set_forkserver_preload` names is imported by another process:
+    it counts with `preloads`, alone.
+    """
+    there = modules(package)
+    trees = {name: ast.parse(path.read_text()) for name, path in there.items()}
+    lazy = exports(trees[""])
+    graph = {name: set() for name in there}
+    for name, tree in trees.items():
+        preloaded = {part for call in preloading(tree) for part in ast.walk(call)}
+        for node in preloaded if preloads else {*ast.walk(tree)} - preloaded:
+            graph[name] |= set(_imported(node, package.name, there, lazy))
+        graph[name] -= {name, "", None}
+    graph[""] |= set() if preloads else {*lazy.values()}
+    return graph
+
+
+def preloading(tree):
+    """The calls of set_forkserver_preload, which takes a name that doesn't exist silently."""
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return [c for c in calls if getattr(c.func, "attr", "") == "set_forkserver_preload"]
+
+
+def _imported(node, package, there, lazy):
+    if isinstance(node, ast.Import):
+        yield from (_ours(alias.name, package, there) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert not node.level, "imports are absolute"
+        base = _ours(node.module, package, there)
+        if base is not None:
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".lstrip(".")
+                yield inner if inner in there else base or lazy.get(alias.name, "")
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield _ours(node.value, package, there)
+    elif isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
+        folder = _ours(node.values[0].value.rstrip("."), package, there)
+        inside = (name for name in there if folder and name.startswith(f"{folder}."))
+        yield from (name for name in inside if not name.endswith(COMMANDS))
+
+
+def _ours(name, package, there):
+    """A module's name within the package, or None for what is none of its modules."""
+    inner = name.removeprefix(package).lstrip(".")
+    return inner if name.partition(".")[0] == package and inner in there else None
+
+
+def layer(name):
+    """The folder a module lies in; a file beside the folders is of the core."""
+    folder, _, rest = name.partition(".")
+    if name in ("", COMMANDS):
+        return name or FACE
+    return folder if rest or folder in MAY_IMPORT else CORE
+
+
+def breaches(package):
+    """Each import that its layer may not do, as "importer -> imported", and each circle."""
+    graph, preloads = imports(package), imports(package, preloads=True)
+    found = [
+        f"{name} -> {imported}"
+        for name in sorted(graph)
+        for imported in sorted(graph[name] | preloads[name])
+        if layer(imported) not in MAY_IMPORT[layer(name)]
+    ]
+    del graph[""]  # whose names are imported when they are asked for
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        found.append("circle: " + " -> ".join(_from_the_first(error.args[1][:0:-1])))
+    return found
+
+
+def _from_the_first(circle):
+    """The circle from its first name in the alphabet on, and back to it."""
+    start = circle.index(min(circle))
+    return [*circle[start:], *circle[: start + 1]]
+
+
+def test_every_import_of_the_package_is_allowed():
+    found = breaches(PACKAGE)
+    assert not found, "\n".join(found)
+
+
+def test_every_folder_has_its_place():
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders == MAY_IMPORT.keys() - {CORE, FACE, COMMANDS}
+
+
+def test_the_graph_is_read():
+    """Some imports that are known to be there, one of each kind."""
+    graph = imports(PACKAGE)
+    assert "evaluation" in graph["paper.comparison"]  # from miewid_core import a module
+    assert "files" in graph["figures"]  # from a module import a name
+    assert "training" in imports(PACKAGE, preloads=True)["bench.measuring"]
+    assert "paper.study" in graph[COMMANDS]  # within a function
+    assert {"paper.study", "model"} <= graph[""]  # exported lazily
+
+
+HOUSE = {  # a small package that keeps the rules
+    "__init__.py": 'EXPORTS = {"open_study": ("paper.study", "open_study")}',
+    "__main__.py": "from house.beyond_paper import identify",
+    "files.py": "import json",
+    "model.py": "from house import files",
+    "runs/__init__.py": "",
+    "runs/run.py": "from house.model import load",
+    "paper/__init__.py": "",
+    "paper/study.py": "import house.runs.run",
+    "beyond_paper/__init__.py": "",
+    "beyond_paper/identify.py": "def identify():\n    from house import open_study",
+    "bench/__init__.py": "",
+    "bench/tasks.py": 'import_module(f"house.beyond_paper.{name}")',
+}
+
+
+@pytest.fixture
+def house(tmp_path):
+    """Draws the small package, some of its files replaced."""
+
+    def drawn(changes):
+        for name, text in (HOUSE | changes).items():
+            path = tmp_path / "house" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path / "house"
+
+    return drawn
+
+
+def test_a_sound_house_passes_and_is_read_whole(house):
+    package = house({})
+    assert breaches(package) == []
+    graph = imports(package)
+    assert graph["beyond_paper.identify"] == graph[""] == {"paper.study"}
+    assert graph["bench.tasks"] == {"beyond_paper.identify"}
+    assert graph["paper.study"] == {"runs.run"}
+
+
+def test_a_preload_of_what_imports_it_is_no_circle(house):
+    preload = 'context.set_forkserver_preload(["house.model"])'
+    assert breaches(house({"files.py": preload})) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("files.py", "from house.model import load", "circle: files -> model -> files"),
+        ("files.py", "def f():\n    import house.model", "circle: files -> model -> files"),
+        ("files.py", "from house.runs import run", "files -> runs.run"),
+        ("files.py", 'import_module("house.runs.run")', "files -> runs.run"),
+        ("files.py", 'context.set_forkserver_preload(["house.runs.run"])', "files -> runs.run"),
+        ("files.py", "def f():\n    from house import open_study", "files -> paper.study"),
+        ("files.py", "import house.runs", "files -> runs"),
+        ("runs/run.py", "from house import open_study", "runs.run -> paper.study"),
+        (
+            "paper/study.py",
+            "from house.beyond_paper import identify",
+            "paper.study -> beyond_paper.identify",
+        ),
+        ("paper/study.py", 'f"house.bench.{name}"', "paper.study -> bench.tasks"),
+        ("beyond_paper/identify.py", "import house.bench.tasks", None),
+        ("__init__.py", 'EXPORTS = {"go": ("bench.tasks", "go")}', " -> bench.tasks"),
+    ],
+)
+def test_a_breach_is_named(house, name, text, found):
+    named = breaches(house({name: text}))
+    assert (found or "beyond_paper.identify -> bench.tasks") in named
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def loaded(code):
+    """The modules that a fresh interpreter has loaded after `code`."""
+    return run(f"{code}\nimport sys\nprint(*sys.modules)")
+
+
+def test_the_package_alone_is_fast_to_import():
+    heavy = {"torch", "pandas", "numpy", "timm", "matplotlib", "albumentations"}
+    assert not heavy & set(loaded("import miewid_core"))
+
+
+def test_notebook_04_imports_few_modules():
+    notebook = nbformat.read(ROOT / "notebooks" / "04_multi_vs_single.ipynb", as_version=4)
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    ours = [name for name in loaded(cells[0]) if name.partition(".")[0] == PACKAGE.name]
+    assert "miewid_core.paper.study" in ours
+    assert len(ours) <= MOST, sorted(ours)
+
+
+def test_what_the_forkserver_loads_exists():
+    names = {
+        part.value
+        for path in PACKAGE.rglob("*.py")
+        for call in preloading(ast.parse(path.read_text()))
+        for part in ast.walk(call)
+        if isinstance(part, ast.Constant)
+    }
+    assert "miewid_core.chips" in names
+    for name in names:
+        assert importlib.util.find_spec(name), name

@@ -1,0 +1,625 @@
+"""What people's files are really like: the right value comes out, and a notice tells of it."""
+
+import json
+import os
+import shutil
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from miewid_core import catalog, photos
+from miewid_core.beyond_paper import identify, review
+from miewid_core.readers import photo_checks
+from miewid_core.readers.checks import NUMBERED
+from miewid_core.readers.dates import read_dates
+from miewid_core.readers.load import load_catalog
+from tests.readers.made import as_coco, boxes, draw, some_rows
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(tmp_path, monkeypatch):
+    monkeypatch.setattr(photo_checks, "CACHE", tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The photos of `some_rows`, each of its own pixels, and one that lies on its side."""
+    folder = tmp_path_factory.mktemp("people")
+    for number, file in enumerate(some_rows()["file_path"]):
+        draw(folder / file, seed=number)
+    draw(folder / "turned.jpg", orientation=6, seed=99)  # 40 x 30 as stored, upright 30 x 40
+    return folder
+
+
+def load(folder, rows, **options):
+    rows.to_csv(folder / "a.csv", index=False)
+    loaded = load_catalog(folder / "a.csv", **options)
+    return loaded, catalog.notices(loaded)
+
+
+def changed(**cells):
+    """The good rows with line 3 changed."""
+    rows = some_rows().astype(object)
+    rows.loc[1, list(cells)] = list(cells.values())
+    return rows
+
+
+MENDED = {  # what is written over line 3: what comes out there, and what is told
+    "theta empty": ({"theta": ""}, {"theta": 0.0}, "rotation ''"),
+    "theta NaN": ({"theta": "NaN"}, {"theta": 0.0}, "theta 'NaN'"),
+    "theta infinite": ({"theta": "-inf"}, {"theta": 0.0}, "rotation '-inf'"),
+    "theta in words": ({"theta": "left"}, {"theta": 0.0}, "rotation 'left'"),
+    "date of a clock never set": ({"date": "0000:00:00 00:00:00"}, {"date": pd.NaT}, "date 0000"),
+    "date zero": ({"date": "0"}, {"date": pd.NaT}, "date 0 can't be read"),
+    "date as a spreadsheet counts": ({"date": "45413"}, {"date": pd.NaT}, "date 45413"),
+    "date that moves": ({"date": "now"}, {"date": pd.NaT}, "date now"),
+    "date of today": ({"date": "today"}, {"date": pd.NaT}, "date today"),
+    "year before any photo": ({"date": "0001-01-01"}, {"date": pd.NaT}, "date 0001-01-01"),
+    "year for none": ({"date": "9999-12-31"}, {"date": pd.NaT}, "date 9999-12-31"),
+    "year below zero": ({"date": "-1"}, {"date": pd.NaT}, "date -1"),
+    "hour of no day": ({"date": "2024-05-31 25:00"}, {"date": pd.NaT}, "25:00 can't be read"),
+    "no such day": ({"date": "2024-02-30"}, {"date": pd.NaT}, "can't be read as one day"),
+    "two days": ({"date": "05/03/2024"}, {"date": pd.NaT}, "can be two days"),
+    "date None": ({"date": "None"}, {"date": pd.NaT}, "date 'None'"),
+    "box over the right": ({"x": "14"}, {"x": 14.0, "w": 26.0}, "over the photo's edge"),
+    "box over the left": ({"x": "-5"}, {"x": 0.0, "w": 25.0}, "over the photo's edge"),
+    "box over the top": ({"y": "-5"}, {"y": 0.0, "h": 15.0}, "over the photo's edge"),
+    "box over all": (
+        {"x": "-3", "y": "-2", "w": "46", "h": "34"},
+        {"x": 0.0, "y": 0.0, "w": 40.0, "h": 30.0},
+        "over the photo's edge",
+    ),
+    "encounter nan": ({"encounter": "nan"}, {"encounter": ""}, "encounter 'nan'"),
+    "encounter N/A": ({"encounter": " N/A "}, {"encounter": ""}, "encounter 'N/A'"),
+    "viewpoint NULL": ({"viewpoint": "NULL"}, {"viewpoint": ""}, "viewpoint 'NULL'"),
+    "name in capitals": ({"name": "ZOË"}, {"name": "ZOË"}, "'Zoë' is much like 'ZOË'"),
+    "name without accent": ({"name": "zoe"}, {"name": "zoe"}, "is much like 'zoe'"),
+    "name without zeros": ({"name": "7"}, {"name": "7"}, "name '7' is much like '007'"),
+    "name of a float": ({"name": "7.0"}, {"name": "7.0"}, "name '7.0' is much like '007'"),
+}
+
+
+@pytest.mark.parametrize(("cells", "right", "told"), MENDED.values(), ids=MENDED)
+def test_a_detail_costs_no_photo(folder, cells, right, told):
+    loaded, notices = load(folder, changed(**cells))
+    assert len(loaded) == 8
+    found = loaded.loc[1, list(right)].tolist()
+    pairs = zip(found, right.values(), strict=True)
+    assert all(one == other or (pd.isna(one) and pd.isna(other)) for one, other in pairs)
+    assert notices["what"].str.contains(told, regex=False).any()
+    assert (notices[["row", "done"]] != "").all(axis=None)
+    untouched, none = load(folder, some_rows())
+    others = loaded.drop(1)[catalog.COLUMNS[1:]]
+    pd.testing.assert_frame_equal(others, untouched.drop(1)[catalog.COLUMNS[1:]])
+    assert none.empty
+
+
+DATES = {
+    **dict.fromkeys(["2019:05:03 10:11:12", "2019:05:03 10:11:12\0"], "2019-05-03 10:11:12"),
+    **{"2019:05:03 10:11:12+02:00": "2019-05-03 10:11:12", "2019:05:03": "2019-05-03"},
+    **{"2019:05:03 10:11:12.50": "2019-05-03 10:11:12.5"},
+    **{"2019-05-03T10:11Z": "2019-05-03 10:11", "5/31/2019 1:05 PM": "2019-05-31 13:05"},
+    **{"2019/05/03": "2019-05-03", "2019-5-3": "2019-05-03", "20190503.0": "2019-05-03"},
+    **{
+        "03.05.2019": "2019-05-03",
+        "31/05/2019": "2019-05-31",
+        "5/31/2019 1:05 PM": "2019-05-31 13:05",
+    },
+    **{"05/05/2019": "2019-05-05", "May 3, 2019": "2019-05-03", "3-May-2019": "2019-05-03"},
+    **{"Fri May 03 2019 10:11:12 GMT+0200 (CEST)": "2019-05-03 10:11:12"},
+    **{"Fri, 03 May 2019 10:11:12 GMT": "2019-05-03 10:11:12"},
+    **dict.fromkeys(["2019", "2019.0", "2019-05", "May 2019", "0000-00-00", "1556841600", "24:00"]),
+    **dict.fromkeys(["2019-05-03 24:10:12", "03/05/2019", "03.05.19", "2019-W18-5", "03-May-19"]),
+}
+
+
+@pytest.mark.parametrize(("written", "day"), DATES.items(), ids=ascii)
+def test_dates_are_read_or_left_out_with_a_notice(written, day):
+    (found,) = read_dates(pd.Series([written])).itertuples()
+    assert found.date is pd.NaT if day is None else found.date == pd.Timestamp(day)
+    assert (found.what == "") == (day is not None)
+
+
+ORDERS = [("31/05/2019", "2019-05-03"), ("5/31/2019", "2019-03-05")]
+
+
+@pytest.mark.parametrize(("other", "day"), ORDERS)
+def test_the_order_of_day_and_month_is_that_of_the_column(other, day):
+    found = read_dates(pd.Series(["03/05/2019", other, ""]))
+    assert found["date"].tolist()[0] == pd.Timestamp(day)
+    assert other in found["done"].iloc[0]
+    mixed = read_dates(pd.Series(["03/05/2019", "31/05/2019", "5/31/2019"]))
+    assert mixed["date"].isna().tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("word", ["nan", "None", "NULL", "n/a", "<NA>", "unknown", "____", "-", ""])
+def test_rows_without_a_name_are_left_out_with_one_notice_and_a_count(folder, word):
+    rows = pd.concat([some_rows(), some_rows().assign(x="3", name=word, species="")])
+    loaded, notices = load(folder, rows)
+    assert len(loaded) == 8
+    assert set(loaded["name"]) == {"007", "Zoë"}
+    nameless = notices[notices["what"] == "no name"]
+    assert nameless["row"].tolist() == ["line 10 and 7 more"]
+
+
+def test_the_rows_without_a_name_can_be_the_unidentified(folder):
+    rows = pd.concat([some_rows(), some_rows().assign(x="3", name="unknown")])
+    loaded, _ = load(folder, rows)
+    queries, known = identify.to_identify(loaded, loaded, str(folder / "a.csv"), 0)
+    assert len(known) == len(queries) == 8
+    assert (queries["x"] == 3).all()
+    assert (queries["individual"] == "").all()
+    assert queries["species"].tolist() == known["species"].tolist()
+
+
+def frame(folder, **columns):
+    rows = some_rows()
+    table = pd.DataFrame({"path": rows["file_path"], "identity": rows["name"]})
+    table = table.assign(species=rows["species"], bbox=boxes(rows), **columns)
+    return SimpleNamespace(df=table, root=folder)
+
+
+def test_a_frames_rotation_is_used(folder):
+    assert load_catalog(frame(folder, bbox_theta=0.25))["theta"].tolist() == [0.25] * 8
+    assert load_catalog(frame(folder, bbox_theta=np.nan))["theta"].tolist() == [0] * 8
+
+
+def test_a_frame_without_species_takes_one_as_a_parameter(folder):
+    half = frame(folder)
+    half.df = half.df.drop(columns="species")
+    half.df.loc[5:, "identity"] = [np.nan, "unknown", None]
+    with pytest.raises(catalog.CatalogError, match=r"no column species; .*as a parameter, species"):
+        load_catalog(half)
+    loaded = load_catalog(half, species="whale")
+    assert loaded["individual"].tolist() == ["whale/007"] * 2 + ["whale/Zoë"] * 2 + ["whale/007"]
+    assert catalog.notices(loaded)["what"].tolist() == ["name 'unknown'", "no name"]
+
+
+def turned(box, **columns):
+    """Rows of photos that lie on their side, and one upright."""
+    rows = some_rows().assign(file_path=["turned.jpg"] * 7 + ["bee/Zoë/2.jpg"], **columns)
+    rows["name"] = [f"n{number // 2}" for number in range(8)]
+    rows[["x", "y", "w", "h"]] = [box] + [(0, number, 5, 5) for number in range(7)]
+    return rows
+
+
+def test_a_box_of_the_stored_photo_is_a_contradiction_and_so_are_its_like(folder):
+    with pytest.raises(catalog.CatalogError, match="as it is stored, not of the upright") as told:
+        load(folder, turned((10, 5, 28, 20)))
+    assert told.value.problems["row"].tolist() == [f"line {line}" for line in range(2, 9)]
+    assert len(load(folder, turned((2, 10, 25, 28)))[0]) == 8  # upright only: so are the others
+
+
+@pytest.mark.parametrize("size", [(40, 30), (30, 40), (0, 0), (None, None), (300, 400)])
+def test_a_size_that_contradicts_the_photo_is_told_by_row(folder, size):
+    coco = as_coco(turned((2, 3, 25, 20)).rename(columns={"name": "name_"}), "wildbook")
+    for image in coco["images"]:
+        image["width"], image["height"] = size if image["file_name"] == "turned.jpg" else (40, 30)
+    (folder / "a.json").write_text(json.dumps(coco))
+    if size in ((40, 30), (300, 400)):
+        with pytest.raises(catalog.CatalogError, match="as it is stored") as told:
+            load_catalog(folder / "a.json")
+        assert told.value.problems["row"].tolist() == [f"annotation a{n}" for n in range(7)]
+    else:
+        assert len(load_catalog(folder / "a.json")) == 8
+
+
+def test_a_column_of_degrees_is_refused_as_a_whole(folder):
+    rows = some_rows().assign(theta=["3", "90", "-45", "170", "0", "1", "2", "30"])
+    with pytest.raises(catalog.CatalogError, match="give radians") as told:
+        load(folder, rows)
+    assert told.value.problems["row"].tolist() == [f"line {n}" for n in (2, 3, 4, 5, 7, 8, 9)]
+
+
+def test_boxes_of_corners_are_not_cut(folder):
+    rows = some_rows().astype(object)
+    rows.loc[[0, 1], ["x", "y", "w", "h"]] = [["20", "15", "38", "28"], ["8", "2", "34", "28"]]
+    with pytest.raises(catalog.CatalogError, match="width, height") as told:
+        load(folder, rows)
+    assert told.value.problems["row"].tolist() == ["line 2", "line 3"]
+
+
+ALIKE = {
+    "capitals": ("hill_fox", "Hill_Fox"),
+    "spaces": ("hill_fox", "hill fox"),
+    "a letter": ("river_otter", "river_oter"),
+    "another letter": ("river_otter", "river_ottar"),
+    "swapped": ("river_otter", "river_ottre"),
+}
+
+
+@pytest.mark.parametrize(("one", "other"), ALIKE.values(), ids=ALIKE)
+def test_species_that_may_be_one_are_pointed_out_and_kept(folder, one, other):
+    rows = some_rows().assign(species=[one] * 4 + [other] * 4)
+    loaded, notices = load(folder, rows)
+    assert loaded["species"].nunique() == 2
+    assert notices["what"].tolist() == [f"species {other!r} is much like {one!r}"]
+
+
+DIFFERENT = [
+    ("whale_1", "whale_2"),
+    ("ant", "ants"),
+    ("zebra_plains", "zebra_grevys"),
+    ("1-0", "1"),
+]
+
+
+@pytest.mark.parametrize("pair", DIFFERENT)
+def test_labels_that_differ_are_not_pointed_out(folder, pair):
+    one, other = pair
+    assert load(folder, some_rows().assign(species=[one] * 4 + [other] * 4))[1].empty
+    assert load(folder, some_rows().assign(name=[one, one, other, other] * 2))[1].empty
+
+
+def herd(folder, **columns):
+    """Two species of three animals in four visits each, each visit a photo."""
+    rows = [(s, f"{s}{n}", v) for s in ("ant", "bee") for n in range(3) for v in range(4)]
+    table = pd.DataFrame(rows, columns=["species", "name", "encounter"])
+    table["file_path"], table["x"] = "ant/007/1.jpg", range(24)
+    table["file_path"] = [some_rows()["file_path"][place % 8] for place in range(24)]
+    table = table.assign(y=0, w=5, h=5, **columns)
+    return load(folder, table)
+
+
+def test_visits_numbered_for_each_animal_are_each_animals_own(folder):
+    loaded, notices = herd(folder)
+    assert loaded["encounter"].nunique() == 24
+    assert loaded["encounter"].tolist()[:2] == ["ant/ant0: 0", "ant/ant0: 1"]
+    assert notices["row"].tolist() == ["encounter 0 and 3 more"]
+    assert notices["done"].tolist() == ["counted for each animal alone"]
+
+
+def test_visits_with_other_dates_are_each_animals_own_however_few_they_are(folder):
+    dates = [f"2021-01-{1 + place:02}" for place in range(24)]
+    visits = [f"v{place}" for place in range(24)]
+    visits[0] = visits[4] = "one"
+    loaded, _ = herd(folder, date=dates, encounter=visits)
+    own = loaded.groupby("encounter")["individual"].nunique()
+    assert (own == 1).all()
+
+
+def test_a_herd_on_one_photo_keeps_its_encounter(folder):
+    table = some_rows().assign(encounter="herd", name=list("aabbaabb"))
+    table["file_path"] = ["ant/007/1.jpg", "ant/007/2.jpg"] * 4
+    table["x"] = range(8)
+    table.loc[[1, 3, 5, 7], "encounter"] = "second"
+    loaded, notices = load(folder, table.drop(columns="date"))
+    assert loaded["encounter"].tolist() == ["herd", "second"] * 4
+    assert notices.empty
+
+
+def test_a_herd_of_one_date_keeps_its_encounter(folder):
+    loaded, notices = herd(folder, date=[f"2021-01-0{1 + place % 4}" for place in range(24)])
+    assert loaded["encounter"].nunique() == 4
+    assert notices.empty
+
+
+def test_few_shared_encounters_without_dates_are_herds(folder):
+    own = [f"v{place}" for place in range(12)] + ["h1", "h1"] * 3 + ["h2"] * 6
+    loaded, notices = herd(folder, encounter=own, species="ant")
+    assert (loaded["encounter"] == "h2").sum() == 6
+    assert notices.empty
+
+
+def test_a_burst_of_files_is_a_herds_where_files_times_tell_something(folder, tmp_path):
+    rows = some_rows().drop(columns="date").assign(encounter=list("pqpqrsrs"))
+    for place, file in enumerate(rows["file_path"]):
+        draw(tmp_path / file, seed=place)
+        hour = {"p": 0, "q": 100, "r": 200, "s": 300}[rows["encounter"][place]]
+        os.utime(tmp_path / file, (1e9, 1e9 + 3600 * hour + 5 * place))
+    assert load(tmp_path, rows)[0]["encounter"].tolist() == list("pqpqrsrs")
+    for file in rows["file_path"]:
+        os.utime(tmp_path / file, (1e9, 1e9))  # as a copy has them
+    assert load(tmp_path, rows)[0]["encounter"].nunique() == 8
+
+
+def test_viewpoints_are_two_sides_where_sides_differ(folder):
+    views = ["left", "frontleft", "right", "backright"] * 2 + ["front", "up"]
+    rows = pd.concat([some_rows(), some_rows().head(2).assign(x="3")], ignore_index=True)
+    rows = rows.assign(viewpoint=views, name=["007", "007", "007", "007", *rows["name"][4:]])
+    loaded, notices = load(folder, rows, sides_differ=["ant"])
+    ants = loaded[loaded["species"] == "ant"]
+    assert ants["individual"].tolist() == ["ant/007/left"] * 2 + ["ant/007/right"] * 2
+    told = [f"viewpoint {view} is of neither side" for view in views[8:]]
+    assert notices["what"].tolist() == told
+    assert len(load(folder, rows)[0]) == 10
+
+
+def test_the_same_bytes_under_two_animals_are_told(folder):
+    shutil.copy(folder / "ant/007/1.jpg", folder / "copy.jpg")
+    loaded, notices = load(folder, changed(file_path="copy.jpg", name="Zoë"))
+    assert len(loaded) == 8
+    assert notices[["row", "what"]].to_numpy().tolist() == [
+        ["line 3", "the same photo as line 2, of another animal"]
+    ]
+    assert load(folder, changed(file_path="copy.jpg"))[1].empty  # of the same animal
+    assert load(folder, changed(file_path="copy.jpg", name="Zoë", x="2"))[1].empty  # of another box
+
+
+def test_a_known_photo_among_the_unidentified_is_told(folder, tmp_path):
+    known, _ = load(folder, some_rows())
+    shutil.copy(folder / "bee/Zoë/2.jpg", tmp_path / "new.jpg")
+    draw(tmp_path / "other.jpg", seed=77)
+    queries, _ = identify.to_identify(known, known, str(tmp_path), 0)
+    assert catalog.notices(queries)[["row", "what"]].to_numpy().tolist() == [
+        ["query new.jpg", "the same photo as a known one of bee/Zoë"]
+    ]
+
+
+def tree(folder, files):
+    for place, file in enumerate(files):
+        draw(folder / file, seed=place)
+
+
+TREE = [f"{s}/{n}/{p}.jpg" for s in ("ant", "bee") for n in ("a", "b") for p in (1, 2)]
+
+
+def test_animals_with_camera_files_alone_are_named(tmp_path):
+    tree(tmp_path, TREE)
+    for file in ("ant/raw/1.CR2", "ant/raw/2.cr2", "bee/film/1.MP4", "ant/a/1.NEF", "ant/b/9.NEF"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_bytes(b"II*\0")
+    notices = catalog.notices(load_catalog(tmp_path)).set_index("row")["what"]
+    assert notices["ant/raw"] == "2 files (.CR2, .cr2) that can't be read as photos, and no photo"
+    assert notices["bee/film"] == "1 files (.MP4) that can't be read as photos, and no photo"
+    assert notices["ant/b"] == "1 files (.NEF) that can't be read as photos"
+    assert "ant/a" not in notices  # 1.jpg is there
+
+
+def test_a_raw_file_in_a_table_is_no_photo_though_pillow_opens_its_preview(folder):
+    Image.new("RGB", (40, 30)).save(folder / "raw.tif")
+    (folder / "raw.tif").rename(folder / "raw.NEF")
+    with pytest.raises(catalog.CatalogError, match=r"raw\.NEF: a camera's raw file; export it"):
+        load(folder, changed(file_path="raw.NEF"))
+
+
+def test_what_systems_leave_in_folders_is_passed_over(tmp_path):
+    tree(tmp_path, TREE)
+    for file in ("a/._1.jpg", "a/.thumbs/1.jpg", "a/@eaDir/1.jpg", "__MACOSX/ant/a/1.jpg"):
+        file = f"ant/{file}" if file[0] == "a" else file
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(b"\0\5\x16\7")
+    loaded = load_catalog(tmp_path)
+    assert len(loaded) == 8
+    told = catalog.notices(loaded)["what"].tolist()
+    assert told == ["a file that macOS leaves beside others (._)"]
+    rows = pd.DataFrame([file.split("/")[:2] for file in TREE], columns=["species", "name"])
+    rows["file_path"] = TREE
+    rows.loc[8] = ["ant", "a", "ant/a/._1.jpg"]
+    assert len(load(tmp_path, rows)[0]) == 8
+
+
+def test_links_to_a_store_elsewhere_are_followed(tmp_path):
+    store, here = tmp_path / "store", tmp_path / "here"
+    tree(store, TREE)
+    (here / "ant").mkdir(parents=True)
+    (here / "bee").symlink_to(store / "bee")  # a folder, as DVC links it
+    (here / "ant/a").symlink_to(store / "ant/a")
+    (here / "ant/b").mkdir()
+    for name in ("1.jpg", "2.jpg"):  # files, as the hub's cache and DataLad link them
+        (here / "ant/b" / name).symlink_to(store / "ant/b" / name)
+    (here / "ant/b/loop").symlink_to(here)
+    loaded = load_catalog(here)
+    assert loaded["individual"].tolist() == [f"{f[:3]}/{f[4]}" for f in TREE]
+    assert loaded["path"].str.startswith(str(here)).all()
+
+
+def test_paths_that_climb_are_refused_through_links_too(tmp_path):
+    tree(tmp_path / "here", TREE)
+    tree(tmp_path, ["secret.jpg"])
+    (tmp_path / "here/link").symlink_to(tmp_path)
+    rows = pd.DataFrame([file.split("/")[:2] for file in TREE], columns=["species", "name"])
+    rows["file_path"] = ["../secret.jpg", *TREE[1:]]
+    with pytest.raises(catalog.CatalogError, match="path leaves the catalog's folder"):
+        load(tmp_path / "here", rows)
+
+
+def test_wild_mes_layout_is_found_from_the_json_and_from_the_folder(tmp_path):
+    rows = some_rows().rename(columns={"name": "name_"})
+    rows["file_path"] = [f"{place:012}.jpg" for place in range(8)]
+    tree(tmp_path / "x.coco/images/train2020", rows["file_path"])
+    table = tmp_path / "x.coco/annotations/instances_train2020.json"
+    table.parent.mkdir()
+    table.write_text(json.dumps(as_coco(rows, "wildbook")))
+    loaded = load_catalog(table)
+    assert loaded["individual"].nunique() == 4
+    assert "images/train2020" in loaded["path"].iloc[0]
+    assert "aren't beside the table" in catalog.notices(loaded)["what"].iloc[0]
+    with pytest.raises(ValueError, match=r"give its table of photos, not the folder: .*train2020"):
+        load_catalog(tmp_path / "x.coco")
+
+
+def test_photos_elsewhere_are_named_by_a_parameter(folder, tmp_path):
+    some_rows().to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(catalog.CatalogError, match="or give photos_dir"):
+        load_catalog(tmp_path / "a.csv")
+    assert len(load_catalog(tmp_path / "a.csv", photos_dir=folder)) == 8
+    with pytest.raises(ValueError, match="photos_dir is gone, but there is no folder /"):
+        load_catalog(tmp_path / "a.csv", photos_dir="gone")
+
+
+@pytest.mark.parametrize("root", ["/home/who/data/", "C:\\who\\data\\", "D:/data/"])
+def test_absolute_paths_of_another_computer_are_found_below_the_folder(folder, root):
+    rows = some_rows()
+    slash = "\\" if "\\" in root else "/"
+    rows["file_path"] = root + rows["file_path"].str.replace("/", slash)
+    loaded, notices = load(folder, rows)
+    expected, _ = load(folder, some_rows())
+    pd.testing.assert_frame_equal(loaded, expected)
+    assert notices["what"].tolist() == ["absolute path"]
+
+
+def test_a_folder_of_individuals_takes_the_species_as_a_parameter(tmp_path):
+    tree(tmp_path, ["a/1.jpg", "a/2.jpg", "b/day 1/1.jpg", "b/day 2/1.jpg"])
+    with pytest.raises(catalog.CatalogError, match="give species as a parameter"):
+        load_catalog(tmp_path)
+    loaded = load_catalog(tmp_path, species="whale")
+    assert loaded["individual"].tolist() == ["whale/a"] * 2 + ["whale/b"] * 2
+    assert loaded["encounter"].tolist() == ["", "", "day 1", "day 2"]
+
+
+def test_a_folder_with_a_table_that_says_otherwise_is_refused(tmp_path):
+    rows = some_rows()
+    rows["file_path"] = [f"images/ant/{place}.jpg" for place in range(8)]
+    tree(tmp_path, rows["file_path"])
+    load(tmp_path, rows)
+    with pytest.raises(ValueError, match=r"give its table of photos, not the folder: .*a\.csv"):
+        load_catalog(tmp_path)
+
+
+SAVED = {
+    "semicolons in Windows-1252": (";", "cp1252", "", "no UTF-8"),
+    "tabs in UTF-16": ("\t", "utf-16", "", ""),
+    "a first line sep=;": (";", "utf-8", "sep=;\n", ""),
+    "capitals in the header": (",", "utf-8", "", ""),
+}
+
+
+@pytest.mark.parametrize(("separator", "encoding", "first", "told"), SAVED.values(), ids=SAVED)
+def test_tables_as_spreadsheets_save_them(folder, separator, encoding, first, told):
+    expected, _ = load(folder, some_rows().assign(x="1.5", date="2019-05-03"))
+    rows = some_rows().assign(x="1.5" if separator == "," else "1,5", date="03.05.2019")
+    rows.columns = [name.title().replace("_", " ") for name in rows] if not first else rows.columns
+    text = first + rows.to_csv(index=False, sep=separator)
+    (folder / "saved.csv").write_bytes(text.encode(encoding))
+    loaded = load_catalog(folder / "saved.csv")
+    pd.testing.assert_frame_equal(loaded, expected)
+    assert catalog.notices(loaded)["what"].str.contains(told).tolist() == [True] * bool(told)
+
+
+def test_a_frame_saved_as_a_table_is_read(folder):
+    given = frame(folder, orientation="left", bbox_theta=0.1)
+    given.df.to_csv(folder / "frame.csv", index=False)
+    expected = load_catalog(given)
+    pd.testing.assert_frame_equal(load_catalog(folder / "frame.csv"), expected)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(folder, monkeypatch):
+    def forbidden(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(photo_checks.Findings, "save", forbidden)
+    assert len(load(folder, some_rows())[0]) == 8
+
+
+def test_a_missing_relative_path_says_where_it_was_looked_for(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"looked for {tmp_path}/gone.csv"):
+        load_catalog("gone.csv")
+    monkeypatch.setenv("HOME", str(folder))
+    some_rows().to_csv(folder / "a.csv", index=False)
+    assert len(load_catalog("~/a.csv")) == 8
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("kind", ["gray png", "gray tif", "colour png", "colour tif"])
+def test_sixteen_bits_are_scaled_by_the_range_that_they_use(tmp_path, bits, kind):
+    colours = np.random.default_rng(0).integers(0, 256, (20, 30, 3))
+    colours[0, 0] = 255
+    values = (colours * (2**bits - 1) / 255).round().astype(np.uint16)
+    values = values[..., 0] if kind.startswith("gray") else values[..., ::-1]
+    path = tmp_path / f"a.{kind[-3:]}"
+    cv2.imwrite(str(path), values)
+    expected = colours[..., :1] if kind.startswith("gray") else colours
+    assert np.abs(photos.read_photo(path).astype(int) - expected).max() <= 1
+
+
+def test_a_huge_jpeg_is_read_at_a_reduced_size(tmp_path, monkeypatch):
+    Image.linear_gradient("L").resize((800, 400)).save(tmp_path / "a.jpg")
+    whole = photos.read_photo(tmp_path / "a.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)  # 100,000 are decoded
+    reduced, scale = photos.read_reduced(tmp_path / "a.jpg", 1.0)
+    assert (reduced.shape, scale) == ((200, 400, 3), 0.5)
+    assert np.abs(reduced.mean((0, 1)) - whole.mean((0, 1))).max() < 1
+
+
+def test_a_date_in_the_file_is_read_and_that_of_its_last_change_is_told(tmp_path):
+    tree(tmp_path, ["none.jpg"])
+    for name, tags in {
+        "taken": {0x9003: "2019:05:03 10:11:12\0", 0x0132: "2024:01:01 00:00:00"},
+        "scanned": {0x9004: "2019:05:04 10:11:12"},
+        "changed": {0x0132: "2019:05:05 10:11:12"},
+        "offset": {0x9011: "+02:00"},
+        "never": {0x9003: "0000:00:00 00:00:00"},
+    }.items():
+        exif = Image.Exif()
+        for tag, value in tags.items():
+            (exif if tag == 0x0132 else exif.get_ifd(0x8769))[tag] = value
+        Image.new("RGB", (9, 9)).save(tmp_path / f"{name}.jpg", exif=exif)
+    found = identify.unidentified(tmp_path, ["ant"])
+    days = found.set_index("annotation_id")["date"].dropna()
+    assert days.to_dict() == {
+        "changed.jpg": pd.Timestamp("2019-05-05 10:11:12"),
+        "scanned.jpg": pd.Timestamp("2019-05-04 10:11:12"),
+        "taken.jpg": pd.Timestamp("2019-05-03 10:11:12"),
+    }
+    told = catalog.notices(found)[["row", "done"]].to_numpy().tolist()
+    assert told == [["changed.jpg", "dated by its last change"]]
+
+
+@pytest.mark.parametrize("made", [[], ["broken.jpg"]])
+def test_nothing_to_identify_is_said_in_a_sentence(tmp_path, made):
+    for name in made:
+        (tmp_path / name).write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(catalog.CatalogError, match=r"no annotations|1 problem"):
+        identify.unidentified(tmp_path, ["ant"])
+
+
+DECIDED = {  # a line of a sheet: query, decision, individual, date; what is read or refused
+    "as on the page": (("q1", "accept", "ant/Alpha", "2019-05-03"), ("ant/Alpha", "2019-05-03")),
+    "a name alone": (("q1", "accept", "Alpha", "2019-05-03"), ("ant/Alpha", "2019-05-03")),
+    "a spreadsheet's": (("q1", "accept", "Alpha", "03.05.2019"), ("ant/Alpha", "2019-05-03")),
+    "an American's date": (("q1", "accept", "Alpha", "5/3/2019"), ("ant/Alpha", "2019-05-03")),
+    "a date removed": (("q1", "new", "Zulu", ""), ("Zulu", "2019-05-03")),
+    "a date corrected": (("q1", "new", "Zulu", "2019-05-04"), ("Zulu", "2019-05-04")),
+    "a date filled in": (("q2", "new", "Zulu", "31/05/2019"), ("Zulu", "2019-05-31")),
+    "a date of two days": (("q2", "new", "Zulu", "03/05/2019"), "line 2: date can be two days"),
+    "a strange query": (("q9", "accept", "ant/Alpha", ""), "line 2: this query is not on the page"),
+    "a stranger": (("q1", "accept", "Alpka", ""), "line 2: accepts an individual that isn't known"),
+    "another species": (("q1", "accept", "bee/Bert", ""), "line 2: accepts .* of another species"),
+    "a new one that is known": (("q1", "new", "Alpha", ""), "line 2: calls an animal new that is"),
+    "one known in capitals": (("q1", "new", "ALPHA", ""), "line 2: calls an animal new that is"),
+}
+
+
+@pytest.mark.parametrize(("line", "right"), DECIDED.values(), ids=DECIDED)
+def test_decisions_are_matched_to_the_page_and_the_catalog(tmp_path, line, right):
+    queries = pd.DataFrame({"annotation_id": ["q1", "q2"], "species": "ant"})
+    queries["date"] = pd.to_datetime(["2019-05-03 10:00", None])
+    known = pd.DataFrame({"individual": ["ant/Alpha", "bee/Bert"], "species": ["ant", "bee"]})
+    query, decision, individual, date = line
+    text = "query;file;species;date;decision;individual;score\n"
+    text += f'{query};é.jpg;ant;{date};{decision};{individual};0,75\n"q2";;;;;;\n'
+    (tmp_path / "sheet.csv").write_bytes(text.encode("cp1252"))
+    if isinstance(right, str):
+        with pytest.raises(ValueError, match=right):
+            review.read(tmp_path / "sheet.csv", queries, known)
+        return
+    (found,) = review.read(tmp_path / "sheet.csv", queries, known).itertuples()
+    assert (found.individual, found.date) == (right[0], pd.Timestamp(right[1]))
+    assert (found.score, found.file) == (0.75, "é.jpg")
+
+
+def test_a_query_decided_twice_is_refused(tmp_path):
+    queries = pd.DataFrame({"annotation_id": ["q1"], "species": "ant", "date": pd.NaT})
+    known = pd.DataFrame({"individual": ["ant/Alpha"], "species": ["ant"]})
+    text = "query,file,species,date,decision,individual,score\n"
+    text += "q1,,,,accept,Alpha,\nq1,,,,reject,,\nq1,,,,,,\n"
+    (tmp_path / "sheet.csv").write_text(text)
+    with pytest.raises(ValueError, match="line 2: this query is decided twice; line 3") as told:
+        review.read(tmp_path / "sheet.csv", queries, known)
+    assert "line 4" not in str(told.value)
+
+
+def test_notices_of_one_kind_are_one_and_few_however_many_rows(folder):
+    rows = pd.concat([some_rows()] * 8, ignore_index=True)
+    rows["x"], rows["w"] = [str(place / 8) for place in range(64)], "20"
+    rows["date"] = [f"{place}th of never" for place in range(64)]
+    _, notices = load(folder, rows)
+    notices = notices[notices["what"] != NUMBERED]
+    assert len(notices) == 21
+    assert notices["row"].iloc[-1] == "line 22 and 43 more"
