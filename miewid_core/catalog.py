@@ -32,21 +32,23 @@ def individuals(rows: pd.DataFrame, sides_differ: Collection[str] = ()) -> pd.Se
 
     `rows`: species, name, viewpoint. "/" and "%" in labels are escaped: only ours separate.
     """
-    species, name, side = (
-        labels.str.replace("%", "%25").str.replace("/", "%2F")
-        for labels in (rows["species"], rows["name"], sides(rows["viewpoint"]))
-    )
-    whole = species + "/" + name
-    return whole.mask(rows["species"].isin(list(sides_differ)), whole + "/" + side)
+    species, name = (_escaped(rows[label]) for label in ("species", "name"))
+    whole, differ = species + "/" + name, rows["species"].isin(list(sides_differ))
+    return whole.mask(differ, whole + "/" + sides(rows["viewpoint"])) if differ.any() else whole
+
+
+def _escaped(labels: pd.Series) -> pd.Series:
+    return labels.map({e: e.replace("%", "%25").replace("/", "%2F") for e in labels.unique()})
 
 
 def sides(viewpoint: pd.Series) -> pd.Series:
     """left or right, of viewpoints such as frontleft and right; "" for front, back, up, none."""
-    left, right = viewpoint.str.contains("left"), viewpoint.str.contains("right")
-    left |= viewpoint == "l"
-    right |= viewpoint == "r"
-    side = pd.Series("", viewpoint.index, dtype=object)
-    return side.mask(left & ~right, "left").mask(right & ~left, "right")
+    return viewpoint.map({view: _side(view) for view in viewpoint.unique()})
+
+
+def _side(view: str) -> str:
+    left, right = "left" in view or view == "l", "right" in view or view == "r"
+    return "" if left == right else "left" if left else "right"
 
 
 def notices(annotations: pd.DataFrame) -> pd.DataFrame:

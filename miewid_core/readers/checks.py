@@ -152,7 +152,8 @@ def _clipped(
 
 def left_out(rows: pd.DataFrame, named: bool) -> tuple[pd.Series, list[pd.DataFrame]]:
     """Which rows are no annotations of known animals, and notices of them."""
-    system = rows["file"].str.contains(r"(?:^|/)\._[^/]*$", regex=True)
+    files = pd.Series(rows["file"].unique(), dtype=object)
+    system = rows["file"].isin(files[files.str.contains(r"(?:^|/)\._[^/]*$", regex=True)])
     nameless = (rows["name"] == "") & ~system & named
     told = [
         notice(rows, system, "a file that macOS leaves beside others (._)", "left out"),
