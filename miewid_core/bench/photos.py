@@ -147,7 +147,7 @@ def augmented(way: str, photos: int, size: int, repeats: int) -> Callable[[], li
     rows = drawn(photos)
     if way == "before resizing":
         boxes = rows[["path", "x", "y", "w", "h"]].itertuples(index=False)
-        images = [crop(read_photo(path)[0], tuple(box)) for path, *box in boxes]
+        images = [crop(read_photo(path), tuple(box)) for path, *box in boxes]
     else:
         images = [np.asarray(chip) for chip, _ in items(chips_of(rows, size))]
     if way.startswith("torchvision"):
