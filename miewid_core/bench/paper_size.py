@@ -89,7 +89,7 @@ def study_of(annotations: pd.DataFrame, split: pd.DataFrame) -> Study:
     """The study of a split catalog at the paper's settings; nothing is trained or saved for it."""
     train, test = (splits.rows(annotations, split, part) for part in ("train", "test"))
     places = [FOLDER / "nowhere"] * 3
-    return Study("synthetic", annotations, split, train, test, PRESETS["paper"], 0, *places)
+    return Study("synthetic", False, annotations, split, train, test, PRESETS["paper"], 0, *places)
 
 
 def rank(test: pd.DataFrame) -> pd.DataFrame:
@@ -100,9 +100,9 @@ def rank(test: pd.DataFrame) -> pd.DataFrame:
 
 def report(study: Study, ranks: pd.DataFrame) -> None:
     """Tables 1 and 2 of such a catalog."""
-    table1.summary(study.photos)
-    table1.tail_rows(study.photos)
-    comparison.multi_against_single(ranks, ranks, ranks, study.train, 1)
+    table1.summary(study.annotations)
+    table1.tail_rows(study.annotations)
+    comparison.compare({"multi": ranks, "single": ranks}, study.train, k=1)
 
 
 def prepare_stage(way: str, axis: str, size: int) -> Callable[[], object]:
@@ -117,7 +117,7 @@ def prepare_stage(way: str, axis: str, size: int) -> Callable[[], object]:
         return lambda: splits.split(annotations)
     study = study_of(annotations, splits.split(annotations))
     if axis == "plan":
-        return lambda: bill.summary(study, plan.asked(study, "paper"), 300)
+        return lambda: bill.summary(plan.asked(study, "paper"), study.config, 300)
     random_embeddings(FOLDER / "embeddings" / f"{len(study.test)}.npy", len(study.test))
     if axis == "evaluate":
         return lambda: rank(study.test)

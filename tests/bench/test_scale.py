@@ -25,7 +25,7 @@ study = paper_size.study_of(annotations, splits.split(annotations))
 largest = study.train["species"].value_counts().index[0]
 few = [len(splits.few_shot(study.train, largest, n, 0)) for n in (25, 200)]
 assert few[0] < few[1] < len(study.train)
-print(bill.in_words(bill.summary(study, plan.asked(study, "paper"), 300)))
+print(bill.in_words(bill.summary(plan.asked(study, "paper"), study.config, 300)))
 print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1e6)
 """
 RANKING = """
