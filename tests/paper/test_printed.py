@@ -125,8 +125,8 @@ def test_the_package_carries_its_data():
     package = ROOT / "miewid_core"
     carried = {
         path
-        for pattern in setuptools["package-data"]["miewid_core"]
-        for path in package.glob(pattern)
+        for pattern in setuptools["package-data"]["*"]
+        for path in package.rglob(pattern)
     }
     assert {FOLDER / f"table{n}.csv" for n in range(1, 6)} < carried
     assert package / "miewid.mplstyle" in carried
