@@ -20,7 +20,6 @@ import pandas as pd
 import torch
 from PIL import Image
 from torchvision.transforms import v2
-from tqdm import tqdm
 
 from miewid_core.bench import evaluation, step
 from miewid_core.bench.embedding import networks
@@ -75,7 +74,7 @@ def use_ours_to_train(rows: pd.DataFrame, config: TrainConfig) -> Run:
     chips = ChipDataset(store, store.build(rows), labels, augment=True)
     batches = loader(chips, Batches(len(rows), config.batch_size, 0), 0)
     trainer = Trainer(counts, config, 0, torch.device("cpu"))
-    return lambda: trainer.epoch(batches, tqdm(disable=True))
+    return lambda: trainer.epoch(batches, lambda photos: None)
 
 
 def use_wildlife_tools_to_embed(

@@ -194,6 +194,12 @@ def test_a_task_measures_each_way(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stage", ["embedding", "epoch"])
+def test_ours_runs_beside_other_packages(stage):
+    peers.prepare_peers("ours, first pass", stage, "cut before", 4, "demo", 2)()
+
+
+@pytest.mark.slow
 def test_one_call_fills_all_rows_of_a_gpu(tmp_path, capsys):
     harness.main(["gpu", "--rounds", "1"], tmp_path, "quick")
     found = harness.measured(tmp_path)
