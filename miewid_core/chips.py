@@ -196,6 +196,7 @@ class ChipDataset(Dataset):
         return self.epoch_photos or len(self.keys)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        index = range(len(self))[index]  # IndexError beyond, at which a plain loop ends
         # where an epoch shows more or fewer than all, the next one goes on where it ended
         item = (int(self._epoch) * len(self) + index) % len(self.keys)
         chip = self.store.read(self.keys[item])

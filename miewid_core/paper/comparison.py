@@ -403,9 +403,11 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     axes.margins(x=0.12, y=0.15)
     plain_numbers(axes.xaxis)
     ranked = shown.sort_values(gain)
-    for _, row in pd.concat([ranked[:3], ranked[3:][-3:]]).iterrows():
-        place = row["train_annotations"], row[gain]
-        axes.annotate(spelt(row["species"]), place, (4, 3), textcoords="offset points")
+    right, left = {"xytext": (5, 2)}, {"xytext": (-5, -9), "ha": "right"}
+    for rows, look in ((ranked[:3], left), (ranked[3:][-3:], right)):
+        for _, row in rows.iterrows():
+            place = row["train_annotations"], row[gain]
+            axes.annotate(spelt(row["species"]), place, textcoords="offset points", **look)
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
 

@@ -74,7 +74,7 @@ def boxes(
     ]
     told = [
         notice(rows, cut, "the box reaches over the photo's edge", "cut at the edge"),
-        notice(rows, lost, _quoted("rotation ", rows["theta"], lost), "no rotation taken"),
+        notice(rows, lost, _quoted("rotation ", rows["theta"], lost), "set to 0"),
     ]
     return rows.assign(**clipped, theta=theta), found, told
 
@@ -157,7 +157,7 @@ def left_out(rows: pd.DataFrame, named: bool) -> tuple[pd.Series, list[pd.DataFr
     nameless = (rows["name"] == "") & ~system & named
     told = [
         notice(rows, system, "a file that macOS leaves beside others (._)", "left out"),
-        notice(rows, nameless, "no name", "left out: who it is isn't known"),
+        notice(rows, nameless, "no name", "left out: unknown individual"),
     ]
     return system | nameless, told
 
@@ -182,7 +182,7 @@ def _similar(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame | None:
     if not odd.any():
         return None
     what = _quoted(f"{column} ", labels[column], odd) + " is much like " + twin.map(repr)
-    return notice(labels, odd, what, "kept apart: write both alike if they are one")
+    return notice(labels, odd, what, "kept as two: spell them alike if they are one")
 
 
 def _plain(label: str) -> str:
@@ -261,11 +261,11 @@ def encounters(rows: pd.DataFrame) -> tuple[pd.Series, list[pd.DataFrame]]:
     changed = known.loc[bad, "animal"] + ": " + known.loc[bad, "encounter"]
     first = known[bad].drop_duplicates("encounter")
     first = first.assign(row="encounter " + first["encounter"])
-    notices = [notice(first, None, NUMBERED, "counted for each animal alone")]
+    notices = [notice(first, None, NUMBERED, "counted per individual")]
     return rows["encounter"].mask(rows.index.isin(changed.index), changed), notices
 
 
-NUMBERED = "an encounter of animals that nothing shows together, as if each animal's were numbered"
+NUMBERED = "encounter ids shared by animals that no photo, date or file time shows together"
 
 
 def _joined(rows: pd.DataFrame, changed: pd.Series) -> np.ndarray:

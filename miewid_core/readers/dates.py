@@ -12,7 +12,7 @@ TIME = r"(?:[T, ]+(?P<time>\d\d?:\d\d(?::\d\d(?:\.\d*)?)?\s*(?:[AaPp][Mm])?))?"
 YEAR_FIRST = re.compile(rf"(?P<y>(?:18|19|20)\d\d)([:/.-])(?P<m>\d\d?)\2(?P<d>\d\d?){TIME}")
 YEAR_LAST = re.compile(rf"(?P<a>\d\d?)([/.-])(?P<b>\d\d?)\2(?P<y>(?:18|19|20)\d\d){TIME}")
 IN_WORDS = re.compile(r"(?=.*[A-Za-z]{3})(?=.*\b(?:18|19|20)\d\d\b).*\d.*")
-LEFT_OUT = "date left out: write it as 2024-05-31 or 2024-05-31T12:00:00"
+LEFT_OUT = "set to missing: write it as 2024-05-31 or 2024-05-31T12:00:00"
 
 
 def dates(written: pd.Series) -> pd.Series:

@@ -112,7 +112,7 @@ def _normalised(
     for column in sources.RAW[1:]:
         rows[column], words = _text_of(rows[column])
         for word, places in words.items():
-            told.append(notice(rows.loc[places], None, f"{column} {word!r}", "taken for none"))
+            told.append(notice(rows.loc[places], None, f"{column} {word!r}", "read as missing"))
     rows["viewpoint"] = rows["viewpoint"].str.lower()
     rows["species"] = rows["species"].mask(rows["species"] == "", species)
     rows["theta"] = rows["theta"] if (rows["theta"] != "").any() else "0"
@@ -166,7 +166,9 @@ def _chosen(
         seen = rows["species"].isin(differ) & (rows["viewpoint"] != "") & ~out
         neither = seen & (sides(rows["viewpoint"]) == "")
         what = "viewpoint " + rows["viewpoint"] + " is of neither side"
-        told.append(notice(rows, neither, what, "left out: the sides differ"))
+        told.append(
+            notice(rows, neither, what, "left out: shows no side of a species whose sides differ")
+        )
         out |= neither
     elif not (rows["name"] == "").all() and (rows["name"] == "").any():
         known = (rows["name"] != "") & ~out

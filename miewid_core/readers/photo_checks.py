@@ -18,6 +18,7 @@ from miewid_core.photos import SAVE_AGAIN, UNREADABLE, open_photo, refuse_what_i
 from miewid_core.readers.checks import shown
 from miewid_core.readers.sources import CAMERA_RAW
 
+PART = 64  # photos that a thread takes at once
 HINTS = 20  # so many missing files are looked for under similar names, which takes time
 ABSOLUTE = "make it relative, give photos_dir, or absolute_paths=True if you trust the catalog"
 HUGE = "scale it down, or save it as a JPEG, which is read at a reduced size"
@@ -54,7 +55,9 @@ def look_at(files: pd.Series, root: Path, verify: bool, absolute: bool) -> pd.Da
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         # before any thread starts; photos that are too large are refused all the same
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        seen = list(tqdm(pool.map(look, unique), "photos", len(unique)))
+        parts = [unique[start : start + PART] for start in range(0, len(unique), PART)]
+        looked = pool.map(lambda part: [look(file) for file in part], parts)
+        seen = [found for part in tqdm(looked, "photos", len(parts)) for found in part]
     with contextlib.suppress(OSError):  # a checkout that can't be written
         memory.save()
     looks = pd.DataFrame(seen, index=unique, columns=Look._fields)

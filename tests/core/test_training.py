@@ -489,6 +489,10 @@ def test_an_epoch_shows_as_many_photos_as_asked_and_each_as_often(photos, tmp_pa
     assert not dataset[0][0].equal(dataset[24][0])  # one photo twice in an epoch, augmented anew
 
 
+def test_a_plain_loop_over_chips_ends(photos, tmp_path):
+    assert [label for _, label in ChipDataset(*stored(photos, tmp_path))] == [*range(len(photos))]
+
+
 def stored(photos, folder):
     store = ChipStore(folder / "chips", 32)
     return store, store.build(photos).tolist(), np.arange(len(photos))

@@ -124,9 +124,7 @@ def test_the_package_carries_its_data():
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     package = ROOT / "miewid_core"
     carried = {
-        path
-        for pattern in setuptools["package-data"]["miewid_core"]
-        for path in package.glob(pattern)
+        path for pattern in setuptools["package-data"]["*"] for path in package.rglob(pattern)
     }
     assert {FOLDER / f"table{n}.csv" for n in range(1, 6)} < carried
     assert package / "miewid.mplstyle" in carried

@@ -592,18 +592,18 @@ def test_a_split_that_is_not_there(tmp_path, name):
 
 PARAMETERS = {  # what a notebook is given: a name for each that is wrong, and what is said of it
     "preset": ({"preset": "large"}, "there is no preset 'large'; choose one of demo, compact, pap"),
-    "epochs": ({"epochs": -1}, "epochs and warmup_epochs can't be negative"),
+    "epochs": ({"epochs": -1}, "epochs, warmup_epochs and .* can't be negative"),
     "image_size": ({"image_size": -5}, "image_size is -5; it must be at least 1"),
     "epochs in words": ({"epochs": "ten"}, "epochs is 'ten'; give a whole number"),
     "image_size with a fraction": ({"image_size": 2.5}, "image_size is 2.5; give a whole number"),
-    "pretrained": ({"pretrained": "gone.safetensors"}, "pretrained: there is no file gone"),
+    "pretrained": ({"pretrained": "gone.safetensors"}, "pretrained: there is no file .*gone"),
     "seed": ({"seed": -1}, "seed is -1; give a whole number"),
     "seed in words": ({"seed": "one"}, "seed is 'one'; give a whole number"),
     "on_problem": ({"on_problem": "ignore"}, "on_problem is 'ignore'; it can be"),
     "sides_differ": ({"sides_differ": "ant, aunt"}, "names aunt, .*the species are ant, bee"),
     "sides_differ as a number": ({"sides_differ": 7}, "sides_differ is 7; give a list"),
-    "catalog": ({"source": ""}, "no catalog is named; supported are"),
-    "catalog as a number": ({"source": 7}, "a int is no catalog; supported are"),
+    "catalog": ({"catalog": ""}, "no catalog is named; supported are"),
+    "catalog as a number": ({"catalog": 7}, "a int is no catalog; supported are"),
     "pretrained as a number": ({"pretrained": 7}, "pretrained is 7; name a weights file"),
     "pretrained that is a folder": ({"pretrained": "."}, "pretrained: there is no file ."),
     "pretrained in a pickle": ({"pretrained": "a.pth"}, "a.pth is a pickle.*Convert it once"),
@@ -629,13 +629,13 @@ def test_a_notebook_parameter_that_is_wrong(folder, changes, text, monkeypatch):
     for name in ("a.pth", "a.BIN"):
         (folder / name).touch()
     monkeypatch.chdir(folder)
-    refused(lambda: open_study(**{"source": "a.csv"} | changes), folder, text)
+    refused(lambda: open_study(**{"catalog": "a.csv"} | changes), folder, text)
 
 
 def test_a_cache_that_is_a_file(folder, monkeypatch):
     some_rows().to_csv(folder / "a.csv", index=False)
     monkeypatch.setattr(study, "CACHE", folder / "a.csv")
-    given = {"source": str(folder / "a.csv"), "runs_dir": str(folder)}
+    given = {"catalog": str(folder / "a.csv"), "runs_dir": str(folder)}
     refused(lambda: open_study(**given), folder, r"chips_dir is .*a\.csv is a file")
 
 

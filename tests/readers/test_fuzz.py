@@ -250,5 +250,5 @@ def test_damaged_photos(folder, content, changes, kept, short):
         except ChipError:
             return
     assert pixels.dtype == np.uint8
-    if seen["problem"] == "":
+    if seen["problem"] == "" and seen["height"] * seen["width"] <= 2 * 10**6:  # or it is reduced
         assert pixels.shape == (seen["height"], seen["width"], 3)

@@ -270,7 +270,7 @@ def test_visits_numbered_for_each_animal_are_each_animals_own(folder):
     assert loaded["encounter"].nunique() == 24
     assert loaded["encounter"].tolist()[:2] == ["ant/ant0: 0", "ant/ant0: 1"]
     assert notices["row"].tolist() == ["encounter 0 and 3 more"]
-    assert notices["done"].tolist() == ["counted for each animal alone"]
+    assert notices["done"].tolist() == ["counted per individual"]
 
 
 def test_visits_with_other_dates_are_each_animals_own_however_few_they_are(folder):
