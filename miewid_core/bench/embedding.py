@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from miewid_core.bench.measuring import Task
-from miewid_core.bench.photos import chips_of, drawn, items
+from miewid_core.bench.photos import chips_of, drawn
 from miewid_core.bench.textbook import Network, Photos
 from miewid_core.chips import ChipDataset, ChipStore
 from miewid_core.config import preset
@@ -46,7 +46,7 @@ def prepare_embedding(way: str, photos: int, preset_name: str) -> Callable[[], n
     if way == "textbook":
         run = functools.partial(plainly, plain, Photos(rows, [0] * photos, size))
     elif way == "textbook, network alone":
-        run = functools.partial(plainly, plain, [(c.permute(2, 0, 1), n) for c, n in items(chips)])
+        run = functools.partial(plainly, plain, [(c.permute(2, 0, 1), n) for c, n in chips])
     elif way == "ours":
         run = functools.partial(embed, ours, preprocess, chips, device=default_device())
     else:

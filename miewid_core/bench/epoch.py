@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from miewid_core.bench import embedding, step
 from miewid_core.bench.measuring import Task
-from miewid_core.bench.photos import chips_of, items
+from miewid_core.bench.photos import chips_of
 from miewid_core.bench.textbook import Photos
 from miewid_core.chips import Batches, augmentation, loader
 from miewid_core.config import preset
@@ -67,7 +67,7 @@ def prepare_gpu_embedding(way: str, preset_name: str, photos: int, workers: int)
     if way == "ours":
         run = functools.partial(embed, ours, preprocess, chips, device=device, workers=workers)
     else:
-        turned = [(chip.permute(2, 0, 1), label) for chip, label in items(chips)]
+        turned = [(chip.permute(2, 0, 1), label) for chip, label in chips]
         run = functools.partial(embedding.plainly, plain, turned)
     run()
     return run

@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 from miewid_core.bench import evaluation, step
 from miewid_core.bench.embedding import networks
 from miewid_core.bench.measuring import Task
-from miewid_core.bench.photos import FOLDER, chips_of, drawn, items
+from miewid_core.bench.photos import FOLDER, chips_of, drawn
 from miewid_core.bench.textbook import Network, Photos
 from miewid_core.chips import Batches, ChipDataset, ChipStore, augmentation, loader
 from miewid_core.config import TrainConfig, preset
@@ -218,7 +218,7 @@ def _losses(way: str, rows: pd.DataFrame) -> list[float]:
     """Losses of three steps with one batch from equal weights, photos not augmented."""
     config = dataclasses.replace(settings("demo", len(rows)), peak_rate=1e-4)
     chips = chips_of(rows, config.image_size, labels=rows["individual"].to_numpy())
-    pixels, labels = (torch.tensor(np.stack(part)) for part in zip(*items(chips), strict=True))
+    pixels, labels = (torch.tensor(np.stack(part)) for part in zip(*chips, strict=True))
     ours = step.trainer(config, rows["individual"].nunique())
     if way == "ours":
         return [step.our_step(ours, pixels, labels) for _ in range(3)]

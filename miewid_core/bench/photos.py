@@ -69,11 +69,6 @@ def chips_of(rows: pd.DataFrame, size: int, **options: object) -> ChipDataset:
     return ChipDataset(store, store.build(rows).tolist(), **options)
 
 
-def items(chips: ChipDataset) -> list[tuple[torch.Tensor, int]]:
-    """All items, by their number: iterating over a ChipDataset itself would begin anew."""
-    return [chips[number] for number in range(len(chips))]
-
-
 def prepare_photos(way: str, photos: int, size: int, workers: int) -> Callable[[], object]:
     """What is timed: an epoch; the loader's processes run already."""
     rows = drawn(photos)
@@ -111,7 +106,7 @@ def epoch(batches: torch.utils.data.DataLoader) -> int:
 def pixel_differences(photos: int = 2, size: int = 256) -> np.ndarray:
     """Differences (photos, size, size, 3) of the textbook's pixels from ours, not augmented."""
     rows = drawn(photos)
-    ours = np.stack([np.asarray(chip) for chip, _ in items(chips_of(rows, size))]).astype(float)
+    ours = np.stack([np.asarray(chip) for chip, _ in chips_of(rows, size)]).astype(float)
     plain = Photos(rows, [0] * photos, size)
     return np.stack([plain[index][0].permute(1, 2, 0).numpy() for index in range(photos)]) - ours
 
@@ -149,7 +144,7 @@ def augmented(way: str, photos: int, size: int, repeats: int) -> Callable[[], li
         boxes = rows[["path", "x", "y", "w", "h"]].itertuples(index=False)
         images = [crop(read_photo(path), tuple(box)) for path, *box in boxes]
     else:
-        images = [np.asarray(chip) for chip, _ in items(chips_of(rows, size))]
+        images = [np.asarray(chip) for chip, _ in chips_of(rows, size)]
     if way.startswith("torchvision"):
         transform = torchvision(size, mirrored=way == "torchvision")
         tensors = [torch.from_numpy(image).permute(2, 0, 1) for image in images]
