@@ -123,7 +123,7 @@ def _seconds(measured: Mapping[str, pd.DataFrame]) -> list[tuple]:
         if task in measured:
             own = _rows(measured[task], case)["seconds"]
             found = own.median(), own.min(), own.max()
-            reached = "yes" if found[0] <= bound else "no"
+            reached = "yes" if found[0] <= bound else "no" if len(own) else "not measured here"
             words = next(iter(case.values())) if task == "startup" else _words(case)
             rows.append((task, words, "seconds", f"<= {bound:g}", *found, reached))
     return rows

@@ -116,6 +116,12 @@ def test_what_is_asked_for_in_seconds_is_judged_by_the_median():
     assert table["reached"].tolist() == ["yes", "no"]
 
 
+def test_a_size_that_was_not_measured_is_neither_reached_nor_missed():
+    rows = pd.DataFrame({"axis": ["split"], "size": [1_000_000], "seconds": [4.0]})
+    table = report.targets({"paper_size": rows}).set_index("task").loc["paper_size"]
+    assert table["reached"].tolist() == ["not measured here", "yes"]
+
+
 def test_slopes_of_power_laws():
     rows = [
         {"axis": axis, "size": size, "seconds": 3 * size**power, "megabytes": 2 * size**0.5}
