@@ -403,11 +403,11 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     axes.margins(x=0.12, y=0.15)
     plain_numbers(axes.xaxis)
     ranked = shown.sort_values(gain)
-    right, left = {"xytext": (5, 2)}, {"xytext": (-5, -9), "ha": "right"}
-    for rows, look in ((ranked[:3], left), (ranked[3:][-3:], right)):
-        for _, row in rows.iterrows():
-            place = row["train_annotations"], row[gain]
-            axes.annotate(spelt(row["species"]), place, textcoords="offset points", **look)
+    middle = np.sqrt(shown["train_annotations"].min() * shown["train_annotations"].max())
+    for _, row in pd.concat([ranked[:3], ranked[3:][-3:]]).iterrows():
+        place, inwards = (row["train_annotations"], row[gain]), row["train_annotations"] > middle
+        look = {"xytext": (-5, -9), "ha": "right"} if inwards else {"xytext": (5, 2)}
+        axes.annotate(spelt(row["species"]), place, textcoords="offset points", **look)
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
 

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from miewid_core import figures, files, model
 from miewid_core.chips import ChipStore
 from miewid_core.config import TrainConfig
-from miewid_core.demo import draw, species
+from miewid_core.demo import draw
 from miewid_core.demo.draw import draw_animals
 from miewid_core.demo.species import SPECIES
 from miewid_core.files import replacing
@@ -113,7 +113,7 @@ def test_a_killed_build_of_chips_is_completed_to_the_same_bytes(photos, tmp_path
 
 
 def draw_few(folder):
-    species.SPECIES = SPECIES[:1]
+    draw.SPECIES = SPECIES[:1]
     draw_animals(folder, scale=0.01, workers=2)
 
 

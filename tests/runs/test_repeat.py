@@ -229,4 +229,4 @@ def test_help_is_given(capsys):
             __main__.main([*words, "--help"])
     told = capsys.readouterr().out
     assert "train a finished run again and compare" in told
-    assert "whether the weights are equal bit by bit" in " ".join(told.split())
+    assert "compare the weights bit by bit" in " ".join(told.split())
