@@ -1,13 +1,10 @@
 """One-vs-all identification (section 4): one row per query, and every measure a mean over rows."""
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import stdtr, stdtrit
 from scipy.stats import hypergeom
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -15,57 +12,8 @@ from tqdm import tqdm
 from miewid_core import ranking
 from miewid_core.model import MiewIDNet, Preprocess
 
-
-@dataclasses.dataclass(frozen=True)
-class Database:
-    """The n annotations of one species, each of which is matched against the others (section 4).
-
-    `rows` (n,): their places among all annotations, sorted by individual; `first`, `last` (n,):
-    where the individual of each begins and ends among these; `unit` (n, D): embeddings of length 1.
-    """
-
-    species: str
-    rows: np.ndarray
-    first: np.ndarray
-    last: np.ndarray
-    unit: np.ndarray
-
-    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Some queries (B,) at a time, and cosines (B, n) to their true matches and to all others.
-
-        A query is neither among its true matches nor among the others; what a matrix leaves out
-        is -inf in it. Only such blocks are held, never all n by n cosines.
-        """
-        column = np.arange(len(self.rows))
-        for start in range(0, len(self.rows), BLOCK):
-            queries = column[start : start + BLOCK]
-            cosine = self.unit[queries] @ self.unit.T
-            own = (column >= self.first[queries, None]) & (column < self.last[queries, None])
-            others = np.where(own, -np.inf, cosine)
-            own &= column != queries[:, None]
-            yield queries, np.where(own, cosine, -np.inf), others
-
-
-def databases(embeddings: np.ndarray, annotations: pd.DataFrame) -> Iterator[Database]:
-    """The database of each species of `annotations`, one at a time.
-
-    `embeddings`: (N, D), a row for each of `annotations` (annotation_id, species, individual).
-    Raises ValueError where they don't fit.
-    """
-    if len(embeddings) != len(annotations):
-        raise ValueError(f"{len(embeddings)} embeddings for {len(annotations)} annotations")
-    for species, rows in annotations.groupby("species").indices.items():
-        individuals = pd.factorize(annotations["individual"].to_numpy()[rows])[0]
-        order = np.argsort(individuals, kind="stable")
-        rows, individuals = rows[order], individuals[order]
-        ends = (np.searchsorted(individuals, individuals, side) for side in ("left", "right"))
-        yield Database(species, rows, *ends, unit_vectors(embeddings, rows, annotations))
-
-
 COLUMNS = ["annotation_id", "species", "individual", "encounter", *ranking.RANKS.names]
-KEYS = ["species", "queries", "individuals"]
 BLOCK = 512  # annotations at once
-TINY = 1e-12
 
 
 @torch.inference_mode()
@@ -152,160 +100,16 @@ def hits(ranks: pd.DataFrame, k: int) -> pd.Series:
 
 
 def top_k(ranks: pd.DataFrame, k: int) -> float:
-    """Share in [0, 1] of counted queries with a true match among the k nearest; NaN without any."""
+    """Share in [0, 1] of counted queries with a true match among the k nearest; NaN without any.
+
+    For k = 1, 2, ... it is the cumulative match characteristic (CMC).
+    """
     return float(hits(ranks, k).astype(float).mean())
-
-
-def cmc(ranks: pd.DataFrame, max_k: int) -> np.ndarray:
-    """Cumulative match characteristic (max_k,): top-k for k = 1 to max_k."""
-    return np.array([top_k(ranks, k) for k in range(1, max_k + 1)])
 
 
 def mean_average_precision(ranks: pd.DataFrame) -> float:
     """Mean average precision over counted queries, in [0, 1]; NaN without any."""
     return float(ranks["average_precision"].mean())
-
-
-class Clustered(NamedTuple):
-    """A mean of values, clustered by individual, and what an interval of it needs."""
-
-    mean: float
-    square: float  # mean of the squared values
-    variance: float  # of the mean, between individuals; NaN with a single one
-    size: float  # effective: so many independent queries would tell as much
-    individuals: int
-
-    def wilson(self, quantile: float) -> tuple[float, float]:
-        """Wilson's interval of values in [0, 1], queries counted by their effective size."""
-        mean, spread = self.mean, self.square - self.mean**2
-        # hits averaged over trainings vary less than hits do
-        size = self.size * (mean * (1 - mean) / spread if spread > TINY else 1)
-        middle = (mean + quantile**2 / (2 * size)) / (1 + quantile**2 / size)
-        root = np.sqrt(max(0, mean * (1 - mean)) / size + quantile**2 / (4 * size**2))
-        half = quantile * root / (1 + quantile**2 / size)
-        return middle - half, middle + half
-
-    def agresti_min(self) -> tuple[float, float]:
-        """Center and variance of differences in [-1, 1]: half a query more each way.
-
-        Agresti and Min (2005) add half a pair to each cell of the table of two sets of hits.
-        """
-        center = self.mean * self.size / (self.size + 2)
-        square = (self.square * self.size + 1) / (self.size + 2)
-        return center, (square - center**2) / (self.size + 2)
-
-
-def clustered(values: Sequence[float], individuals: Sequence[str]) -> Clustered:
-    """Mean of `values` (N,) in [-1, 1], its variance from whole individuals, and effective size.
-
-    The design effect (how much wider individuals make it than N independent queries) is at least 1,
-    and drawn towards that of individuals whose queries are all alike: by half where one individual
-    alone departs from the rest, and less the more do. Where all values are equal nothing is known
-    of it, and each individual counts once. The weights are tests/core/simulate_intervals.py's.
-    """
-    values = np.asarray(values, float)
-    codes, names = pd.factorize(np.asarray(individuals, object))
-    count, people, mean = len(values), len(names), values.mean()
-    square, departures = (values**2).mean(), values - mean
-    totals, queries = np.bincount(codes, departures), np.bincount(codes)
-    variance = (totals**2).sum() / count**2
-    variance = variance * people / (people - 1) if people > 1 else np.nan
-    alike = (queries**2).sum() / count  # design effect if all queries of an individual are alike
-    effect = max(1.0, np.nan_to_num(variance) * count / max(square - mean**2, TINY))
-    sides = [len(np.unique(codes[side])) for side in (departures > TINY, departures < -TINY)]
-    weight = 2 * min(sides)
-    effect = (weight * effect + alike) / (weight + 1)
-    return Clustered(mean, square, variance, count / effect, people)
-
-
-def satterthwaite(variances: Iterable[float], freedoms: Iterable[float]) -> float:
-    """Degrees of freedom of a sum of independent variances; of all together if all are 0."""
-    variances, freedoms = np.array([*variances], float), np.array([*freedoms], float)
-    squares = (variances**2 / freedoms).sum()
-    return variances.sum() ** 2 / squares if squares > 0 else freedoms.sum()
-
-
-def mean_interval(
-    hits: Sequence[float], individuals: Sequence[str], level: float = 0.95
-) -> tuple[float, float]:
-    """Interval of the mean of `hits` (N,) in [0, 1], all queries of an individual together.
-
-    Wilson's, with a design effect for queries that are alike within an individual, and Student's t
-    of as many individuals. It is that of other individuals in the same gallery: the gallery is
-    taken as it is. With all hits or none it has a width too. NaN without queries, and for a single
-    individual, which tells nothing of how much individuals differ.
-    """
-    units = clustered(hits, individuals) if len(hits) else None
-    return _one_species(units, [], False, level)[:2] if units else (np.nan, np.nan)
-
-
-def difference_interval(
-    differences: Sequence[float], individuals: Sequence[str], level: float = 0.95
-) -> tuple[float, float]:
-    """As `mean_interval`, of paired differences of hits (N,) in [-1, 1]; Agresti and Min's."""
-    units = clustered(differences, individuals) if len(differences) else None
-    return _one_species(units, [], True, level)[:2] if units else (np.nan, np.nan)
-
-
-def _one_species(
-    units: Clustered, training: list[tuple[float, float]], signed: bool, level: float
-) -> tuple[float, float, float]:
-    """Low, high, and the two-sided p of no difference; `training`: variances and their freedoms."""
-    if units.individuals < 2:
-        return np.nan, np.nan, np.nan
-    added = sum(variance for variance, _ in training)
-    center, variance = units.agresti_min()
-    parts = [(variance, units.individuals - 1), *training]
-    freedom = satterthwaite(*zip(*parts, strict=True))
-    quantile = stdtrit(freedom, (1 + level) / 2)  # Student's t
-    if signed:
-        return _student(center, variance + added, freedom, level, -1)
-    ends = np.array(units.wilson(quantile)) - units.mean
-    low, high = units.mean + np.sign(ends) * np.sqrt(ends**2 + quantile**2 * added)
-    return max(0.0, low), min(1.0, high), np.nan
-
-
-def _student(
-    center: float, variance: float, freedom: float, level: float, least: float
-) -> tuple[float, float, float]:
-    """Low, not below `least`, high, and p, of a t distributed center."""
-    error = np.sqrt(variance)
-    half = stdtrit(freedom, (1 + level) / 2) * error
-    p = 2 * stdtr(freedom, -abs(center) / error)
-    return max(least, center - half), min(1.0, center + half), p
-
-
-def _over_species(
-    units: list[Clustered], training: list[tuple[float, float]], signed: bool, level: float
-) -> tuple[float, float, float]:
-    """As `_one_species`, of the mean over species, which are fixed.
-
-    SE^2 is the sum of their variances over the squared number of species, and those of training. To
-    it comes half the weight of one more individual, without which it would be 0 where all agree.
-    A species with one individual is taken to vary as the others do.
-    """
-    if len(units) < 2:
-        return _one_species(units[0], training, signed, level) if units else (np.nan,) * 3
-    people = np.array([one.individuals for one in units])
-    variances = np.array([one.variance for one in units])
-    if np.isnan(variances).all():
-        return (np.nan,) * 3
-    between = np.nanmean(variances * people)
-    variances = np.where(people > 1, variances, between) / len(units) ** 2
-    parts = [*zip(variances, np.maximum(people - 1, 1), strict=True), *training]
-    freedom = satterthwaite(*zip(*parts, strict=True))
-    variance = sum(one for one, _ in parts) + 0.5 / people.sum() ** 2
-    mean = np.mean([one.mean for one in units])
-    return _student(mean, variance, freedom, level, -1 if signed else 0)
-
-
-def _of_training(
-    runs: Sequence[np.ndarray], next_training: bool, training_sd: float = 0
-) -> list[tuple[float, float]]:
-    """Variances that trainings add, and their degrees of freedom. `runs`: means (R,) by network."""
-    several = [means for means in runs if len(means) > 1]
-    parts = [(m.var(ddof=1) * (1 / len(m) + next_training), len(m) - 1) for m in several]
-    return [*parts, (training_sd**2, np.inf)] if training_sd else parts
 
 
 def random_top_k(ranks: pd.DataFrame, k: int) -> float:
@@ -316,53 +120,3 @@ def random_top_k(ranks: pd.DataFrame, k: int) -> float:
     counted = ranks[ranks["relevant"] > 0]
     n, r = (counted[name].to_numpy(dtype=float) for name in ("candidates", "relevant"))
     return float((1 - hypergeom.pmf(0, n, r, np.minimum(k, n))).mean()) if len(n) else np.nan
-
-
-def by_species(
-    values: pd.Series | pd.DataFrame,
-    ranks: pd.DataFrame,
-    against: pd.Series | pd.DataFrame | None = None,
-    level: float = 0.95,
-    next_training: bool = False,
-    training_sd: float = 0,
-) -> pd.DataFrame:
-    """Mean of `values` in [0, 1] per species with its interval; last the "mean" over species.
-
-    `values` has the index of counted `ranks`, and a column for each training (R) of its network;
-    so has `against`, and what is shown is then `values` minus `against`, paired by query. Columns
-    species, queries, individuals, value, low, high; of differences p, two-sided and not corrected.
-
-    The interval is that of other individuals of the same species, in the same gallery. Where there
-    are several trainings it is that of the mean over trainings, and has their spread s^2 / R; for
-    `next_training`, one more training of each, s^2 (1 + 1 / R). Nothing is known of the spread of a
-    network with one training, and its interval is that of this training. `training_sd` adds to the
-    mean what is known from elsewhere: the standard deviation of the mean over species, sd / sqrt(N)
-    for N networks that each know one species.
-    """
-    signed, counted = against is not None, ranks.index.isin(values.index)
-    parts = [values, against] if signed else [values]
-    networks = [pd.DataFrame(part).reindex(ranks.index).to_numpy(float) for part in parts]  # (N, R)
-    value = networks[0].mean(axis=1) - (networks[1].mean(axis=1) if signed else 0)
-    individuals = ranks["individual"].to_numpy()
-    rows, units, runs = [], [], []
-    for species, places in sorted(ranks.groupby("species").indices.items()):
-        own = places[counted[places]]
-        rows.append([species, len(own), len({*individuals[own]}), *[np.nan] * 4])
-        if len(own):
-            units.append(clustered(value[own], individuals[own]))
-            runs.append([network[own].mean(axis=0) for network in networks])
-            training = _of_training(runs[-1], next_training)
-            rows[-1][3:] = units[-1].mean, *_one_species(units[-1], training, signed, level)
-    means = [sum(own) / len(own) for own in zip(*runs, strict=True)]
-    training = _of_training(means, next_training, training_sd)
-    ends = _over_species(units, training, signed, level)
-    mean = np.mean([one.mean for one in units]) if units else np.nan
-    rows.append(["mean", sum(row[1] for row in rows), sum(row[2] for row in rows), mean, *ends])
-    table = pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "p"])
-    return table if signed else table.drop(columns="p")
-
-
-def per_species(ranks: pd.DataFrame, k: int) -> pd.DataFrame:
-    """Top-k per species with its 95 % interval: species, queries, individuals, top_k, low, high."""
-    table = by_species(hits(ranks, k).astype(float), ranks)
-    return table.rename(columns={"value": "top_k"})[:-1]

@@ -6,8 +6,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 from scipy.stats import hypergeom
 from tqdm import tqdm
 
-from miewid_core.evaluation import by_species, databases
 from miewid_core.figures import BLUE, THIN, Figure, head_panel, panel_grid, styled
+from miewid_core.paper.database_size import databases
+from miewid_core.paper.intervals import by_species
 from miewid_core.ranking import TIE
 
 POINTS = 25  # of a species' curve
@@ -57,8 +58,8 @@ def common_size(ahead: pd.DataFrame) -> int:
 def curve(ahead: pd.DataFrame) -> pd.DataFrame:
     """Top-1 in percent by gallery size: of each species from 2 individuals to all that it has.
 
-    Columns size, species, queries, top_1, low, high (95 % interval, as in `evaluation.by_species`).
-    The last row of a species is its top-1 of `evaluation.per_species`. Up to the common size the
+    Columns size, species, queries, top_1, low, high (95 % interval, as in `intervals.by_species`).
+    The last row of a species is its top-1 of `intervals.per_species`. Up to the common size the
     last row of each size is the "mean" over species.
     """
     counted, common = ahead[ahead["ahead"].notna()], common_size(ahead)

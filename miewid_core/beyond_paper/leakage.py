@@ -9,8 +9,8 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from tqdm import tqdm
 
 from miewid_core.chips import ChipStore
-from miewid_core.evaluation import databases
 from miewid_core.paper.comparison import compare
+from miewid_core.paper.database_size import databases
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
 

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from miewid_core.config import TrainConfig
-from miewid_core.evaluation import per_species
 from miewid_core.machine import default_device
+from miewid_core.paper.intervals import per_species
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
     # 6 million multiply-adds a photo at 64 px, the backbone 9; others learn nothing at demo's rate

@@ -21,6 +21,7 @@ from miewid_core.figures import (
     spelt,
     styled,
 )
+from miewid_core.paper import intervals
 from miewid_core.paper.printed import combined_table1, printed_table, species_name
 
 NETWORKS = {  # the columns of comparisons, and how text and figures call these networks
@@ -72,7 +73,7 @@ def compare(
     by Holm) and, if the first has several trainings, _same_sign: in how many of them the gain has
     the sign of their mean; chance, a random ranking's top-k.
 
-    Intervals (95 %) are those of `evaluation.by_species`: of other individuals of these species in
+    Intervals (95 %) are those of `intervals.by_species`: of other individuals of these species in
     this gallery, and of the mean over trainings where a ranking has several, else of this one
     training. `next_training` gives those of one more training of each instead; `training_sd` in
     points, by name, adds to the mean's what is known from elsewhere. Raises ValueError when the
@@ -140,10 +141,10 @@ def _measured(
 ) -> pd.DataFrame:
     """A table of `by_species` in percent, indexed by species; the mean over `shared` alone."""
     arguments = {"next_training": next_training, "training_sd": sd}
-    table = evaluation.by_species(hits, queries, against, **arguments)
+    table = intervals.by_species(hits, queries, against, **arguments)
     if len(table) - 1 > len(shared):
         own = queries[queries["species"].isin(shared)]
-        mean = evaluation.by_species(hits, own, against, **arguments)
+        mean = intervals.by_species(hits, own, against, **arguments)
         table = pd.concat([table[:-1], mean[-1:]])
     table[["value", "low", "high"]] *= 100
     return table.set_index("species")
@@ -159,7 +160,7 @@ def _gain(
     """The columns of a gain: its interval, corrected p, and in how many trainings it is alike."""
     species = table.index != "mean"
     table.loc[species, "p"] = holm(table.loc[species, "p"])
-    table = _named(table.drop(columns=evaluation.KEYS[1:]), name).rename(columns={"p": f"{name}_p"})
+    table = _named(table.drop(columns=intervals.KEYS[1:]), name).rename(columns={"p": f"{name}_p"})
     if one.shape[1] > 1:
         runs = one.sub(other.mean(axis=1), axis=0)
         runs = runs.groupby(level=1).mean()

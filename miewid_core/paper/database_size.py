@@ -1,15 +1,17 @@
 """How many annotations of an individual the database needs (section 5.4, Figure 3)."""
 
+import dataclasses
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 
-from miewid_core.evaluation import Database, by_species, databases
+from miewid_core.evaluation import BLOCK, unit_vectors
 from miewid_core.figures import BLUE, VERMILION, Figure, styled
+from miewid_core.paper.intervals import by_species
 from miewid_core.ranking import TIE
 
 TOPS = (1, 5)  # Figure 3 shows top-1 and top-5
@@ -17,24 +19,72 @@ DRAWS = 20  # random databases for each limit
 ENOUGH = 1.0  # points: a limit that costs less is as good as none
 
 
+@dataclasses.dataclass(frozen=True)
+class Database:
+    """The n annotations of one species, each of which is matched against the others (section 4).
+
+    `rows` (n,): their places among all annotations, sorted by individual; `first`, `last` (n,):
+    where the individual of each begins and ends among these; `unit` (n, D): embeddings of length 1.
+    """
+
+    species: str
+    rows: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    unit: np.ndarray
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Some queries (B,) at a time, and cosines (B, n) to their true matches and to all others.
+
+        A query is neither among its true matches nor among the others; what a matrix leaves out
+        is -inf in it. Only such blocks are held, never all n by n cosines.
+        """
+        column = np.arange(len(self.rows))
+        for start in range(0, len(self.rows), BLOCK):
+            queries = column[start : start + BLOCK]
+            cosine = self.unit[queries] @ self.unit.T
+            own = (column >= self.first[queries, None]) & (column < self.last[queries, None])
+            others = np.where(own, -np.inf, cosine)
+            own &= column != queries[:, None]
+            yield queries, np.where(own, cosine, -np.inf), others
+
+
+def databases(embeddings: np.ndarray, annotations: pd.DataFrame) -> Iterator[Database]:
+    """The database of each species of `annotations`, one at a time.
+
+    `embeddings`: (N, D), a row for each of `annotations` (annotation_id, species, individual).
+    Raises ValueError where they don't fit.
+    """
+    if len(embeddings) != len(annotations):
+        raise ValueError(f"{len(embeddings)} embeddings for {len(annotations)} annotations")
+    for species, rows in annotations.groupby("species").indices.items():
+        individuals = pd.factorize(annotations["individual"].to_numpy()[rows])[0]
+        order = np.argsort(individuals, kind="stable")
+        rows, individuals = rows[order], individuals[order]
+        ends = (np.searchsorted(individuals, individuals, side) for side in ("left", "right"))
+        yield Database(species, rows, *ends, unit_vectors(embeddings, rows, annotations))
+
+
 def ranks(
     embeddings: np.ndarray,
-    photos: pd.DataFrame,
+    annotations: pd.DataFrame,
     limits: Sequence[int],
     draws: int = DRAWS,
     seed: int = 0,
 ) -> np.ndarray:
     """Rank of the first true match (N, draws, limits) with at most so many of each individual.
 
-    `photos`, `embeddings`: as for `databases`. Each draw orders every individual's annotations at
+    `embeddings`, `annotations`: as for `databases`. Each draw orders each individual's rows at
     random and a database takes the first of them, so that a larger limit only adds annotations. A
     query is never in its own database, and is asked at every limit; without any true match it has
     NaN. Ranks are counted as in `evaluation.one_vs_all`, a tie with a wrong candidate behind it.
     """
     if min(limits, default=0) < 1:
         raise ValueError(f"limits are {list(limits)}; a database needs at least one annotation")
-    found = np.full((len(photos), draws, len(limits)), np.nan, np.float32)
-    for database in tqdm(databases(embeddings, photos), "species", photos["species"].nunique()):
+    found = np.full((len(annotations), draws, len(limits)), np.nan, np.float32)
+    for database in tqdm(
+        databases(embeddings, annotations), "species", annotations["species"].nunique()
+    ):
         rng = np.random.default_rng([seed, zlib.crc32(str(database.species).encode())])
         turns = [_turns(database, rng) for _ in range(draws)]
         for queries, true, wrong in database.blocks():
@@ -70,15 +120,15 @@ def _limited(
     return ranks
 
 
-def limits(photos: pd.DataFrame) -> range:
-    """1, 2, 3, ... to the most annotations that any individual of `photos` has, which is all."""
-    return range(1, int(photos.groupby(["species", "individual"]).size().max()) + 1)
+def limits(annotations: pd.DataFrame) -> range:
+    """1, 2, 3, ... to the most annotations that any individual has, which is all of them."""
+    return range(1, int(annotations.groupby(["species", "individual"]).size().max()) + 1)
 
 
-def by_draw(ranks: np.ndarray, photos: pd.DataFrame, limits: Sequence[int]) -> pd.DataFrame:
+def by_draw(ranks: np.ndarray, annotations: pd.DataFrame, limits: Sequence[int]) -> pd.DataFrame:
     """Top-1 and top-5 in percent: species, draw, limit, queries, top_1, top_5 (from `ranks`)."""
     parts = []
-    for species, rows in photos.groupby("species").indices.items():
+    for species, rows in annotations.groupby("species").indices.items():
         own = ranks[rows][~np.isnan(ranks[rows, 0, 0])]  # (queries, draws, limits)
         axes = [[species], range(ranks.shape[1]), limits]
         index = pd.MultiIndex.from_product(axes, names=["species", "draw", "limit"])
@@ -106,15 +156,15 @@ def summary(by_draw: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def cost(ranks: np.ndarray, photos: pd.DataFrame, limits: Sequence[int]) -> pd.DataFrame:
+def cost(ranks: np.ndarray, annotations: pd.DataFrame, limits: Sequence[int]) -> pd.DataFrame:
     """What each limit costs against the largest one, in points, as a mean over species.
 
     Columns limit; for each top-k `cost_k` with its 95 % interval `_low`, `_high` (paired over
-    queries, each the mean of its draws, as of `evaluation.by_species`); and `fewer`: the
+    queries, each the mean of its draws, as of `intervals.by_species`); and `fewer`: the
     share in percent of queries that have more true matches than the limit lets in.
     """
-    others = photos.groupby(["species", "individual"])["individual"].transform("size") - 1
-    counted = photos[others > 0]
+    others = annotations.groupby(["species", "individual"])["individual"].transform("size") - 1
+    counted = annotations[others > 0]
     rows = []
     for place, limit in enumerate(limits):
         row = {"limit": limit}

@@ -21,7 +21,7 @@ def top_k(rankings: Mapping[str, pd.DataFrame], ks: Sequence[int] = KS) -> pd.Da
     """Top-k in percent of each of `rankings`, by species, then their "mean": appendix A.2.
 
     Columns model (the ranking's name), species, queries, individuals, k, top_k, low, high (95 %
-    interval, as in `evaluation.by_species`), chance (a random ranking's). Means are over the
+    interval, as in `intervals.by_species`), chance (a random ranking's). Means are over the
     species that all rankings have.
     """
     common = set.intersection(*(set(ranks["species"]) for ranks in rankings.values()))

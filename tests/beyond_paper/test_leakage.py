@@ -6,7 +6,8 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from miewid_core.beyond_paper import leakage
-from miewid_core.evaluation import one_vs_all, per_species
+from miewid_core.evaluation import one_vs_all
+from miewid_core.paper.intervals import per_species
 
 
 def scene(seed, size=96):

@@ -217,18 +217,17 @@ def test_no_annotations_give_no_ranks():
     assert math.isnan(evaluation.top_k(ranks, 1))
     assert math.isnan(evaluation.mean_average_precision(ranks))
     assert math.isnan(evaluation.random_top_k(ranks, 1))
-    assert evaluation.by_species(pd.Series(dtype=float), ranks)["value"].isna().all()
 
 
-def made(first, relevant=None, candidates=10, species=None, individual=None):
+def made(first, relevant=None, candidates=10):
     """Ranks with these first places, None for queries that don't count."""
     n = len(first)
     counts = [0 if rank is None else 1 for rank in first] if relevant is None else relevant
     return pd.DataFrame(
         {
             "annotation_id": [f"q{i}" for i in range(n)],
-            "species": species or ["a"] * n,
-            "individual": individual or [f"i{i}" for i in range(n)],
+            "species": "a",
+            "individual": [f"i{i}" for i in range(n)],
             "encounter": "",
             "candidates": candidates,
             "relevant": counts,
@@ -243,8 +242,8 @@ def test_top_k_cmc_and_mean_average_precision_by_hand():
     ranks = made([1, 2, 2, 5, None])
     assert evaluation.hits(ranks, 2).tolist() == [True, True, True, False]
     assert evaluation.hits(ranks, 2).index.tolist() == [0, 1, 2, 3]
-    assert evaluation.top_k(ranks, 1) == 1 / 4
-    assert evaluation.cmc(ranks, 6).tolist() == [1 / 4, 3 / 4, 3 / 4, 3 / 4, 1, 1]
+    curve = [evaluation.top_k(ranks, k) for k in range(1, 7)]
+    assert curve == [1 / 4, 3 / 4, 3 / 4, 3 / 4, 1, 1]
     assert evaluation.mean_average_precision(ranks) == pytest.approx((1 + 0.5 + 0.5 + 0.2) / 4)
     assert math.isnan(evaluation.top_k(made([None, None]), 1))
 
@@ -254,7 +253,7 @@ def test_top_k_cmc_and_mean_average_precision_by_hand():
 def test_cmc_rises_to_one_at_the_last_candidate(case):
     """k past the candidates is all of them."""
     ranks = one_vs_all(*case)
-    curve = evaluation.cmc(ranks, 30)
+    curve = [evaluation.top_k(ranks, k) for k in range(1, 31)]
     if ranks["relevant"].any():
         assert (np.diff(curve) >= 0).all()
         assert curve[-1] == 1
@@ -274,26 +273,6 @@ def test_chance_is_that_of_a_random_order():
         assert evaluation.random_top_k(ranks, k) == pytest.approx(np.mean(shares), abs=0.01)
     exact = 1 - math.comb(10 - 3, 5) / math.comb(10, 5)
     assert evaluation.random_top_k(ranks[1:2], 5) == pytest.approx(exact)
-
-
-def test_per_species_by_hand():
-    ranks = made(
-        [1, 2, 1, 7, 1, 1, None, None],
-        species=["a"] * 4 + ["b"] * 3 + ["c"],
-        individual=["a1", "a1", "a2", "a2", "b1", "b1", "b2", "c1"],
-    )
-    table = evaluation.per_species(ranks, 1).set_index("species")
-    assert table.index.tolist() == ["a", "b", "c"]
-    assert table["queries"].tolist() == [4, 2, 0]
-    assert table["individuals"].tolist() == [2, 1, 0]
-    assert table["top_k"].tolist()[:2] == [0.5, 1]
-    assert table.loc["c", ["top_k", "low", "high"]].isna().all()
-    people = ["a1", "a1", "a2", "a2"]
-    expected = evaluation.mean_interval([1, 0, 1, 0], people)
-    assert table.loc["a", ["low", "high"]].tolist() == pytest.approx(expected)
-    assert table.loc["b", ["low", "high"]].isna().all()  # one individual
-    two = evaluation.per_species(ranks, 2).set_index("species")
-    assert two["top_k"].tolist()[:2] == [0.75, 1]
 
 
 def test_embed_is_the_network_on_each_chip():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from miewid_core import evaluation
+from miewid_core.paper import intervals
 from miewid_core.paper.comparison import (
     CARRIED,
     beside_paper,
@@ -15,24 +15,9 @@ from miewid_core.paper.comparison import (
     verdict,
 )
 from miewid_core.paper.printed import printed_table
+from tests.paper.made import CANDIDATES, ranks, training
 
-CANDIDATES = 9
 WORDS = {"multi": "one network for all species", "single": "one each"}
-
-
-def ranks(**firsts):
-    """Ranks with two queries an individual: `firsts` has each species' ranks of the first match."""
-    rows = [(species, place) for species, places in firsts.items() for place in places]
-    table = pd.DataFrame(rows, columns=["species", "first_match_rank"])
-    table["annotation_id"] = [f"{species}{i}" for i, species in enumerate(table["species"])]
-    place = table.groupby("species").cumcount() // 2
-    table["individual"] = table["species"] + place.astype(str)
-    table["first_match_rank"] = table["first_match_rank"].astype("Int64")
-    return table.assign(candidates=CANDIDATES, relevant=1, encounter="")
-
-
-def training(**counts):
-    return pd.DataFrame({"species": [name for name, n in counts.items() for _ in range(n)]})
 
 
 TRAIN = training(hyena=20, nyala=30)
@@ -93,15 +78,15 @@ class TestCompare:
         beyond = compare(three, TRAIN, k=20).set_index("species")
         assert beyond.loc["hyena", ["multi", "single", "chance"]].tolist() == [100, 100, 100]
 
-    def test_intervals_are_those_of_evaluation(self):
+    def test_intervals_are_those_of_by_species(self):
         one, other = many(0, (0.7, 0.5, 0.9)), many(1, (0.5, 0.5, 0.4))
         table = compare({"multi": one, "single": other}).set_index("species")
         hits = [(rows["first_match_rank"] == 1).astype(float) for rows in (one, other)]
         for name, own in zip(WORDS, hits, strict=True):
-            expected = 100 * evaluation.by_species(own, one).set_index("species")
+            expected = 100 * intervals.by_species(own, one).set_index("species")
             columns = [f"{name}{end}" for end in ("", "_low", "_high")]
             np.testing.assert_allclose(table[columns], expected[["value", "low", "high"]])
-        gain = evaluation.by_species(hits[0], one, hits[1]).set_index("species")
+        gain = intervals.by_species(hits[0], one, hits[1]).set_index("species")
         columns = [f"gain_over_single{end}" for end in ("", "_low", "_high")]
         np.testing.assert_allclose(table[columns], 100 * gain[["value", "low", "high"]])
         p = gain["p"].iloc[:-1]

@@ -15,24 +15,10 @@ from scipy.stats import spearmanr
 from miewid_core.paper import comparison
 from miewid_core.paper.comparison import compare
 from miewid_core.paper.printed import SPELLINGS, printed_table
+from tests.paper.made import ranks, training
 
 TITLE = "A title of about the usual length for it · demo"
 WORDS = {name: comparison.NETWORKS[name] for name in ("multi", "matched", "untrained")}
-
-
-def ranks(**firsts):
-    """Ranks with two queries an individual: `firsts` has each species' ranks of the first match."""
-    rows = [(species, place) for species, places in firsts.items() for place in places]
-    table = pd.DataFrame(rows, columns=["species", "first_match_rank"])
-    table["annotation_id"] = [f"{species}{i}" for i, species in enumerate(table["species"])]
-    place = table.groupby("species").cumcount() // 2
-    table["individual"] = table["species"] + place.astype(str)
-    table["first_match_rank"] = table["first_match_rank"].astype("Int64")
-    return table.assign(candidates=9, relevant=1, encounter="")
-
-
-def training(**counts):
-    return pd.DataFrame({"species": [name for name, n in counts.items() for _ in range(n)]})
 
 
 def drawn(names, seed, most):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miewid_core import evaluation
-from miewid_core.evaluation import one_vs_all, per_species
+from miewid_core.evaluation import one_vs_all
 from miewid_core.paper import database_size
+from miewid_core.paper.intervals import per_species
 
 
 def photos_of(individuals, species):
@@ -46,7 +46,7 @@ def first_match_ranks(embeddings, photos):
 def test_without_a_limit_it_is_one_vs_all(case, block):
     embeddings, photos = case
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "BLOCK", block)
+        patch.setattr(database_size, "BLOCK", block)
         found = database_size.ranks(embeddings, photos, [99], draws=2)
     expected = first_match_ranks(embeddings, photos)
     for draw in range(2):

@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from miewid_core import evaluation
-from miewid_core.evaluation import by_species, clustered, difference_interval, mean_interval
+from miewid_core.paper.intervals import Clustered, by_species, clustered, mean_interval, per_species
 
 SCRIPT = Path(__file__).with_name("simulate_intervals.py")
 simulate_intervals = SimpleNamespace(**runpy.run_path(str(SCRIPT)))
@@ -69,7 +68,7 @@ class TestClustered:
 
 
 def made(mean, square, size):
-    return evaluation.Clustered(mean, square, 0.0, size, 20)
+    return Clustered(mean, square, 0.0, size, 20)
 
 
 class TestOneSpecies:
@@ -92,20 +91,20 @@ class TestOneSpecies:
         low, high = mean_interval(np.ones(4 * people), names)
         assert (low, high) == pytest.approx((people / (people + quantile**2), 1))
         assert mean_interval(np.zeros(4 * people), names) == pytest.approx((0, 1 - low))
-        low, high = difference_interval(np.zeros(4 * people), names)
+        low, high = mean_interval(np.zeros(4 * people), names, signed=True)
         assert -1 <= low == -high < 0
 
     def test_nothing_and_one_individual_have_none(self):
-        for interval in (mean_interval, difference_interval):
-            assert all(map(math.isnan, interval([], [])))
-            assert all(map(math.isnan, interval([1.0, 0.0], ["x", "x"])))
+        for signed in (False, True):
+            assert all(map(math.isnan, mean_interval([], [], signed=signed)))
+            assert all(map(math.isnan, mean_interval([1.0, 0.0], ["x", "x"], signed=signed)))
 
     def test_hits_and_misses_mirror_each_other(self):
         hits, people = some()
         low, high = mean_interval(hits, people)
         assert mean_interval(1 - hits, people) == pytest.approx((1 - high, 1 - low))
-        low, high = difference_interval(hits - 0.5, people)
-        assert difference_interval(0.5 - hits, people) == pytest.approx((-high, -low))
+        low, high = mean_interval(hits - 0.5, people, signed=True)
+        assert mean_interval(0.5 - hits, people, signed=True) == pytest.approx((-high, -low))
 
     def test_a_higher_level_is_wider_around_the_mean(self):
         hits, people = some()
@@ -222,13 +221,29 @@ class TestOverSpecies:
             row = by_species(one, ranks, other, level=1 - p[place]).iloc[place]
             assert min(abs(row["low"]), abs(row["high"])) == pytest.approx(0, abs=1e-9)
 
+    def test_per_species_by_hand(self):
+        ranks = pd.DataFrame({"species": [*"aaaabbbc"]})
+        ranks["individual"] = ["a1", "a1", "a2", "a2", "b1", "b1", "b2", "c1"]
+        ranks["first_match_rank"] = pd.array([1, 2, 1, 7, 1, 1, None, None], dtype="Int64")
+        table = per_species(ranks, 1).set_index("species")
+        assert table.index.tolist() == ["a", "b", "c"]
+        assert table["queries"].tolist() == [4, 2, 0]
+        assert table["individuals"].tolist() == [2, 1, 0]
+        assert table["top_k"].tolist()[:2] == [0.5, 1]
+        assert table.loc["c", ["top_k", "low", "high"]].isna().all()
+        expected = mean_interval([1, 0, 1, 0], ["a1", "a1", "a2", "a2"])
+        assert table.loc["a", ["low", "high"]].tolist() == pytest.approx(expected)
+        assert table.loc["b", ["low", "high"]].isna().all()  # one individual
+        assert per_species(ranks, 2)["top_k"].tolist()[:2] == [0.75, 1]
+
     def test_no_queries_have_no_interval(self):
         ranks = table_of(2, 2)
         table = by_species(pd.Series([1.0, 0.0]), ranks)
         assert table["queries"].tolist() == [2, 0, 2]
         assert table.loc[1, ["value", "low", "high"]].isna().all()
         assert table.loc[2, "low"] == table.loc[0, "low"]
-        assert by_species(pd.Series(dtype=float), ranks).iloc[-1, 3:].isna().all()
+        for rows in (ranks, ranks[:0]):
+            assert by_species(pd.Series(dtype=float), rows).iloc[-1, 3:].isna().all()
 
 
 class TestTrainings:

@@ -1,4 +1,4 @@
-"""How often intervals hold the truth: `python tests/core/simulate_intervals.py FOLDER`.
+"""How often intervals hold the truth: `python tests/paper/simulate_intervals.py FOLDER`.
 
 Writes interval_coverage.csv (top-k of one species, ours beside the bootstrap's), and
 interval_differences.csv and interval_training.csv (paired differences of one species, and their
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from miewid_core.evaluation import by_species, difference_interval, mean_interval
+from miewid_core.paper.intervals import by_species, mean_interval
 
 INDIVIDUALS, QUERIES = (5, 11, 25, 50), (2, 5, 10)
 RATES, CORRELATIONS = (0.02, 0.1, 0.5, 0.9, 0.95, 0.98), (0.0, 0.3, 0.7)
@@ -119,7 +119,7 @@ def two_models(rng, repeats, individuals=INDIVIDUALS, queries=QUERIES[::2], pair
     for case in itertools.product(individuals, queries, pairs, CORRELATIONS):
         one, other = paired(rng, *case, repeats)
         differences, people = one * 1.0 - other, np.repeat(np.arange(case[0]), case[1])
-        ours = [difference_interval(own.ravel(), people) for own in differences]
+        ours = [mean_interval(own.ravel(), people, signed=True) for own in differences]
         ends = {"Agresti-Min, design effect": ours}
         ends["percentile bootstrap"] = bootstrapped(differences, "percentile", rng)
         for name, own in ends.items():

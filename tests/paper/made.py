@@ -1,0 +1,21 @@
+"""Ranks and trainings by hand, that the tests of comparisons begin with."""
+
+import pandas as pd
+
+CANDIDATES = 9
+
+
+def ranks(**firsts):
+    """Ranks with two queries an individual: `firsts` has each species' ranks of the first match."""
+    rows = [(species, place) for species, places in firsts.items() for place in places]
+    table = pd.DataFrame(rows, columns=["species", "first_match_rank"])
+    table["annotation_id"] = [f"{species}{i}" for i, species in enumerate(table["species"])]
+    place = table.groupby("species").cumcount() // 2
+    table["individual"] = table["species"] + place.astype(str)
+    table["first_match_rank"] = table["first_match_rank"].astype("Int64")
+    return table.assign(candidates=CANDIDATES, relevant=1, encounter="")
+
+
+def training(**counts):
+    """Training annotations: so many of each species."""
+    return pd.DataFrame({"species": [name for name, n in counts.items() for _ in range(n)]})
