@@ -23,7 +23,7 @@ EXPORTS = {  # public name: module, name there
     "load_catalog": ("readers.load", "load_catalog"),
     "read_photo": ("photos", "read_photo"),
     "split": ("splits", "split"),
-    "load_model": ("model", "load"),
+    "load_model": ("readers.weights", "load_model"),
     "MiewIDNet": ("model", "MiewIDNet"),
     "SubCenterArcFace": ("loss", "SubCenterArcFace"),
     "dynamic_margins": ("loss", "dynamic_margins"),

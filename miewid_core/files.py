@@ -14,7 +14,7 @@ import re
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -130,15 +130,6 @@ def _checksum(arrays: Mapping[str, np.ndarray], facts: Mapping[str, str]) -> str
         total = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), total)
         total = zlib.crc32(array, total)
     return f"{total:08x}"
-
-
-def kept_array(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """The array in `path` (.safetensors); made, and kept there, where it is missing or damaged."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        return read_checked(path)[0]["array"]
-    made = make()
-    write_checked(path, {"array": made})
-    return made
 
 
 class Findings:

@@ -1,8 +1,8 @@
 """MiewID: a timm backbone, generalised-mean pooling and BatchNorm (section 4, A.1)."""
 
+import contextlib
 import dataclasses
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from miewid_core.files import replacing
@@ -25,11 +25,7 @@ RELEASED = {"backbone": "efficientnetv2_rw_m", "size": 440}  # the card of miewi
 LARGEST = 10_000  # pixels of a side, more than any network takes
 RESIZINGS = "card", "plugin"
 PICKLED = {".bin", ".pth", ".pt", ".ckpt", ".pkl"}
-# all that a checkpoint of the authors' code holds beside tensors and plain Python: a score
-SCALAR, KINDS = np.float64().__reduce__()[0], [np.dtype, type(np.dtype(np.float64))]
-NUMPY = [*KINDS, *((SCALAR, f"numpy.{at}.multiarray.scalar") for at in ("core", "_core"))]
 State = dict[str, torch.Tensor]
-LOGGER = logging.getLogger(__name__)
 
 
 def known(name: str) -> "PretrainedCfg":
@@ -125,22 +121,30 @@ def without_head(state: State, backbone: nn.Module, prefix: str = "") -> State:
     return {key: value for key, value in state.items() if not key.startswith(heads)}
 
 
-def read_tensors(path: str | Path) -> State:
-    """Tensors of a safetensors file by name. Raises ValueError for pickled or unreadable files."""
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[safe_open]:
     refuse_pickle(path)
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as opened:
+            yield opened
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{path} is no readable safetensors file: {error}") from error
+
+
+def read_tensors(path: str | Path) -> State:
+    """Tensors of a safetensors file by name. Raises ValueError for pickled or unreadable files."""
+    with _opened(path) as opened:
+        return {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
 
 
 def refuse_pickle(path: str | Path) -> None:
     """Raise ValueError where a file's name is one of pickled weights."""
     if Path(path).suffix.lower() in PICKLED:
-        raise _pickle_error(path)
+        raise pickle_error(path)
 
 
-def _pickle_error(path: str | Path) -> ValueError:
+def pickle_error(path: str | Path) -> ValueError:
+    """What is wrong with a pickle, and the remedy."""
     return ValueError(
         f"{Path(path).name} is a pickle, which can run code when read. Convert it once, where "
         'you trust it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "x.'
@@ -242,101 +246,33 @@ def save(model: MiewIDNet, preprocess: Preprocess, path: Path) -> None:
         save_file(state, temporary, {"config": json.dumps(config)})
 
 
-def load(
-    path: str | Path, device: str | torch.device = "cpu", size: int = 0
-) -> tuple[MiewIDNet, Preprocess]:
-    """The network of a file that `save` wrote or of MiewID's authors, and its Preprocess.
+def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[MiewIDNet, Preprocess]:
+    """The network of a file that `save` wrote, in evaluation mode, and its Preprocess.
 
-    Theirs are a folder of the Hugging Face hub such as conservationxlabs/miewid-msv3 or its
-    model.safetensors (a config.json beside it is read), and their code's training checkpoints
-    (.pth, .bin), of which torch reads tensors and plain values alone (`weights_only`). Where they
-    name no image size it is `size`, or else 440 px (section 4), which is logged; mean and deviation
-    are ImageNet's. Nothing is downloaded, no code in a file is run. Raises ValueError for a file
-    that does not fit exactly, that holds anything else, is damaged, or that a newer version wrote.
+    Raises ValueError for a file that isn't one or doesn't fit exactly, is damaged, or was written
+    by a newer version. `readers.weights.load_model` reads those of MiewID's authors, too.
     """
-    file = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
-    pickled = file.suffix.lower() in PICKLED
-    state, settings = _read_checkpoint(file) if pickled else (read_tensors(file), _hub(file))
-    metadata = None if pickled else _metadata(file)
+    saved = saved_settings(path)
+    if saved is None:
+        raise ValueError(f"{path} was not saved by this package: read it by load_model")
+    backbone, preprocess = saved
+    network = MiewIDNet(backbone, False, preprocess.size)
+    load_exactly(network, read_tensors(path), path)
+    return network.to(device, memory_format=torch.channels_last).eval(), preprocess
+
+
+def saved_settings(path: str | Path) -> tuple[str, Preprocess] | None:
+    """Backbone and preprocessing as `save` wrote them; None for weights of another origin."""
+    with _opened(path) as opened:
+        metadata = (opened.metadata() or {}).get("config")
     if metadata is None:
-        backbone, preprocess = _released(settings, file, size)
-    else:
-        backbone, preprocess = _saved(metadata, file)
-    model = MiewIDNet(backbone, False, preprocess.size)
-    if metadata is None and hasattr(model.backbone, "cls_token"):
-        raise ValueError(
-            f"{file}: the authors' code embeds by {backbone}'s class token, not by GeM"
-        )
-    load_exactly(model, without_head(state, model.backbone, "backbone."), file)
-    return model.to(device, memory_format=torch.channels_last).eval(), preprocess
-
-
-def _metadata(path: Path) -> str | None:
-    with safe_open(path, framework="pt") as opened:
-        return (opened.metadata() or {}).get("config")
-
-
-def _saved(metadata: str, path: Path) -> tuple[str, Preprocess]:
-    """Backbone and preprocessing as `save` wrote them."""
+        return None
     try:
         config = json.loads(metadata)
-        newer = config["format"] > FORMAT
+        if config["format"] <= FORMAT:
+            mean, std = (tuple(map(float, config[key])) for key in ("mean", "std"))
+            resizing = config.get("resizing", "card")
+            return config["backbone"], Preprocess(config["size"], mean, std, resizing)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: its metadata is damaged ({error!r}); save it again") from error
-    if newer:
-        raise ValueError(f"{path} was written by a newer miewid_core: update this one")
-    try:
-        mean, std = (tuple(map(float, config[key])) for key in ("mean", "std"))
-        resizing = config.get("resizing", "card")
-        return config["backbone"], Preprocess(config["size"], mean, std, resizing)
-    except KeyError as error:
-        fault = f"no {error.args[0]}"
-    except (TypeError, ValueError):
-        fault = ", ".join(f"{key} {config[key]}" for key in ("size", "mean", "std"))
-    raise ValueError(f"{path}: its metadata is damaged ({fault}); save it again")
-
-
-def _hub(file: Path) -> dict:
-    """The config.json beside a file of the hub, empty where there is none."""
-    path = file.with_name("config.json")
-    try:
-        return dict(json.loads(path.read_bytes())) if path.exists() else {}
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def _read_checkpoint(path: Path) -> tuple[State, dict]:
-    """Weights and configuration of the authors' training checkpoint, or weights alone."""
-    if not path.exists():
-        raise ValueError(f"there is no file {path}")
-    try:
-        with torch.serialization.safe_globals(NUMPY):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        nested = "model_state_dict" in content
-        state = dict(content["model_state_dict"] if nested else content)
-        settings = dict(content.get("config", {})) if nested else {}
-        strange = [key for key, value in state.items() if not isinstance(value, torch.Tensor)]
-    except Exception as error:  # an unpickler raises whatever the bytes make it
-        raise _pickle_error(path) from error
-    if strange:
-        raise ValueError(f"{path} is no checkpoint of weights: {strange[0]} is no tensor")
-    return state, settings
-
-
-def _released(settings: dict, path: Path, size: int) -> tuple[str, Preprocess]:
-    """Backbone and preprocessing by the authors' configuration, of a checkpoint or of the hub."""
-    parts = [settings, settings.get("model_params"), settings.get("data")]
-    named = {key: value for part in parts if isinstance(part, dict) for key, value in part.items()}
-    backbone = named.get("model_name", RELEASED["backbone"])
-    side = size or named.get("image_size") or named.get("img_size")
-    if side is None:
-        if backbone != RELEASED["backbone"]:
-            raise ValueError(f"{path} names no image size: give it as size=")
-        side = RELEASED["size"]
-        LOGGER.warning("%s names no image size: taken for %d px, as released", path.name, side)
-    if isinstance(side, list | tuple) and len(side) == 2 and side[0] == side[1]:
-        side = side[0]
-    try:
-        return backbone, Preprocess(side, *IMAGENET)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its image size is {side}, no side in pixels") from error
+    raise ValueError(f"{path} was written by a newer miewid_core: update this one")

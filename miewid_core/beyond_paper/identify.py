@@ -11,17 +11,17 @@ from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
 from miewid_core import evaluation
+from miewid_core.beyond_paper.embeddings import Embeddings
 from miewid_core.catalog import notice, summed
 from miewid_core.chips import ChipStore
 from miewid_core.figures import Panel
 from miewid_core.files import file_digest
-from miewid_core.model import load as load_model
 from miewid_core.paper.comparison import compare
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
 from miewid_core.readers.dates import dates
 from miewid_core.readers.load import load_catalog
-from miewid_core.runs.embeddings import Embeddings
+from miewid_core.readers.weights import load_model
 from miewid_core.runs.run import Training
 
 COLUMNS = ["query", "rank", "individual", "match", "score"]
@@ -30,19 +30,19 @@ FEW = 10  # individuals below which a bootstrap interval is no longer worth its 
 
 
 def to_identify(
-    photos: pd.DataFrame, tested: pd.DataFrame, source: str, seed: int, **where: object
+    annotations: pd.DataFrame, tested: pd.DataFrame, source: str, seed: int, **where: object
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The photos to identify and the known ones: `unidentified` of a source, or else `hold_back`.
 
-    `photos`: the catalog; `tested`: those of it that the network hasn't learned. `where`: where
+    `annotations`: the catalog's; `tested`: those that the network hasn't learned. `where`: where
     the source's photos lie (see `load_catalog`). A query that is a copy of a known photo is noticed
     (`catalog.notices`).
     """
     if not source:
-        return hold_back(photos, tested, seed)
-    queries = unidentified(source, sorted(photos["species"].unique()), **where)
-    queries.attrs["notices"] = [*queries.attrs["notices"], *summed([copies(queries, photos)])]
-    return queries, photos
+        return hold_back(annotations, tested, seed)
+    queries = unidentified(source, sorted(annotations["species"].unique()), **where)
+    queries.attrs["notices"] = [*queries.attrs["notices"], *summed([copies(queries, annotations)])]
+    return queries, annotations
 
 
 def copies(queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
@@ -73,27 +73,27 @@ def unidentified(source: Path | str, species: list[str], **where: object) -> pd.
     all. A photo that can't be used is left out, warned of, and listed in `.attrs["dropped"]`.
     Raises CatalogError where none can be used.
     """
-    photos = load_catalog(source, on_problem="drop", named=False, **where)
+    queries = load_catalog(source, on_problem="drop", named=False, **where)
     only = species[0] if len(species) == 1 else ""
-    photos["species"] = photos["species"].where(photos["species"].isin(species), only)
-    return with_dates(photos)
+    queries["species"] = queries["species"].where(queries["species"].isin(species), only)
+    return with_dates(queries)
 
 
-def with_dates(photos: pd.DataFrame) -> pd.DataFrame:
+def with_dates(annotations: pd.DataFrame) -> pd.DataFrame:
     """The photos with the time in their EXIF where the catalog gives no date; NaT without either.
 
     A camera's clock can be wrong: dates that a catalog gives come first. Of the times in a file
     that of the exposure does; the time of its last change is noticed (`catalog.notices`).
     """
-    undated = photos[photos["date"].isna()]
+    undated = annotations[annotations["date"].isna()]
     taken = pd.DataFrame(map(_taken, undated["path"]), undated.index, ["taken", "changed"], str)
     exposed, changed = dates(taken["taken"]), dates(taken["changed"])
     late = exposed.isna() & changed.notna()
     rows = undated.assign(row=undated["path"].map(lambda path: Path(path).name))
     told = notice(rows, late, "no time of exposure (EXIF)", "dated by its last change")
-    date = photos["date"].astype("datetime64[us]").fillna(exposed.fillna(changed))
-    dated = photos.assign(date=date)
-    dated.attrs["notices"] = [*photos.attrs.get("notices", []), *summed([told])]
+    date = annotations["date"].astype("datetime64[us]").fillna(exposed.fillna(changed))
+    dated = annotations.assign(date=date)
+    dated.attrs["notices"] = [*annotations.attrs.get("notices", []), *summed([told])]
     return dated
 
 
@@ -110,17 +110,17 @@ def _taken(path: str) -> tuple[str, str]:
     return taken, str(exif.get(ExifTags.Base.DateTime, ""))
 
 
-def one_an_encounter(photos: pd.DataFrame, seed: int) -> pd.DataFrame:
+def one_an_encounter(annotations: pd.DataFrame, seed: int) -> pd.DataFrame:
     """One random photo of each individual's encounter, as in a test set (section 3.3)."""
-    drawn = photos.sort_values("annotation_id").sample(frac=1, random_state=seed)
+    drawn = annotations.sort_values("annotation_id").sample(frac=1, random_state=seed)
     drawn = drawn[(drawn["encounter"] == "") | ~drawn.duplicated(["individual", "encounter"])]
     return drawn.sort_values("annotation_id", ignore_index=True)
 
 
 def hold_back(
-    photos: pd.DataFrame, tested: pd.DataFrame, seed: int, most: int = 9
+    annotations: pd.DataFrame, tested: pd.DataFrame, seed: int, most: int = 9
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Some photos of `tested` as if unidentified, and the `photos` that are left as known.
+    """Some of `tested` as if unidentified, and those of `annotations` that are left as known.
 
     One of each of a few random individuals, at most a quarter of them; a third of these lose all
     their other photos, and are new then. The others keep those of other encounters. Both tables
@@ -131,8 +131,9 @@ def hold_back(
     queries = drawn.head(min(most, max(1, len(drawn) // 4)))
     new = queries["individual"].head(len(queries) // 3)
     burst = queries.loc[queries["encounter"] != "", "encounter"]
-    seen = photos["annotation_id"].isin(queries["annotation_id"]) | photos["encounter"].isin(burst)
-    known = photos[~seen & ~photos["individual"].isin(new)]
+    shown = annotations["annotation_id"].isin(queries["annotation_id"])
+    shown |= annotations["encounter"].isin(burst)
+    known = annotations[~shown & ~annotations["individual"].isin(new)]
     return queries.reset_index(drop=True), known.reset_index(drop=True)
 
 
@@ -181,10 +182,10 @@ def panels(
     rows = []
     for query in queries.itertuples():
         own = found[found["query"] == query.annotation_id]
-        photos = pd.concat([queries.loc[[query.Index]], shown.loc[own["match"]]])
-        chips = [store.read(key) for key in store.build(photos)]
+        annotations = pd.concat([queries.loc[[query.Index]], shown.loc[own["match"]]])
+        chips = [store.read(key) for key in store.build(annotations)]
         captions = [f"{query.species}\nquery {query.name or Path(query.path).name}"]
-        pairs = zip(photos["name"][1:], own["score"], strict=True)
+        pairs = zip(annotations["name"][1:], own["score"], strict=True)
         captions += [f"{name}\n{score:.2f}" for name, score in pairs]
         right = [row == query.individual if query.individual else None for row in own["individual"]]
         rows.append(list(zip(chips, captions, [None, *right], strict=True)))
@@ -285,21 +286,21 @@ def choose(study: Study, weights: str = "") -> Network:
 
 def _of_file(study: Study, weights: Path) -> Network:
     """The network of a weights file, tested on photos of sightings that it didn't learn."""
-    photos, rows = study.annotations, weights.with_name("rows.csv")
+    annotations, rows = study.annotations, weights.with_name("rows.csv")
     words = f"the weights in `{weights.name}`."
     if not rows.is_file():
         words += (
             " Nothing beside them says which animals they learned. If yours are among them, all "
             "below looks better than it will be for new ones."
         )
-        tested = one_an_encounter(photos, study.seed)
+        tested = one_an_encounter(annotations, study.seed)
         return Network(weights, tested, frozenset(), words)
     rows = pd.read_csv(rows, dtype=str, keep_default_na=False)
-    keys = ChipStore(study.chips_dir, load_model(weights)[1].size).keys(photos)
+    keys = ChipStore(study.chips_dir, load_model(weights)[1].size).keys(annotations)
     shown = keys.isin(rows["chip"])  # learned, whatever the animal is called there
-    people = photos["individual"]
+    people = annotations["individual"]
     learned = frozenset(people[shown | people.isin(rows["individual"])])
-    fresh = photos[~shown & ~_met_with(photos, shown)]
+    fresh = annotations[~shown & ~_met_with(annotations, shown)]
     tested = study.test
     untouched = tested["annotation_id"].isin(fresh["annotation_id"]).all()
     if not learned or tested.empty or not untouched:
@@ -308,10 +309,10 @@ def _of_file(study: Study, weights: Path) -> Network:
     return Network(weights, tested, learned, words)
 
 
-def _met_with(photos: pd.DataFrame, shown: pd.Series) -> pd.Series:
+def _met_with(annotations: pd.DataFrame, shown: pd.Series) -> pd.Series:
     """Which photos are of an encounter that has one of those `shown`."""
-    encounters = photos["individual"] + " " + photos["encounter"]
-    return (photos["encounter"] != "") & encounters.isin(encounters[shown])
+    encounters = annotations["individual"] + " " + annotations["encounter"]
+    return (annotations["encounter"] != "") & encounters.isin(encounters[shown])
 
 
 def asked(study: Study) -> list[Training]:

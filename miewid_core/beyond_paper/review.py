@@ -81,7 +81,7 @@ def save_page(
     queries, by annotation id. Decisions stay in the browser until they are exported as CSV. The
     thumbnails are drawn anew: what a camera wrote into its files, such as a place, isn't in them.
     """
-    photos = known.set_index("annotation_id")
+    annotations = known.set_index("annotation_id")
     images: dict[str, str] = {}
     cards = []
     for row, given in zip(sheet(found, queries).itertuples(), queries.itertuples(), strict=True):
@@ -94,7 +94,7 @@ def save_page(
             }
             | {
                 "candidates": [
-                    _candidate(of, photos.loc[of.match], images) for of in own.itertuples()
+                    _candidate(of, annotations.loc[of.match], images) for of in own.itertuples()
                 ]
             }
         )

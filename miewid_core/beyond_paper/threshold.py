@@ -11,9 +11,10 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
-from miewid_core.evaluation import BLOCK, mean_interval
+from miewid_core.beyond_paper.embeddings import Embeddings
+from miewid_core.evaluation import BLOCK
 from miewid_core.figures import BLUE, GREY, Figure, styled
-from miewid_core.runs.embeddings import Embeddings
+from miewid_core.paper.intervals import mean_interval
 
 COLUMNS = ["annotation_id", "species", "individual", "true_score", "other_score", "learned"]
 MEASURES = ["FPIR", "FNIR", "called_new", "wrong_match"]

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from miewid_core import chips, model
-from miewid_core.beyond_paper import identify
+from miewid_core.beyond_paper import embeddings, identify
+from miewid_core.beyond_paper.embeddings import LABELS, Embeddings
 from miewid_core.beyond_paper.identify import search
-from miewid_core.runs import embeddings
-from miewid_core.runs.embeddings import LABELS, Embeddings
 
 
 def some(count=6, width=4, seed=0):
@@ -94,6 +93,9 @@ class TestEmbed:
         again = embeddings.embed(weights, photos, tmp_path / "chips", tmp_path / "kept")
         assert again.vectors.tobytes() == made.vectors.tobytes()
         assert kept.stat().st_mtime_ns == before
+        kept.write_bytes(kept.read_bytes()[:-1])
+        again = embeddings.embed(weights, photos, tmp_path / "chips", tmp_path / "kept")
+        assert again.vectors.tobytes() == made.vectors.tobytes()
 
     def test_other_photos_labels_or_preprocessing_are_embedded_anew(
         self, weights, photos, tmp_path

@@ -9,7 +9,7 @@ from PIL import Image
 
 from miewid_core import catalog
 from miewid_core.beyond_paper import identify
-from miewid_core.runs.embeddings import LABELS, Embeddings
+from miewid_core.beyond_paper.embeddings import LABELS, Embeddings
 
 
 def embedded(individuals, seed, prefix="k", species="ant"):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from miewid_core.beyond_paper import threshold
-from miewid_core.runs.embeddings import LABELS, Embeddings
+from miewid_core.beyond_paper.embeddings import LABELS, Embeddings
 
 
 def embedded(individuals, encounters, seed, prefix, species="ant"):

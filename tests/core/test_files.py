@@ -19,7 +19,6 @@ from miewid_core import files
 from miewid_core.files import (
     digest,
     file_digest,
-    kept_array,
     read_checked,
     replacing,
     write_checked,
@@ -160,22 +159,6 @@ def test_arrays_without_a_checksum_are_refused(tmp_path):
         read_checked(tmp_path / "a")
     with pytest.raises(FileNotFoundError):
         read_checked(tmp_path / "b")
-
-
-def test_an_array_is_made_once_until_it_is_damaged(tmp_path):
-    path, made = tmp_path / "a.safetensors", []
-
-    def make():
-        made.append(1)
-        return np.arange(5.0)
-
-    for _ in range(3):
-        np.testing.assert_array_equal(kept_array(path, make), np.arange(5.0))
-    assert len(made) == 1
-    path.write_bytes(path.read_bytes()[:-1])
-    for _ in range(3):
-        np.testing.assert_array_equal(kept_array(path, make), np.arange(5.0))
-    assert len(made) == 2
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from torchvision.transforms import v2
 
 from miewid_core import model
 from miewid_core.model import GeM, MiewIDNet, Preprocess
-from miewid_core.runs.embeddings import preprocessing_digest
 
 CONFIG = {"format": 1, "backbone": "test_efficientnet", "size": 64, "mean": [0.5] * 3}
 CONFIG |= {"std": [0.25] * 3}
@@ -119,57 +118,6 @@ def test_names_are_those_of_the_released_weights():
     assert network.name == "test_efficientnet"
 
 
-def released_keys():
-    """Names and shapes in conservationxlabs/miewid-msv2 and -msv3, from timm's own."""
-    with torch.device("meta"):
-        backbone = timm.create_model("efficientnetv2_rw_m", num_classes=0, global_pool="")
-    shapes = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
-    shapes["pooling.p"] = torch.empty(1, device="meta")
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        shapes[f"bn.{name}"] = torch.empty(2152, device="meta")
-    shapes["bn.num_batches_tracked"] = torch.empty((), dtype=torch.int64, device="meta")
-    return shapes
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory):
-    """A file like the released ones, and its tensors."""
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for key, value in released_keys().items():
-        if value.dtype == torch.int64:
-            state[key] = torch.tensor(7)
-        elif key.endswith("running_var") or key == "pooling.p":
-            state[key] = torch.full(value.shape, 1.5)
-        else:
-            state[key] = torch.empty(value.shape).normal_(0, 0.05, generator=generator)
-    path = tmp_path_factory.mktemp("released") / "model.safetensors"
-    save_file(state, path, {"format": "pt"})
-    return path, state
-
-
-@pytest.mark.slow
-def test_released_weights_load_and_are_used(released, caplog):
-    path, state = released
-    assert model.load(path, size=256)[1].size == 256
-    assert not caplog.records
-    network, preprocess = model.load(path)
-    assert "names no image size: taken for 440 px" in caplog.text
-    assert preprocess == Preprocess(440, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    loaded = network.state_dict()
-    assert loaded.keys() == state.keys()
-    assert all(torch.equal(loaded[key], value) for key, value in state.items())
-    assert network.n_features == 2152
-    assert not network.training
-    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        maps = network.backbone(image)
-        pooled = maps.clamp(min=1e-6).pow(1.5).mean((2, 3)).pow(1 / 1.5)
-        moved = (pooled - state["bn.running_mean"]) / (1.5 + 1e-5) ** 0.5
-        expected = moved * state["bn.weight"] + state["bn.bias"]
-        torch.testing.assert_close(network(image), expected, rtol=1e-3, atol=1e-4)
-
-
 @pytest.fixture
 def saved(tmp_path):
     """A small network, and the file that it was saved to."""
@@ -247,95 +195,6 @@ def test_pickles_are_refused_unread_with_the_remedy(tmp_path, name):
         MiewIDNet("test_efficientnet", tmp_path / name)  # there is none: not even opened
 
 
-THEIRS = {"model_params": {"model_name": "test_efficientnet"}, "data": {"image_size": [96, 96]}}
-
-
-def checkpoint(path, network, **changes):
-    """As `save_checkpoint` of the authors' code writes it: the score is one of NumPy's."""
-    content = {"epoch": 3, "model_state_dict": network.state_dict(), "config": THEIRS}
-    content |= {"best_score": np.mean([0.25, 0.5]), "best_cmc": [0.5] * 20}
-    content |= {"optimizer_state_dict": torch.optim.Adam(network.parameters()).state_dict()}
-    torch.save(content | changes, path)
-    return path
-
-
-def as_released(network, folder, **config):
-    """A folder of the hub: weights without our metadata, and config.json."""
-    save_file(network.state_dict(), folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps({"model_type": "miewid"} | config))
-    return folder
-
-
-@pytest.mark.parametrize("name", ["checkpoint_latest.pth", "model_best.bin"])
-def test_the_authors_checkpoint_is_read_with_its_backbone_and_image_size(saved, tmp_path, name):
-    network, preprocess = model.load(checkpoint(tmp_path / name, saved[0]))
-    assert preprocess == Preprocess(96, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert not network.training
-    loaded = network.state_dict()
-    assert all(torch.equal(loaded[key], value) for key, value in saved[0].state_dict().items())
-
-
-def test_their_classifier_is_left_out_and_all_else_must_fit(saved, tmp_path):
-    state = saved[0].state_dict()
-    headed = state | {"backbone.classifier.weight": torch.zeros(7, 256)}
-    model.load(checkpoint(tmp_path / "headed.pth", saved[0], model_state_dict=headed))
-    strange = state | {"fc.weight": torch.zeros(7, 256)}
-    with pytest.raises(ValueError, match=r"strange\.pth does not fit: unexpected fc\.weight"):
-        model.load(checkpoint(tmp_path / "strange.pth", saved[0], model_state_dict=strange))
-    with pytest.raises(ValueError, match=r"epoch is no tensor"):
-        model.load(checkpoint(tmp_path / "odd.pth", saved[0], model_state_dict={"epoch": 3}))
-    with pytest.raises(ValueError, match=r"there is no file .*gone\.pth"):
-        model.load(tmp_path / "gone.pth")
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"nothing", b"PK\x03\x04", b"\x80\x04\x95" + b"\x00" * 99]
-)
-def test_what_is_no_checkpoint_is_refused_as_a_pickle(tmp_path, content):
-    (tmp_path / "a.pth").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.pth is a pickle"):
-        model.load(tmp_path / "a.pth")
-
-
-@pytest.mark.parametrize("key", ["image_size", "img_size"])
-@pytest.mark.parametrize("size", [96, [96, 96]])
-def test_a_folder_of_the_hub_is_read_by_its_config(saved, tmp_path, key, size):
-    """An image size other than the released 440 px became 440 px in silence."""
-    folder = as_released(saved[0], tmp_path, model_name="test_efficientnet", **{key: size})
-    for path in (folder, str(folder), folder / "model.safetensors"):
-        network, preprocess = model.load(path)
-        assert preprocess.size == 96
-        assert network.name == "test_efficientnet"
-
-
-def test_an_image_size_that_is_not_said_is_asked_for(saved, tmp_path):
-    folder = as_released(saved[0], tmp_path, model_name="test_efficientnet")
-    with pytest.raises(ValueError, match=r"names no image size: give it as size="):
-        model.load(folder)
-    assert model.load(folder, size=128)[1].size == 128
-
-
-@pytest.mark.parametrize("size", [[96, 64], "96", 0.5, [[96]], -1])
-def test_an_image_size_that_can_not_be_is_refused(saved, tmp_path, size):
-    folder = as_released(saved[0], tmp_path, model_name="test_efficientnet", image_size=size)
-    with pytest.raises(ValueError, match=r"its image size is .*, no side in pixels"):
-        model.load(folder)
-
-
-def test_a_damaged_config_of_the_hub_is_refused(saved, tmp_path):
-    (as_released(saved[0], tmp_path) / "config.json").write_text("{nope")
-    with pytest.raises(ValueError, match=r"config\.json is damaged"):
-        model.load(tmp_path)
-
-
-def test_their_vision_transformers_are_refused(tmp_path):
-    """Their code embeds by the class token, ours pools: the same weights, other embeddings."""
-    network = MiewIDNet("test_vit", image_size=64)
-    folder = as_released(network, tmp_path, model_name="test_vit", image_size=64)
-    with pytest.raises(ValueError, match="class token"):
-        model.load(folder)
-
-
 @pytest.mark.parametrize("content", [b"", b"nothing", b"\xff" * 64, b"\x80\x04\x95" + b"\x00" * 99])
 def test_what_is_no_safetensors_file_is_refused(tmp_path, content):
     (tmp_path / "a.safetensors").write_bytes(content)
@@ -350,6 +209,12 @@ def test_a_file_cut_short_or_gone_is_refused(saved):
         model.load(path)
     with pytest.raises(ValueError, match=r"gone\.safetensors is no readable"):
         model.load(path.with_name("gone.safetensors"))
+
+
+def test_weights_of_another_origin_are_not_ours(tmp_path):
+    save_file(MiewIDNet("test_efficientnet").state_dict(), tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="load_model"):
+        model.load(tmp_path / "a.safetensors")
 
 
 def test_a_newer_format_is_refused(saved):
@@ -373,7 +238,7 @@ def test_each_key_of_the_metadata_is_needed(saved):
     for key in ("backbone", "size", "mean", "std"):
         config = {name: value for name, value in CONFIG.items() if name != key}
         save_file(load_file(path), path, {"config": json.dumps(config)})
-        with pytest.raises(ValueError, match=f"metadata is damaged .no {key}.; save it again"):
+        with pytest.raises(ValueError, match=f"metadata is damaged .*{key}"):
             model.load(path)
 
 
@@ -480,7 +345,7 @@ def test_preprocessings_are_told_apart_and_older_files_stay(saved):
     assert card.record().keys() == {"size", "mean", "std"}  # as written before there were two
     model.save(network, plugin, path)
     assert model.load(path)[1] == plugin != card
-    assert preprocessing_digest(plugin) != preprocessing_digest(card)
+    assert plugin.record() != card.record()
     with pytest.raises(ValueError, match="'card' or 'plugin'"):
         dataclasses.replace(card, resizing="bicubic")
 

@@ -210,8 +210,8 @@ def test_splits_of_odd_catalogs(folder, animals, seed):
     split = splits.split(photos, seed)
     assert sorted(split["annotation_id"]) == sorted(photos["annotation_id"])
     assert split_report.check(photos, split)["holds"].all()
-    splits.save(split, folder / "split.csv")
-    again = splits.load(folder / "split.csv")
+    split_report.save(split, folder / "split.csv")
+    again = split_report.load(folder / "split.csv")
     assert again.to_numpy().tolist() == split.to_numpy().tolist()
     parts = [len(splits.rows(photos, again, part)) for part in ("train", "test", "unused")]
     assert sum(parts) == len(photos)

@@ -19,10 +19,7 @@ from miewid_core.readers.dates import read_dates
 from miewid_core.readers.load import load_catalog
 from tests.readers.made import as_coco, boxes, draw, some_rows
 
-
-@pytest.fixture(autouse=True)
-def nothing_remembered(tmp_path, monkeypatch):
-    monkeypatch.setattr(photo_checks, "CACHE", tmp_path / "cache")
+pytestmark = pytest.mark.usefixtures("nothing_remembered")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,77 @@
+"""Embeddings by a weights file, with their rows and their origin: only those of one compare."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from miewid_core.chips import ChipStore
+from miewid_core.files import digest, file_digest
+from miewid_core.machine import default_device
+from miewid_core.readers.weights import load_model
+from miewid_core.runs.embeddings import kept_vectors
+
+LABELS = ["annotation_id", "species", "individual", "encounter", "chip"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """Embeddings and their origin; any two with the same `weights` and `preprocessing` compare.
+
+    `rows`: LABELS of each annotation as text, "" where unknown; `chip` is the hash of its photo,
+    box and size. `vectors`: (N, D) float32, not normalised. `weights` and `preprocessing`: SHA-256
+    of the weights file, and of size, mean and deviation. Raises ValueError where these don't fit.
+    """
+
+    rows: pd.DataFrame
+    vectors: np.ndarray
+    weights: str
+    preprocessing: str
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or len(self.vectors) != len(self.rows):
+            raise ValueError(f"{len(self.rows)} rows do not fit vectors {self.vectors.shape}")
+        ids = self.rows["annotation_id"]
+        twice = ids[ids.duplicated()].tolist()
+        if twice:
+            raise ValueError(f"several embeddings of one annotation: {_some(twice)}")
+        bad = ids[~np.isfinite(self.vectors).all(axis=1)].tolist()
+        if bad:
+            raise ValueError(f"embeddings are not finite for {_some(bad)}")
+
+    def of(self, chosen: pd.Series | np.ndarray) -> "Embeddings":
+        """Those of the rows where `chosen` (N,) bool is true."""
+        chosen = np.asarray(chosen, dtype=bool)
+        rows = self.rows[chosen].reset_index(drop=True)
+        return dataclasses.replace(self, rows=rows, vectors=self.vectors[chosen])
+
+    def refuse_other(self, other: "Embeddings") -> None:
+        """Raise ValueError where `other` is of another network or preprocessing."""
+        for name in ("weights", "preprocessing"):
+            here, there = getattr(self, name), getattr(other, name)
+            if here != there:
+                raise ValueError(
+                    f"queries and database can't be compared: {name} are {there[:16]}, not "
+                    f"{here[:16]}; embed both with one network"
+                )
+
+
+def embed(
+    weights: Path | str, annotations: pd.DataFrame, chips_dir: Path, cache: Path
+) -> Embeddings:
+    """Embeddings of `annotations` (catalog rows) by a weights file, as for `load_model`."""
+    network, preprocess = load_model(weights, default_device())
+    store = ChipStore(chips_dir, preprocess.size)
+    rows = annotations[LABELS[:-1]].assign(chip=store.build(annotations)).reset_index(drop=True)
+    done_to_photos = json.dumps(preprocess.record(), sort_keys=True)
+    hashes = file_digest(Path(weights)), digest(done_to_photos)
+    vectors = kept_vectors(
+        digest(*hashes), lambda: (network, preprocess), store, annotations, Path(cache)
+    )
+    return Embeddings(rows, vectors, *hashes)
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if names[most:] else "")
