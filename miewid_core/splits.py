@@ -1,4 +1,4 @@
-"""Section 3.3 of the paper: training and test annotations, few-shot subsets, saved splits.
+"""Section 3.3 of the paper: training and test annotations, few-shot subsets.
 
 Five steps add boolean columns to the annotations of a species. Where the paper is silent:
 - We draw animals, not individuals: both sides of an animal may train, or neither.
@@ -11,15 +11,11 @@ Five steps add boolean columns to the annotations of a species. Where the paper 
   species without shared animals is tested; one individual alone is not, as nothing resembles it.
 """
 
-import csv
-import io
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from numpy.random import Generator, default_rng
 
-from miewid_core.files import digest, replacing
+from miewid_core.files import digest
 
 LEAST_IN_TRAIN, LEAST_IN_TEST, MOST_IN_TEST = 3, 2, 10  # annotations per individual, section 3.3
 FLOOR = 5  # new test individuals that stay although too few animals can be shared
@@ -223,48 +219,3 @@ def few_shot(train: pd.DataFrame, species: str, n: int, seed: int) -> pd.DataFra
     kept = np.sort(train.loc[of_species, "individual"].unique())
     kept = default_rng([seed, int(digest(species), 16)]).permutation(kept)[:n]
     return train[~of_species | train["individual"].isin(kept)].reset_index(drop=True)
-
-
-def _csv(split: pd.DataFrame) -> bytes:
-    return split.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL).encode()
-
-
-def fingerprint(split: pd.DataFrame) -> str:
-    """SHA-256 of a split's content, as 64 hex digits."""
-    return digest(_csv(split))
-
-
-def save(split: pd.DataFrame, path: Path | str) -> str:
-    """Write a split as CSV, its fingerprint in a first comment line; return the fingerprint."""
-    content = _csv(split)
-    with replacing(Path(path)) as temporary:
-        temporary.write_bytes(f"# sha256={digest(content)}\n".encode() + content)
-    return digest(content)
-
-
-def load(path: Path | str) -> pd.DataFrame:
-    """Read a split that `save` wrote; ValueError when there is none or it has changed since."""
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: there is no such file; save a split there first")
-    stated, _, content = Path(path).read_bytes().partition(b"\n")
-    if stated != f"# sha256={digest(content)}".encode():
-        raise ValueError(
-            f"{path} was changed: its first line is not the hash of the rest. Restore it, or split "
-            "the annotations anew and save that."
-        )
-    return pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-
-
-def summary(annotations: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
-    """Per species, the annotations and individuals of each part and of both test halves."""
-    tables = {part: rows(annotations, split, part) for part in ("train", "test", "unused")}
-    known = tables["test"]["individual"].isin(tables["train"]["individual"])
-    tables |= {"shared": tables["test"][known], "new": tables["test"][~known]}
-    counts = [_counts(annotations), *(_counts(of, f"{part}_") for part, of in tables.items())]
-    table = pd.concat(counts, axis=1).fillna(0).astype(int)
-    return table.assign(train_share=table["annotations"].map(train_share)).reset_index()
-
-
-def _counts(annotations: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
-    individuals = annotations.groupby("species")["individual"]
-    return individuals.agg(annotations="size", individuals="nunique").add_prefix(prefix)

@@ -1,8 +1,13 @@
-"""Each rule of section 3.3 counted on a split, by code that shares nothing with what made it."""
+"""A split saved and counted, and each rule of section 3.3 by code that shares nothing with it."""
+
+import csv
+import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from miewid_core import splits
 from miewid_core.figures import (
     BLUE,
     ORANGE,
@@ -13,9 +18,10 @@ from miewid_core.figures import (
     number_columns,
     styled,
 )
+from miewid_core.files import digest, replacing
 from miewid_core.splits import FLOOR, LEAST_IN_TEST, LEAST_IN_TRAIN, MOST_IN_TEST
 
-PARTS = {  # column of `splits.summary`: words, colour from dark to light, hatch
+PARTS = {  # column of `summary`: words, colour from dark to light, hatch
     "train_annotations": ("training", BLUE, ""),
     "shared_annotations": ("test, individual also in training", ORANGE, ""),
     "new_annotations": ("test, new individual", YELLOW, "/////"),
@@ -23,9 +29,54 @@ PARTS = {  # column of `splits.summary`: words, colour from dark to light, hatch
 }
 
 
+def _csv(split: pd.DataFrame) -> bytes:
+    return split.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL).encode()
+
+
+def fingerprint(split: pd.DataFrame) -> str:
+    """SHA-256 of a split's content, as 64 hex digits."""
+    return digest(_csv(split))
+
+
+def save(split: pd.DataFrame, path: Path | str) -> str:
+    """Write a split as CSV, its fingerprint in a first comment line; return the fingerprint."""
+    content = _csv(split)
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(f"# sha256={digest(content)}\n".encode() + content)
+    return digest(content)
+
+
+def load(path: Path | str) -> pd.DataFrame:
+    """Read a split that `save` wrote; ValueError when there is none or it has changed since."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: there is no such file; save a split there first")
+    stated, _, content = Path(path).read_bytes().partition(b"\n")
+    if stated != f"# sha256={digest(content)}".encode():
+        raise ValueError(
+            f"{path} was changed: its first line is not the hash of the rest. Restore it, or split "
+            "the annotations anew and save that."
+        )
+    return pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+
+
+def summary(annotations: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
+    """Per species, the annotations and individuals of each part and of both test halves."""
+    tables = {part: splits.rows(annotations, split, part) for part in ("train", "test", "unused")}
+    known = tables["test"]["individual"].isin(tables["train"]["individual"])
+    tables |= {"shared": tables["test"][known], "new": tables["test"][~known]}
+    counts = [_counts(annotations), *(_counts(of, f"{part}_") for part, of in tables.items())]
+    table = pd.concat(counts, axis=1).fillna(0).astype(int)
+    return table.assign(train_share=table["annotations"].map(splits.train_share)).reset_index()
+
+
+def _counts(annotations: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
+    individuals = annotations.groupby("species")["individual"]
+    return individuals.agg(annotations="size", individuals="nunique").add_prefix(prefix)
+
+
 @styled()
 def split_figure(table: pd.DataFrame, title: str) -> Figure:
-    """Where the annotations of each species went, in percent (`table`: of `splits.summary`)."""
+    """Where the annotations of each species went, in percent (`table`: of `summary`)."""
     drawn = Figure(title, 1.3 + 0.17 * len(table), PAGE)
     axes = drawn.subplots()
     places, total = np.arange(len(table)), table["annotations"]
@@ -42,12 +93,12 @@ def split_figure(table: pd.DataFrame, title: str) -> Figure:
     return drawn
 
 
-def check(photos: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
+def check(annotations: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     """One row per rule: rule, counted (how many things it was tried on), breaches, holds.
 
-    `photos` are catalog rows, `split` what `splits.split` or `splits.load` returned for them.
+    `annotations` are catalog rows, `split` what `splits.split` or `load` returned for them.
     """
-    rows = photos[["annotation_id", "species", "individual", "encounter"]].merge(
+    rows = annotations[["annotation_id", "species", "individual", "encounter"]].merge(
         split[["annotation_id", "part"]], on="annotation_id", how="outer", indicator=True
     )
     train, test = (rows[rows["part"] == part] for part in ("train", "test"))

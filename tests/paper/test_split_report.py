@@ -1,4 +1,4 @@
-"""The table of rules: all hold on what `split` makes, and each breach is counted."""
+"""A split in a file, in numbers, and by its rules: each breach is counted."""
 
 import numpy as np
 import pandas as pd
@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from miewid_core import splits
 from miewid_core.paper import split_report
+
+PARTS = "train", "test", "unused"
 
 
 def catalog(sizes, seed, known, frames):
@@ -22,11 +24,11 @@ def catalog(sizes, seed, known, frames):
             count = min(40, rng.geometric(0.15))
             for frame in range(count):
                 rows.append((species, f"{species}/{name}", f"{name}.{frame // frames}"))
-    photos = pd.DataFrame(rows, columns=["species", "individual", "encounter"])
-    unknown = rng.random(len(photos)) >= known
-    photos["encounter"] = photos["encounter"].mask(unknown, "")
-    ids = [f"{i:05}" for i in rng.permutation(len(photos))]
-    return photos.assign(annotation_id=ids, name=photos["individual"])
+    annotations = pd.DataFrame(rows, columns=["species", "individual", "encounter"])
+    unknown = rng.random(len(annotations)) >= known
+    annotations["encounter"] = annotations["encounter"].mask(unknown, "")
+    ids = [f"{i:05}" for i in rng.permutation(len(annotations))]
+    return annotations.assign(annotation_id=ids, name=annotations["individual"])
 
 
 def medium():
@@ -41,12 +43,12 @@ def medium():
     st.integers(1, 4),
 )
 def test_all_rules_hold_on_any_split(sizes, seed, known, frames):
-    photos = catalog(sizes, seed, known, frames)
-    table = split_report.check(photos, splits.split(photos))
+    annotations = catalog(sizes, seed, known, frames)
+    table = split_report.check(annotations, splits.split(annotations))
     assert table["holds"].all(), table[~table["holds"]]
 
 
-def broken(photos, split):
+def broken(annotations, split):
     """A split of `medium` with one rule broken, by the first words of the rule."""
     in_test = split["part"] == "test"
     in_train = split["part"] == "train"
@@ -78,19 +80,54 @@ def broken(photos, split):
 
 @pytest.mark.parametrize("rule", list(broken(medium(), splits.split(medium()))))
 def test_each_breach_is_counted(rule):
-    photos = medium()
-    changed = broken(photos, splits.split(photos))[rule]
-    table = split_report.check(photos, changed)
+    annotations = medium()
+    changed = broken(annotations, splits.split(annotations))[rule]
+    table = split_report.check(annotations, changed)
     row = table[table["rule"].str.startswith(rule)].iloc[0]
     assert 0 < row["breaches"] <= row["counted"]
     assert not row["holds"]
 
 
 def test_counts_what_it_looked_at():
-    photos = medium()
-    split = splits.split(photos)
-    table = split_report.check(photos, split).set_index("rule")
+    annotations = medium()
+    split = splits.split(annotations)
+    table = split_report.check(annotations, split).set_index("rule")
     counted = table["counted"]
-    assert counted["each annotation is in one part"] == len(photos)
+    assert counted["each annotation is in one part"] == len(annotations)
     trained = split.loc[split["part"] == "train", "individual"].nunique()
     assert counted["training individuals have at least 3 annotations"] == trained
+
+
+def test_a_saved_split_reads_back_equal(tmp_path):
+    split, path = splits.split(medium()), tmp_path / "new folder" / "split.csv"
+    saved = split_report.save(split, path)
+    assert saved == split_report.fingerprint(split_report.load(path))
+    assert split_report.load(path).to_numpy().tolist() == split.to_numpy().tolist()
+    assert path.read_text().startswith(f"# sha256={saved}\n")
+
+
+@pytest.mark.parametrize("change", [("train", "test"), ("# sha256=", ""), ("few", "faw")])
+def test_a_changed_file_is_refused_by_name(tmp_path, change):
+    path = tmp_path / "split.csv"
+    split_report.save(splits.split(medium()), path)
+    path.write_text(path.read_text().replace(*change, 1))
+    with pytest.raises(ValueError, match=r"split\.csv was changed"):
+        split_report.load(path)
+
+
+def test_summary_counts_as_plain_loops_do():
+    annotations = pd.concat([medium(), catalog({"lone": 1}, 0, 1.0, 1)], ignore_index=True)
+    annotations["annotation_id"] = annotations.index.astype(str)
+    split = splits.split(annotations)
+    table = split_report.summary(annotations, split).set_index("species")
+    for species, own in split.groupby("species"):
+        people = {part: set(own.loc[own["part"] == part, "individual"]) for part in PARTS}
+        row = table.loc[species]
+        assert row["annotations"] == len(own)
+        assert row["individuals"] == len(set.union(*people.values()))
+        for part in PARTS:
+            assert row[f"{part}_annotations"] == (own["part"] == part).sum()
+            assert row[f"{part}_individuals"] == len(people[part])
+        assert row["shared_individuals"] == len(people["test"] & people["train"])
+        assert row["new_individuals"] == len(people["test"] - people["train"])
+        assert row["train_share"] == splits.train_share(len(own))
