@@ -14,7 +14,7 @@ from miewid_core.bench.photos import chips_of
 from miewid_core.bench.textbook import Photos
 from miewid_core.chips import Batches, augmentation, loader
 from miewid_core.config import preset
-from miewid_core.demo.draw import draw_animals
+from miewid_core.demo import draw_animals
 from miewid_core.evaluation import embed
 from miewid_core.files import CACHE
 from miewid_core.machine import default_device, keep_freed_memory

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from numpy.random import Generator, default_rng
 from PIL import Image
 from tqdm import tqdm
@@ -27,8 +26,6 @@ from miewid_core.demo.poses import View, body, extent, place
 from miewid_core.demo.species import BUILDS, SPECIES, Species
 from miewid_core.files import replacing
 
-VERSION = "5"  # raise it whenever the same seed and scale give other files
-SIDES_DIFFER = tuple(species.name for species in SPECIES if species.sides_differ)
 FRAMES = (0.7, 0.18, 0.08, 0.04)  # shares of encounters with 1, 2, 3, 4 annotations
 COLUMNS = [
     *["file_path", "species", "family", "name", "viewpoint", "encounter", "date"],
@@ -38,28 +35,16 @@ STRANGER = 10**6  # the first of the unnamed animals, seen in passing
 Key = tuple[int, ...]  # of a random generator: what is drawn depends on nothing else
 
 
-def draw_animals(
-    folder: Path, seed: int = 0, scale: float = 1.0, workers: int | None = None
-) -> Path:
-    """Draw all scenes below `folder`, once for a seed and scale; returns their annotations.csv.
-
-    `scale` multiplies the number of individuals. A killed drawing is begun anew; a second process
-    waits for the first. The files' bytes don't depend on the number of workers.
-    """
-    here = Path(folder) / f"v{VERSION}-seed{seed}-scale{scale:g}"
-    table = here / "annotations.csv"
-    here.mkdir(parents=True, exist_ok=True)
-    with FileLock(here / "lock"):
-        if not table.exists():
-            for stale in here.rglob(".part-*"):  # of a drawing that was killed
-                stale.unlink()
-            jobs = [rows for _, rows in plan(seed, scale).groupby("encounter", sort=False)]
-            with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-                drawn = pool.map(lambda rows: _encounter(here, rows, seed), jobs)
-                found = list(tqdm(drawn, "drawing animals", len(jobs), unit="encounter"))
-            with replacing(table) as temporary:
-                pd.concat(found)[COLUMNS].to_csv(temporary, index=False)
-    return table
+def draw(here: Path, seed: int, scale: float, workers: int | None = None) -> None:
+    """Draw all scenes into the folder `here`, last their annotations.csv (see `draw_animals`)."""
+    for stale in here.rglob(".part-*"):  # of a drawing that was killed
+        stale.unlink()
+    jobs = [rows for _, rows in plan(seed, scale).groupby("encounter", sort=False)]
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        drawn = pool.map(lambda rows: _encounter(here, rows, seed), jobs)
+        found = list(tqdm(drawn, "drawing animals", len(jobs), unit="encounter"))
+    with replacing(here / "annotations.csv") as temporary:
+        pd.concat(found)[COLUMNS].to_csv(temporary, index=False)
 
 
 def plan(seed: int = 0, scale: float = 1.0) -> pd.DataFrame:

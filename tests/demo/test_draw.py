@@ -10,20 +10,12 @@ import pytest
 from numpy.random import default_rng
 
 from miewid_core import splits
-from miewid_core.demo import draw, scenes
+from miewid_core.demo import SIDES_DIFFER, draw, draw_animals, scenes
 from miewid_core.demo.coats import PATTERNS, coat
-from miewid_core.demo.draw import (
-    SIDES_DIFFER,
-    _box,
-    _coat,
-    _encounter,
-    _framed,
-    _view,
-    draw_animals,
-    plan,
-)
+from miewid_core.demo.draw import _box, _coat, _encounter, _framed, _view, plan
 from miewid_core.demo.poses import body, extent, place
 from miewid_core.demo.species import BUILDS, SPECIES
+from miewid_core.paper import split_report
 from miewid_core.photos import crop, read_photo, resize
 from miewid_core.readers.load import load_catalog
 
@@ -183,7 +175,7 @@ def test_every_species_can_be_split(seed):
     side = table["viewpoint"].where(table["species"].isin(SIDES_DIFFER), "")
     table["individual"] = table["species"] + "/" + table["name"] + side
     table["annotation_id"] = table["file_path"]
-    summary = splits.summary(table, splits.split(table))
+    summary = split_report.summary(table, splits.split(table))
     assert (summary["test_annotations"] >= 8).all()
     assert (summary[["shared_individuals", "new_individuals"]] >= 2).all(axis=None)
     assert (summary["test_individuals"] >= 4).all()
@@ -203,7 +195,7 @@ def test_coat_is_fixed_for_an_individual_and_differs_between_individuals(pattern
 
 
 def test_sides_have_different_patterns():
-    assert SIDES_DIFFER
+    assert {species.name for species in SPECIES if species.sides_differ} == {*SIDES_DIFFER}
     for name in SIDES_DIFFER:
         number = [species.name for species in SPECIES].index(name)
         left, right = (_coat(0, number, 1, side).astype(float) for side in (0, 1))

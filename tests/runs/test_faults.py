@@ -21,8 +21,7 @@ from safetensors.torch import save_file
 from miewid_core import figures, files, model
 from miewid_core.chips import ChipStore
 from miewid_core.config import TrainConfig
-from miewid_core.demo import draw
-from miewid_core.demo.draw import draw_animals
+from miewid_core.demo import draw, draw_animals
 from miewid_core.demo.species import SPECIES
 from miewid_core.files import replacing
 from miewid_core.photos import ChipError
