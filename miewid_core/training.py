@@ -21,7 +21,6 @@ from miewid_core.machine import default_device, keep_freed_memory, threads
 from miewid_core.model import MiewIDNet, Preprocess, load_exactly, read_tensors
 
 SMALL = 2**18  # pixels of a batch up to which a second thread gains little (see `fit`)
-RECIPE = 3  # raise it whenever a change alters the weights that a training ends with
 
 
 class Trainer:

@@ -45,9 +45,8 @@ def write_catalog(folder: Path, annotations: int = WHOLE) -> Path:
     The first annotation of an individual is an encounter of its own, then two each are one. All are
     boxes of one photo.
     """
-    rng = np.random.default_rng(0)
-    parts = [_drawn(*row, rng) for row in species_counts(annotations).itertuples(index=False)]
-    table = pd.concat(parts, ignore_index=True)
+    table = plan.long_tails(species_counts(annotations), np.random.default_rng(0))
+    table["name"] = table["species"] + table.pop("number")
     visit = (table.groupby("name").cumcount() + 1) // 2
     place = np.arange(len(table))
     box = {"x": place % SIDE, "y": place // SIDE, "w": BOX, "h": BOX, "theta": 0}
@@ -59,16 +58,6 @@ def write_catalog(folder: Path, annotations: int = WHOLE) -> Path:
         shuffled = table.assign(file_name="photo.png").sample(frac=1, random_state=1)
         shuffled.to_csv(temporary, index=False)
     return folder / "annotations.csv"
-
-
-def _drawn(
-    species: str, annotations: int, individuals: int, rng: np.random.Generator
-) -> pd.DataFrame:
-    """Annotations of one species, at least one for each individual."""
-    weights = rng.lognormal(0, 1, individuals)
-    extra = rng.multinomial(max(0, annotations - individuals), weights / weights.sum())
-    names = np.repeat([f"{species}{number}" for number in range(individuals)], 1 + extra)
-    return pd.DataFrame({"species": species, "name": names})
 
 
 def random_embeddings(path: Path, count: int) -> np.ndarray:

@@ -64,22 +64,26 @@ def paper_study(preset: str = "paper", seed: int = 0) -> Study:
     """
     rng = np.random.default_rng(seed)
     counts = combined_table1().dropna()
-    parts = [_drawn(*row, rng) for row in counts.itertuples(index=False)]
-    photos = pd.concat(parts, ignore_index=True)
-    photos["annotation_id"] = [f"{number:08}" for number in range(len(photos))]
-    photos = photos.assign(path="", encounter="", name=photos["individual"])
-    split = splits.split(photos, seed)
-    train, test = (splits.rows(photos, split, part) for part in ("train", "test"))
+    annotations = long_tails(counts, rng)
+    annotations["individual"] = annotations["species"] + "/" + annotations.pop("number")
+    annotations["annotation_id"] = [f"{number:08}" for number in range(len(annotations))]
+    annotations = annotations.assign(path="", encounter="", name=annotations["individual"])
+    split = splits.split(annotations, seed)
+    train, test = (splits.rows(annotations, split, part) for part in ("train", "test"))
     nowhere = [Path()] * 3  # no photo is read, nothing trained
     config = PRESETS[preset]
-    return Study("paper", False, photos, split, train, test, config, seed, *nowhere)
+    return Study("paper", False, annotations, split, train, test, config, seed, *nowhere)
 
 
-def _drawn(
-    species: str, annotations: int, individuals: int, rng: np.random.Generator
-) -> pd.DataFrame:
-    """Annotations of one species, at least one for each individual."""
-    weights = rng.lognormal(0, 1, individuals)
-    extra = rng.multinomial(max(0, annotations - individuals), weights / weights.sum())
-    names = np.repeat([f"{species}/{number}" for number in range(individuals)], 1 + extra)
-    return pd.DataFrame({"individual": names}).assign(species=species)
+def long_tails(counts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Annotations of species: species and the individual's number, each at least once.
+
+    `counts`: species, annotations, individuals, in this order.
+    """
+    parts = []
+    for species, annotations, individuals in counts.itertuples(index=False):
+        weights = rng.lognormal(0, 1, individuals)
+        extra = rng.multinomial(max(0, annotations - individuals), weights / weights.sum())
+        numbers = np.repeat(np.arange(individuals).astype(str).astype(object), 1 + extra)
+        parts.append(pd.DataFrame({"species": species, "number": numbers}))
+    return pd.concat(parts, ignore_index=True)

@@ -13,10 +13,9 @@ from miewid_core import figures, splits
 from miewid_core.chips import ChipStore
 from miewid_core.config import PRESETS, TrainConfig, fine_tuning
 from miewid_core.config import preset as training_preset
-from miewid_core.demo.draw import SIDES_DIFFER, draw_animals
+from miewid_core.demo import SIDES_DIFFER, draw_animals
 from miewid_core.evaluation import one_vs_all
 from miewid_core.files import CACHE, FIGURES, digest
-from miewid_core.loss import dynamic_margins
 from miewid_core.model import refuse_pickle
 from miewid_core.paper import manifest
 from miewid_core.readers.load import load_catalog
@@ -24,7 +23,6 @@ from miewid_core.runs import bill
 from miewid_core.runs.embeddings import kept_vectors
 from miewid_core.runs.jobs import train_all, workers_of
 from miewid_core.runs.run import Run, Training
-from miewid_core.runs.skipping import skip_rest
 
 DEMO = "demo"  # the source that names the drawn animals
 ADDRESS = re.compile(r"(tcp|tls|ucx|ucxx|wss?)://[^\s/]+:\d+")  # of a Dask scheduler
@@ -64,6 +62,8 @@ class Study:
         """End the notebook in a sentence where fewer species can be trained and tested on."""
         able = set(self.train["species"]) & set(self.test["species"])
         if len(able) < species:
+            from miewid_core.runs.skipping import skip_rest  # seldom
+
             has = f"the catalog has {len(able)} ({', '.join(sorted(able)) or 'none'})"
             skip_rest(
                 f"this notebook needs {species} species with individuals to train on and to test, "
@@ -81,16 +81,12 @@ class Study:
     def settings(self) -> pd.DataFrame:
         """The training's whole configuration beside appendix A.1's: setting, here, paper."""
         ours, theirs = (dataclasses.asdict(config) for config in (self.config, PRESETS["paper"]))
+        if self.config.schedule == "level":
+            ours |= {"warmup_epochs": "not used", "decay": "not used"}
         if Path(str(ours["pretrained"])).is_file():  # a name says enough: no reader's folders
             ours["pretrained"] = Path(ours["pretrained"]).name
         rows = [(name, str(ours[name]), str(theirs[name])) for name in ours]
         return pd.DataFrame(rows, columns=["setting", "here", "paper"])
-
-    def margins(self) -> pd.DataFrame:
-        """Per training individual: species, individual, annotations, margin in radians (A.1)."""
-        counts = self.train.groupby(["species", "individual"]).size().rename("annotations")
-        low, high = self.config.margin_low, self.config.margin_high
-        return counts.reset_index().assign(margin=dynamic_margins(counts.to_numpy(), low, high))
 
     def training(
         self,

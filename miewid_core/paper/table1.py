@@ -40,53 +40,53 @@ def _at_least(tail: pd.DataFrame) -> tuple[pd.Index, pd.Series]:
     return counts.index, 100 * counts[::-1].cumsum()[::-1] / counts.sum()
 
 
-def summary(photos: pd.DataFrame) -> pd.DataFrame:
+def summary(annotations: pd.DataFrame) -> pd.DataFrame:
     """Table 1 for a catalog: one row per species by decreasing annotations, then "total".
 
     Columns: species, annotations, individuals, encounters, mean_per_individual and
     median_per_individual (annotations), share_with_one (of the individuals, in [0, 1]). An
     annotation without an encounter is one of its own.
     """
-    rows = [_counts(species, own) for species, own in photos.groupby("species")]
+    rows = [_counts(species, own) for species, own in annotations.groupby("species")]
     table = pd.DataFrame(rows).sort_values("annotations", ascending=False, kind="stable")
-    total = _counts("total", photos)
+    total = _counts("total", annotations)
     # one encounter of two species is one of each, as everywhere else
     total["encounters"] = table["encounters"].sum()
     return pd.concat([table, pd.DataFrame([total])], ignore_index=True)
 
 
-def _counts(species: str, photos: pd.DataFrame) -> dict[str, object]:
-    each = photos["individual"].value_counts()
-    known = photos.loc[photos["encounter"] != "", "encounter"]
+def _counts(species: str, annotations: pd.DataFrame) -> dict[str, object]:
+    each = annotations["individual"].value_counts()
+    known = annotations.loc[annotations["encounter"] != "", "encounter"]
     return {
         "species": species,
-        "annotations": len(photos),
+        "annotations": len(annotations),
         "individuals": len(each),
-        "encounters": known.nunique() + len(photos) - len(known),
+        "encounters": known.nunique() + len(annotations) - len(known),
         "mean_per_individual": each.mean(),
         "median_per_individual": each.median(),
         "share_with_one": (each == 1).mean(),
     }
 
 
-def tail_rows(photos: pd.DataFrame) -> pd.DataFrame:
+def tail_rows(annotations: pd.DataFrame) -> pd.DataFrame:
     """How many individuals have how many annotations, the data of the long-tail figure.
 
     One row per species and number of annotations of an individual (`per_individual`), by both:
     `individuals` that have that many, and `annotations` of all of these together.
     """
-    each = photos.groupby(["species", "individual"]).size().rename("per_individual")
+    each = annotations.groupby(["species", "individual"]).size().rename("per_individual")
     tail = each.reset_index().groupby(["species", "per_individual"]).size()
     tail = tail.rename("individuals").reset_index()
     return tail.assign(annotations=tail["per_individual"] * tail["individuals"])
 
 
-def relatives(photos: pd.DataFrame) -> pd.DataFrame:
+def relatives(annotations: pd.DataFrame) -> pd.DataFrame:
     """Of each species its `family`, and the other species of it, its `relatives` (comma-separated).
 
     Both are "" where the catalog gives no family: then nobody knows how unseen a species is.
     """
-    said = photos.sort_values("family", ascending=False, kind="stable")  # "" comes last
+    said = annotations.sort_values("family", ascending=False, kind="stable")  # "" comes last
     families = said.drop_duplicates("species").set_index("species")["family"].sort_index()
     others = [
         ", ".join(families.index[(families == own) & (families.index != name)]) if own else ""

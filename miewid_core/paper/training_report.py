@@ -25,6 +25,7 @@ from miewid_core.figures import (
     spelt,
     styled,
 )
+from miewid_core.loss import dynamic_margins
 
 LINES = ["-", "--", ":", "-."]
 TABLE = Path(__file__).parent / "tables" / "a1_against_code.csv"
@@ -61,11 +62,18 @@ def schedules_figure(rates: pd.DataFrame, title: str) -> Figure:
     return drawn
 
 
+def margins(train: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
+    """Per training individual: species, individual, annotations, margin in radians (A.1)."""
+    counts = train.groupby(["species", "individual"]).size().rename("annotations")
+    low, high = config.margin_low, config.margin_high
+    return counts.reset_index().assign(margin=dynamic_margins(counts.to_numpy(), low, high))
+
+
 @styled()
 def margins_figure(margins: pd.DataFrame, title: str) -> Figure:
     """Margin of an individual against its training annotations, and how many have that many.
 
-    `margins`: one row per individual: annotations, margin (radians).
+    `margins`: of the function of that name.
     """
     drawn = Figure(title, 3)
     above, below = drawn.subplots(2, sharex=True, height_ratios=[2, 1])
@@ -135,14 +143,14 @@ Panel = tuple[np.ndarray, str, bool | None]  # chip (S, S, 3) uint8, caption, ri
 
 
 def species_sheet(
-    photos: pd.DataFrame, chips_dir: Path, seed: int, size: int = 128
+    annotations: pd.DataFrame, chips_dir: Path, seed: int, size: int = 128
 ) -> tuple[list[np.ndarray], list[str]]:
     """Chips (size, size, 3) uint8 and captions: six of each species, three of each of two animals.
 
     The animals are drawn at random among the quarter with most encounters, one photo an encounter.
     """
     generator = np.random.default_rng(seed)
-    chosen = pd.concat(_two_animals(rows, generator) for _, rows in photos.groupby("species"))
+    chosen = pd.concat(_two_animals(rows, generator) for _, rows in annotations.groupby("species"))
     store = ChipStore(chips_dir, size)
     keys = store.build(chosen)
     captions = chosen["species"] + "\n" + chosen["name"]
@@ -161,22 +169,22 @@ def _two_animals(rows: pd.DataFrame, generator: np.random.Generator) -> pd.DataF
     )
 
 
-def projection(embeddings: np.ndarray, photos: pd.DataFrame, seed: int) -> pd.DataFrame:
+def projection(embeddings: np.ndarray, annotations: pd.DataFrame, seed: int) -> pd.DataFrame:
     """t-SNE by cosine of embeddings (N, D): x, y (no unit), species, individual of each row.
 
     By one thread: more of them round otherwise, and points end elsewhere.
     """
-    perplexity = min(30, max(1, (len(photos) - 1) / 3))
+    perplexity = min(30, max(1, (len(annotations) - 1) / 3))
     place = TSNE(perplexity=perplexity, init="pca", random_state=seed, metric="cosine")
     with threadpool_limits(1):
         placed = place.fit_transform(normalize(embeddings))
     axes = pd.DataFrame(placed, columns=["x", "y"])
-    return axes.join(photos[["species", "individual"]].reset_index(drop=True))
+    return axes.join(annotations[["species", "individual"]].reset_index(drop=True))
 
 
 def matches(
     embeddings: np.ndarray,
-    photos: pd.DataFrame,
+    annotations: pd.DataFrame,
     chips_dir: Path,
     seed: int,
     k: int = 5,
@@ -184,30 +192,30 @@ def matches(
 ) -> list[list[Panel]]:
     """For one random query of each species: the query, then its k nearest other annotations.
 
-    `embeddings`: (N, D) of `photos`. A query has at least one true match among the candidates.
+    `embeddings`: (N, D) of `annotations`. A query has at least one true match among the candidates.
     Captions give the individual's name and the cosine similarity.
     """
     embeddings = normalize(embeddings)
     store = ChipStore(chips_dir, size)
     generator = np.random.default_rng(seed)
     panels = []
-    for _, rows in photos.groupby("species"):
+    for _, rows in annotations.groupby("species"):
         matched = rows[rows["individual"].duplicated(keep=False)]
         if matched.empty:
             continue
         query = generator.choice(matched.index)
         scores = pd.Series(embeddings[rows.index] @ embeddings[query], rows.index).drop(query)
         nearest = scores.nlargest(k)
-        panels.append(_panel_row(photos, query, nearest, store))
+        panels.append(_panel_row(annotations, query, nearest, store))
     return panels
 
 
 def _panel_row(
-    photos: pd.DataFrame, query: int, nearest: pd.Series, store: ChipStore
+    annotations: pd.DataFrame, query: int, nearest: pd.Series, store: ChipStore
 ) -> list[Panel]:
-    shown = photos.loc[[query, *nearest.index]]
+    shown = annotations.loc[[query, *nearest.index]]
     chips = [store.read(key) for key in store.build(shown)]
     first = f"{shown['species'].iloc[0]}\nquery {shown['name'].iloc[0]}"
-    captions = [f"{photos['name'][row]}\n{score:.2f}" for row, score in nearest.items()]
-    right = shown["individual"].eq(photos["individual"][query]).tolist()
+    captions = [f"{annotations['name'][row]}\n{score:.2f}" for row, score in nearest.items()]
+    right = shown["individual"].eq(annotations["individual"][query]).tolist()
     return list(zip(chips, [first, *captions], [None, *right[1:]], strict=True))

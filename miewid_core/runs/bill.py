@@ -12,7 +12,6 @@ import torch
 from miewid_core.config import TrainConfig
 from miewid_core.machine import default_device
 from miewid_core.runs.run import Training
-from miewid_core.training import Trainer
 
 SECONDS, BATCH, CLASSES = 3.0, 32, 100  # of a measured rate
 
@@ -66,6 +65,8 @@ def summary(
 
 def rate_of(config: TrainConfig) -> float:
     """Photos per second in training, measured here on a few steps with noise for photos."""
+    from miewid_core.training import Trainer  # not where all is trained or the rate is known
+
     trainer = Trainer(
         np.ones(CLASSES), dataclasses.replace(config, pretrained=False), 0, default_device()
     )

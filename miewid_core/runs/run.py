@@ -19,11 +19,9 @@ from tqdm import tqdm
 
 from miewid_core import __version__, model
 from miewid_core.chips import ChipDataset, ChipStore
-from miewid_core.config import TrainConfig
+from miewid_core.config import RECIPE, TrainConfig
 from miewid_core.files import ROOT, digest, file_digest, replacing
 from miewid_core.machine import default_device
-from miewid_core.runs.multi_gpu import fit
-from miewid_core.training import RECIPE
 
 ISA = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
 FORMAT = 1  # raise it when an earlier version would take a new run.json wrongly
@@ -262,6 +260,8 @@ class Training:
         return self.result
 
     def _train(self) -> None:
+        from miewid_core.runs.multi_gpu import fit  # not for what is trained already
+
         begun = time.monotonic()
         rows = self._rows_with_chips()
         labels, names = pd.factorize(rows["individual"], sort=True)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from miewid_core import training
 from miewid_core.config import fine_tuning, preset
-from miewid_core.runs import jobs, run
+from miewid_core.runs import jobs, multi_gpu
 from miewid_core.runs.jobs import train_all
 from miewid_core.runs.run import Training
 
@@ -79,7 +79,7 @@ def test_one_by_one_those_under_way_elsewhere_come_last(each, places, threads, m
     threads(1)
     order, real = [], training.fit
     monkeypatch.setattr(
-        run, "fit", lambda *given, **named: order.append(given[5]) or real(*given, **named)
+        multi_gpu, "fit", lambda *given, **named: order.append(given[5]) or real(*given, **named)
     )
     first = each[0].result
     first.folder.mkdir(parents=True)
@@ -100,13 +100,13 @@ def test_one_by_one_those_under_way_elsewhere_come_last(each, places, threads, m
 def test_any_executor_will_do_and_each_training_is_done_once(each, places, monkeypatch):
     calls, real = [], training.fit
     monkeypatch.setattr(
-        run, "fit", lambda *given, **named: calls.append(1) or real(*given, **named)
+        multi_gpu, "fit", lambda *given, **named: calls.append(1) or real(*given, **named)
     )
     with ThreadPoolExecutor(1) as executor:
         found = train_all([each[1], each[0], each[1]], executor)
     assert len(calls) == 2
     assert found[0] == found[2] == each[1].result
-    monkeypatch.setattr(run, "fit", None)
+    monkeypatch.setattr(multi_gpu, "fit", None)
     assert train_all(each) == [found[1], found[0]]
 
 

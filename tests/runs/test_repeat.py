@@ -18,7 +18,7 @@ from miewid_core.config import fine_tuning, preset
 from miewid_core.files import ROOT
 from miewid_core.model import MiewIDNet
 from miewid_core.readers.load import load_catalog
-from miewid_core.runs import repeat, run
+from miewid_core.runs import multi_gpu, repeat
 from miewid_core.runs.run import Run, Training
 
 TINY = preset("demo", image_size=32, batch_size=8, epochs=2, warmup_epochs=0)
@@ -197,7 +197,7 @@ def test_a_repetition_is_kept_where_it_is_asked_for(trained, tmp_path, capsys, m
     arguments = trained[1].folder, "--chips", trained[0] / "chips", "--into", tmp_path / "kept"
     assert command(capsys, *arguments)[0] == 0
     assert (tmp_path / "kept" / trained[1].folder.name / "run.json").exists()
-    monkeypatch.setattr(run, "fit", None)
+    monkeypatch.setattr(multi_gpu, "fit", None)
     assert command(capsys, *arguments)[0] == 0  # found there
     where = trained[1].folder, "--chips", trained[0] / "chips", "--into", trained[0] / "runs"
     status, told = command(capsys, *where)
@@ -217,7 +217,7 @@ def test_a_repetition_is_kept_where_it_is_asked_for(trained, tmp_path, capsys, m
 )
 def test_what_cannot_be_repeated_is_said(copied, trained, capsys, monkeypatch, change, text):
     change(copied[0])
-    monkeypatch.setattr(run, "fit", None)  # before anything is trained
+    monkeypatch.setattr(multi_gpu, "fit", None)  # before anything is trained
     status, told = command(capsys, copied[0].folder, "--chips", trained[0] / "chips")
     assert status == 2
     assert text in told

@@ -10,6 +10,7 @@ import pytest
 
 from miewid_core import training as training_file
 from miewid_core.config import TrainConfig, fine_tuning, preset
+from miewid_core.runs import multi_gpu
 from miewid_core.runs import run as run_file
 from miewid_core.runs.run import Training
 
@@ -31,7 +32,7 @@ def spec(keys, individuals, config, seed):
 
 def test_trained_once_whatever_the_row_order(photos, tmp_path, monkeypatch):
     first = train(photos, tmp_path)
-    monkeypatch.setattr(run_file, "fit", None)  # a second training would call it and fail
+    monkeypatch.setattr(multi_gpu, "fit", None)  # a second training would call it and fail
     again = train(photos.sample(frac=1, random_state=1), tmp_path)
     assert first == again
     assert len(first.history) == 1
@@ -77,7 +78,7 @@ def test_half_written_result_is_not_taken_for_a_whole_one(photos, tmp_path):
 def test_two_at_once_train_once(photos, tmp_path, monkeypatch):
     calls, real = [], training_file.fit
     monkeypatch.setattr(
-        run_file, "fit", lambda *given, **named: calls.append(1) or real(*given, **named)
+        multi_gpu, "fit", lambda *given, **named: calls.append(1) or real(*given, **named)
     )
     threads = [threading.Thread(target=train, args=(photos, tmp_path)) for _ in range(2)]
     for thread in threads:
