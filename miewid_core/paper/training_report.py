@@ -71,18 +71,18 @@ def network_figure(network: MiewIDNet, size: int) -> Figure:
     with torch.inference_mode():
         features = network.backbone.forward_features(torch.zeros(1, 3, size, size))
     width = network.n_features
-    steps = ["chip", network.name, "GeM pooling", "BatchNorm", "embedding"]
+    steps = ["chip", "backbone", "GeM pooling", "BatchNorm", "embedding"]
     shapes = [(3, size, size), tuple(features.shape[1:]), (width,), (width,)]
-    drawn = Figure("", 0.8, PAGE)
+    drawn = Figure(f"Shapes on the way through {network.name}", 1.1, PAGE)
     axes = drawn.subplots()
     for place, step in enumerate(steps):
         look = {"boxstyle": "round", "facecolor": "white" if place in (0, 4) else "#CFE4F2"}
         axes.text(place, 0, step, ha="center", va="center", bbox=look, fontsize=8)
     for place, shape in enumerate(shapes):
-        arrow = {"arrowstyle": "->", "shrinkA": 28, "shrinkB": 30}
-        axes.annotate("", (place + 1, 0), (place, 0), arrowprops=arrow)
+        arrow = {"arrowstyle": "->"}
+        axes.annotate("", (place + 0.66, 0), (place + 0.34, 0), arrowprops=arrow)
         axes.text(place + 0.5, 0.35, " x ".join(map(str, shape)), ha="center")
-    axes.set(xlim=(-0.4, 4.4), ylim=(-0.5, 0.7))
+    axes.set(xlim=(-0.4, 4.4), ylim=(-0.5, 0.8))
     axes.set_axis_off()
     return drawn
 
@@ -93,7 +93,7 @@ def arcface_figure(embedding: np.ndarray, centers: np.ndarray, margin: float) ->
 
     The angle to its nearest own sub-center is marked, and as much more as the margin (radians) is.
     """
-    drawn = Figure("", 3.2, 4.6)
+    drawn = Figure("An embedding among the sub-centers of two individuals", 3.4, 4.8)
     axes = drawn.subplots()
     axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=GREY, linewidth=0.6))
     unit = centers / np.linalg.norm(centers, axis=2, keepdims=True)
@@ -221,24 +221,24 @@ def _two_animals(rows: pd.DataFrame, generator: np.random.Generator) -> pd.DataF
     )
 
 
-def augmented(chip: np.ndarray, seed: int) -> list[tuple[np.ndarray, str]]:
+def augmented(chip: np.ndarray, seed: int) -> list[Panel]:
     """A chip (S, S, 3) uint8, what each part of A.1's augmentation makes of it, and thrice all.
 
-    Each with a caption; a part is applied for certain here, in training only sometimes.
+    A part is applied for certain here, in training only sometimes.
     """
     import albumentations  # half a second
 
     whole = augmentation(len(chip))
     one_of, *others = whole.transforms
-    pictures = [(chip, "as it is")]
+    pictures: list[Panel] = [(chip, "as it is", None)]
     for part in [*one_of.transforms, *others]:
         part.p = 1
         alone = albumentations.Compose([part], seed=seed)
-        pictures.append((alone(image=chip)["image"], type(part).__name__))
+        pictures.append((alone(image=chip)["image"], type(part).__name__, None))
     whole = augmentation(len(chip))
     for draw in range(3):
         whole.set_random_seed(seed + draw)
-        pictures.append((whole(image=chip)["image"], f"in training ({draw + 1})"))
+        pictures.append((whole(image=chip)["image"], f"in training ({draw + 1})", None))
     return pictures
 
 
