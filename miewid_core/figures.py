@@ -186,8 +186,6 @@ def _shortened(line: str, most: int) -> str:
     return line if len(line) <= most else f"{line[: half - 1]}…{line[len(line) + half - most :]}"
 
 
-MARKERS = ["o", "s", "^", "D", "v", "P", "X"]  # 7 and 8 share no factor: 56 combinations
-MANY = 12  # species: figures of more are as wide as a page
 THIN = {"color": "#AAAAAA", "linewidth": 0.5}
 
 
@@ -227,30 +225,3 @@ def number_columns(axes: Axes, places: np.ndarray, columns: Mapping[str, Sequenc
                 number, (1, place), (x, 0), axes.get_yaxis_transform(), va="center", **right
             )
         axes.annotate(head, (1, 1), (x, 2), "axes fraction", va="bottom", **right)
-
-
-def panel_grid(title: str, count: int) -> tuple[Figure, Axes, list[Axes]]:
-    """A page with a panel of two by two cells and `count` of one cell each, with the same axes.
-
-    Among small panels only the first of a row and the last of a column have numbers.
-    """
-    columns = 4 if count <= 12 else 7
-    rows = max(2, -(-(count + 4) // columns))
-    drawn = Figure(title, 0.7 + rows * (1.35 if columns == 4 else 1.1), PAGE)
-    grid = drawn.add_gridspec(rows, columns)
-    places = itertools.product(range(rows), range(columns))
-    small = [place for place in places if max(place) > 1][:count]
-    large = drawn.add_subplot(grid[:2, :2])
-    panels = [drawn.add_subplot(grid[place], sharex=large, sharey=large) for place in small]
-    for (row, column), axes in zip(small, panels, strict=True):
-        first = column == (2 if row < 2 else 0)
-        axes.tick_params(labelleft=first, labelbottom=(row + 1, column) not in small)
-    return drawn, large, panels
-
-
-def head_panel(axes: Axes, words: str, numbers: pd.Series) -> None:
-    """Name a panel, within its width, and give its numbers, which the x axis explains."""
-    spec = axes.get_subplotspec()
-    letters = 95 * len(spec.colspan) // spec.get_gridspec().ncols  # 95 fill a page
-    name = textwrap.fill(words.replace("_", " "), letters)
-    axes.set_title("{}\n{:,} / {:,}".format(name, *numbers), loc="left", fontsize=7)

@@ -1,12 +1,14 @@
 """Curves over all species: database size (Figure 3), top-k (appendix A.2), gallery size."""
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 from tqdm import tqdm
 
-from miewid_core.figures import BLUE, ORANGE, THIN, Figure, head_panel, panel_grid, styled
+from miewid_core.figures import BLUE, ORANGE, PAGE, THIN, Figure, styled
 from miewid_core.paper.comparison import compare
 
 KS = tuple(range(1, 51))
@@ -61,7 +63,7 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
     `table`: of `top_k`, of models that LOOKS names. Bands are 95 % intervals.
     """
     species = [name for name in table["species"].unique() if name != "mean"]
-    drawn, mean, panels = panel_grid(title, len(species))
+    drawn, mean, panels = _panel_grid(title, len(species))
     for name, axes in zip(["mean", *species], [mean, *panels], strict=True):
         own = table[table["species"] == name]
         for model, points in own.groupby("model", sort=False):
@@ -72,13 +74,40 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
         chance = own.drop_duplicates("k")
         axes.plot(chance["k"], chance["chance"], label="random ranking", **THIN)
         words = f"mean of {_averaged(table)} species" if name == "mean" else name
-        head_panel(axes, words, own.iloc[0][["queries", "individuals"]])
+        _head_panel(axes, words, own.iloc[0][["queries", "individuals"]])
     last = table["k"].max()
     mean.set(ylim=(0, 102), xlim=(0, last + 1), xticks=[1, *range(20, last + 1, 20)])
     mean.legend(loc="lower right")
     drawn.supxlabel("k, nearest annotations looked at (above: queries / individuals)", fontsize=7.5)
     drawn.supylabel("top-k accuracy (%), with 95 % interval", fontsize=7.5)
     return drawn
+
+
+def _panel_grid(title: str, count: int) -> tuple[Figure, Axes, list[Axes]]:
+    """A page with a panel of two by two cells and `count` of one cell each, with the same axes.
+
+    Among small panels only the first of a row and the last of a column have numbers.
+    """
+    columns = 4 if count <= 12 else 7
+    rows = max(2, -(-(count + 4) // columns))
+    drawn = Figure(title, 0.7 + rows * (1.35 if columns == 4 else 1.1), PAGE)
+    grid = drawn.add_gridspec(rows, columns)
+    places = itertools.product(range(rows), range(columns))
+    small = [place for place in places if max(place) > 1][:count]
+    large = drawn.add_subplot(grid[:2, :2])
+    panels = [drawn.add_subplot(grid[place], sharex=large, sharey=large) for place in small]
+    for (row, column), axes in zip(small, panels, strict=True):
+        first = column == (2 if row < 2 else 0)
+        axes.tick_params(labelleft=first, labelbottom=(row + 1, column) not in small)
+    return drawn, large, panels
+
+
+def _head_panel(axes: Axes, words: str, numbers: pd.Series) -> None:
+    """Name a panel, within its width, and give its numbers, which the x axis explains."""
+    spec = axes.get_subplotspec()
+    letters = 95 * len(spec.colspan) // spec.get_gridspec().ncols  # 95 fill a page
+    name = textwrap.fill(words.replace("_", " "), letters)
+    axes.set_title("{}\n{:,} / {:,}".format(name, *numbers), loc="left", fontsize=7)
 
 
 def _averaged(table: pd.DataFrame) -> int:

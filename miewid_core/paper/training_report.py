@@ -20,10 +20,9 @@ from miewid_core.figures import (
     COLOURS,
     COLUMN,
     GREY,
-    MANY,
-    MARKERS,
     PAGE,
     Figure,
+    Panel,
     plain_numbers,
     spelt,
     styled,
@@ -31,6 +30,8 @@ from miewid_core.figures import (
 from miewid_core.loss import dynamic_margins
 from miewid_core.model import MiewIDNet
 
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]  # 7 and 8 share no factor: 56 combinations
+MANY = 12  # species: figures of more are as wide as a page
 LINES = ["-", "--", ":", "-."]
 TABLE = Path(__file__).parent / "tables" / "a1_against_code.csv"
 
@@ -197,9 +198,6 @@ def embedding_map(data: pd.DataFrame, title: str) -> Figure:
     axes.set(xlabel=f"t-SNE axis 1 (no unit; n = {len(data):,})", ylabel="t-SNE axis 2 (no unit)")
     axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
     return drawn
-
-
-Panel = tuple[np.ndarray, str, bool | None]  # chip (S, S, 3) uint8, caption, right or wrong
 
 
 def species_sheet(
