@@ -69,17 +69,6 @@ class FineTuneConfig(TrainConfig):
     head_rate: float = 1.5e-3
     batchnorm_adapts: bool = False
 
-    @property
-    def words(self) -> str:
-        """The two stages in a sentence."""
-        head = f"a rate of {self.head_rate:g}" if self.head_rate else "the schedule's first rates"
-        return (
-            f"{self.frozen_epochs} epochs of the head alone at {head}, BatchNorm in "
-            f"{'training' if self.batchnorm_adapts else 'evaluation'} mode, then "
-            f"{self.epochs - self.frozen_epochs} epochs of the whole network by the schedule, "
-            f"whose highest rate is {self.peak_rate:g}."
-        )
-
 
 # A.1's scale and margins, tuned for 225,000 photos, leave a few thousand underfitted: in `demo` and
 # `compact` they are smaller, chosen on splits of other seeds than the final one (section 3.3).

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from miewid_core import splits
+from miewid_core.config import TrainConfig, fine_tuning
 from miewid_core.evaluation import top_k
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
 from miewid_core.paper.comparison import ENDS, compare, with_interval
@@ -29,6 +30,18 @@ PRINTED = {  # number of the paper's table, and its column
     "joint": (4, "joint_training"),
     "fine_tuned": (5, "fine_tuning"),
 }
+
+
+def stages_in_words(config: TrainConfig) -> str:
+    """The two stages of fine-tuning a network that was trained with `config`, in a sentence."""
+    tuned = fine_tuning(config)
+    head = f"a rate of {tuned.head_rate:g}" if tuned.head_rate else "the schedule's first rates"
+    return (
+        f"{tuned.frozen_epochs} epochs of the head alone at {head}, BatchNorm in "
+        f"{'training' if tuned.batchnorm_adapts else 'evaluation'} mode, then "
+        f"{tuned.epochs - tuned.frozen_epochs} epochs of the whole network by the schedule, "
+        f"whose highest rate is {tuned.peak_rate:g}."
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -137,6 +137,14 @@ def test_words_follow_the_intervals():
     ]
 
 
+def test_the_stages_of_fine_tuning_are_told():
+    words = few_shot.stages_in_words(preset("paper"))
+    assert "3 epochs of the head alone at the schedule's first rates" in words
+    words = few_shot.stages_in_words(preset("demo"))
+    assert "2 epochs of the head alone at a rate of 0.008" in words
+    assert "then 8 epochs" in words
+
+
 def test_networks_no_better_than_untrained_are_named():
     table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]], species_only=[[9, 1, 9, 9]]))
     assert few_shot.no_better_in_words(table, pd.Series({"ant": 25.0})) == (
