@@ -1,4 +1,4 @@
-"""What a study is named by, and where its figures go."""
+"""What a study is named by, where its figures go, and what its settings say."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from miewid_core.config import preset
 from miewid_core.files import FIGURES
-from miewid_core.paper.study import figures_folder, open_study
+from miewid_core.paper.study import Study, figures_folder, open_study
 
 
 def test_the_drawn_animals_have_a_folder_that_no_catalog_gets(tmp_path):
@@ -39,3 +40,12 @@ def test_photos_elsewhere_and_species_are_parameters_of_a_study(small_catalog, t
     study = open_study(str(tmp_path / "a.csv"), species="whale", **{where: value})
     assert study.annotations["individual"].unique().tolist() == ["whale/a", "whale/b", "whale/c"]
     assert study.annotations["path"].str.startswith(str(small_catalog.parent)).all()
+
+
+@pytest.mark.parametrize(("name", "told"), [("demo", "not used"), ("compact", "2")])
+def test_settings_say_what_a_level_schedule_does_not_use(name, told):
+    nothing, nowhere = pd.DataFrame(), Path()
+    study = Study("ants", False, *[nothing] * 4, preset(name), 0, *[nowhere] * 3)
+    table = study.settings().set_index("setting")
+    assert table.loc["warmup_epochs"].tolist() == [told, "15"]
+    assert (table.loc["decay", "here"] == "not used") == (name == "demo")
