@@ -39,7 +39,7 @@ LOOKS = {  # of a network's dots: marker, colour, fill
     "matched": ("D", ORANGE, "white"),
     "single": ("s", VERMILION, "white"),
     "left_out": ("^", ORANGE, "white"),
-    "descriptor": ("s", VERMILION, "white"),
+    "descriptor": ("v", VERMILION, "white"),
     "untrained": ("x", GREY, GREY),
 }
 EXACT = 7  # species: up to so many, all orders of them are tried (5,040)
@@ -426,23 +426,20 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
 def _name_ends(axes: Axes, rows: pd.DataFrame, ends: pd.Series, above: bool) -> None:
     """Name species at the edge of the axes, each led to the end of its interval (`ends`).
 
-    Each has a line of its own, towards the middle a farther one: no leader crosses a name.
+    Each has a line of its own: those on the right, then those on the left, from outside inwards.
     """
-    middle = np.sqrt(np.prod(axes.get_xlim()))
-    for outwards in (True, False):
-        side = rows[(rows["train_annotations"] > middle) == outwards]
-        order = side.sort_values("train_annotations", ascending=not outwards)
-        for line, (index, row) in enumerate(order.iterrows()):
-            height = 0.98 - 0.06 * line if above else 0.02 + 0.06 * line
-            axes.annotate(
-                spelt(row["species"]),
-                (row["train_annotations"], ends[index]),
-                (row["train_annotations"], height),
-                textcoords=axes.get_xaxis_transform(),
-                ha="right" if outwards else "left",
-                va="top" if above else "bottom",
-                arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0},
-            )
+    middle, sizes = np.sqrt(np.prod(axes.get_xlim())), rows["train_annotations"].sort_values()
+    right = sizes[sizes > middle].index[::-1]
+    for line, index in enumerate([*right, *sizes.index.drop(right)]):
+        axes.annotate(
+            spelt(rows["species"][index]),
+            (sizes[index], ends[index]),
+            (sizes[index], 0.98 - 0.06 * line if above else 0.02 + 0.06 * line),
+            textcoords=axes.get_xaxis_transform(),
+            ha="right" if index in right else "left",
+            va="top" if above else "bottom",
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0},
+        )
 
 
 @styled()

@@ -140,7 +140,7 @@ def test_words_follow_the_intervals():
 def test_networks_no_better_than_untrained_are_named():
     table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]], species_only=[[9, 1, 9, 9]]))
     assert few_shot.no_better_in_words(table, pd.Series({"ant": 25.0})) == (
-        "**No better than the untrained network**: the species alone, n = 5, ant."
+        "**No better than the untrained network**: species-only training, n = 5, ant."
     )
     words = few_shot.no_better_in_words(table, pd.Series({"ant": 24.0}))
     assert words == "Every network is better than the untrained one."
