@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MultipleLocator
 from scipy.stats import permutation_test, rankdata, spearmanr
 
 from miewid_core import evaluation
@@ -430,6 +431,7 @@ def _name_ends(axes: Axes, rows: pd.DataFrame, ends: pd.Series, above: bool) -> 
     """
     middle, sizes = np.sqrt(np.prod(axes.get_xlim())), rows["train_annotations"].sort_values()
     right = sizes[sizes > middle].index[::-1]
+    look = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0}
     for line, index in enumerate([*right, *sizes.index.drop(right)]):
         axes.annotate(
             spelt(rows["species"][index]),
@@ -438,7 +440,7 @@ def _name_ends(axes: Axes, rows: pd.DataFrame, ends: pd.Series, above: bool) -> 
             textcoords=axes.get_xaxis_transform(),
             ha="right" if index in right else "left",
             va="top" if above else "bottom",
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0},
+            arrowprops=look | {"relpos": (float(index in right), float(not above))},
         )
 
 
@@ -559,6 +561,7 @@ def _gains(axes: Axes, table: pd.DataFrame, places: np.ndarray, gain: str) -> No
     low, high = table[f"{gain}_low"], table[f"{gain}_high"]
     axes.axvline(0, color="black", linewidth=0.8)
     axes.hlines(places, low, high, "black", linewidth=1)
+    axes.xaxis.set_major_locator(MultipleLocator(20))
     shown = (low > 0) | (high < 0)
     axes.plot(table[gain][shown], places[shown], "s", color="black", ls="")
     look = {"color": "black", "markerfacecolor": "white", "ls": ""}
