@@ -204,7 +204,8 @@ def test_the_figure_draws_the_table():
 class TestPlan:
     def test_counts_each_training_once(self, study):
         table = bill.summary(plan.asked(study, "demo"), TINY, rate=10).set_index("notebook")
-        assert table.loc["03", ["trainings", "new", "done"]].tolist() == [1, 1, 0]
+        assert table.loc["00", ["trainings", "new", "done"]].tolist() == [1, 1, 0]
+        assert table.loc["03", ["trainings", "new", "done"]].tolist() == [1, 0, 0]
         assert table.loc["04", ["trainings", "new"]].tolist() == [
             7,
             6,
@@ -213,7 +214,7 @@ class TestPlan:
         assert table.loc["05", ["trainings", "new"]].tolist() == [5, 0]
         assert table.loc["11", ["trainings", "new"]].tolist() == [5, 0]
         assert table.loc["all", "new"] == table["new"][:-1].sum()
-        assert table.loc["03", "photos"] == table.loc["03", "to_do"] == 12
+        assert table.loc["00", "photos"] == table.loc["00", "to_do"] == 12
         assert table.loc["all", "hours"] == pytest.approx(table.loc["all", "to_do"] / 36_000)
 
     def test_takes_the_parameters_of_few_shot_notebooks(self, study, monkeypatch, capsys):
