@@ -137,6 +137,16 @@ def test_words_follow_the_intervals():
     ]
 
 
+def test_readable_tables_have_the_interval_in_one_column():
+    table = verdicts({5: (1, 9)}).assign(draws=3, species="fin_whale")
+    shown = few_shot.readable(table, "difference", "gain (points)")
+    assert shown.to_dict("records") == [
+        {"species": "fin whale", "individuals": 5, "draws": 3, "gain (points)": "5.0 (1.0 to 9.0)"}
+    ]
+    ours = few_shot.readable(few_shot.summary(ranked(joint=[[1]])), "top_k", "top-1 (%)")
+    assert ours["method"].tolist() == ["joint training"]
+
+
 def test_networks_no_better_than_untrained_are_named():
     table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]], species_only=[[9, 1, 9, 9]]))
     assert few_shot.no_better_in_words(table, pd.Series({"ant": 25.0})) == (
