@@ -68,11 +68,11 @@ class Figure(matplotlib.figure.Figure):
 
     @property
     def alt(self) -> str:
-        """What a reader who doesn't see the figure is told: title, axes, texts and captions."""
+        """What a reader who doesn't see the figure is told: title, axes, or captions of photos."""
         words = [self.get_suptitle()]
         for axes in self.axes:
             words += [axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()]
-            words += [text.get_text() for text in axes.texts]
+            words += [text.get_text() for text in axes.texts if not axes.axison]
         return textwrap.shorten("; ".join(dict.fromkeys(filter(None, words))), 400)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, str]] | None:
