@@ -12,6 +12,7 @@ TIME = r"(?:[T, ]+(?P<time>\d\d?:\d\d(?::\d\d(?:\.\d*)?)?\s*(?:[AaPp][Mm])?))?"
 YEAR_FIRST = re.compile(rf"(?P<y>(?:18|19|20)\d\d)([:/.-])(?P<m>\d\d?)\2(?P<d>\d\d?){TIME}")
 YEAR_LAST = re.compile(rf"(?P<a>\d\d?)([/.-])(?P<b>\d\d?)\2(?P<y>(?:18|19|20)\d\d){TIME}")
 IN_WORDS = re.compile(r"(?=.*[A-Za-z]{3})(?=.*\b(?:18|19|20)\d\d\b).*\d.*")
+ZERO = pd.to_datetime(["1899-12-30", "1900-01-01", "1904-01-01", "1970-01-01", "1980-01-01"])
 LEFT_OUT = "set to missing: write it as 2024-05-31 or 2024-05-31T12:00:00"
 
 
@@ -29,7 +30,8 @@ def read_dates(written: pd.Series) -> pd.DataFrame:
 
     Year first in any form, 03.05.2019 (day first, as whoever writes points does), names of months.
     03/05/2019 can be two days: it is read as other dates of the column show, or else left out. So
-    is a year alone, which is no day, and all else.
+    is a year alone, which is no day, a day by which spreadsheets and clocks count from zero, and
+    all else.
     """
     codes, texts = pd.factorize(written)
     texts = pd.Series(texts, dtype=object).astype(str)
@@ -48,6 +50,9 @@ def read_dates(written: pd.Series) -> pd.DataFrame:
         else:
             wrong = "can be two days" if found else "can't be read as one day"
             what[place], done[place] = f"date {text} {wrong}", LEFT_OUT
+    none = read.isin(ZERO)
+    read[none], done[none] = pd.NaT, "set to missing"
+    what[none] = "date " + texts[none] + " is how programs write none"
     table = pd.DataFrame({"date": read, "what": what, "done": done})
     missing = pd.DataFrame({"date": [pd.NaT], "what": "", "done": ""}, index=[-1])
     table = pd.concat([table, missing.astype({"date": "datetime64[us]"})])

@@ -277,6 +277,8 @@ def _by_id(path: Path, part: str, entries: list[dict]) -> dict[str, dict]:
 
 def _text(value: object) -> str | None:
     """Text of a label in JSON; None for what is none: null, true, a list, an object."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as some programs write whole numbers
     is_label = isinstance(value, str | int | float) and not isinstance(value, bool)
     return str(value) if is_label and value == value else None  # NaN is none either
 
@@ -327,7 +329,9 @@ def _box(box: object) -> dict[str, str]:
             return {"x": box} if box else {}
     if pd.api.types.is_list_like(box, allow_sets=False):
         sides = [str(side) for side in box]
-        return dict(zip("xywh", sides, strict=True)) if len(sides) == 4 else {"x": str(box)}
+        if len(sides) in (0, 4):
+            return dict(zip("xywh", sides, strict=False))
+        return {"x": str(box)}
     return {} if pd.api.types.is_scalar(box) and pd.isna(box) else {"x": str(box)}
 
 
