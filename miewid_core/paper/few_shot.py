@@ -329,9 +329,10 @@ def _printed_panel(axes: Axes, methods: Sequence[str]) -> None:
         look = {"color": colour, "ls": line, "markerfacecolor": fill}
         axes.plot(by_species.mean(axis=1), marker=marker, **look)
     axes.set_xticks(by_species.index)
-    axes.set(xlabel="training individuals", ylabel="top-1 accuracy (%)", ylim=(0, 100))
-    words = " and ".join(map(str, numbers))
-    axes.set_title(f"the paper (redrawn from Table {words}): six species, and mean", loc="left")
+    axes.set(ylabel="top-1 accuracy (%)", ylim=(0, 100))
+    axes.set_xlabel("training individuals\n(mean of six species; thin: each of them)")
+    words = f"Table{'s' * (len(numbers) > 1)} {' and '.join(map(str, numbers))}"
+    axes.set_title(f"the paper (redrawn from its {words})", loc="left")
 
 
 def _panel(axes: Axes, own: pd.DataFrame, before: float) -> None:
