@@ -224,8 +224,8 @@ def no_better_in_words(table: pd.DataFrame, before: pd.Series) -> str:
 def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
     """What a table of `differences` shows of each species: at which n which method is better."""
     verdicts = {
-        f"{METHODS[one]} is better": table["low"] > 0,
-        f"{METHODS[other]} is better": table["high"] < 0,
+        f"{METHODS[one]} is better than {METHODS[other]}": table["low"] > 0,
+        f"{METHODS[other]} is better than {METHODS[one]}": table["high"] < 0,
         "no difference shown": ~((table["low"] > 0) | (table["high"] < 0)),
     }
     sentences = []
