@@ -133,7 +133,8 @@ def test_words_follow_the_intervals():
     table["draws"] = [3, 3, 3, 1]
     assert few_shot.in_words(table, "joint", "species_only") == [
         "ant: joint training is better than species-only training at n = 5; species-only training "
-        "is better than joint training at n = 50; no difference shown at n = 25, 100 (one training)."
+        "is better than joint training at n = 50; no difference shown at n = 25, 100 (one "
+        "training)."
     ]
 
 
