@@ -132,8 +132,9 @@ def test_words_follow_the_intervals():
     table = verdicts({5: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
     table["draws"] = [3, 3, 3, 1]
     assert few_shot.in_words(table, "joint", "species_only") == [
-        "ant: joint training is better at n = 5; species-only training is better at n = 50; "
-        "no difference shown at n = 25, 100 (one training)."
+        "ant: joint training is better than species-only training at n = 5; species-only training "
+        "is better than joint training at n = 50; no difference shown at n = 25, 100 (one "
+        "training)."
     ]
 
 
