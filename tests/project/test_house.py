@@ -28,7 +28,7 @@ MAY_IMPORT = {  # layers from which a layer may import
     COMMANDS: PAPER | {"beyond_paper", "bench"},
 }
 MOST = 30  # modules of ours, packages included, that are loaded when notebook 04 has run
-ON_THE_WAY = 24  # of them, those whose code runs between its opening and its last figure
+ON_THE_WAY = 23  # of them, those whose code runs between its opening and its last figure
 
 
 def modules(package):
