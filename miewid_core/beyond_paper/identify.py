@@ -1,6 +1,7 @@
 """Who is this? Ranked candidates for photos of unidentified animals, from photos of known ones."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
 from miewid_core import evaluation
-from miewid_core.catalog import notice, summed
+from miewid_core.catalog import BOX, notice, summed
 from miewid_core.chips import ChipStore
 from miewid_core.figures import Panel
 from miewid_core.files import file_digest
@@ -19,7 +20,7 @@ from miewid_core.model import load as load_model
 from miewid_core.paper.comparison import compare
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
-from miewid_core.readers.dates import dates
+from miewid_core.readers.dates import read_dates
 from miewid_core.readers.load import load_catalog
 from miewid_core.readers.sources import is_folder
 from miewid_core.runs.embeddings import Embeddings
@@ -36,32 +37,41 @@ def to_identify(
     """The photos to identify and the known ones: `unidentified` of a source, or else `hold_back`.
 
     `photos`: the catalog; `tested`: those of it that the network hasn't learned. `where`: what
-    `unidentified` takes. A query that is a copy of a known photo is noticed (`catalog.notices`).
+    `unidentified` takes. A query that is a copy of a known photo has a `note`, and is noticed
+    (`catalog.notices`).
     """
     if not source:
         return hold_back(photos, tested, seed)
-    queries = unidentified(source, sorted(photos["species"].unique()), **where)
-    queries.attrs["notices"] = [*queries.attrs["notices"], *summed([copies(queries, photos)])]
+    queries = unidentified(str(source), sorted(photos["species"].unique()), **where)
+    queries["note"] = copies(queries, photos)
+    told = queries.assign(row="query " + queries["annotation_id"])
+    told = notice(told, told["note"] != "", told["note"], "kept")
+    queries.attrs["notices"] = [*queries.attrs["notices"], *summed([told])]
     return queries, photos
 
 
-def copies(queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    """A notice for each query whose file is byte by byte that of a known photo."""
-    sizes, asked = (
-        {path: Path(path).stat().st_size for path in table["path"].unique()}
-        for table in (known, queries)
-    )
-    both = set(sizes.values()) & set(asked.values())
-    contents, copied = (
-        {path: file_digest(path) for path in paths if paths[path] in both}
-        for paths in (asked, sizes)
-    )
-    owners = known.drop_duplicates("path").set_index("path")["individual"]
-    owner = {content: owners[path] for path, content in copied.items()}
-    same = queries["path"].map(contents).map(owner).dropna().astype(str)
-    rows = queries.loc[same.index]
-    rows = rows.assign(row="query " + rows["annotation_id"])
-    return notice(rows, None, "the same photo as a known one of " + same, "kept")
+def copies(queries: pd.DataFrame, known: pd.DataFrame) -> pd.Series:
+    """Of which known photo each query's file is a copy, byte by byte, in words; "" for none.
+
+    Another box of the known photo's own file is no copy: a photo can show several animals.
+    """
+    tables = [
+        table.assign(size=_of_each(table["path"], lambda path: Path(path).stat().st_size))
+        for table in (queries, known)
+    ]
+    both = set(tables[0]["size"]) & set(tables[1]["size"])
+    tables = [table[table["size"].isin(both)] for table in tables]
+    asked, known = (table.assign(content=_of_each(table["path"], file_digest)) for table in tables)
+    pairs = asked.merge(known, on="content", suffixes=("", "_known"))
+    alike = (pairs[BOX].to_numpy() == pairs[[f"{side}_known" for side in BOX]].to_numpy()).all(1)
+    pairs = pairs.assign(alike=alike)[alike | (pairs["path"] != pairs["path_known"])]
+    owners = pairs.sort_values("alike", ascending=False, kind="stable").groupby("annotation_id")
+    words = "the same photo as a known one of " + owners["individual_known"].first()
+    return queries["annotation_id"].map(lambda query: words.get(query, ""))
+
+
+def _of_each(paths: pd.Series, what: Callable[[str], object]) -> pd.Series:
+    return paths.map({path: what(path) for path in paths.unique()})
 
 
 def unidentified(
@@ -96,13 +106,16 @@ def with_dates(photos: pd.DataFrame) -> pd.DataFrame:
     """
     undated = photos[photos["date"].isna()]
     taken = pd.DataFrame(map(_taken, undated["path"]), undated.index, ["taken", "changed"], str)
-    exposed, changed = dates(taken["taken"]), dates(taken["changed"])
-    late = exposed.isna() & changed.notna()
+    exposed, changed = read_dates(taken["taken"]), read_dates(taken["changed"])
+    late = exposed["date"].isna() & changed["date"].notna()
     rows = undated.assign(row=undated["path"].map(lambda path: Path(path).name))
-    told = notice(rows, late, "no time of exposure (EXIF)", "dated by its last change")
-    date = photos["date"].astype("datetime64[us]").fillna(exposed.fillna(changed))
+    told = [
+        notice(rows, exposed["what"] != "", exposed["what"] + " (EXIF)", "not used"),
+        notice(rows, late, "no time of exposure (EXIF)", "dated by its last change"),
+    ]
+    date = photos["date"].astype("datetime64[us]").fillna(exposed["date"].fillna(changed["date"]))
     dated = photos.assign(date=date)
-    dated.attrs["notices"] = [*photos.attrs.get("notices", []), *summed([told])]
+    dated.attrs["notices"] = [*photos.attrs.get("notices", []), *summed(told)]
     return dated
 
 
@@ -141,8 +154,10 @@ def hold_back(
     new = queries["individual"].head(len(queries) // 3)
     burst = queries.loc[queries["encounter"] != "", "encounter"]
     seen = photos["annotation_id"].isin(queries["annotation_id"]) | photos["encounter"].isin(burst)
-    known = photos[~seen & ~photos["individual"].isin(new)]
-    return queries.reset_index(drop=True), known.reset_index(drop=True)
+    known = photos[~seen & ~photos["individual"].isin(new)].reset_index(drop=True)
+    queries = queries.reset_index(drop=True)
+    queries.attrs = {}  # notices of the catalog
+    return queries, known
 
 
 def candidates(known: Embeddings, queries: Embeddings, k: int = 5) -> pd.DataFrame:

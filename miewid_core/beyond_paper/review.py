@@ -78,26 +78,21 @@ def save_page(
     """Write the page on which queries are decided: one file, which loads nothing and sends nothing.
 
     `found`: of `identify.candidates`; `queries`, `known`: catalog rows. `notes`: words for some
-    queries, by annotation id. Decisions stay in the browser until they are exported as CSV. The
-    thumbnails are drawn anew: what a camera wrote into its files, such as a place, isn't in them.
+    queries, by annotation id; those of a column `note` come first. Decisions stay in the browser
+    until they are exported as CSV. The thumbnails are drawn anew: what a camera wrote into its
+    files, such as a place, isn't in them.
     """
     photos = known.set_index("annotation_id")
     images: dict[str, str] = {}
     cards = []
     for row, given in zip(sheet(found, queries).itertuples(), queries.itertuples(), strict=True):
-        own = found[found["query"] == row.query]
-        cards.append(
-            {name: getattr(row, name) for name in COLUMNS[:4]}
-            | {
-                "note": (notes or {}).get(row.query, ""),
-                "image": _image("query", row.query, given, images),
-            }
-            | {
-                "candidates": [
-                    _candidate(of, photos.loc[of.match], images) for of in own.itertuples()
-                ]
-            }
-        )
+        own = found[found["query"] == row.query].itertuples()
+        words = getattr(given, "note", ""), (notes or {}).get(row.query, "")
+        card = {name: getattr(row, name) for name in COLUMNS[:4]}
+        card["note"] = "; ".join(filter(None, words))
+        card["image"] = _image("query", row.query, given, images)
+        card["candidates"] = [_candidate(of, photos.loc[of.match], images) for of in own]
+        cards.append(card)
     with replacing(Path(path)) as temporary:
         page = _page({"cards": cards, "images": images}, title)
         temporary.write_text(page, encoding="utf-8", newline="\n")
@@ -172,7 +167,7 @@ def read(
         rows["taken"] = rows["query"].map(queries.set_index("annotation_id")["date"])
         wrong |= _unmatched(rows, queries, known)
         accept = rows["decision"] == DECISIONS[0]
-        rows["individual"] = _matched(rows, queries, known).where(accept, rows["individual"])
+        rows["individual"] = _matched(rows, queries, known).where(accept, _bare(rows, queries))
     days = [_day(text, taken) for text, taken in zip(rows["date"], _taken(rows), strict=True)]
     wrong["date can be two days, or none: write it as 2024-05-31"] = pd.Series(days) == ""
     _refuse(rows, wrong, path)
@@ -216,12 +211,15 @@ def _unmatched(
     named, sure = rows["individual"] != "", species != ""
     queried = rows["query"].where(decided)
     twice = queried.duplicated(keep=False) & decided
+    called = names.where(new).dropna()
+    spelt = called.groupby(called.str.casefold()).transform("nunique").reindex(names.index) > 1
     return {
         "this query is not on the page": decided & ~rows["query"].isin(queries["annotation_id"]),
         "this query is decided twice": twice,
         "accepts an individual that isn't known: write it as on the page": accept & named & ~there,
         "accepts an individual of another species": accept & there & (of != species) & sure,
         "calls an animal new that is known: accept it, or name it otherwise": new & named & alike,
+        "spells a new animal in two ways: write it as elsewhere": spelt,
     }
 
 
@@ -236,6 +234,13 @@ def _matched(rows: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame) -> 
         for name, kind in zip(rows["individual"], species, strict=True)
     ]
     return rows["individual"].where(whole, of_species)
+
+
+def _bare(rows: pd.DataFrame, queries: pd.DataFrame) -> list[str]:
+    """Individuals without the query's species, as new ones are called."""
+    species = rows["query"].map(queries.set_index("annotation_id")["species"]).fillna("")
+    pairs = zip(rows["individual"], species, strict=True)
+    return [name.removeprefix(f"{kind}/") for name, kind in pairs]
 
 
 def _refuse(rows: pd.DataFrame, wrong: dict[str, pd.Series], path: Path | str) -> None:
