@@ -1,0 +1,358 @@
+"""The report: one page on a folder of figures, in the paper's order, beside what the paper prints.
+
+It is made of what lies in the folder (tables, figures, MANIFEST.json) and of the executed notebooks
+in its folder `notebooks`, whichever of them are there. Its pages load nothing from the network.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import jinja2
+import nbformat
+import pandas as pd
+from latex2mathml.converter import convert
+from nbconvert import HTMLExporter
+from nbconvert.filters import markdown2html
+from nbformat import NotebookNode
+from pygments.formatters import HtmlFormatter
+from traitlets.config import Config
+
+from miewid_core.figures import spelt
+from miewid_core.files import ROOT, replacing
+from miewid_core.paper import manifest
+from miewid_core.paper.printed import printed_table
+from miewid_core.paper.verify import made_with
+from miewid_core.runs import notebooks
+
+TEMPLATE = Path(__file__).with_name("report.html")
+# code, which is left alone; a formula on lines of its own; a formula within a line
+FORMULA = re.compile(r"`+.+?`+|\$\$(.+?)\$\$|(?<![\\\w])\$(\S|\S[^$\n]*?\S)\$(?!\w)", re.DOTALL)
+SAVED = re.compile(r'\bsave\w*\(\s*(?:\w+, )?"(\w+)"')  # the name that a cell saves something as
+LINK = re.compile(r'(?<=\s)(href|src)="(?!\w+:|#|/)([^"#]+)(#[^"]*)?"')
+STATES = ("made", "skipped", "failed", "not made yet")
+PICTURES = {"image/png", "image/jpeg"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Printed:
+    """What a notebook regenerates: where it stands in the paper, its words, its table's columns."""
+
+    where: str
+    says: str = ""
+    table: int = 0
+    columns: tuple[str, ...] = ()
+
+
+PAPER = {  # by the number of the notebook, in the paper's order
+    "01": Printed(
+        "Table 1, section 3",
+        "49 species, 225,374 annotations of 37,138 individuals: 6.25 annotations per individual in "
+        "the mean, 3 in the median.",
+        1,
+        ("dataset", "annotations", "individuals"),
+    ),
+    "02": Printed("Section 3.3", "Half of the test individuals are also in training, half new."),
+    "03": Printed("Section 4, appendix A.1", "EfficientNetV2, GeM pooling, sub-center ArcFace."),
+    "04": Printed(
+        "Table 2, Figures 1 and 5 to 8, section 5.1",
+        "The multi-species network is better by 12.5 points of top-1 on average, and by more for "
+        "species with fewer annotations.",
+        2,
+        ("species", "multi_species", "single_species"),
+    ),
+    "05": Printed(
+        "Table 2, Figures 2 and 9 to 12, section 5.2",
+        "For unseen species with few annotations, the network uses what it learnt from others. "
+        "The numbers of Figure 2 aren't printed; its top-1 stands in Table 2.",
+        2,
+        ("species", "multi_species", "leave_one_out"),
+    ),
+    "06": Printed(
+        "Table 3, section 5.3",
+        "MiewID is better than MegaDescriptor on each of 33 unseen species, by 19.2 points on "
+        "average.",
+        3,
+        ("species", "miewid_leave_one_out", "megadescriptor_l_384"),
+    ),
+    "07": Printed(
+        "Table 4, section 5.4",
+        "Training jointly is consistently better than training on the new species alone.",
+        4,
+        ("species", "individuals", "species_only", "joint_training"),
+    ),
+    "08": Printed(
+        "Figure 3, section 5.4",
+        "Matching is worse with one or two annotations per individual in the database; the drop is "
+        "“not too significant”. The figure's numbers aren't printed.",
+    ),
+    "09": Printed(
+        "Table 5, section 5.5",
+        "Fine-tuning is effective, above all for small datasets. The species alone is better only "
+        "with more individuals.",
+        5,
+        ("species", "individuals", "species_only", "fine_tuning"),
+    ),
+    "10": Printed(
+        "Figure 4, section 5.6",
+        "EfficientNetV2 is better than SwinV2 by 4.5 points on average. The figure's numbers "
+        "aren't printed.",
+    ),
+    "11": Printed("Appendix A.2", "Top-1, 5, 10 and 20 of each species; no curve is printed."),
+}
+
+
+@dataclasses.dataclass
+class Section:
+    """A notebook on the page; texts are HTML, files relative to the page.
+
+    `state`: one of STATES, and `why`. `command`: what makes it. `said`: its conclusion. `printed`:
+    the paper's table. `page`: the executed notebook's, "" for none; `committed`: it is the
+    committed one. `items`: what it shows. `files`: all that it saved. `entry`: in the manifest.
+    """
+
+    stem: str
+    title: str
+    paper: Printed
+    state: str
+    why: str
+    command: str
+    headline: str = ""
+    said: str = ""
+    printed: str = ""
+    page: str = ""
+    committed: bool = False
+    items: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    files: list[str] = dataclasses.field(default_factory=list)
+    entry: dict = dataclasses.field(default_factory=dict)
+    manifest: str = ""
+
+    @property
+    def beside(self) -> dict[str, str] | None:
+        """The first of the items that is a table of the paper, made here."""
+        tables = (item for item in self.items if item["table"])
+        return next((item for item in tables if item["name"].startswith("table")), None)
+
+    @property
+    def made_with(self) -> str:
+        """The commit, machine and versions."""
+        return made_with({"": self.entry})
+
+
+def write(folder: Path, catalog: str, words: dict[str, str]) -> Path:
+    """Write index.html into a folder of figures, and executed notebooks as HTML; returns its path.
+
+    `catalog`: the name of the data. `words`: parameters for the commands of notebooks that have not
+    run here.
+    """
+    folder = Path(folder)
+    executed = dict(_executed(folder))
+    sections = [_section(path, executed.get(path.stem), folder, words) for path in _every()]
+    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = template.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    colours = HtmlFormatter(style="default").get_style_defs(".highlight")
+    for stem, path in executed.items():
+        title, body = _title(nbformat.read(path, 4)), _body(path, folder, executed)
+        told = {"title": title, "body": body, "stem": stem, "colours": colours}
+        _write(folder / "notebooks" / f"{stem}.html", page.render(told))
+    told = {
+        "title": f"The MiewID paper beside {catalog}",
+        "drawn": catalog == "demo",
+        "sections": sections,
+        "notices": _notices(folder),
+        "counts": _counted([section.state for section in sections]),
+    }
+    _write(folder / "index.html", page.render(told))
+    return folder / "index.html"
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _every() -> list[Path]:
+    """The notebooks, those of the paper first."""
+    return sorted(notebooks.chosen([]), key=lambda path: path.name[:2] not in PAPER)
+
+
+def _executed(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Each notebook executed into the folder; a committed one where its results lie there."""
+    for path in _every():
+        own = folder / "notebooks" / path.name
+        entry = _saved(folder, path.name)[1]
+        if own.exists():
+            yield path.stem, own
+        elif entry and not entry["parameters"] and _code(path) == entry["code"]:
+            yield path.stem, path
+
+
+def _code(path: Path) -> str:
+    return json.loads(notebooks.about(path, {}))["code"]
+
+
+def _saved(folder: Path, notebook: str) -> tuple[Path, dict]:
+    """Where a notebook saved, with its entry in the manifest; the audit's figures lie beside."""
+    for place in (folder, folder.parent / "paper"):
+        if entry := manifest.read(place).get(notebook):
+            return place, entry
+    return folder, {}
+
+
+def _section(path: Path, executed: Path | None, folder: Path, words: dict[str, str]) -> Section:
+    place, entry = _saved(folder, path.name)
+    paper = PAPER.get(path.name[:2], Printed(""))
+    title = _title(nbformat.read(path, 4))
+    section = Section(path.stem, title, paper, "not made yet", "", _command(path.stem, words))
+    if paper.table:
+        section.printed = _printed(paper)
+    if executed is None:
+        return section
+    notebook, ended = nbformat.read(executed, 4), notebooks.ended(executed, 0)
+    section.page, section.committed = f"notebooks/{path.stem}.html", executed == path
+    section.headline, section.said = ended.headline, _html(ended.conclusion)
+    section.why = ended.skipped or ended.failed
+    section.state = "skipped" if ended.skipped else "failed" if ended.failed else "made"
+    section.command = _command(path.stem, _parameters(notebook))
+    where = Path(os.path.relpath(place, folder))
+    section.files = [(where / name).as_posix() for name in entry.get("files", ())]
+    section.items, section.entry = list(_items(notebook, section.files)), entry
+    section.manifest = (where / manifest.NAME).as_posix()
+    return section
+
+
+def _command(stem: str, parameters: dict[str, object]) -> str:
+    """What makes a notebook's results."""
+    given = [f"{name.upper()}={_as_word(value)}" for name, value in parameters.items()]
+    return shlex.join(["make", "figures", f"ONLY={stem[:2]}", *given])
+
+
+def _as_word(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _parameters(notebook: NotebookNode) -> dict[str, object]:
+    """Those that an executed notebook was given."""
+    return notebook.metadata.get("papermill", {}).get("parameters", {})
+
+
+def _title(notebook: NotebookNode) -> str:
+    return notebook.cells[0].source.partition("\n")[0].lstrip("# ")
+
+
+def _printed(paper: Printed) -> str:
+    """The paper's table as HTML."""
+    table = printed_table(paper.table)[list(paper.columns)]
+    names = table.columns[0]
+    table[names] = table[names].map(spelt)
+    return table.rename(columns=spelt).to_html(index=False, na_rep="", border=0)
+
+
+def _items(notebook: NotebookNode, files: list[str]) -> Iterator[dict[str, str]]:
+    """What its cells save and show, in reading order: heading, caption, a picture or a table."""
+    heading, caption, seen = "", "", set()
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heading = [heading, *re.findall(r"^##+ (.+)", cell.source, re.MULTILINE)][-1]
+            caption = _caption(cell.source)
+            continue
+        for name in SAVED.findall(cell.get("source", "")):
+            own = {Path(file).suffix: file for file in files if Path(file).stem == name}
+            picture, table = own.get(".png") or own.get(".jpg"), _table(cell)
+            if table and not _shows_picture(cell):
+                picture = ""
+            if (picture or table) and (name, picture) not in seen:
+                seen.add((name, picture))
+                item = {"name": spelt(name), "heading": heading, "caption": _html(caption)}
+                table = "" if picture else table
+                yield item | {"picture": picture, "table": table, "data": own.get(".csv", "")}
+
+
+def _caption(source: str) -> str:
+    """The last paragraph of the prose before a cell, as a sentence."""
+    paragraphs = [text for text in source.split("\n\n") if text[:1] not in "#|"]
+    return re.sub(r":$", ".", paragraphs[-1].strip()) if paragraphs else ""
+
+
+def _shows_picture(cell: NotebookNode) -> bool:
+    return any(PICTURES & set(output.get("data", ())) for output in cell.outputs)
+
+
+def _table(cell: NotebookNode) -> str:
+    """The last table that a cell shows, as HTML; "" without one."""
+    for output in reversed(cell.get("outputs", [])):
+        data = output.get("data", {})
+        if "<table" in data.get("text/html", ""):
+            return re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
+        if "\n|" in data.get("text/markdown", ""):
+            return _html(data["text/markdown"])
+    return ""
+
+
+def _html(text: str) -> str:
+    """Markdown as HTML for the page, links to notebooks as links to their sections."""
+    found = LINK.sub(r'\1="#\2"', markdown2html(with_mathml(text)))
+    return re.sub(r'"#(\w+)\.ipynb"', r'"#\1"', found)
+
+
+def with_mathml(text: str) -> str:
+    """Markdown with its formulas, in LaTeX between dollars, as MathML, which browsers draw."""
+    return FORMULA.sub(_as_mathml, text)
+
+
+def _as_mathml(found: re.Match) -> str:
+    block, inline = found.groups()
+    if not (block or inline):
+        return found[0]
+    drawn = convert(block or inline, display="block" if block else "inline")
+    return drawn.replace("*", "&#42;").replace("_", "&#95;")  # which Markdown would read
+
+
+def _counted(states: list[str]) -> str:
+    counts = [f"{states.count(state)} {state}" for state in STATES if state in states]
+    return f"Of {len(states)} notebooks: {', '.join(counts)}."
+
+
+def _notices(folder: Path) -> tuple[str, str] | None:
+    """How much notebook 01 noticed in the catalog, and the first of it as HTML."""
+    path = folder / "catalog_notices.csv"
+    found = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else []
+    if not len(found):
+        return None
+    notices = "1 notice" if len(found) == 1 else f"{len(found):,} notices"
+    return notices, found.head(50).to_html(index=False, border=0)
+
+
+def _body(path: Path, folder: Path, executed: dict[str, Path]) -> str:
+    """An executed notebook as HTML, without a page around it: it has neither scripts nor styles."""
+    notebook, prose = nbformat.read(path, 4), ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            prose, cell.source = _caption(cell.source), with_mathml(cell.source)
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            for kind in PICTURES & set(data):
+                output.metadata.setdefault(kind, {}).setdefault("alt", prose)
+            if "text/markdown" in data:
+                data["text/markdown"] = with_mathml(data["text/markdown"])
+    shown = {"display_data_priority": [*PICTURES, "text/html", "text/markdown", "text/plain"]}
+    exporter = HTMLExporter(template_name="basic", config=Config(NbConvertBase=shown))
+    body, _ = exporter.from_notebook_node(notebook)
+    return LINK.sub(lambda link: _relinked(link, folder, executed), body)
+
+
+def _relinked(link: re.Match, folder: Path, executed: dict[str, Path]) -> str:
+    """A link of a notebook as one of its page, which lies in another folder."""
+    kind, target, anchor = link.groups()
+    to = Path(target)
+    if to.suffix == ".ipynb" and to.parent == Path():
+        there = f"{to.stem}.html" if to.stem in executed else f"../index.html#{to.stem}"
+        return f'{kind}="{there}"'
+    there = os.path.relpath(ROOT / "notebooks" / target, folder / "notebooks")
+    return f'{kind}="{there}{anchor or ""}"'
