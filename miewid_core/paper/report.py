@@ -9,7 +9,8 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -26,6 +27,7 @@ from miewid_core.figures import spelt
 from miewid_core.files import ROOT, replacing
 from miewid_core.paper import manifest
 from miewid_core.paper.printed import printed_table
+from miewid_core.paper.study import DEMO
 from miewid_core.paper.verify import made_with
 from miewid_core.runs import notebooks
 
@@ -40,12 +42,16 @@ PICTURES = {"image/png", "image/jpeg"}
 
 @dataclasses.dataclass(frozen=True)
 class Printed:
-    """What a notebook regenerates: where it stands in the paper, its words, its table's columns."""
+    """What a notebook regenerates: where it stands in the paper, and what the paper says.
+
+    `table`: number of the printed one, of which `columns` are shown; `here`: name of ours.
+    """
 
     where: str
     says: str = ""
     table: int = 0
     columns: tuple[str, ...] = ()
+    here: str = ""
 
 
 PAPER = {  # by the number of the notebook, in the paper's order
@@ -55,6 +61,7 @@ PAPER = {  # by the number of the notebook, in the paper's order
         "the mean, 3 in the median.",
         1,
         ("dataset", "annotations", "individuals"),
+        "table1_datasets",
     ),
     "02": Printed("Section 3.3", "Half of the test individuals are also in training, half new."),
     "03": Printed("Section 4, appendix A.1", "EfficientNetV2, GeM pooling, sub-center ArcFace."),
@@ -64,6 +71,7 @@ PAPER = {  # by the number of the notebook, in the paper's order
         "species with fewer annotations.",
         2,
         ("species", "multi_species", "single_species"),
+        "table2_multi_single",
     ),
     "05": Printed(
         "Table 2, Figures 2 and 9 to 12, section 5.2",
@@ -71,6 +79,7 @@ PAPER = {  # by the number of the notebook, in the paper's order
         "The numbers of Figure 2 aren't printed; its top-1 stands in Table 2.",
         2,
         ("species", "multi_species", "leave_one_out"),
+        "table2_leave_one_out",
     ),
     "06": Printed(
         "Table 3, section 5.3",
@@ -78,12 +87,14 @@ PAPER = {  # by the number of the notebook, in the paper's order
         "average.",
         3,
         ("species", "miewid_leave_one_out", "megadescriptor_l_384"),
+        "table3_descriptor",
     ),
     "07": Printed(
         "Table 4, section 5.4",
         "Training jointly is consistently better than training on the new species alone.",
         4,
         ("species", "individuals", "species_only", "joint_training"),
+        "table4_joint_training",
     ),
     "08": Printed(
         "Figure 3, section 5.4",
@@ -96,6 +107,7 @@ PAPER = {  # by the number of the notebook, in the paper's order
         "with more individuals.",
         5,
         ("species", "individuals", "species_only", "fine_tuning"),
+        "table5_fine_tuning",
     ),
     "10": Printed(
         "Figure 4, section 5.6",
@@ -133,9 +145,19 @@ class Section:
 
     @property
     def beside(self) -> dict[str, str] | None:
-        """The first of the items that is a table of the paper, made here."""
-        tables = (item for item in self.items if item["table"])
-        return next((item for item in tables if item["name"].startswith("table")), None)
+        """What stands beside the printed table."""
+        return next((item for item in self.items if item["name"] == self.paper.here), None)
+
+    @property
+    def main(self) -> list[dict[str, str]]:
+        """The other items that the paper prints; where there are none, the first of all."""
+        named = [item for item in self.items if item["name"].startswith(("table", "figure"))]
+        return [item for item in named or self.items[:1] if item is not self.beside]
+
+    @property
+    def more(self) -> list[dict[str, str]]:
+        """The items that are left."""
+        return [item for item in self.items if item not in (self.beside, *self.main)]
 
     @property
     def made_with(self) -> str:
@@ -159,9 +181,10 @@ def write(folder: Path, catalog: str, words: dict[str, str]) -> Path:
         title, body = _title(nbformat.read(path, 4)), _body(path, folder, executed)
         told = {"title": title, "body": body, "stem": stem, "colours": colours}
         _write(folder / "notebooks" / f"{stem}.html", page.render(told))
+    drawn = catalog == DEMO
     told = {
-        "title": f"The MiewID paper beside {catalog}",
-        "drawn": catalog == "demo",
+        "title": f"The MiewID paper beside {'drawn animals' if drawn else Path(catalog).name}",
+        "drawn": drawn,
         "sections": sections,
         "notices": _notices(folder),
         "counts": _counted([section.state for section in sections]),
@@ -214,13 +237,14 @@ def _section(path: Path, executed: Path | None, folder: Path, words: dict[str, s
         return section
     notebook, ended = nbformat.read(executed, 4), notebooks.ended(executed, 0)
     section.page, section.committed = f"notebooks/{path.stem}.html", executed == path
-    section.headline, section.said = ended.headline, _html(ended.conclusion)
+    section.headline, section.said = ended.headline, _html(ended.conclusion, folder)
     section.why = ended.skipped or ended.failed
     section.state = "skipped" if ended.skipped else "failed" if ended.failed else "made"
     section.command = _command(path.stem, _parameters(notebook))
     where = Path(os.path.relpath(place, folder))
-    section.files = [(where / name).as_posix() for name in entry.get("files", ())]
-    section.items, section.entry = list(_items(notebook, section.files)), entry
+    saved = (name for name in entry.get("files", ()) if not name.endswith(".md"))  # a CSV again
+    section.files = [(where / name).as_posix() for name in saved]
+    section.items, section.entry = list(_items(notebook, section.files, folder)), entry
     section.manifest = (where / manifest.NAME).as_posix()
     return section
 
@@ -249,29 +273,26 @@ def _title(notebook: NotebookNode) -> str:
 def _printed(paper: Printed) -> str:
     """The paper's table as HTML."""
     table = printed_table(paper.table)[list(paper.columns)]
-    names = table.columns[0]
-    table[names] = table[names].map(spelt)
-    return table.rename(columns=spelt).to_html(index=False, na_rep="", border=0)
+    shown = table.map(lambda cell: f"{cell:,}" if pd.api.types.is_integer(cell) else cell)
+    shown = shown.map(lambda cell: spelt(cell) if isinstance(cell, str) else cell)
+    return shown.rename(columns=spelt).to_html(index=False, na_rep="", border=0)
 
 
-def _items(notebook: NotebookNode, files: list[str]) -> Iterator[dict[str, str]]:
+def _items(notebook: NotebookNode, files: list[str], folder: Path) -> Iterator[dict[str, str]]:
     """What its cells save and show, in reading order: heading, caption, a picture or a table."""
-    heading, caption, seen = "", "", set()
+    heading = caption = ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             heading = [heading, *re.findall(r"^##+ (.+)", cell.source, re.MULTILINE)][-1]
             caption = _caption(cell.source)
-            continue
-        for name in SAVED.findall(cell.get("source", "")):
-            own = {Path(file).suffix: file for file in files if Path(file).stem == name}
-            picture, table = own.get(".png") or own.get(".jpg"), _table(cell)
-            if table and not _shows_picture(cell):
-                picture = ""
-            if (picture or table) and (name, picture) not in seen:
-                seen.add((name, picture))
-                item = {"name": spelt(name), "heading": heading, "caption": _html(caption)}
-                table = "" if picture else table
-                yield item | {"picture": picture, "table": table, "data": own.get(".csv", "")}
+        for name in SAVED.findall(cell.source) if cell.get("outputs") else ():
+            suffixes = {Path(file).suffix: file for file in files if Path(file).stem == name}
+            picture = suffixes.get(".png") or suffixes.get(".jpg", "")
+            table = "" if picture and _shows_picture(cell) else _table(cell, folder)
+            if picture or table:
+                item = {"name": name, "caption": _html(caption, folder), "table": table}
+                yield item | {"heading": heading, "picture": "" if table else picture}
+                heading = ""  # stands once
 
 
 def _caption(source: str) -> str:
@@ -284,21 +305,20 @@ def _shows_picture(cell: NotebookNode) -> bool:
     return any(PICTURES & set(output.get("data", ())) for output in cell.outputs)
 
 
-def _table(cell: NotebookNode) -> str:
+def _table(cell: NotebookNode, folder: Path) -> str:
     """The last table that a cell shows, as HTML; "" without one."""
     for output in reversed(cell.get("outputs", [])):
         data = output.get("data", {})
-        if "<table" in data.get("text/html", ""):
-            return re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
+        if "<table" in data.get("text/html", ""):  # without its style and the rows' numbers
+            return re.sub(r"(?s)<style.*?</style>|<th>\d*</th>", "", data["text/html"])
         if "\n|" in data.get("text/markdown", ""):
-            return _html(data["text/markdown"])
+            return _html(data["text/markdown"], folder)
     return ""
 
 
-def _html(text: str) -> str:
-    """Markdown as HTML for the page, links to notebooks as links to their sections."""
-    found = LINK.sub(r'\1="#\2"', markdown2html(with_mathml(text)))
-    return re.sub(r'"#(\w+)\.ipynb"', r'"#\1"', found)
+def _html(text: str, folder: Path) -> str:
+    """Markdown of a notebook as HTML for the page in a folder of figures."""
+    return _relinked(markdown2html(with_mathml(text)), folder, "")
 
 
 def with_mathml(text: str) -> str:
@@ -329,6 +349,13 @@ def _notices(folder: Path) -> tuple[str, str] | None:
     return notices, found.head(50).to_html(index=False, border=0)
 
 
+@cache
+def _exporter() -> HTMLExporter:
+    kinds = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
+    shown = Config(NbConvertBase={"display_data_priority": kinds})
+    return HTMLExporter(template_name="basic", config=shown)
+
+
 def _body(path: Path, folder: Path, executed: dict[str, Path]) -> str:
     """An executed notebook as HTML, without a page around it: it has neither scripts nor styles."""
     notebook, prose = nbformat.read(path, 4), ""
@@ -341,18 +368,22 @@ def _body(path: Path, folder: Path, executed: dict[str, Path]) -> str:
                 output.metadata.setdefault(kind, {}).setdefault("alt", prose)
             if "text/markdown" in data:
                 data["text/markdown"] = with_mathml(data["text/markdown"])
-    shown = {"display_data_priority": [*PICTURES, "text/html", "text/markdown", "text/plain"]}
-    exporter = HTMLExporter(template_name="basic", config=Config(NbConvertBase=shown))
-    body, _ = exporter.from_notebook_node(notebook)
-    return LINK.sub(lambda link: _relinked(link, folder, executed), body)
+    body, _ = _exporter().from_notebook_node(notebook)
+    return _relinked(body, folder / "notebooks", "../index.html", executed)
 
 
-def _relinked(link: re.Match, folder: Path, executed: dict[str, Path]) -> str:
-    """A link of a notebook as one of its page, which lies in another folder."""
-    kind, target, anchor = link.groups()
-    to = Path(target)
-    if to.suffix == ".ipynb" and to.parent == Path():
-        there = f"{to.stem}.html" if to.stem in executed else f"../index.html#{to.stem}"
+def _relinked(html: str, place: Path, index: str, pages: Collection[str] = ()) -> str:
+    """HTML of a notebook for a page that lies in another folder, `place`: its links are changed.
+
+    Another notebook is one of `pages` beside, or a section of `index`.
+    """
+
+    def link(found: re.Match) -> str:
+        kind, target, anchor = found.groups()
+        there = os.path.relpath(ROOT / "notebooks" / target, place) + (anchor or "")
+        if target.endswith(".ipynb"):
+            stem = Path(target).stem
+            there = f"{stem}.html" if stem in pages else f"{index}#{stem}"
         return f'{kind}="{there}"'
-    there = os.path.relpath(ROOT / "notebooks" / target, folder / "notebooks")
-    return f'{kind}="{there}{anchor or ""}"'
+
+    return LINK.sub(link, html)
