@@ -26,12 +26,15 @@ from traitlets.config import Config
 from miewid_core.figures import spelt
 from miewid_core.files import ROOT, replacing
 from miewid_core.paper import manifest
-from miewid_core.paper.printed import printed_table
+from miewid_core.paper.printed import FOLDER, printed_table
 from miewid_core.paper.study import DEMO
 from miewid_core.paper.verify import made_with
 from miewid_core.runs import notebooks
 
 TEMPLATE = Path(__file__).with_name("report.html")
+# what notebooks regenerate, in the paper's order: where it stands in the paper, what that says, the
+# printed table with the columns to show, and the name of ours
+REGENERATED = FOLDER / "regenerated.csv"
 # code, which is left alone; a formula on lines of its own; a formula within a line
 FORMULA = re.compile(r"`+.+?`+|\$\$(.+?)\$\$|(?<![\\\w])\$(\S|\S[^$\n]*?\S)\$(?!\w)", re.DOTALL)
 SAVED = re.compile(r'\bsave\w*\(\s*(?:\w+, )?"(\w+)"')  # the name that a cell saves something as
@@ -40,96 +43,19 @@ STATES = ("made", "skipped", "failed", "not made yet")
 PICTURES = {"image/png", "image/jpeg"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Printed:
-    """What a notebook regenerates: where it stands in the paper, and what the paper says.
-
-    `table`: number of the printed one, of which `columns` are shown; `here`: name of ours.
-    """
-
-    where: str
-    says: str = ""
-    table: int = 0
-    columns: tuple[str, ...] = ()
-    here: str = ""
-
-
-PAPER = {  # by the number of the notebook, in the paper's order
-    "01": Printed(
-        "Table 1, section 3",
-        "49 species, 225,374 annotations of 37,138 individuals: 6.25 annotations per individual in "
-        "the mean, 3 in the median.",
-        1,
-        ("dataset", "annotations", "individuals"),
-        "table1_datasets",
-    ),
-    "02": Printed("Section 3.3", "Half of the test individuals are also in training, half new."),
-    "03": Printed("Section 4, appendix A.1", "EfficientNetV2, GeM pooling, sub-center ArcFace."),
-    "04": Printed(
-        "Table 2, Figures 1 and 5 to 8, section 5.1",
-        "The multi-species network is better by 12.5 points of top-1 on average, and by more for "
-        "species with fewer annotations.",
-        2,
-        ("species", "multi_species", "single_species"),
-        "table2_multi_single",
-    ),
-    "05": Printed(
-        "Table 2, Figures 2 and 9 to 12, section 5.2",
-        "For unseen species with few annotations, the network uses what it learnt from others. "
-        "The numbers of Figure 2 aren't printed; its top-1 stands in Table 2.",
-        2,
-        ("species", "multi_species", "leave_one_out"),
-        "table2_leave_one_out",
-    ),
-    "06": Printed(
-        "Table 3, section 5.3",
-        "MiewID is better than MegaDescriptor on each of 33 unseen species, by 19.2 points on "
-        "average.",
-        3,
-        ("species", "miewid_leave_one_out", "megadescriptor_l_384"),
-        "table3_descriptor",
-    ),
-    "07": Printed(
-        "Table 4, section 5.4",
-        "Training jointly is consistently better than training on the new species alone.",
-        4,
-        ("species", "individuals", "species_only", "joint_training"),
-        "table4_joint_training",
-    ),
-    "08": Printed(
-        "Figure 3, section 5.4",
-        "Matching is worse with one or two annotations per individual in the database; the drop is "
-        "“not too significant”. The figure's numbers aren't printed.",
-    ),
-    "09": Printed(
-        "Table 5, section 5.5",
-        "Fine-tuning is effective, above all for small datasets. The species alone is better only "
-        "with more individuals.",
-        5,
-        ("species", "individuals", "species_only", "fine_tuning"),
-        "table5_fine_tuning",
-    ),
-    "10": Printed(
-        "Figure 4, section 5.6",
-        "EfficientNetV2 is better than SwinV2 by 4.5 points on average. The figure's numbers "
-        "aren't printed.",
-    ),
-    "11": Printed("Appendix A.2", "Top-1, 5, 10 and 20 of each species; no curve is printed."),
-}
-
-
 @dataclasses.dataclass
 class Section:
     """A notebook on the page; texts are HTML, files relative to the page.
 
-    `state`: one of STATES, and `why`. `command`: what makes it. `said`: its conclusion. `printed`:
-    the paper's table. `page`: the executed notebook's, "" for none; `committed`: it is the
-    committed one. `items`: what it shows. `files`: all that it saved. `entry`: in the manifest.
+    `paper`: its row of REGENERATED, empty for what is beyond the paper. `state`: one of STATES, and
+    `why`. `command`: what makes it. `said`: its conclusion. `printed`: the paper's table. `page`:
+    the executed notebook's, "" for none; `committed`: it is the committed one. `items`: what it
+    shows. `files`: all that it saved. `entry`: in the manifest.
     """
 
     stem: str
     title: str
-    paper: Printed
+    paper: dict[str, str]
     state: str
     why: str
     command: str
@@ -146,7 +72,7 @@ class Section:
     @property
     def beside(self) -> dict[str, str] | None:
         """What stands beside the printed table."""
-        return next((item for item in self.items if item["name"] == self.paper.here), None)
+        return next((item for item in self.items if item["name"] == self.paper.get("here")), None)
 
     @property
     def main(self) -> list[dict[str, str]]:
@@ -198,9 +124,16 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+@cache
+def _regenerated() -> dict[str, dict[str, str]]:
+    """The rows of REGENERATED by the number of the notebook."""
+    rows = pd.read_csv(REGENERATED, dtype=str, keep_default_na=False)
+    return rows.set_index("notebook").to_dict("index")
+
+
 def _every() -> list[Path]:
     """The notebooks, those of the paper first."""
-    return sorted(notebooks.chosen([]), key=lambda path: path.name[:2] not in PAPER)
+    return sorted(notebooks.chosen([]), key=lambda path: path.name[:2] not in _regenerated())
 
 
 def _executed(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -228,10 +161,10 @@ def _saved(folder: Path, notebook: str) -> tuple[Path, dict]:
 
 def _section(path: Path, executed: Path | None, folder: Path, words: dict[str, str]) -> Section:
     place, entry = _saved(folder, path.name)
-    paper = PAPER.get(path.name[:2], Printed(""))
+    paper = _regenerated().get(path.name[:2], {})
     title = _title(nbformat.read(path, 4))
     section = Section(path.stem, title, paper, "not made yet", "", _command(path.stem, words))
-    if paper.table:
+    if paper.get("table"):
         section.printed = _printed(paper)
     if executed is None:
         return section
@@ -270,9 +203,9 @@ def _title(notebook: NotebookNode) -> str:
     return notebook.cells[0].source.partition("\n")[0].lstrip("# ")
 
 
-def _printed(paper: Printed) -> str:
+def _printed(paper: dict[str, str]) -> str:
     """The paper's table as HTML."""
-    table = printed_table(paper.table)[list(paper.columns)]
+    table = printed_table(int(paper["table"]))[paper["columns"].split()]
     shown = table.map(lambda cell: f"{cell:,}" if pd.api.types.is_integer(cell) else cell)
     shown = shown.map(lambda cell: spelt(cell) if isinstance(cell, str) else cell)
     return shown.rename(columns=spelt).to_html(index=False, na_rep="", border=0)
@@ -288,10 +221,12 @@ def _items(notebook: NotebookNode, files: list[str], folder: Path) -> Iterator[d
         for name in SAVED.findall(cell.source) if cell.get("outputs") else ():
             suffixes = {Path(file).suffix: file for file in files if Path(file).stem == name}
             picture = suffixes.get(".png") or suffixes.get(".jpg", "")
-            table = "" if picture and _shows_picture(cell) else _table(cell, folder)
+            described = _described(cell)
+            table = "" if picture and described else _table(cell, folder)
             if picture or table:
                 item = {"name": name, "caption": _html(caption, folder), "table": table}
-                yield item | {"heading": heading, "picture": "" if table else picture}
+                item |= {"heading": heading, "picture": "" if table else picture}
+                yield item | {"alt": next(iter(described), "") or spelt(f"{name}: {caption}")}
                 heading = ""  # stands once
 
 
@@ -301,8 +236,13 @@ def _caption(source: str) -> str:
     return re.sub(r":$", ".", paragraphs[-1].strip()) if paragraphs else ""
 
 
-def _shows_picture(cell: NotebookNode) -> bool:
-    return any(PICTURES & set(output.get("data", ())) for output in cell.outputs)
+def _described(cell: NotebookNode) -> list[str]:
+    """A description of each picture that a cell shows, "" where it has none."""
+    return [
+        output.metadata.get(kind, {}).get("alt", "")
+        for output in cell.outputs
+        for kind in PICTURES & set(output.get("data", ()))
+    ]
 
 
 def _table(cell: NotebookNode, folder: Path) -> str:

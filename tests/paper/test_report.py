@@ -12,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from miewid_core import figures
 from miewid_core.files import ABOUT
 from miewid_core.paper import manifest, report
+from miewid_core.paper.printed import printed_table
 from miewid_core.runs import notebooks
 from tests.browser import needs_browser, wait_for
 
@@ -37,19 +38,20 @@ def picture():
     return base64.b64encode(figures.Figure("A figure", 1).png()).decode()
 
 
-def cells(title):
+def cells(title, alt=""):
     wide = pd.concat([TABLE] + 20 * [TABLE["multi"]], axis=1)
     conclusion = new_code_cell("x", outputs=[words("- Multi is better.\n- By $x_1$.")])
     conclusion.metadata["tags"] = ["conclusion"]
     printed = new_output("stream", name="stdout", text="x" * 500)
-    shown = rich("text/html", wide.to_html())
+    shown, drawn = rich("text/html", wide.to_html()), rich("image/png", picture())
+    drawn.metadata["image/png"] = {"alt": alt} if alt else {}
     return [
         new_markdown_cell(f"# {title}\n\nIt proves no claim of the paper."),
         new_code_cell("answer = ...", outputs=[words("**Answer:** Multi wins.")]),
         new_markdown_cell(PROSE),
         new_code_cell('study.save("table2_multi_single", table)', outputs=[printed, shown]),
         new_markdown_cell("$$ \\frac{a}{b} $$\n\nThe same as a figure:"),
-        new_code_cell('study.save("figure1", table, f)', outputs=[rich("image/png", picture())]),
+        new_code_cell('study.save("figure1", table, f)', outputs=[drawn]),
         conclusion,
     ]
 
@@ -63,7 +65,8 @@ class Folder:
         monkeypatch.setattr(notebooks, "FOLDER", self.notebooks)
         self.notebooks.mkdir()
         for name in ("04_multi", "05_unseen", "12_yours"):
-            made = new_notebook(cells=cells(f"{name[:2]} · Of {name[3:]}"))
+            alt = "Two dots." if name == "05_unseen" else ""
+            made = new_notebook(cells=cells(f"{name[:2]} · Of {name[3:]}", alt))
             nbformat.write(made, self.notebook(name))
 
     def notebook(self, name):
@@ -221,9 +224,28 @@ def test_a_notebook_is_a_page_with_formulas_and_links_that_hold(folder):
     assert 'href="05_unseen.html"' in text
 
 
+def test_a_figure_is_described_by_itself_or_by_the_prose_before_it(folder):
+    for name, alt in (("04_multi", "The same as a figure."), ("05_unseen", "Two dots.")):
+        folder.run(name)
+        assert re.search(f'<img src="figure1.png" alt="(figure1: )?{alt}"', folder.write()[1][name])
+        text = (folder.path / "notebooks" / f"{name}.html").read_text()
+        assert [image["alt"] for image in Sources(text).images] == [alt]
+
+
 def test_the_same_again_leaves_every_byte(folder):
     folder.run("04_multi")
     assert folder.write() == folder.write()
+
+
+def test_what_is_said_of_the_paper_fits_its_tables_and_our_notebooks():
+    for number, paper in report._regenerated().items():
+        (path,) = (report.ROOT / "notebooks").glob(f"{number}_*.ipynb")
+        sources = (cell.source for cell in nbformat.read(path, 4).cells)
+        saved = [name for source in sources for name in report.SAVED.findall(source)]
+        assert paper["here"] in ["", *saved]
+        if paper["table"]:
+            assert set(paper["columns"].split()) <= set(printed_table(int(paper["table"])))
+        assert bool(paper["table"]) == bool(paper["here"])
 
 
 @pytest.fixture
