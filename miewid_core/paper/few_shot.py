@@ -216,6 +216,8 @@ def readable(table: pd.DataFrame, value: str, head: str) -> pd.DataFrame:
     shown[head] = with_interval(table, value, "low", "high")
     if "method" in table:
         shown["method"] = table["method"].map(METHODS)
+        ends = [f"{part}_{end}" for part in ("seen", "new") for end in ("low", "high")]
+        shown = shown.drop(columns=ends).rename(columns={"seen": "seen animals", "new": "new ones"})
     return shown.drop(columns=[value, "low", "high"])
 
 

@@ -124,6 +124,16 @@ def test_summary_has_the_untrained_network_beside_each_row():
     assert table["untrained"].tolist() == [30]
 
 
+def test_a_reader_sees_seen_and_new_animals_apart_without_their_ends():
+    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}))
+    shown = few_shot.readable(table, "top_k", "top-1 (%)")
+    kept = ["species", "individuals", "annotations", "method", "queries", "draws", "deviation"]
+    assert [*shown] == [*kept, "seen animals", "new ones", "untrained", "top-1 (%)"]
+    assert shown[["seen animals", "new ones"]].to_numpy().tolist() == [[100, 0]]
+    gain = verdicts({5: (1, 9)}).assign(draws=3)
+    assert [*few_shot.readable(gain, "difference", "gain")][-1] == "gain"
+
+
 def test_differences_are_paired_over_queries_and_draws():
     table = few_shot.differences(
         ranked(joint=[[1, 1, 1, 1], [1, 1, 1, 9]], species_only=[[9, 1, 1, 1], [1, 9, 9, 9]]),
