@@ -257,11 +257,13 @@ def verdict(
     words: Mapping[str, str],
     k: int = 1,
     claims: tuple[str, str, str] = CLAIMS,
+    spread_known: bool = False,
 ) -> str:
     """Which of two networks of a table of `compare` is better, in words that its numbers decide.
 
     `words`: the two columns' names in text, the table's first ranking first. `claims`: what is said
-    if it is better, worse, or neither. The sentence names the trainings that it is about. With one
+    if it is better, worse, or neither. The sentence names the trainings that it is about;
+    `spread_known`: the table has a `training_sd` for networks that were trained once. With one
     training it counts the species that are better or worse (Holm-corrected); with several, those
     on which all of them agree, which is no verdict.
     """
@@ -275,7 +277,7 @@ def verdict(
     return (
         f"Top-{k}: {claim(table, words, claims)} ({mean[first]:.1f} against {mean[second]:.1f} %, "
         f"{mean[gain]:+.1f} points, {interval}; mean over {len(rows)} species, "
-        f"{_trainings(mean, first, second)}). {species}"
+        f"{_trainings(mean, first, second, spread_known)}). {species}"
     )
 
 
@@ -289,8 +291,10 @@ def claim(
     return supported.format(first=one, second=other)
 
 
-def _trainings(mean: pd.Series, first: str, second: str) -> str:
+def _trainings(mean: pd.Series, first: str, second: str, spread_known: bool) -> str:
     one, other = int(mean[f"{first}_trainings"]), int(mean[f"{second}_trainings"])
+    if one == other == 1 and spread_known:
+        return "trained once, with the spread that other trainings showed"
     if one == other == 1:
         return "for this one training"
     if one == other:

@@ -301,6 +301,11 @@ class TestVerdict:
         equal = self.table(1, 3, trainings=3).assign(single_trainings=3)
         assert "mean over 4 species, 3 trainings of each" in verdict(equal, WORDS)
 
+    def test_with_a_known_spread_it_is_not_about_this_one_training(self):
+        found = verdict(self.table(1, 3), WORDS, spread_known=True)
+        assert "trained once, with the spread that other trainings showed" in found
+        assert "this one training" not in found
+
     def test_other_claims(self):
         for (low, high), claim in zip(((1, 9), (-9, -1), (-2, 8)), CARRIED, strict=True):
             assert claim in verdict(self.table(low, high), WORDS, claims=CARRIED)
