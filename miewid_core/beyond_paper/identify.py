@@ -1,7 +1,7 @@
 """Who is this? Ranked candidates for photos of unidentified animals, from photos of known ones."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,10 @@ from tqdm import tqdm
 from miewid_core import evaluation
 from miewid_core.catalog import BOX, notice, summed
 from miewid_core.chips import ChipStore
-from miewid_core.figures import Panel
+from miewid_core.figures import Panel, spelt
 from miewid_core.files import file_digest
 from miewid_core.model import load as load_model
-from miewid_core.paper.comparison import compare
+from miewid_core.paper.comparison import compare, no_better
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
 from miewid_core.readers.dates import read_dates
@@ -215,18 +215,19 @@ def panels(
     return rows
 
 
-def success(tested: Embeddings) -> pd.DataFrame:
+def success(tested: Embeddings, learned: Collection[str] = ()) -> pd.DataFrame:
     """How often a known individual is among the first 1, 5 and 10 photos, in percent.
 
     Columns species, queries, individuals; top1, top1_low, top1_high (95 % interval), chance1, and
-    so on for 5 and 10. The last row is the mean over species. Each of the photos `tested` queries
-    the others of its species (section 3.4).
+    so on for 5 and 10. Where individuals are known to be `learned` by the network, also top1_seen
+    and top1_new: of these, and of the others. The last row is the mean over species. Each of the
+    photos `tested` queries the others of its species (section 3.4).
     """
     labels = (tested.rows[name] for name in ("individual", "species", "encounter", "annotation_id"))
     ranks = evaluation.one_vs_all(tested.vectors, *labels)
     tables = []
     for k in TOP:
-        table = compare({f"top{k}": ranks}, k=k).set_index("species")
+        table = compare({f"top{k}": ranks}, k=k, seen=learned or None).set_index("species")
         table = table.drop(columns=f"top{k}_trainings")
         tables.append(table.rename(columns={"chance": f"chance{k}"}))
     whole = pd.concat([tables[0], *[table.iloc[:, 2:] for table in tables[1:]]], axis=1)
@@ -348,10 +349,14 @@ def _trained(study: Study, rows: pd.DataFrame, tested: pd.DataFrame) -> Network:
     """The network trained on `rows`, or what stands in for it where they are too few."""
     individuals = rows["individual"].nunique()
     if individuals >= LEAST:
-        run = study.run([study.training(rows, "your animals")])[0]
+        training = study.training(rows, "your animals")
+        run = study.run([training])[0]
         learned = frozenset(rows["individual"])
         words = f"trained on {len(rows):,} photos of {individuals} of your individuals."
-        return Network(run.weights, tested, learned, words)
+        before = study.training(rows, "untrained", epochs=0)
+        return Network(
+            run.weights, tested, learned, words + _no_gain(study, training, before, tested)
+        )
     few = f"{individuals} individuals to train on are too few"
     if study.config.pretrained:
         run = study.run([study.training(study.annotations, "as it came", epochs=0)])[0]
@@ -363,6 +368,18 @@ def _trained(study: Study, rows: pd.DataFrame, tested: pd.DataFrame) -> Network:
             f"{few}; give `weights`, such as the released MiewID's."
         )
     return Network(run.weights, tested, frozenset(), words)
+
+
+def _no_gain(study: Study, training: Training, before: Training, tested: pd.DataFrame) -> str:
+    """A sentence on the species that the training did not help, "" where there is none."""
+    networks = {"multi": training, "untrained": before}
+    ranks = {
+        name: study.rank(study.embeddings(of, tested), tested) for name, of in networks.items()
+    }
+    lost = no_better(compare(ranks), "multi")
+    if not lost:
+        return ""
+    return f" **The training did not help to identify {', '.join(map(spelt, lost))}.**"
 
 
 BLOCK, ROWS = 256, 65_536  # queries and database rows at once: 67 MB of similarities
