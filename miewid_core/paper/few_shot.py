@@ -211,13 +211,17 @@ def differences(ranked: pd.DataFrame, one: str, other: str, k: int = 1) -> pd.Da
 
 
 def readable(table: pd.DataFrame, value: str, head: str) -> pd.DataFrame:
-    """A table of `summary` or `differences` for a reader, its interval in the column `head`."""
+    """A table of `summary` or `differences` for a reader, its interval in the column `head`.
+
+    Left out is what the figure says, to keep to nine columns: annotations and queries.
+    """
     shown = table.assign(species=table["species"].map(spelt))
     shown[head] = with_interval(table, value, "low", "high")
     if "method" in table:
         shown["method"] = table["method"].map(METHODS)
         ends = [f"{part}_{end}" for part in ("seen", "new") for end in ("low", "high")]
-        shown = shown.drop(columns=ends).rename(columns={"seen": "seen animals", "new": "new ones"})
+        shown = shown.drop(columns=[*ends, "annotations", "queries"])
+        shown = shown.rename(columns={"seen": "seen animals", "new": "new ones"})
     return shown.drop(columns=[value, "low", "high"])
 
 

@@ -127,7 +127,7 @@ def test_summary_has_the_untrained_network_beside_each_row():
 def test_a_reader_sees_seen_and_new_animals_apart_without_their_ends():
     table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}))
     shown = few_shot.readable(table, "top_k", "top-1 (%)")
-    kept = ["species", "individuals", "annotations", "method", "queries", "draws", "deviation"]
+    kept = ["species", "individuals", "method", "draws", "deviation"]
     assert [*shown] == [*kept, "seen animals", "new ones", "untrained", "top-1 (%)"]
     assert shown[["seen animals", "new ones"]].to_numpy().tolist() == [[100, 0]]
     gain = verdicts({5: (1, 9)}).assign(draws=3)
