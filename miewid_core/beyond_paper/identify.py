@@ -17,7 +17,7 @@ from miewid_core.chips import ChipStore
 from miewid_core.figures import Panel, spelt
 from miewid_core.files import file_digest
 from miewid_core.model import load as load_model
-from miewid_core.paper.comparison import compare, no_better
+from miewid_core.paper.comparison import compare, no_better, with_interval
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
 from miewid_core.readers.dates import read_dates
@@ -155,7 +155,9 @@ def hold_back(
     burst = queries.loc[queries["encounter"] != "", "encounter"]
     seen = photos["annotation_id"].isin(queries["annotation_id"]) | photos["encounter"].isin(burst)
     known = photos[~seen & ~photos["individual"].isin(new)].reset_index(drop=True)
-    queries = queries.reset_index(drop=True)
+    is_new = queries["individual"].isin(new)
+    turn = is_new.groupby(is_new).cumcount() * np.where(is_new, 2, 1)  # a new one to two known
+    queries = queries.iloc[np.lexsort([is_new, turn])].reset_index(drop=True)
     queries.attrs = {}  # notices of the catalog
     return queries, known
 
@@ -175,6 +177,13 @@ def candidates(known: Embeddings, queries: Embeddings, k: int = 5) -> pd.DataFra
     found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
     order = pd.Series(range(len(queries.rows)), queries.rows["annotation_id"])
     return found.sort_values("query", key=order.get, kind="stable", ignore_index=True)
+
+
+def by_file(found: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """A table of `candidates` with the names of files in place of annotation ids."""
+    paths = pd.concat([queries, known]).set_index("annotation_id")["path"]
+    names = {key: Path(path).name for key, path in paths.items()}
+    return found.assign(query=found["query"].map(names), match=found["match"].map(names))
 
 
 def _ranked(known: Embeddings, queries: Embeddings, k: int) -> pd.DataFrame:
@@ -202,12 +211,14 @@ def panels(
     `found`: of `candidates`. `queries`, `known`: catalog rows; individual "" is no truth.
     """
     store, shown = ChipStore(chips_dir, size), known.set_index("annotation_id")
-    rows = []
+    rows, every = [], set(known["individual"])
     for query in queries.itertuples():
         own = found[found["query"] == query.annotation_id]
         photos = pd.concat([queries.loc[[query.Index]], shown.loc[own["match"]]])
         chips = [store.read(key) for key in store.build(photos)]
-        captions = [f"{query.species}\nquery {query.name or Path(query.path).name}"]
+        new = query.individual and query.individual not in every
+        named = "new: none can be right" if new else f"query {query.name or Path(query.path).name}"
+        captions = [f"{query.species}\n{named}"]
         pairs = zip(photos["name"][1:], own["score"], strict=True)
         captions += [f"{name}\n{score:.2f}" for name, score in pairs]
         right = [row == query.individual if query.individual else None for row in own["individual"]]
@@ -232,6 +243,28 @@ def success(tested: Embeddings, learned: Collection[str] = ()) -> pd.DataFrame:
         tables.append(table.rename(columns={"chance": f"chance{k}"}))
     whole = pd.concat([tables[0], *[table.iloc[:, 2:] for table in tables[1:]]], axis=1)
     return whole.reset_index()
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `success` for a reader, intervals in their columns."""
+    shown = table[["species", "queries", "individuals"]].copy()
+    for k in TOP:
+        shown[f"top-{k} (%)"] = with_interval(table, f"top{k}")
+    shown["top-1 by chance"] = table["chance1"]
+    if "top1_seen" in table:
+        shown["seen animals"], shown["new ones"] = table["top1_seen"], table["top1_new"]
+    return shown
+
+
+def headline(table: pd.DataFrame) -> str:
+    """A table of `success` in a sentence."""
+    known = table[:-1]["top1"].dropna()
+    if known.empty:
+        return "No individual was photographed in two encounters, so nothing can be said."
+    return (
+        f"The nearest photo shows the right individual in {known.mean():.0f} % of the searches "
+        f"(mean over {len(known)} species); decide on the page photos/review.html."
+    )
 
 
 def in_words(table: pd.DataFrame) -> str:
