@@ -39,7 +39,8 @@ def top_k(
     table = pd.concat(parts, ignore_index=True).rename(columns=renamed)[columns]
     sizes = table["species"].map(train["species"].value_counts()).fillna(0)
     last = sizes.mask(table["species"] == "mean", -1)
-    return table.loc[last.sort_values(ascending=False, kind="stable").index]
+    order = last.sort_values(ascending=False, kind="stable").index
+    return table.loc[order].reset_index(drop=True)
 
 
 def in_words(table: pd.DataFrame, level: float = 90) -> str:
