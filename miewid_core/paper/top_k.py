@@ -54,8 +54,8 @@ def in_words(table: pd.DataFrame, level: float = 90) -> str:
             for name in ("top_k", "high", "low")
         )
         parts.append(f"{k} with {model} (95 % interval {low} to {high})")
-    begin = "How many of the nearest annotations must be looked at to find the individual for"
-    return f"{begin} {level:g} % of the queries, mean over species: {', '.join(parts)}."
+    begin = f"To find the individual for {level:g} % of the queries (mean over species)"
+    return f"{begin}, so many of the nearest annotations must be looked at: {', '.join(parts)}."
 
 
 @styled()
