@@ -220,7 +220,12 @@ def _found_range(path: Path | str, image: Image.Image, turn: Image.Transpose | N
     return colours if turn is None else colours.transpose(turn)
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) to (size, size, 3) uint8, aspect not kept, bilinear with antialiasing."""
+def resize(image: np.ndarray, size: int, resizing: str = "card") -> np.ndarray:
+    """(H, W, 3) to (size, size, 3) uint8, aspect not kept, bilinear.
+
+    `resizing`: "card" antialiases, "plugin" doesn't (see `model.Preprocess`).
+    """
+    if resizing == "plugin":
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
     resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(resized).copy()

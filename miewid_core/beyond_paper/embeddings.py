@@ -10,6 +10,7 @@ import pandas as pd
 from miewid_core.chips import ChipStore
 from miewid_core.files import digest, file_digest
 from miewid_core.machine import default_device
+from miewid_core.model import Preprocess
 from miewid_core.readers.weights import load_model
 from miewid_core.runs.embeddings import kept_vectors
 
@@ -59,18 +60,31 @@ class Embeddings:
 
 
 def embed(
-    weights: Path | str, annotations: pd.DataFrame, chips_dir: Path, cache: Path
+    weights: Path | str,
+    annotations: pd.DataFrame,
+    chips_dir: Path,
+    cache: Path,
+    resizing: str = "",
 ) -> Embeddings:
-    """Embeddings of `annotations` (catalog rows) by a weights file, as for `load_model`."""
+    """Embeddings of `annotations` (catalog rows) by a weights file, as for `load_model`.
+
+    `resizing`: "plugin" to search an index that the Wildbook plugin made (see `model.Preprocess`),
+    "" for the network's own.
+    """
     network, preprocess = load_model(weights, default_device())
-    store = ChipStore(chips_dir, preprocess.size)
+    preprocess = dataclasses.replace(preprocess, resizing=resizing or preprocess.resizing)
+    store = ChipStore(chips_dir, preprocess.size, preprocess.resizing)
     rows = annotations[LABELS[:-1]].assign(chip=store.build(annotations)).reset_index(drop=True)
-    done_to_photos = json.dumps(preprocess.record(), sort_keys=True)
-    hashes = file_digest(Path(weights)), digest(done_to_photos)
+    hashes = file_digest(Path(weights)), preprocessing_digest(preprocess)
     vectors = kept_vectors(
         digest(*hashes), lambda: (network, preprocess), store, annotations, Path(cache)
     )
     return Embeddings(rows, vectors, *hashes)
+
+
+def preprocessing_digest(preprocess: Preprocess) -> str:
+    """SHA-256 of what is done to a photo before the network sees it."""
+    return digest(json.dumps(preprocess.record(), sort_keys=True))
 
 
 def _some(names: list[str], most: int = 5) -> str:

@@ -1,7 +1,7 @@
 """Who is this? Ranked candidates for photos of unidentified animals, from photos of known ones."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,9 @@ from miewid_core import evaluation
 from miewid_core.beyond_paper.embeddings import Embeddings
 from miewid_core.catalog import BOX, notice, summed
 from miewid_core.chips import ChipStore
-from miewid_core.figures import Panel
+from miewid_core.figures import Panel, spelt
 from miewid_core.files import file_digest
-from miewid_core.paper.comparison import compare
+from miewid_core.paper.comparison import compare, no_better, with_interval
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
 from miewid_core.readers.dates import read_dates
@@ -157,7 +157,9 @@ def hold_back(
     seen = annotations["annotation_id"].isin(queries["annotation_id"])
     seen |= annotations["encounter"].isin(burst)
     known = annotations[~seen & ~annotations["individual"].isin(new)].reset_index(drop=True)
-    queries = queries.reset_index(drop=True)
+    is_new = queries["individual"].isin(new)
+    turn = is_new.groupby(is_new).cumcount() * np.where(is_new, 2, 1)  # a new one to two known
+    queries = queries.iloc[np.lexsort([is_new, turn])].reset_index(drop=True)
     queries.attrs = {}  # notices of the catalog
     return queries, known
 
@@ -177,6 +179,13 @@ def candidates(known: Embeddings, queries: Embeddings, k: int = 5) -> pd.DataFra
     found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
     order = pd.Series(range(len(queries.rows)), queries.rows["annotation_id"])
     return found.sort_values("query", key=order.get, kind="stable", ignore_index=True)
+
+
+def by_file(found: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """A table of `candidates` with the names of files in place of annotation ids."""
+    paths = pd.concat([queries, known]).set_index("annotation_id")["path"]
+    names = {key: Path(path).name for key, path in paths.items()}
+    return found.assign(query=found["query"].map(names), match=found["match"].map(names))
 
 
 def _ranked(known: Embeddings, queries: Embeddings, k: int) -> pd.DataFrame:
@@ -204,12 +213,14 @@ def panels(
     `found`: of `candidates`. `queries`, `known`: catalog rows; individual "" is no truth.
     """
     store, shown = ChipStore(chips_dir, size), known.set_index("annotation_id")
-    rows = []
+    rows, every = [], set(known["individual"])
     for query in queries.itertuples():
         own = found[found["query"] == query.annotation_id]
         annotations = pd.concat([queries.loc[[query.Index]], shown.loc[own["match"]]])
         chips = [store.read(key) for key in store.build(annotations)]
-        captions = [f"{query.species}\nquery {query.name or Path(query.path).name}"]
+        new = query.individual and query.individual not in every
+        named = "new: none can be right" if new else f"query {query.name or Path(query.path).name}"
+        captions = [f"{query.species}\n{named}"]
         pairs = zip(annotations["name"][1:], own["score"], strict=True)
         captions += [f"{name}\n{score:.2f}" for name, score in pairs]
         right = [row == query.individual if query.individual else None for row in own["individual"]]
@@ -217,22 +228,45 @@ def panels(
     return rows
 
 
-def success(tested: Embeddings) -> pd.DataFrame:
+def success(tested: Embeddings, learned: Collection[str] = ()) -> pd.DataFrame:
     """How often a known individual is among the first 1, 5 and 10 photos, in percent.
 
     Columns species, queries, individuals; top1, top1_low, top1_high (95 % interval), chance1, and
-    so on for 5 and 10. The last row is the mean over species. Each of the photos `tested` queries
-    the others of its species (section 3.4).
+    so on for 5 and 10. Where individuals are known to be `learned` by the network, also top1_seen
+    and top1_new: of these, and of the others. The last row is the mean over species. Each of the
+    photos `tested` queries the others of its species (section 3.4).
     """
     labels = (tested.rows[name] for name in ("individual", "species", "encounter", "annotation_id"))
     ranks = evaluation.one_vs_all(tested.vectors, *labels)
     tables = []
     for k in TOP:
-        table = compare({f"top{k}": ranks}, k=k).set_index("species")
+        table = compare({f"top{k}": ranks}, k=k, seen=learned or None).set_index("species")
         table = table.drop(columns=f"top{k}_trainings")
         tables.append(table.rename(columns={"chance": f"chance{k}"}))
     whole = pd.concat([tables[0], *[table.iloc[:, 2:] for table in tables[1:]]], axis=1)
     return whole.reset_index()
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `success` for a reader, intervals in their columns."""
+    shown = table[["species", "queries", "individuals"]].copy()
+    for k in TOP:
+        shown[f"top-{k} (%)"] = with_interval(table, f"top{k}")
+    shown["top-1 by chance"] = table["chance1"]
+    if "top1_seen" in table:
+        shown["seen animals"], shown["new ones"] = table["top1_seen"], table["top1_new"]
+    return shown
+
+
+def headline(table: pd.DataFrame) -> str:
+    """A table of `success` in a sentence."""
+    known = table[:-1]["top1"].dropna()
+    if known.empty:
+        return "No individual was photographed in two encounters, so nothing can be said."
+    return (
+        f"The nearest photo shows the right individual in {known.mean():.0f} % of the searches "
+        f"(mean over {len(known)} species); decide on the page photos/review.html."
+    )
 
 
 def in_words(table: pd.DataFrame) -> str:
@@ -350,10 +384,14 @@ def _trained(study: Study, rows: pd.DataFrame, tested: pd.DataFrame) -> Network:
     """The network trained on `rows`, or what stands in for it where they are too few."""
     individuals = rows["individual"].nunique()
     if individuals >= LEAST:
-        run = study.run([study.training(rows, "your animals")])[0]
+        training = study.training(rows, "your animals")
+        run = study.run([training])[0]
         learned = frozenset(rows["individual"])
         words = f"trained on {len(rows):,} photos of {individuals} of your individuals."
-        return Network(run.weights, tested, learned, words)
+        before = study.training(rows, "untrained", epochs=0)
+        return Network(
+            run.weights, tested, learned, words + _no_gain(study, training, before, tested)
+        )
     few = f"{individuals} individuals to train on are too few"
     if study.config.pretrained:
         run = study.run([study.training(study.annotations, "as it came", epochs=0)])[0]
@@ -365,6 +403,18 @@ def _trained(study: Study, rows: pd.DataFrame, tested: pd.DataFrame) -> Network:
             f"{few}; give `weights`, such as the released MiewID's."
         )
     return Network(run.weights, tested, frozenset(), words)
+
+
+def _no_gain(study: Study, training: Training, before: Training, tested: pd.DataFrame) -> str:
+    """A sentence on the species that the training did not help, "" where there is none."""
+    networks = {"multi": training, "untrained": before}
+    ranks = {
+        name: study.rank(study.embeddings(of, tested), tested) for name, of in networks.items()
+    }
+    lost = no_better(compare(ranks), "multi")
+    if not lost:
+        return ""
+    return f" **The training did not help to identify {', '.join(map(spelt, lost))}.**"
 
 
 BLOCK, ROWS = 256, 65_536  # queries and database rows at once: 67 MB of similarities

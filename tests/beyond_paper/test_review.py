@@ -4,24 +4,19 @@ import base64
 import itertools
 import json
 import re
-import shutil
-import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import websocket
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from miewid_core.beyond_paper import review
+from tests.browser import needs_browser
 
 NASTY = '<img src=x onerror="document.title=1">&"\'</script><script>document.title=1</script>'
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page in")
 
 
 @pytest.fixture(scope="module")
@@ -93,109 +88,6 @@ class TestPage:
         title, notes = f"Title {NASTY} {{{{data}}}}", {"q1": f"note {NASTY}"}
         review.save_page(*tables, tmp_path / "again.html", title, notes)
         assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
-
-
-class Browser:
-    """A headless Chromium, spoken to by its DevTools protocol."""
-
-    def __init__(self, folder):
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
-        options += [f"--user-data-dir={folder / 'profile'}", "--remote-allow-origins=*"]
-        self.downloads, self.numbers, self.events = folder / "downloads", itertools.count(1), []
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen([CHROMIUM, *options, "about:blank"], **quiet)
-        port = folder / "profile" / "DevToolsActivePort"
-        wait_for(lambda: port.exists() and port.read_text().count("\n"))
-        where, path = port.read_text().split("\n")[:2]
-        self.socket = websocket.create_connection(f"ws://127.0.0.1:{where}{path}", timeout=20)
-        self.session = None
-
-    def forget(self):
-        """Show an empty page to someone new, of whom nothing is kept: clearing what another page
-        kept can still be under way when the next one keeps something."""
-        self.session = None
-        person = self.call("Target.createBrowserContext", disposeOnDetach=True)["browserContextId"]
-        target = {"url": "about:blank", "browserContextId": person}
-        attached = {"targetId": self.call("Target.createTarget", **target)["targetId"]}
-        self.session = self.call("Target.attachToTarget", flatten=True, **attached)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.call(f"{domain}.enable")
-        place = {"behavior": "allow", "downloadPath": str(self.downloads)}
-        self.call("Browser.setDownloadBehavior", browserContextId=person, **place)
-
-    def call(self, method, **parameters):
-        message = {"id": next(self.numbers), "method": method, "params": parameters}
-        if self.session and not method.startswith("Browser."):
-            message["sessionId"] = self.session
-        self.socket.send(json.dumps(message))
-        while True:
-            answer = json.loads(self.socket.recv())
-            if answer.get("id") == message["id"]:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self.events.append(answer)
-
-    def run(self, script):
-        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def open(self, path):
-        self._leave("Page.navigate", url=path.as_uri())
-
-    def reload(self, progress):
-        """Reload until the page shows `progress`: Chromium tells a page that is opened within
-        milliseconds what was kept before them."""
-
-        def shown():
-            self._leave("Page.reload")
-            return self.run("progress.textContent")
-
-        wait_for(lambda: shown() == progress)
-
-    def _leave(self, method, **parameters):
-        self.run("window.left = true")  # of the page that is shown until the next one is there
-        self.call(method, **parameters)
-        wait_for(lambda: self.run("!window.left && document.readyState === 'complete'"))
-        wait_for(lambda: self.run("document.getElementById('progress')?.textContent"))
-
-    def press(self, key):
-        for kind in ("keyDown", "keyUp"):
-            text = {"text": key} if kind == "keyDown" and len(key) == 1 else {}
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, **text)
-
-    def width(self, pixels, height=900):
-        size = {"width": pixels, "height": height, "deviceScaleFactor": 1, "mobile": pixels < 700}
-        self.call("Emulation.setDeviceMetricsOverride", **size)
-
-    def screenshot(self, path):
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
-
-    def exported(self):
-        shutil.rmtree(self.downloads, ignore_errors=True)
-        self.run("document.getElementById('export').click()")
-        file = self.downloads / "reviewed.csv"
-        wait_for(file.exists)
-        return file
-
-    def close(self):
-        self.call("Browser.close")
-        self.socket.close()
-        self.process.wait(20)
-
-
-def wait_for(condition, seconds=15):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    opened = Browser(tmp_path_factory.mktemp("browser"))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -17,5 +17,6 @@ def ranks(**firsts):
 
 
 def training(**counts):
-    """Training annotations: so many of each species."""
-    return pd.DataFrame({"species": [name for name, n in counts.items() for _ in range(n)]})
+    """So many annotations of the first individual of each species."""
+    table = pd.DataFrame({"species": [name for name, n in counts.items() for _ in range(n)]})
+    return table.assign(individual=table["species"] + "0")

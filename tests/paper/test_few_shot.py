@@ -80,6 +80,11 @@ def test_trained_and_ranked_on_the_same_queries(study):
     few_shot.check_same_queries(ranked)
     table = few_shot.summary(ranked, k=1)
     assert len(table) == 2 + 3
+    none = table[table["individuals"] == 0]
+    assert none["seen"].isna().all()  # of a species that is left out
+    assert none["new"].tolist() == pytest.approx(none["top_k"].tolist())
+    shares = ranked[ranked["n"] == 2].groupby(["method", "draw"])["seen"].mean()
+    assert set(shares) == {2 / 3}  # of three individuals
     draws = table.set_index(["individuals", "method"])["draws"]
     assert draws[0].tolist() == [1, 1]
     assert draws[2].tolist() == [2, 2, 2]
@@ -98,6 +103,7 @@ def ranked(**first_ranks):
     ]
     table = pd.DataFrame(rows).assign(species="ant", n=5, trained_on=10, relevant=1, candidates=9)
     table["individual"] = table["annotation_id"]
+    table["seen"] = table["annotation_id"].isin(["0", "1"])
     return table.astype({"first_match_rank": "Int64"})
 
 
@@ -108,6 +114,24 @@ def test_summary_by_hand():
     ]
     assert table["top_k"].item() == pytest.approx(75)
     assert table["deviation"].item() == pytest.approx(np.std([50, 100], ddof=1))
+    assert table[["seen", "new"]].to_numpy().tolist() == [[100, 50]]
+    assert table["new_low"].item() < 50 < table["new_high"].item()
+    assert "untrained" not in table
+
+
+def test_summary_has_the_untrained_network_beside_each_row():
+    table = few_shot.summary(ranked(joint=[[1, 9]]), pd.Series({"ant": 30.0, "bee": 9.0}))
+    assert table["untrained"].tolist() == [30]
+
+
+def test_a_reader_sees_seen_and_new_animals_apart_without_their_ends():
+    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}))
+    shown = few_shot.readable(table, "top_k", "top-1 (%)")
+    kept = ["species", "individuals", "method", "draws", "deviation"]
+    assert [*shown] == [*kept, "seen animals", "new ones", "untrained", "top-1 (%)"]
+    assert shown[["seen animals", "new ones"]].to_numpy().tolist() == [[100, 0]]
+    gain = verdicts({5: (1, 9)}).assign(draws=3)
+    assert [*few_shot.readable(gain, "difference", "gain")][-1] == "gain"
 
 
 def test_differences_are_paired_over_queries_and_draws():

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -82,15 +83,16 @@ def notebooks_of(target):
     return line.split("no:cacheprovider")[1]
 
 
-def run_ci(folder):
+def run_ci(folder, **more):
     """.ci/run where `folder` alone has programs: python3 is 3.11, make prints what it is to do."""
-    programs = {"make": 'echo make "$@"', "python3": "echo 11"}
+    programs = {"make": 'echo make "$@"', "python3": "echo 11", "chromium": ""} | more
     # a shim of pyenv, and a Python that Debian left without what makes environments
     programs |= {"python3.14": "exit 127", "python3.13": 'test "$2" != "import ensurepip"'}
     (folder / "bin").mkdir()
     for name, line in programs.items():
-        (folder / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
-        (folder / "bin" / name).chmod(0o755)
+        if line is not None:
+            (folder / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
+            (folder / "bin" / name).chmod(0o755)
     for name in ("bash", "dirname", "mktemp", "rm"):
         (folder / "bin" / name).symlink_to(shutil.which(name))
     places = {"PATH": str(folder / "bin"), "PYENV_ROOT": str(folder), "TMPDIR": str(folder)}
@@ -114,6 +116,15 @@ def test_ci_tries_the_newest_python_that_works(tmp_path):
     ]
     assert "ONLY=01 04 EPOCHS=1" in others[-1]
     assert {path.name for path in tmp_path.iterdir()} == {"bin", "versions"}  # its cache is gone
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs")
+def test_ci_installs_a_browser_where_none_is(tmp_path):
+    asked = tmp_path / "asked"
+    install = f'test "$2" = update || echo "$MIEWID_BROWSER $@" > {asked}; echo noise'
+    done = run_ci(tmp_path, **{"chromium": None, "apt-get": install})
+    assert asked.read_text() == "needed -qq install -y chromium\n"
+    assert done.stdout == "make test-all\n"
 
 
 def test_ci_fails_where_no_newer_python_works(tmp_path):

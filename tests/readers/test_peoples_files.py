@@ -281,6 +281,19 @@ def test_a_rotated_box_of_the_stored_photo_is_told(folder):
     assert told.value.problems["row"].tolist() == ["annotation a2"]
 
 
+BOXES = {  # how a table has a box, and whether it is one
+    **dict.fromkeys(["[1, 2, 30, 20]", "(1.0, 2, 30, 20)", "[ 1.  2. 30. 20.]", "1 2 30 20"], True),
+    **dict.fromkeys(["[]", "", "None", "[nan, nan, nan, nan]", "[nan nan nan nan]"], False),
+}
+
+
+@pytest.mark.parametrize(("text", "is_box"), BOXES.items())
+def test_boxes_as_lists_and_arrays_are_written(folder, text, is_box):
+    rows = some_rows().drop(columns=["x", "y", "w", "h"]).assign(bbox=text)
+    loaded, _ = load(folder, rows)
+    assert (loaded[catalog.BOX] == ([1, 2, 30, 20] if is_box else [0, 0, 40, 30])).all(axis=None)
+
+
 def test_a_column_of_degrees_is_refused_as_a_whole(folder):
     rows = some_rows().assign(theta=["3", "90", "-45", "170", "0", "1", "2", "30"])
     with pytest.raises(catalog.CatalogError, match="give radians") as told:
