@@ -288,6 +288,7 @@ MORE = {  # what imports more: none may be added
     "11_topk_curves": 4,
     "12_your_animals": 4,
     "13_performance": 5,
+    "15_labels_and_counts": 3,
     "16_paper_audit": 3,
 }
 
