@@ -15,10 +15,11 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from miewid_core import evaluation, model
+from miewid_core.beyond_paper.identify import panels
 from miewid_core.beyond_paper.threshold import searches
 from miewid_core.chips import ChipStore
 from miewid_core.demo.draw import anatomy
-from miewid_core.figures import COLOURS, GREY, MARKERS, PAGE, Figure, styled
+from miewid_core.figures import BLUE, COLOURS, GREY, MARKERS, PAGE, Figure, styled
 from miewid_core.machine import default_device
 from miewid_core.model import MiewIDNet
 from miewid_core.photos import crop, resize
@@ -201,26 +202,28 @@ def quality(
     tested: Embeddings,
     photos: pd.DataFrame,
     chips_dir: Path,
-    drawn: dict[str, float] | None,
+    drawn: bool,
     count: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
     """How good MAPS are for `count` right and as many wrong matches: the table of `summary`.
 
     `tested`: embeddings by the network of `weights`, of photos that it hasn't learned; `photos`:
-    catalog rows of these and others. `drawn`: seed and scale of the drawn animals, of which it is
-    known where they are (see `anatomy`); None for real photos.
+    catalog rows of these and others. `drawn`: whether they show drawn animals, of which it is known
+    where they are.
     """
     network, preprocess = model.load(weights)
     network.requires_grad_(False)
     found, store = pairs(tested, count, seed), ChipStore(chips_dir, preprocess.size)
+    if found.empty:
+        return pd.DataFrame(columns=["map", "match", "pairs"])
     rows = tested.rows.iloc[found["query"]]
     chips = np.stack([store.read(key) for key in rows["chip"]])
     images = preprocess.batch(torch.from_numpy(chips))
     parts = None
-    if drawn is not None:
+    if drawn:
         shown = photos.set_index("annotation_id", drop=False).loc[rows["annotation_id"]]
-        parts = torch.from_numpy(np.stack([*chip_parts(shown, preprocess.size, drawn)]))
+        parts = torch.from_numpy(np.stack([*chip_parts(shown, preprocess.size)]))
     tables = []
     for match in ("right", "wrong"):
         others = torch.from_numpy(tested.vectors[found[match]])
@@ -230,12 +233,12 @@ def quality(
     return summary(pd.concat(tables, ignore_index=True))
 
 
-def chip_parts(photos: pd.DataFrame, size: int, drawn: dict[str, float]) -> Iterator[np.ndarray]:
+def chip_parts(photos: pd.DataFrame, size: int) -> Iterator[np.ndarray]:
     """Of the chips of drawn `photos`, (2, size, size) float32: 1 on the animal, on its pattern.
 
     The pattern is the half of the animal's pixels where coats of its species differ most.
     """
-    for row, marks in zip(photos.itertuples(), anatomy(photos, **drawn), strict=True):
+    for row, marks in zip(photos.itertuples(), anatomy(photos), strict=True):
         # turned round, as what lies outside a photo is 255 in a chip
         chip = 255 - resize(crop(255 - marks, (row.x, row.y, row.w, row.h), row.theta), size)
         animal = chip[..., 0] > 127
@@ -292,7 +295,7 @@ def altered_queries(
     tested: Embeddings,
     photos: pd.DataFrame,
     chips_dir: Path,
-    drawn: dict[str, float] | None,
+    drawn: bool,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Top-1 of queries as they are, mirrored, and with the animal greyed out; in percent.
@@ -323,13 +326,13 @@ def altered_queries(
     return table[["query", *table.columns.drop("query")]]
 
 
-def _masks(photos: pd.DataFrame, size: int, drawn: dict[str, float] | None) -> Iterator[np.ndarray]:
+def _masks(photos: pd.DataFrame, size: int, drawn: bool) -> Iterator[np.ndarray]:
     """(size, size, 1) bool for each photo: what is greyed as the animal."""
-    if drawn is None:
+    if not drawn:
         place = (np.arange(size) + 0.5) / size * 2 - 1
         yield from [(place[:, None] ** 2 + place**2 < 1)[..., None]] * len(photos)
         return
-    for animal, _ in chip_parts(photos, size, drawn):
+    for animal, _ in chip_parts(photos, size):
         # the outline's blurred edge goes as well
         yield cv2.dilate(animal, np.ones((5, 5)))[..., None] > 0
 
@@ -353,6 +356,8 @@ def _top1(queries: Embeddings, database: Embeddings) -> pd.DataFrame:
 def altered_in_words(table: pd.DataFrame) -> str:
     """What `altered_queries` tells of what the network looks at."""
     means = table[table["species"] == "mean"].set_index("query")
+    if means["top1"].isna().any():
+        return "No photo has another one of its individual to be found by."
     words = [f"{name}: {_span(row)}" for name, row in means.iterrows()]
     grey = means.loc[QUERIES[2]]
     if np.isnan(grey["low"]):
@@ -374,6 +379,8 @@ def _span(row: pd.Series) -> str:
 
 def quality_in_words(table: pd.DataFrame) -> str:
     """What a table of `quality` says about the maps of this network."""
+    if table.empty:
+        return "No photo has both a right and a wrong one to be compared with."
     right = table[table["match"] == "right"].set_index("map")
     ours = right.loc["relevance"]
     curve = ", ".join(f"{name} {row['greyed_20']:.2f}" for name, row in right.iterrows())
@@ -413,42 +420,50 @@ def quality_figure(table: pd.DataFrame, title: str) -> Figure:
     left.invert_yaxis()
     left.set_xlabel("odds on the animal over those of\nits area (hollow: wrong matches)")
     right.set(xlabel="most relevant share greyed out (%)", ylabel="similarity, right matches")
-    right.legend()
+    if len(table):
+        right.legend()
     return drawn
 
 
 @styled()
 def match_figure(
-    network: MiewIDNet,
-    preprocess: model.Preprocess,
-    matches: list[tuple[np.ndarray, np.ndarray, str]],
+    weights: Path | str,
+    found: pd.DataFrame,
+    queries: pd.DataFrame,
+    known: pd.DataFrame,
+    chips_dir: Path,
     title: str,
 ) -> Figure:
-    """A row for each match: two chips (S, S, 3) uint8, their relevance, and lines between them.
+    """A row for each query and its first candidate: chips, relevance, corresponding places.
 
-    `matches`: the chips and a caption. The redder a place, the more it adds to the similarity.
+    The first four are as for `identify.panels`. The redder a place, the more its detail adds to the
+    similarity.
     """
-    drawn = Figure(title, 0.35 + 1.6 * len(matches), PAGE, photos=True)
-    panels = drawn.subplots(len(matches), 4, squeeze=False)
-    for row, (one, two, caption) in zip(panels, matches, strict=True):
-        images = preprocess.batch(torch.from_numpy(np.stack([one, two])))
-        with torch.no_grad():
-            others = network(images).flip(0)
-        maps = relevance(network, images, others)
-        for axes, chip in zip(row, (one, one, two, two), strict=True):
+    network, preprocess = model.load(weights)
+    network.requires_grad_(False)
+    matched = queries[queries["annotation_id"].isin(found["query"])]
+    rows = panels(found[found["rank"] == 1], matched, known, chips_dir, preprocess.size)
+    drawn = Figure(title, 0.4 + 1.95 * len(rows), PAGE, photos=True)
+    grid = drawn.subplots(max(1, len(rows)), 4, squeeze=False)
+    for row, places in zip(rows, grid, strict=False):
+        chips = [chip for chip, *_ in row]
+        images = preprocess.batch(torch.from_numpy(np.stack(chips)))
+        maps = relevance(network, images, network(images).flip(0))
+        for axes, chip in zip(places, np.repeat(chips, 2, axis=0), strict=True):
             axes.imshow(chip)
             axes.set_axis_off()
-        for axes, found in zip(row[1:3], maps.clamp(min=0), strict=True):
-            strength = (found / found.max().clamp(min=1e-12)).numpy()
-            extent = (-0.5, len(one) - 0.5, len(one) - 0.5, -0.5)
+        for axes, map_ in zip(places[1:3], maps.clamp(min=0).numpy(), strict=True):
+            strength = map_ / max(map_.max(), 1e-12)
             look = {"cmap": "Reds", "vmin": 0, "vmax": 1, "interpolation": "bilinear"}
-            axes.imshow(strength, alpha=0.75 * strength, extent=extent, **look)
-        for places in lines(network, images, maps):
+            size = len(chips[0])
+            axes.imshow(strength, alpha=0.8 * strength, extent=(0, size, size, 0), **look)
+        for pair in lines(network, images, maps):
             ends = [
-                ((p % maps.shape[2] + 0.5) * CELL, (p // maps.shape[2] + 0.5) * CELL)
-                for p in places
+                np.array(divmod(place, maps.shape[2]))[::-1] * CELL + CELL / 2 for place in pair
             ]
-            line = {"coordsA": row[1].transData, "coordsB": row[2].transData}
-            drawn.add_artist(ConnectionPatch(*ends, **line, color=COLOURS[0], linewidth=0.8))
-        row[0].set_title(caption, loc="left")
+            across = {"coordsA": places[1].transData, "coordsB": places[2].transData}
+            drawn.add_artist(ConnectionPatch(*ends, **across, color=BLUE, linewidth=0.8))
+        for axes, (_, caption, right) in zip(places[::3], row, strict=True):
+            mark = {True: "right: ", False: "wrong: "}.get(right, "")
+            axes.set_title(mark + caption.replace("\n", " "), loc="left", fontsize=7)
     return drawn

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.isotonic import IsotonicRegression
 from sklearn.preprocessing import normalize
 
-from miewid_core.beyond_paper.identify import search
+from miewid_core.beyond_paper.identify import Rerank, search
 from miewid_core.runs.embeddings import Embeddings
 
 COLUMNS = ["query", "candidate", "score"]
@@ -92,6 +92,21 @@ class Fusion:
         fused = fused.reshape(rows.shape)
         order = np.argsort(-fused, axis=1, kind="stable")
         return np.take_along_axis(fused, order, 1), np.take_along_axis(rows, order, 1)
+
+
+def reranking(
+    path: str, tested: Embeddings, database: Embeddings, queries: Embeddings
+) -> Rerank | None:
+    """What `identify.candidates` reranks by, from the reader's file; None where `path` is "".
+
+    The pairs of `tested` photos that are in `database` calibrate; see `read_scores`, `calibrate`.
+    """
+    if not path:
+        return None
+    names = pd.concat([of.rows["annotation_id"] for of in (tested, database, queries)])
+    scores = read_scores(path, set(names))
+    known = tested.of(tested.rows["annotation_id"].isin(database.rows["annotation_id"]))
+    return calibrate(scores, known, database).ranked
 
 
 def shortlist(

@@ -116,13 +116,18 @@ def _coat(seed: int, number: int, individual: int, side: int) -> np.ndarray:
     return coat(SPECIES[number], default_rng([seed, 1, number, individual, side]))
 
 
-def anatomy(photos: pd.DataFrame, seed: int = 0, scale: float = 1.0) -> Iterator[np.ndarray]:
+def anatomy(photos: pd.DataFrame) -> Iterator[np.ndarray]:
     """Of each drawn photo, where the animal is and where its coat differs between individuals.
 
-    `photos`: catalog rows; `seed`, `scale`: of their drawing. Yields (H, W, 3) uint8: 255 on the
-    animal; how much coats of its species vary at that point of the body, 255 where most; how far
-    along the body it is, 255 at the tail. What stands before the animal isn't part of it.
+    `photos`: catalog rows of one drawing, whose folder tells its seed and scale. Yields (H, W, 3)
+    uint8: 255 on the animal; how much coats of its species vary at that point of the body, 255
+    where most; how far along the body it is, 255 at the tail. What stands before the animal isn't
+    part of it.
     """
+    if photos.empty:
+        return
+    _, seed, scale, *_ = Path(photos["path"].iloc[0]).parts[-3].split("-")
+    seed, scale = int(seed.removeprefix("seed")), float(scale.removeprefix("scale"))
     rows = plan(seed, scale)
     keys = dict(zip(rows["file_path"], rows["key"], strict=True))
     for path in photos["path"]:

@@ -7,9 +7,15 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
 
+from miewid_core import evaluation, model
 from miewid_core.beyond_paper import explain
+from miewid_core.beyond_paper.identify import candidates
+from miewid_core.chips import ChipDataset, ChipStore
+from miewid_core.demo import draw
+from miewid_core.demo.species import SPECIES
 from miewid_core.model import MiewIDNet
-from miewid_core.runs.embeddings import LABELS, Embeddings
+from miewid_core.readers.load import load_catalog
+from miewid_core.runs.embeddings import LABELS, Embeddings, embed
 
 SIZE = 64
 
@@ -207,3 +213,81 @@ def test_pairs_are_the_nearest_right_and_wrong_photo():
             allowed = [i for i in others if (people[i] == people[query]) == same]
             assert match == max(allowed, key=lambda i: unit[i] @ unit[query])
     assert len(explain.pairs(tested, 3, 0)) == 3
+
+
+@pytest.fixture(scope="module")
+def weights(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    model.save(network, model.Preprocess.of("test_efficientnet", SIZE), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory):
+    """Drawn photos of one species."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw, "SPECIES", SPECIES[:1])
+        return load_catalog(draw.draw_animals(tmp_path_factory.mktemp("drawn"), scale=0.06))
+
+
+def test_of_drawn_animals_all_is_measured(weights, animals, tmp_path):
+    tested = embed(weights, animals, tmp_path, tmp_path)
+    table = explain.quality(weights, tested, animals, tmp_path, True, count=8)
+    assert table["map"].value_counts().eq(2).all()
+    assert set(table["map"]) == set(explain.MAPS)
+    assert table.notna().all(axis=None)
+    assert table["odds_animal"].between(table["odds_low"], table["odds_high"]).all()
+    assert explain.quality_figure(table, "drawn").png()
+    assert "on the animal" in explain.quality_in_words(table)
+    altered = explain.altered_queries(weights, tested, animals, tmp_path, True)
+    assert altered["query"].unique().tolist() == list(explain.QUERIES)
+    assert altered[["top1", "chance"]].notna().all(axis=None)
+    for animal, pattern in explain.chip_parts(animals, SIZE):
+        assert 0.2 < animal.mean() < 0.7
+        assert 0.3 < (animal * pattern).sum() / animal.sum() < 0.6
+        assert pattern[animal == 0].sum() == 0
+
+
+def test_of_real_photos_what_can_be_is_measured(weights, photos, tmp_path):
+    tested = embed(weights, photos, tmp_path, tmp_path)
+    table = explain.quality(weights, tested, photos, tmp_path, False, count=4)
+    assert "odds_animal" not in table
+    assert "isn't known" in explain.quality_in_words(table)
+    assert explain.quality_figure(table, "real").png()
+    words = explain.altered_in_words(
+        explain.altered_queries(weights, tested, photos, tmp_path, False)
+    )
+    assert "animal greyed: " in words
+    found = candidates(tested, tested, 2)
+    shown = explain.match_figure(weights, found, photos[:2], photos, tmp_path, "matches")
+    assert len(shown.axes) == 8
+    assert shown.jpeg()
+
+
+def test_of_too_few_photos_it_says_so(weights, photos, tmp_path):
+    tested = embed(weights, photos[:1], tmp_path, tmp_path)
+    table = explain.quality(weights, tested, photos, tmp_path, False)
+    assert "No photo" in explain.quality_in_words(table)
+    assert explain.quality_figure(table, "few").png()
+    altered = explain.altered_queries(weights, tested, photos, tmp_path, False)
+    assert "No photo" in explain.altered_in_words(altered)
+
+
+def test_colours_that_are_greyed_can_not_be_matched(photos, tmp_path, weights, monkeypatch):
+    """Individuals of the small catalog differ in colour, the same all over."""
+
+    class Mean(torch.nn.Module):
+        def forward(self, images):
+            return images[..., 8:-8, 8:-8].mean((2, 3)) + torch.tensor([0.0, 0.0, 3.0])
+
+    preprocess = model.load(weights)[1]
+    monkeypatch.setattr(explain.model, "load", lambda *given: (Mean(), preprocess))
+    store = ChipStore(tmp_path, SIZE)
+    dataset = ChipDataset(store, store.build(photos))
+    vectors = evaluation.embed(Mean(), preprocess, dataset)
+    rows = photos.assign(chip=store.build(photos))[LABELS]
+    tested = Embeddings(rows, vectors, "w", "p")
+    table = explain.altered_queries("", tested, photos, tmp_path, False)
+    means = table[table["species"] == "mean"].set_index("query")["top1"]
+    assert means["as it is"] == means["mirrored"] == 100
+    assert means["animal greyed"] < 60
