@@ -220,7 +220,7 @@ def read(
     missing = [name for name in COLUMNS if name not in rows]
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; export it from the page again")
-    rows = rows.reindex(columns=rows.columns.union([*COLUMNS, *OPTIONAL], sort=False))
+    rows = rows.assign(**{name: "" for name in OPTIONAL if name not in rows})
     rows[[*COLUMNS, *OPTIONAL]] = rows[[*COLUMNS, *OPTIONAL]].fillna("").map(original)
     for name in ("decision", "certainty"):
         rows[name] = rows[name].str.strip().str.lower()
