@@ -63,7 +63,7 @@ bench: $(PEERS)/installed
 BESIDE = -n auto --maxprocesses 4
 unit test: QUICK = -m "not slow"
 # each of these asks for at most the multi-species network, trained once, and measures nothing
-test: NOTEBOOKS = $(wildcard $(addprefix notebooks/,00_* 01_* 02_* 03_* 08_* 12_* 15_*))
+test: NOTEBOOKS = $(wildcard $(addprefix notebooks/,00_* 01_* 02_* 03_* 08_* 12_* 15_* 16_*))
 test-all: NOTEBOOKS = notebooks
 unit: $(VENV)/installed
 	$(RUN) -m pytest $(BESIDE) $(QUICK)

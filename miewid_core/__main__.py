@@ -194,6 +194,9 @@ def _add_repeat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="a folder of .cache/runs")
     parser.add_argument("--chips", type=Path, default=CACHE / "chips", help="where its chips lie")
     parser.add_argument("--catalog", default="", help="to make chips from that are missing there")
+    parser.add_argument("--photos-dir", default="", help="where the catalog's photos lie")
+    parser.add_argument("--absolute-paths", action="store_true", help="take those of the catalog")
+    parser.add_argument("--species", default="", help="of the catalog's rows that have none")
     parser.add_argument("--pretrained", default="", help="the weights file it began with, if any")
     parser.add_argument("--into", type=Path, help="keep the repetition here; resumes a stopped one")
     parser.set_defaults(run=_repeat)
@@ -208,7 +211,14 @@ def _repeat(given: argparse.Namespace, rest: list[str]) -> None:
         raise ValueError(f"{' '.join(rest)} is none of its arguments; --help lists them")
     run, rows = Run(given.folder.resolve()), None
     if given.catalog:
-        rows = load_catalog(given.catalog, on_problem="drop", verify=False)
+        rows = load_catalog(
+            given.catalog,
+            on_problem="drop",
+            verify=False,
+            absolute_paths=given.absolute_paths,
+            photos_dir=given.photos_dir,
+            species=given.species,
+        )
     with TemporaryDirectory(prefix="miewid-repeat-") as temporary:
         where = given.into or Path(temporary)
         again = repeat.repeat(run, where, given.chips, rows, given.pretrained)

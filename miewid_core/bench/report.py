@@ -136,7 +136,7 @@ def _words(case: Mapping[str, object]) -> str:
 def in_words(table: pd.DataFrame) -> str:
     """How many targets are reached, by `targets`, and a line for each that is not."""
     known = table[table["reached"].isin(["yes", "no"])]
-    lines = [f"{(known['reached'] == 'yes').sum()} of {len(known)} are reached."]
+    lines = [f"{(known['reached'] == 'yes').sum()} of {len(known)} targets are reached."]
     for row in table[table["reached"] != "yes"].itertuples():
         told = f"{row.found:.2f} ({row.low:.2f} to {row.high:.2f})"
         found = told if row.reached == "no" else row.reached

@@ -21,6 +21,7 @@ from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
 from miewid_core.readers.dates import dates
 from miewid_core.readers.load import load_catalog
+from miewid_core.readers.sources import is_folder
 from miewid_core.runs.embeddings import Embeddings
 from miewid_core.runs.run import Training
 
@@ -30,13 +31,12 @@ FEW = 10  # individuals below which a bootstrap interval is no longer worth its 
 
 
 def to_identify(
-    photos: pd.DataFrame, tested: pd.DataFrame, source: str, seed: int, **where: object
+    photos: pd.DataFrame, tested: pd.DataFrame, source: str, seed: int, **where: str | bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The photos to identify and the known ones: `unidentified` of a source, or else `hold_back`.
 
-    `photos`: the catalog; `tested`: those of it that the network hasn't learned. `where`: where
-    the source's photos lie (see `load_catalog`). A query that is a copy of a known photo is noticed
-    (`catalog.notices`).
+    `photos`: the catalog; `tested`: those of it that the network hasn't learned. `where`: what
+    `unidentified` takes. A query that is a copy of a known photo is noticed (`catalog.notices`).
     """
     if not source:
         return hold_back(photos, tested, seed)
@@ -64,18 +64,27 @@ def copies(queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     return notice(rows, None, "the same photo as a known one of " + same, "kept")
 
 
-def unidentified(source: Path | str, species: list[str], **where: object) -> pd.DataFrame:
+def unidentified(
+    source: Path | str,
+    known: list[str],
+    photos_dir: str = "",
+    absolute_paths: bool = False,
+    species: str = "",
+) -> pd.DataFrame:
     """Photos to identify: a folder, or a table as for `load_catalog` whose names don't matter.
 
     Returns catalog rows with individual and name "", annotation_id the source's or the file, and
     the date of the photo's EXIF where none is given. Species is the source's, or the subfolder's
-    name, where it is one of `species`; the only one, where there is but one; else "": compared with
-    all. A photo that can't be used is left out, warned of, and listed in `.attrs["dropped"]`.
-    Raises CatalogError where none can be used.
+    name, where it is one of the `known` ones; else `species`, or the only known one; else "":
+    compared with all. A table's photos lie in `photos_dir` or beside it. A photo that can't be used
+    is left out, warned of, and listed in `.attrs["dropped"]`. Raises CatalogError where none can be
+    used.
     """
+    where = {"photos_dir": "" if is_folder(source) else photos_dir}
+    where["absolute_paths"] = absolute_paths
     photos = load_catalog(source, on_problem="drop", named=False, **where)
-    only = species[0] if len(species) == 1 else ""
-    photos["species"] = photos["species"].where(photos["species"].isin(species), only)
+    only = species or (known[0] if len(known) == 1 else "")
+    photos["species"] = photos["species"].where(photos["species"].isin(known), only)
     return with_dates(photos)
 
 

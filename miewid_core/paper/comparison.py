@@ -30,12 +30,16 @@ NETWORKS = {  # the columns of comparisons, and how text and figures call these 
     "left_out": "leave-one-out",
     "untrained": "untrained",
 }
-PRINTED = {"multi": "multi_species", "single": "single_species", "left_out": "leave_one_out"}
+PRINTED = {  # number of the paper's table: our column, and its own
+    2: {"multi": "multi_species", "single": "single_species", "left_out": "leave_one_out"},
+    3: {"left_out": "miewid_leave_one_out", "descriptor": "megadescriptor_l_384"},
+}
 LOOKS = {  # of a network's dots: marker, colour, fill
     "multi": ("o", BLUE, BLUE),
     "matched": ("D", ORANGE, "white"),
     "single": ("s", VERMILION, "white"),
     "left_out": ("^", ORANGE, "white"),
+    "descriptor": ("s", VERMILION, "white"),
     "untrained": ("x", GREY, GREY),
 }
 EXACT = 7  # species: up to so many, all orders of them are tried (5,040)
@@ -223,21 +227,28 @@ def verdict(
     training it counts the species that are better or worse (Holm-corrected); with several, those
     on which all of them agree, which is no verdict.
     """
-    (first, one), (second, other) = words.items()
-    gain = f"gain_over_{second}"
-    mean = table.iloc[-1]
-    rows = _averaged(table)
+    (first, _), (second, _) = words.items()
+    gain, mean, rows = f"gain_over_{second}", table.iloc[-1], _averaged(table)
     low, high = mean[f"{gain}_low"], mean[f"{gain}_high"]
-    claim = claims[0] if low > 0 else claims[1] if high < 0 else claims[2]
     interval = f"95 % interval {low:+.1f} to {high:+.1f}"
     if np.isnan(low):
         interval = "no interval, as no species has two individuals"
     species = _by_species(rows, gain, int(mean[f"{first}_trainings"]))
     return (
-        f"Top-{k}, mean over {len(rows)} species, {_trainings(mean, first, second)}: "
-        f"{claim.format(first=one, second=other)} ({mean[first]:.1f} against {mean[second]:.1f} %, "
-        f"{mean[gain]:+.1f} points, {interval}). {species}"
+        f"Top-{k}: {claim(table, words, claims)} ({mean[first]:.1f} against {mean[second]:.1f} %, "
+        f"{mean[gain]:+.1f} points, {interval}; mean over {len(rows)} species, "
+        f"{_trainings(mean, first, second)}). {species}"
     )
+
+
+def claim(
+    table: pd.DataFrame, words: Mapping[str, str], claims: tuple[str, str, str] = CLAIMS
+) -> str:
+    """What the interval of the mean gain supports, in a few words, for titles (see `verdict`)."""
+    (_, one), (second, other) = words.items()
+    low, high = (table.iloc[-1][f"gain_over_{second}{end}"] for end in ENDS[1:])
+    supported = claims[0] if low > 0 else claims[1] if high < 0 else claims[2]
+    return supported.format(first=one, second=other)
 
 
 def _trainings(mean: pd.Series, first: str, second: str) -> str:
@@ -245,8 +256,8 @@ def _trainings(mean: pd.Series, first: str, second: str) -> str:
     if one == other == 1:
         return "for this one training"
     if one == other:
-        return f"mean over {one} trainings of each"
-    return f"mean over {one} training{'s' * (one > 1)} of the first and {other} of the second"
+        return f"{one} trainings of each"
+    return f"{one} training{'s' * (one > 1)} of the first and {other} of the second"
 
 
 def _by_species(rows: pd.DataFrame, gain: str, trainings: int) -> str:
@@ -307,16 +318,19 @@ def readable(table: pd.DataFrame, words: Mapping[str, str], gain: str = "") -> p
     return pd.DataFrame(shown)
 
 
-def with_interval(table: pd.DataFrame, name: str) -> list[str]:
-    """A column with its 95 % interval as text, "" where there is none."""
-    rows = table[[f"{name}{end}" for end in ENDS]].itertuples(index=False)
-    return [_as_text(*row) for row in rows]
+def with_interval(
+    table: pd.DataFrame, name: str, low: str = "", high: str = "", decimals: int = 1
+) -> list[str]:
+    """A column with its 95 % interval (`name`_low, `name`_high if not named) as text, or ""."""
+    rows = table[[name, low or f"{name}_low", high or f"{name}_high"]].itertuples(index=False)
+    return [_as_text(*row, decimals) for row in rows]
 
 
-def _as_text(value: float, low: float, high: float) -> str:
+def _as_text(value: float, low: float, high: float, decimals: int) -> str:
     if np.isnan(value):
         return ""
-    return f"{value:.1f}" if np.isnan(low) else f"{value:.1f} ({low:.1f} to {high:.1f})"
+    value, low, high = (f"{number:,.{decimals}f}" for number in (value, low, high))
+    return value if low == "nan" else f"{value} ({low} to {high})"
 
 
 def no_better(table: pd.DataFrame, name: str) -> list[str]:
@@ -400,16 +414,35 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     axes.plot(shown["train_annotations"], shown[gain], "o", color=BLUE, label="species")
     axes.set(xscale="log", xlabel="training annotations of the species")
     axes.set(ylabel=f"gain over {NETWORKS[against]} (points)")
-    axes.margins(x=0.12, y=0.15)
+    axes.margins(x=0.12, y=0.3)
     plain_numbers(axes.xaxis)
     ranked = shown.sort_values(gain)
-    middle = np.sqrt(shown["train_annotations"].min() * shown["train_annotations"].max())
-    for _, row in pd.concat([ranked[:3], ranked[3:][-3:]]).iterrows():
-        place, inwards = (row["train_annotations"], row[gain]), row["train_annotations"] > middle
-        look = {"xytext": (-5, -9), "ha": "right"} if inwards else {"xytext": (5, 2)}
-        axes.annotate(spelt(row["species"]), place, textcoords="offset points", **look)
+    _name_ends(axes, ranked[3:][-3:], ranked[high].fillna(ranked[gain]), above=True)
+    _name_ends(axes, ranked[:3], ranked[low].fillna(ranked[gain]), above=False)
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
+
+
+def _name_ends(axes: Axes, rows: pd.DataFrame, ends: pd.Series, above: bool) -> None:
+    """Name species at the edge of the axes, each led to the end of its interval (`ends`).
+
+    Each has a line of its own, towards the middle a farther one: no leader crosses a name.
+    """
+    middle = np.sqrt(np.prod(axes.get_xlim()))
+    for outwards in (True, False):
+        side = rows[(rows["train_annotations"] > middle) == outwards]
+        order = side.sort_values("train_annotations", ascending=not outwards)
+        for line, (index, row) in enumerate(order.iterrows()):
+            height = 0.98 - 0.06 * line if above else 0.02 + 0.06 * line
+            axes.annotate(
+                spelt(row["species"]),
+                (row["train_annotations"], ends[index]),
+                (row["train_annotations"], height),
+                textcoords=axes.get_xaxis_transform(),
+                ha="right" if outwards else "left",
+                va="top" if above else "bottom",
+                arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0},
+            )
 
 
 @styled()
@@ -431,7 +464,7 @@ def dots(
     left.set(xlim=(-3, 103), xticks=range(0, 101, 20), xlabel=f"top-{k} accuracy (%)")
     _gains(right, table, places, f"gain_over_{gain or [*words][1]}")
     label_rows(right, places, [""] * len(table))
-    right.set_xlabel(f"gain over {words[gain or [*words][1]]} (points)")
+    right.set_xlabel(f"gain over\n{words[gain or [*words][1]]} (points)")
     columns = {
         "queries": table["queries"],
         "animals": table["individuals"],
@@ -459,16 +492,18 @@ def dots_by_k(tables: Mapping[int, pd.DataFrame], words: Mapping[str, str], titl
 
 
 @styled()
-def beside_the_paper(table: pd.DataFrame, words: Mapping[str, str], title: str) -> Figure:
-    """The paper's Table 2 redrawn on the left, a table of `compare` in the same way on the right.
+def beside_the_paper(
+    table: pd.DataFrame, words: Mapping[str, str], title: str, number: int = 2
+) -> Figure:
+    """The paper's Table 2 or 3 redrawn on the left, a table of `compare` likewise on the right.
 
     Species by decreasing number of annotations; of the paper's, those that its Table 1 counts.
     """
-    printed = printed_by_size([name for name in words if name in PRINTED])
+    printed = printed_by_size([name for name in words if name in PRINTED[number]], number)
     drawn = Figure(title, 1.2 + 0.145 * len(printed), PAGE)
     left, right = drawn.subplots(1, 2)
     for axes, rows, head in (
-        (left, printed, "the paper (redrawn from its Table 2)"),
+        (left, printed, f"the paper (redrawn from its Table {number})"),
         (right, table, "here"),
     ):
         places = _places(rows)
@@ -482,13 +517,13 @@ def beside_the_paper(table: pd.DataFrame, words: Mapping[str, str], title: str) 
     return drawn
 
 
-def printed_by_size(names: Sequence[str]) -> pd.DataFrame:
-    """The paper's Table 2, its species by the annotations that Table 1 counts, the mean last.
+def printed_by_size(names: Sequence[str], number: int = 2) -> pd.DataFrame:
+    """The paper's Table 2 or 3, its species by the annotations that Table 1 counts, the mean last.
 
     Columns species, and of each of `names` its printed column; those not counted come last.
     """
-    columns = {PRINTED[name]: name for name in names}
-    table = printed_table(2)[["species", *columns]].rename(columns=columns).dropna()
+    columns = {PRINTED[number][name]: name for name in names}
+    table = printed_table(number)[["species", *columns]].rename(columns=columns).dropna()
     sizes = combined_table1().set_index("species")["annotations"]
     order = table["species"].map(sizes).sort_values(ascending=False, kind="stable").index
     mean = table[names].mean().to_frame().T.assign(species="mean")

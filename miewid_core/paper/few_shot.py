@@ -11,20 +11,24 @@ from matplotlib.axes import Axes
 from miewid_core import splits
 from miewid_core.evaluation import top_k
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
-from miewid_core.paper.comparison import ENDS, compare
+from miewid_core.paper.comparison import ENDS, compare, with_interval
 from miewid_core.paper.printed import printed_table, species_name
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
 
-METHODS = {  # how a network meets a new species, and where the paper prints it
-    "species_only": "the species alone",
-    "joint": "together with all other species",
-    "fine_tuned": "fine-tuned from the others' network",
+METHODS = {  # how a network meets a new species, in the words of the paper's Tables 4 and 5
+    "species_only": "species-only training",
+    "joint": "joint training",
+    "fine_tuned": "fine-tuning",
 }
 DEMO_COUNTS = (0, 10)  # drawn species are small, and the demo is to end in minutes
 PAPER_COUNTS = (0, 25, 50, 100, 200)
 ALL = 10**9  # individuals: as many as there are
-PRINTED = {"joint": (4, "joint_training"), "fine_tuned": (5, "fine_tuning")}
+PRINTED = {  # number of the paper's table, and its column
+    "species_only": (4, "species_only"),  # as in Table 5
+    "joint": (4, "joint_training"),
+    "fine_tuned": (5, "fine_tuning"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,6 +194,15 @@ def differences(ranked: pd.DataFrame, one: str, other: str, k: int = 1) -> pd.Da
     return pd.DataFrame(found, columns=columns)
 
 
+def readable(table: pd.DataFrame, value: str, head: str) -> pd.DataFrame:
+    """A table of `summary` or `differences` for a reader, its interval in the column `head`."""
+    shown = table.assign(species=table["species"].map(spelt))
+    shown[head] = with_interval(table, value, "low", "high")
+    if "method" in table:
+        shown["method"] = table["method"].map(METHODS)
+    return shown.drop(columns=[value, "low", "high"])
+
+
 def untrained(study: Study, species: Sequence[str], k: int = 1) -> pd.Series:
     """Top-k in percent of the untrained network on each of `species`."""
     ranks = study.ranks(study.untrained())
@@ -265,11 +278,11 @@ def beside_paper(table: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """Means over species at each n: ours (of `summary`), and the paper's six (Tables 4 and 5)."""
     ours = table.pivot_table(index="individuals", columns="method", values="top_k")
     ours = ours.reindex(columns=list(methods))
-    numbers, columns = zip(*(PRINTED[m] for m in methods if m in PRINTED), strict=True)
-    paper = printed_table(numbers[0]).groupby("individuals")[["species_only"]].mean()
-    for number, column in zip(numbers, columns, strict=True):
-        paper[column] = printed_table(number).groupby("individuals")[column].mean()
-    return ours.join(paper.add_prefix("paper_"), how="outer").reset_index()
+    for method in methods:
+        number, column = PRINTED[method]
+        mean = printed_table(number).groupby("individuals")[column].mean()
+        ours = ours.join(mean.rename(f"paper_{column}"), how="outer")
+    return ours.reset_index()
 
 
 LOOKS = {  # method: marker, line, colour, fill
@@ -280,24 +293,45 @@ LOOKS = {  # method: marker, line, colour, fill
 
 
 @styled()
-def curves_figure(table: pd.DataFrame, before: pd.Series, title: str, k: int = 1) -> Figure:
-    """Top-k against the number of individuals, a panel for each species and a line each method.
+def curves_figure(
+    table: pd.DataFrame, before: pd.Series, title: str, methods: Sequence[str], k: int = 1
+) -> Figure:
+    """Top-k against the number of individuals, a line each method: the paper's, then our species.
 
     `table`: of `summary`, whose intervals are the bars. `before`: of `untrained`, a dashed line.
+    The first panel has the paper's six species, thin, and their mean (Tables 4 and 5).
     """
     species = table["species"].unique()
-    columns = min(2, len(species))
-    rows = -(-len(species) // columns)
-    drawn = Figure(title, 1.2 + 2.2 * rows, PAGE)
-    grid = drawn.subplots(rows, columns, squeeze=False)
-    for axes, name in zip(grid.flat, species, strict=False):
+    rows = -(-(1 + len(species)) // 2)
+    drawn = Figure(title, 1.2 + 2.4 * rows, PAGE)
+    first, *panels = drawn.subplots(rows, 2, squeeze=False).flat
+    _printed_panel(first, methods)
+    for axes, name in zip(panels, species, strict=False):
         _panel(axes, table[table["species"] == name], before[name])
         axes.set_ylabel(f"top-{k} accuracy (%)")
-    for axes in grid.flat[len(species) :]:
+    for axes in panels[len(species) :]:
         axes.remove()
-    handles, labels = grid.flat[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, ncols=2, loc="outside lower left")
+    handles, labels = panels[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, ncols=4, loc="outside lower left")
     return drawn
+
+
+def _printed_panel(axes: Axes, methods: Sequence[str]) -> None:
+    """The paper's numbers: each species a thin line, their mean a thick one."""
+    numbers = sorted({PRINTED[method][0] for method in methods})
+    for method in methods:
+        number, column = PRINTED[method]
+        marker, line, colour, fill = LOOKS[method]
+        by_species = printed_table(number).pivot(
+            index="individuals", columns="species", values=column
+        )
+        axes.plot(by_species, color=colour, ls=line, linewidth=0.5, alpha=0.5)
+        look = {"color": colour, "ls": line, "markerfacecolor": fill}
+        axes.plot(by_species.mean(axis=1), marker=marker, **look)
+    axes.set_xticks(by_species.index)
+    axes.set(xlabel="training individuals", ylabel="top-1 accuracy (%)", ylim=(0, 100))
+    words = " and ".join(map(str, numbers))
+    axes.set_title(f"the paper (redrawn from Table {words}): six species, and mean", loc="left")
 
 
 def _panel(axes: Axes, own: pd.DataFrame, before: float) -> None:
@@ -314,5 +348,5 @@ def _panel(axes: Axes, own: pd.DataFrame, before: float) -> None:
     axes.set_xticks(seen.index, [f"{n:,}\n({photos:,.0f})" for n, photos in seen.items()])
     axes.set_xlabel("training individuals (annotations)")
     queries = own["queries"].iloc[0]
-    axes.set_title(f"{spelt(own['species'].iloc[0])} (n = {queries:,} queries)")
-    axes.set_ylim(0, None)
+    axes.set_title(f"here: {spelt(own['species'].iloc[0])} ({queries:,} queries)", loc="left")
+    axes.set_ylim(0, 100)

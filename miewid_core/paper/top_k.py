@@ -17,19 +17,22 @@ LOOKS = {  # of the models told apart, by colour, lightness and dashes
 }
 
 
-def top_k(rankings: Mapping[str, pd.DataFrame], ks: Sequence[int] = KS) -> pd.DataFrame:
+def top_k(
+    rankings: Mapping[str, pd.DataFrame], train: pd.DataFrame, ks: Sequence[int] = KS
+) -> pd.DataFrame:
     """Top-k in percent of each of `rankings`, by species, then their "mean": appendix A.2.
 
-    Columns model (the ranking's name), species, queries, individuals, k, top_k, low, high (95 %
-    interval, as in `evaluation.by_species`), chance (a random ranking's). Means are over the
-    species that all rankings have.
+    Species by decreasing number of their annotations in `train`, as in Figure 1. Columns model (the
+    ranking's name), species, queries, individuals, k, top_k, low, high (95 % interval, as in
+    `evaluation.by_species`), chance (a random ranking's). Means are over the species that all
+    rankings have.
     """
     common = set.intersection(*(set(ranks["species"]) for ranks in rankings.values()))
     parts = []
     for (model, ranks), k in tqdm(list(itertools.product(rankings.items(), ks)), "top-k"):
         shared = ranks["species"].isin(common)
-        table = compare({"top_k": ranks[shared]}, k=k)
-        rest = [compare({"top_k": ranks[~shared]}, k=k)[:-1]] if not shared.all() else []
+        table = compare({"top_k": ranks[shared]}, train, k)
+        rest = [compare({"top_k": ranks[~shared]}, train, k)[:-1]] if not shared.all() else []
         parts.append(pd.concat([table[:-1], *rest, table[-1:]]).assign(model=model, k=k))
     columns = ["model", "species", "queries", "individuals", "k", "top_k", "low", "high", "chance"]
     renamed = {"top_k_low": "low", "top_k_high": "high"}

@@ -68,17 +68,26 @@ def read(
 ) -> Source:
     """Rows of a CSV, COCO JSON, folder tree or frame, unchecked.
 
-    `photos_dir`: the folder of the photos, where that isn't the source's own. `levels`: what the
-    folders of a tree are, from the top. Raises ValueError for a source
-    of another kind, and for one that can't be parsed.
+    `photos_dir`: the folder of a table's photos, where that isn't the source's own. `levels`: what
+    the folders of a tree are, from the top. Raises ValueError for a source of another kind, and for
+    one that can't be parsed.
     """
-    if photos_dir and not Path(photos_dir).expanduser().is_dir():
-        where = Path(photos_dir).expanduser().absolute()
+    found, elsewhere = _read(source, levels), Path(photos_dir).expanduser()
+    usual = _usual(found.root, Path(source).stem if isinstance(source, str | os.PathLike) else "")
+    if not photos_dir:
+        return _placed(found, usual)
+    if not elsewhere.is_dir():
+        where = elsewhere.absolute()
         raise ValueError(f"photos_dir is {photos_dir}, but there is no folder {where}")
-    found = _read(source, levels)
-    if photos_dir:
-        return found._replace(root=Path(photos_dir).expanduser())
-    return _placed(found, Path(source).stem if isinstance(source, str | os.PathLike) else "")
+    if is_folder(source):
+        raise ValueError(f"photos_dir is {photos_dir}, but {source} is a folder of photos itself")
+    # the unidentified photos may lie where the known ones do, or beside their own table
+    return _placed(found, [elsewhere, *(usual if not levels else [])])
+
+
+def is_folder(source: object) -> bool:
+    """Whether a source is a folder tree of photos."""
+    return isinstance(source, str | os.PathLike) and Path(source).expanduser().is_dir()
 
 
 def _read(source: str | Path | WildlifeDataset, levels: tuple[str, ...]) -> Source:
@@ -106,19 +115,25 @@ def _read_path(path: Path, levels: tuple[str, ...]) -> Source:
     return reader(path)
 
 
-def _placed(found: Source, stem: str) -> Source:
-    """The source with the root of its photos: where public data sets have them, if not beside."""
-    rows, root = found.rows, found.root
+def _usual(root: Path, stem: str) -> list[Path]:
+    """Where public data sets have their photos: beside the table, or in folders beside it."""
+    beside, above = [root, root / "images", root / "photos"], root.parent
+    if root.name != "annotations":
+        return beside
+    part = above / "images" / stem.removeprefix("instances_")
+    return [*beside, part, above / "images", above / "photos", above / part.name]
+
+
+def _placed(found: Source, places: list[Path]) -> Source:
+    """The source with the first of the places that has some of its photos, or just the first."""
+    rows = found.rows
     names = rows["file"].dropna().astype(str).head(20) if "file" in rows else []
-    above, part = root.parent, stem.removeprefix("instances_")
-    beside = [root, root / "images", root / "photos"]
-    coco = [above / "images" / part, above / "images", above / "photos", above / part]
-    for place in [*beside, *coco] if root.name == "annotations" else beside:
+    for place in places:
         if any(_is_file(place / name) for name in names if not _climbs(name)):
-            moved = (str(place), "the photos aren't beside the table", "taken from this folder")
-            told = () if place == root else (moved,)
+            moved = (str(place), f"the photos aren't in {places[0]}", "taken from this folder")
+            told = () if place == places[0] else (moved,)
             return found._replace(root=place, notices=(*found.notices, *told))
-    return found
+    return found._replace(root=places[0])
 
 
 def _is_file(path: Path) -> bool:

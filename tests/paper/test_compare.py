@@ -243,18 +243,20 @@ class TestVerdict:
     def test_the_interval_decides(self, low, high, words):
         found = verdict(self.table(low, high), WORDS, 5)
         assert words in found
-        assert found.startswith("Top-5, mean over 4 species, for this one training: ")
-        assert f"95 % interval {low:+.1f} to {high:+.1f})" in found
+        assert found.startswith("Top-5: ")
+        assert (
+            f"95 % interval {low:+.1f} to {high:+.1f}; mean over 4 species, for this one" in found
+        )
         assert found.endswith("better on 2, worse on 1, with no difference shown on 1.")
 
     def test_of_several_trainings_it_says_so_and_gives_no_verdict_by_species(self):
         found = verdict(self.table(1, 3, trainings=3), WORDS)
-        assert "mean over 3 trainings of the first and 1 of the second" in found
+        assert "mean over 4 species, 3 trainings of the first and 1 of the second" in found
         assert "this one training" not in found
         assert "Holm" not in found
         assert found.endswith("are ahead on 2 species and behind on 1 of 4.")
         equal = self.table(1, 3, trainings=3).assign(single_trainings=3)
-        assert "mean over 3 trainings of each" in verdict(equal, WORDS)
+        assert "mean over 4 species, 3 trainings of each" in verdict(equal, WORDS)
 
     def test_other_claims(self):
         for (low, high), claim in zip(((1, 9), (-9, -1), (-2, 8)), CARRIED, strict=True):
@@ -267,7 +269,8 @@ class TestVerdict:
 
     def test_of_a_table_of_compare(self, three):
         found = verdict(compare(three, TRAIN), WORDS)
-        assert found.startswith("Top-1, mean over 2 species, for this one training: no difference")
+        assert found.startswith("Top-1: no difference shown between")
+        assert "mean over 2 species, for this one training" in found
 
 
 class TestPaper:

@@ -132,8 +132,8 @@ def test_words_follow_the_intervals():
     table = verdicts({5: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
     table["draws"] = [3, 3, 3, 1]
     assert few_shot.in_words(table, "joint", "species_only") == [
-        "ant: together with all other species is better at n = 5; the species alone is better at "
-        "n = 50; no difference shown at n = 25, 100 (one training)."
+        "ant: joint training is better at n = 5; species-only training is better at n = 50; "
+        "no difference shown at n = 25, 100 (one training)."
     ]
 
 
@@ -179,9 +179,15 @@ def test_beside_paper_has_its_means():
 def test_the_figure_draws_the_table():
     five = few_shot.summary(ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 9], [1, 9]]))
     table = pd.concat([five, five.assign(individuals=9, top_k=80, low=70, high=90)])
-    (axes,) = few_shot.curves_figure(table, pd.Series({"ant": 40.0}), "Title · demo").axes
+    before = pd.Series({"ant": 40.0})
+    paper, axes = few_shot.curves_figure(table, before, "Title · demo", few_shot.METHODS).axes
+    means = [line for line in paper.lines if line.get_marker() != "None"]
+    for line, column in zip(means, ("species_only", "joint_training"), strict=False):
+        printed = printed_table(4).groupby("individuals")[column].mean()
+        np.testing.assert_allclose(line.get_ydata(), printed)
+        assert line.get_xdata().tolist() == printed.index.tolist()
     drawn = {line.get_label(): line for line in axes.lines}
-    assert [*drawn] == ["the species alone", "together with all other species", "untrained"]
+    assert [*drawn] == ["species-only training", "joint training", "untrained"]
     assert set(drawn["untrained"].get_ydata()) == {40}
     bars = [np.array(lines.get_segments()) for lines in axes.collections]
     for method, ends in zip(("species_only", "joint"), bars, strict=True):
@@ -190,7 +196,7 @@ def test_the_figure_draws_the_table():
         np.testing.assert_array_equal(line.get_ydata(), rows["top_k"])
         np.testing.assert_array_equal(ends[:, :, 1], rows[["low", "high"]])
         assert np.abs(line.get_xdata() - rows["individuals"]).max() < 0.5
-    assert "n = 2 queries" in axes.get_title()
+    assert "2 queries" in axes.get_title("left")
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels == ["5\n(10)", "9\n(10)"]  # individuals (annotations)
 

@@ -428,7 +428,8 @@ def test_wild_mes_layout_is_found_from_the_json_and_from_the_folder(tmp_path):
     loaded = load_catalog(table)
     assert loaded["individual"].nunique() == 4
     assert "images/train2020" in loaded["path"].iloc[0]
-    assert "aren't beside the table" in catalog.notices(loaded)["what"].iloc[0]
+    (told,) = catalog.notices(loaded)["what"]
+    assert told == f"the photos aren't in {table.parent}"
     with pytest.raises(ValueError, match=r"give its table of photos, not the folder: .*train2020"):
         load_catalog(tmp_path / "x.coco")
 
@@ -440,6 +441,32 @@ def test_photos_elsewhere_are_named_by_a_parameter(folder, tmp_path):
     assert len(load_catalog(tmp_path / "a.csv", photos_dir=folder)) == 8
     with pytest.raises(ValueError, match="photos_dir is gone, but there is no folder /"):
         load_catalog(tmp_path / "a.csv", photos_dir="gone")
+
+
+def test_a_folder_of_photos_has_them_itself(folder, tmp_path):
+    tree(tmp_path, TREE)
+    with pytest.raises(ValueError, match=r"photos_dir is .*, but .* is a folder of photos itself"):
+        load_catalog(tmp_path, photos_dir=folder)
+
+
+@pytest.mark.parametrize("place", ["photos_dir", "beside", "a folder"])
+def test_the_unidentified_lie_where_the_known_ones_do_or_beside_their_table(
+    folder, tmp_path, place
+):
+    known, _ = load(folder, some_rows())
+    draw(tmp_path / "new.jpg", seed=77)
+    file = "bee/Zoë/2.jpg" if place == "photos_dir" else "new.jpg"
+    pd.DataFrame({"file_name": [file]}).to_csv(tmp_path / "new.csv", index=False)
+    source = tmp_path if place == "a folder" else tmp_path / "new.csv"
+    queries, _ = identify.to_identify(known, known, str(source), 0, photos_dir=str(folder))
+    where = folder if place == "photos_dir" else tmp_path
+    assert queries["path"].tolist() == [str(where / file)]
+
+
+def test_the_unidentified_have_the_species_of_the_parameter_where_they_have_none(folder, tmp_path):
+    tree(tmp_path, ["1.jpg", "bee/1.jpg", "may/1.jpg"])
+    queries = identify.unidentified(tmp_path, ["ant", "bee"], species="ant")
+    assert queries["species"].tolist() == ["ant", "bee", "ant"]
 
 
 @pytest.mark.parametrize("root", ["/home/who/data/", "C:\\who\\data\\", "D:/data/"])
