@@ -85,10 +85,10 @@ def save_page(
     """Write the page on which queries are decided, and a folder of enlarged photos beside it.
 
     `found`: of `identify.candidates`; `queries`, `known`: catalog rows, with a `site` where given.
-    `notes`: words for some queries, by annotation id. The page holds its thumbnails, works without
-    the folder, loads nothing from the network and sends nothing. Decisions stay in the browser
-    until they are exported as CSV. All photos are drawn anew: what a camera wrote into its files,
-    such as a place, isn't in them.
+    `notes`: words for some queries, by annotation id; those of a column `note` come first. The page
+    holds its thumbnails, works without the folder, loads nothing from the network and sends
+    nothing. Decisions stay in the browser until they are exported as CSV. All photos are drawn
+    anew: what a camera wrote into its files, such as a place, isn't in them.
     """
     path = Path(path)
     folder = path.with_name(f"{path.stem}_photos")
@@ -115,7 +115,9 @@ def _cards(
     queries = queries.assign(side=sides(queries["viewpoint"]))
     for row, given in zip(sheet(found, queries).itertuples(), queries.itertuples(), strict=True):
         card = {name: getattr(row, name) for name in COLUMNS[:4]}
-        card |= {"note": notes.get(row.query, ""), "photo": _added(photos, "query", given)}
+        words = getattr(given, "note", ""), notes.get(row.query, "")
+        card["note"] = "; ".join(filter(None, words))
+        card["photo"] = _added(photos, "query", given)
         card["candidates"] = [
             {
                 "individual": of.individual,
