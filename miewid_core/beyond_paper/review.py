@@ -232,7 +232,7 @@ def read(
         rows["taken"] = rows["query"].map(queries.set_index("annotation_id")["date"])
         wrong |= _unmatched(rows, queries, known)
         accept = rows["decision"] == DECISIONS[0]
-        rows["individual"] = _matched(rows, queries, known).where(accept, rows["individual"])
+        rows["individual"] = _matched(rows, queries, known).where(accept, _bare(rows, queries))
     days = [_day(text, taken) for text, taken in zip(rows["date"], _taken(rows), strict=True)]
     wrong["date can be two days, or none: write it as 2024-05-31"] = pd.Series(days) == ""
     _refuse(rows, wrong, path)
@@ -277,12 +277,15 @@ def _unmatched(
     named, sure = rows["individual"] != "", species != ""
     queried = rows["query"].where(decided)
     twice = queried.duplicated(keep=False) & decided
+    called = names.where(new).dropna()
+    spelt = called.groupby(called.str.casefold()).transform("nunique").reindex(names.index) > 1
     return {
         "this query is not on the page": decided & ~rows["query"].isin(queries["annotation_id"]),
         "this query is decided twice": twice,
         "accepts an individual that isn't known: write it as on the page": accept & named & ~there,
         "accepts an individual of another species": accept & there & (of != species) & sure,
         "calls an animal new that is known: accept it, or name it otherwise": new & named & alike,
+        "spells a new animal in two ways: write it as elsewhere": spelt,
     }
 
 
@@ -297,6 +300,13 @@ def _matched(rows: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame) -> 
         for name, kind in zip(rows["individual"], species, strict=True)
     ]
     return rows["individual"].where(whole, of_species)
+
+
+def _bare(rows: pd.DataFrame, queries: pd.DataFrame) -> list[str]:
+    """Individuals without the query's species, as new ones are called."""
+    species = rows["query"].map(queries.set_index("annotation_id")["species"]).fillna("")
+    pairs = zip(rows["individual"], species, strict=True)
+    return [name.removeprefix(f"{kind}/") for name, kind in pairs]
 
 
 def _refuse(rows: pd.DataFrame, wrong: dict[str, pd.Series], path: Path | str) -> None:

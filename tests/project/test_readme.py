@@ -131,7 +131,8 @@ def test_papermill_runs_as_it_stands(checkout, weights):
     smaller = [f"-p {name} {value}" for name, value in weights.items()]
     run(shlex.split(" ".join([command, *smaller])), checkout)
     assert (checkout / "out.ipynb").exists()
-    assert (saved_for_photos(checkout) / "table2_multi_single.csv").exists()
+    saved = checkout / "figures" / "by_hand" / saved_for_photos(checkout).name
+    assert (saved / "table2_multi_single.csv").exists()
 
 
 @pytest.mark.slow
