@@ -186,6 +186,7 @@ def _shortened(line: str, most: int) -> str:
     return line if len(line) <= most else f"{line[: half - 1]}…{line[len(line) + half - most :]}"
 
 
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]  # 7 and 8 share no factor: 56 combinations
 THIN = {"color": "#AAAAAA", "linewidth": 0.5}
 
 

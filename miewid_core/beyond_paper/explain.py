@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from miewid_core import evaluation, model
+from miewid_core.beyond_paper.embeddings import Embeddings
 from miewid_core.beyond_paper.identify import panels
 from miewid_core.beyond_paper.threshold import searches
 from miewid_core.chips import ChipStore
@@ -22,8 +23,8 @@ from miewid_core.demo.draw import anatomy
 from miewid_core.figures import BLUE, COLOURS, GREY, MARKERS, PAGE, Figure, styled
 from miewid_core.machine import default_device
 from miewid_core.model import MiewIDNet
+from miewid_core.paper.intervals import by_species
 from miewid_core.photos import crop, resize
-from miewid_core.runs.embeddings import Embeddings
 
 CELL = 8  # pixels of a place's side
 STEPS = 8  # from the blurred image to the image
@@ -341,7 +342,7 @@ def _top1(queries: Embeddings, database: Embeddings) -> pd.DataFrame:
     """Top-1 per species with its interval and chance: how often the nearest photo is right."""
     found = searches(queries, database)
     right = (found["true_score"] > found["other_score"].fillna(-2))[found["true_score"].notna()]
-    table = evaluation.by_species(right.astype(float), found)
+    table = by_species(right.astype(float), found)
     table = table.rename(columns={"value": "top1"})
     labels = ("individual", "species", "encounter", "annotation_id")
     ranks = evaluation.one_vs_all(database.vectors, *(database.rows[name] for name in labels))

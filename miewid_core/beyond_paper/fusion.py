@@ -12,8 +12,8 @@ import pandas as pd
 from sklearn.isotonic import IsotonicRegression
 from sklearn.preprocessing import normalize
 
+from miewid_core.beyond_paper.embeddings import Embeddings
 from miewid_core.beyond_paper.identify import Rerank, search
-from miewid_core.runs.embeddings import Embeddings
 
 COLUMNS = ["query", "candidate", "score"]
 LEAST = 20  # right pairs, and wrong ones, below which nothing is calibrated

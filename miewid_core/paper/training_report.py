@@ -20,6 +20,7 @@ from miewid_core.figures import (
     COLOURS,
     COLUMN,
     GREY,
+    MARKERS,
     PAGE,
     Figure,
     Panel,
@@ -30,7 +31,6 @@ from miewid_core.figures import (
 from miewid_core.loss import dynamic_margins
 from miewid_core.model import MiewIDNet
 
-MARKERS = ["o", "s", "^", "D", "v", "P", "X"]  # 7 and 8 share no factor: 56 combinations
 MANY = 12  # species: figures of more are as wide as a page
 LINES = ["-", "--", ":", "-."]
 TABLE = Path(__file__).parent / "tables" / "a1_against_code.csv"

@@ -9,13 +9,13 @@ from scipy.stats import spearmanr
 
 from miewid_core import evaluation, model
 from miewid_core.beyond_paper import explain
+from miewid_core.beyond_paper.embeddings import LABELS, Embeddings, embed
 from miewid_core.beyond_paper.identify import candidates
 from miewid_core.chips import ChipDataset, ChipStore
 from miewid_core.demo import draw, draw_animals
 from miewid_core.demo.species import SPECIES
 from miewid_core.model import MiewIDNet
 from miewid_core.readers.load import load_catalog
-from miewid_core.runs.embeddings import LABELS, Embeddings, embed
 
 SIZE = 64
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import norm
 
 from miewid_core.beyond_paper import fusion, identify
-from miewid_core.runs.embeddings import LABELS, Embeddings
+from miewid_core.beyond_paper.embeddings import LABELS, Embeddings
 
 PEOPLE, PHOTOS = 30, 4
 

