@@ -425,6 +425,9 @@ def real_means(read) -> Iterator[list[str]]:
 
 
 RENDERED = [
+    *[("README", notebooks), ("README", drawn), ("README", real_species)],
+    ("real photos", real_means),
+]
     ("README", notebooks),
     ("README", drawn),
     ("README", real_species),
