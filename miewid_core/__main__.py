@@ -166,6 +166,7 @@ def _plan(given: argparse.Namespace, rest: list[str]) -> None:
     of_paper = words.get("catalog") == "paper"
     words = {"preset": "paper" if of_paper else "demo"} | words
     rate = float(words.pop("rate", 0))
+    _refuse_unknown(words, open_study, plan.asked)
     few = _taken(words, plan.asked)
     study = plan.paper_study(**_taken(words, plan.paper_study)) if of_paper else None
     if study is None:
@@ -174,6 +175,15 @@ def _plan(given: argparse.Namespace, rest: list[str]) -> None:
     table = bill.summary(asked, study.config, rate)
     sys.stdout.write(f"{table.to_string(index=False, float_format='{:.2f}'.format)}\n")
     sys.stdout.write(f"{bill.in_words(table)}\n")
+
+
+def _refuse_unknown(words: dict[str, str], *functions: Callable) -> None:
+    """Raise ValueError for words that neither the functions nor any notebook takes."""
+    from miewid_core.runs import notebooks
+
+    names = {name for function in functions for name in inspect.signature(function).parameters}
+    if rest := {name: value for name, value in words.items() if name not in names}:
+        notebooks.shared(notebooks.chosen([]), rest)
 
 
 def _taken(words: dict[str, str], function: Callable) -> dict[str, object]:
@@ -204,6 +214,7 @@ def _train(given: argparse.Namespace, rest: list[str]) -> None:
         raise ValueError("start it with torchrun --nproc_per_node=4 -m miewid_core train ...")
     words = parse(_words(given, rest))
     left_out = words.pop("left_out", "")
+    _refuse_unknown(words, open_study)
     with multi_gpu.joined() as first:
         if first:
             study = open_study(**_taken(words, open_study))
