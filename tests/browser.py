@@ -19,6 +19,9 @@ needs_browser = pytest.mark.skipif(
 QUIET = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
 QUIET += ["--disable-quic", "--no-first-run", "--disable-background-networking"]
 QUIET += ["--disable-component-update", "--disable-sync"]
+# by which the browser knows keys that act by themselves
+CODES = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowUp": 38}
+CODES |= {"ArrowRight": 39, "ArrowDown": 40, "Delete": 46}
 
 
 class Browser:
@@ -86,11 +89,34 @@ class Browser:
         # which the script of the review page fills, the last of what it does
         wait_for(lambda: self.run("document.getElementById('progress')?.textContent !== ''"))
 
-    def press(self, key):
+    def press(self, key, shift=False):
+        more = {"windowsVirtualKeyCode": CODES.get(key, 0), "modifiers": 8 * shift}
+        text = "\r" if key == "Enter" else key
         for kind in ("keyDown", "keyUp"):
-            more = {"text": key} if kind == "keyDown" and len(key) == 1 else {}
-            more |= {"windowsVirtualKeyCode": 9} if key == "Tab" else {}
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, **more)
+            written = {"text": text} if kind == "keyDown" and len(text) == 1 else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, **more, **written)
+
+    def write(self, text):
+        self.call("Input.insertText", text=text)
+
+    def click(self, selector):
+        """Press the left button on the middle of what a selector finds."""
+        box = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
+        middle = f"(b => [b.x + b.width / 2, b.y + b.height / 2])({box})"
+        self.drag(self.run(middle))
+
+    def drag(self, *places):
+        """Press the left button at the first (x, y), move to the others, and let go."""
+        for kind in ("mousePressed", *["mouseMoved"] * (len(places) - 1), "mouseReleased"):
+            x, y = places[0]
+            places = places[1:] or places
+            event = {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1}
+            self.call("Input.dispatchMouseEvent", **event)
+
+    def choose_file(self, selector, path):
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
 
     def width(self, pixels, height=900):
         size = {"width": pixels, "height": height, "deviceScaleFactor": 1, "mobile": pixels < 700}

@@ -27,6 +27,7 @@ from miewid_core.runs.embeddings import Embeddings
 from miewid_core.runs.run import Training
 
 COLUMNS = ["query", "rank", "individual", "match", "score"]
+Rerank = Callable[[np.ndarray, np.ndarray, pd.Series, pd.Series], tuple[np.ndarray, np.ndarray]]
 TOP = (1, 5, 10)
 FEW = 10  # individuals below which a bootstrap interval is no longer worth its name
 
@@ -162,18 +163,22 @@ def hold_back(
     return queries, known
 
 
-def candidates(known: Embeddings, queries: Embeddings, k: int = 5) -> pd.DataFrame:
+def candidates(
+    known: Embeddings, queries: Embeddings, k: int = 5, rerank: Rerank | None = None
+) -> pd.DataFrame:
     """The k individuals most like each query, each by its photo that is nearest by cosine.
 
     Returns COLUMNS, one row per query and candidate, best first: query and match are annotation
-    ids, rank counts from 1, score is the cosine in [-1, 1]. A query of unknown species "" is
+    ids, rank counts from 1, score is the cosine in [-1, 1]. With `rerank`, a `fusion.Fusion`'s,
+    photos are ranked by its fused score in [0, 1] instead. A query of unknown species "" is
     compared with all. Raises ValueError for embeddings that can't be compared (see `search`).
     """
     parts = []
     for species in queries.rows["species"].unique():
         own = queries.of(queries.rows["species"] == species)
         every = np.full(len(known.rows), species == "")
-        parts.append(_ranked(known.of(every | (known.rows["species"] == species)), own, k))
+        others = known.of(every | (known.rows["species"] == species))
+        parts.append(_ranked(others, own, k, rerank))
     found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
     order = pd.Series(range(len(queries.rows)), queries.rows["annotation_id"])
     return found.sort_values("query", key=order.get, kind="stable", ignore_index=True)
@@ -186,10 +191,13 @@ def by_file(found: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame) -> 
     return found.assign(query=found["query"].map(names), match=found["match"].map(names))
 
 
-def _ranked(known: Embeddings, queries: Embeddings, k: int) -> pd.DataFrame:
+def _ranked(known: Embeddings, queries: Embeddings, k: int, rerank: Rerank | None) -> pd.DataFrame:
     # however many photos k - 1 individuals have, one photo more belongs to another one
     enough = int(known.rows["individual"].value_counts().head(k - 1).sum()) + 1
-    scores, rows = search(known, queries, enough)
+    scores, rows = search(known, queries, len(known.rows) or 1 if rerank else enough)
+    if rerank:
+        ids = (of.rows["annotation_id"] for of in (queries, known))
+        scores, rows = rerank(scores, rows, *ids)
     found = pd.DataFrame({"query": queries.rows["annotation_id"].repeat(scores.shape[1])})
     nearest = known.rows.iloc[rows.ravel()]
     found["individual"] = nearest["individual"].to_numpy()

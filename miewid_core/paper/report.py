@@ -168,7 +168,8 @@ def _section(path: Path, executed: Path | None, folder: Path, words: dict[str, s
         section.printed = _printed(paper)
     if executed is None:
         return section
-    notebook, ended = nbformat.read(executed, 4), notebooks.ended(executed, 0)
+    notebook = nbformat.read(executed, 4)
+    ended = notebooks.ended(notebook, executed.stem, 0)
     section.page, section.committed = f"notebooks/{path.stem}.html", executed == path
     section.headline, section.said = ended.headline, _html(ended.conclusion, folder)
     section.why = ended.skipped or ended.failed

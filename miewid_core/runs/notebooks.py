@@ -161,10 +161,9 @@ class Ended:
     headline: str = ""
 
 
-def ended(executed: Path, seconds: float) -> Ended:
+def ended(notebook: nbformat.NotebookNode, name: str, seconds: float) -> Ended:
     """What an executed notebook says of itself: its answer, and its cell tagged "conclusion"."""
-    notebook = nbformat.read(executed, as_version=4)
-    told, answer = Ended(executed.stem, seconds), ""
+    told, answer = Ended(name, seconds), ""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             text = output.get("data", {}).get("text/markdown", "")
@@ -298,7 +297,8 @@ def run(
         sys.stderr.write(f"{notebooks[0].name}\n")
         begun, executed = time.monotonic(), output / notebooks[0].name
         execute(notebooks[0], executed, given[0], cwd=None)
-        return [ended(executed, time.monotonic() - begun)]
+        notebook = nbformat.read(executed, 4)
+        return [ended(notebook, executed.stem, time.monotonic() - begun)]
     both = dict(zip(notebooks, given, strict=True))
     return _run_beside(both, output, at_once or _most_at_once(parameters))
 
@@ -367,7 +367,8 @@ def _run_in(
             raise
     forget(kernel)
     places.append((line, kernel))
-    done = ended(output / notebook.name, time.monotonic() - begun)
+    executed = nbformat.read(output / notebook.name, 4)
+    done = ended(executed, notebook.stem, time.monotonic() - begun)
     tqdm.write(f"{title}: {done.seconds:.0f} s", file=sys.stderr)
     return done
 
