@@ -428,11 +428,6 @@ RENDERED = [
     *[("README", notebooks), ("README", drawn), ("README", real_species)],
     ("real photos", real_means),
 ]
-    ("README", notebooks),
-    ("README", drawn),
-    ("README", real_species),
-    ("real photos", real_means),
-]
 
 
 def render(rows):
