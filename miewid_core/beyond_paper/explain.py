@@ -158,10 +158,10 @@ def measure(
         kept = found.clamp(min=0) + 1e-12  # what speaks for the match
         table = pd.DataFrame({"map": name, "pair": range(len(images)), "similarity": similarity})
         if shares is not None:
-            area = shares.sum((2, 3))
-            on = (shares * kept[:, None]).sum((2, 3))
+            area = shares.sum((2, 3)).numpy()
+            on = (shares * kept[:, None]).sum((2, 3)).numpy()
             table["animal"] = area[:, 0] / shares[0, 0].numel()
-            table["on_animal"] = on[:, 0] / kept.sum((1, 2))
+            table["on_animal"] = on[:, 0] / kept.sum((1, 2)).numpy()
             table["pattern"], table["on_pattern"] = area[:, 1] / area[:, 0], on[:, 1] / on[:, 0]
         for share in GREYED:
             greyed = images * ~_most_relevant(found, share, images.shape[-1])  # 0 is grey
