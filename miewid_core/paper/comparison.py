@@ -1,10 +1,11 @@
 """Networks compared on the same queries, species by species: one table, and one verdict on it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MultipleLocator
 from scipy.stats import permutation_test, rankdata, spearmanr
 
 from miewid_core import evaluation
@@ -39,7 +40,7 @@ LOOKS = {  # of a network's dots: marker, colour, fill
     "matched": ("D", ORANGE, "white"),
     "single": ("s", VERMILION, "white"),
     "left_out": ("^", ORANGE, "white"),
-    "descriptor": ("s", VERMILION, "white"),
+    "descriptor": ("v", VERMILION, "white"),
     "untrained": ("x", GREY, GREY),
 }
 EXACT = 7  # species: up to so many, all orders of them are tried (5,040)
@@ -64,6 +65,7 @@ def compare(
     k: int = 1,
     next_training: bool = False,
     training_sd: Mapping[str, float] | None = None,
+    seen: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Top-k in percent of each ranking of the same queries, and the first's gain over each other.
 
@@ -74,7 +76,9 @@ def compare(
     each ranking its name, name_low, name_high and name_trainings, how many; of each but the first
     gain_over_name with _low, _high (points, paired by query), _p (two-sided; of species corrected
     by Holm) and, if the first has several trainings, _same_sign: in how many of them the gain has
-    the sign of their mean; chance, a random ranking's top-k.
+    the sign of their mean; chance, a random ranking's top-k. Of each ranking also
+    name_seen and name_new with _low, _high: of the test individuals that are in training (`seen`,
+    by default those of `train`), and of the others; the mean is over the species that have such.
 
     Intervals (95 %) are those of `evaluation.by_species`: of other individuals of these species in
     this gallery, and of the mean over trainings where a ranking has several, else of this one
@@ -102,6 +106,12 @@ def compare(
         gain = _measured(matched, queries, shared, other, next_training, sd)
         table = table.join(_gain(gain, matched, other, f"gain_over_{name}", shared))
     table["chance"] = _chance(ranks, k, shared)
+    if seen is None and train is not None:
+        seen = set(train["individual"])
+    if seen is not None:
+        for name, own in hits.items():
+            arguments = queries, shared, None, next_training, spread[name]
+            table = table.join(_seen_and_new(name, own, seen, arguments))
     return _ordered(table, train, shared).reset_index()
 
 
@@ -172,6 +182,35 @@ def _gain(
     return table
 
 
+def _seen_and_new(
+    name: str, hits: pd.DataFrame, seen: Collection[str], arguments: tuple
+) -> pd.DataFrame:
+    """Section 3.3's two halves of the test set apart: their individuals are in training, or new.
+
+    `arguments`: of `_measured`, after the hits.
+    """
+    known, found = hits.index.get_level_values(2).isin(seen), []
+    for part, chosen in ((f"{name}_seen", known), (f"{name}_new", ~known)):
+        own = _named(_measured(hits[chosen], *arguments), part)
+        found.append(own[[f"{part}{end}" for end in ENDS]])
+    return pd.concat(found, axis=1)
+
+
+def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame, k: int = 1) -> pd.DataFrame:
+    """Each training of a network set against one ranking: how far the gain moves between them.
+
+    Columns seed (0, 1, ... in the order of `runs`), top_k and gain (means over species, in percent
+    and points), ahead and behind (on how many species).
+    """
+    rows = []
+    for seed, ranks in enumerate(runs):
+        table = compare({"top_k": ranks, "other": against}, k=k)
+        gains = _averaged(table)["gain_over_other"].round(9)
+        mean = table.iloc[-1][["top_k", "gain_over_other"]]
+        rows.append([seed, *mean, int((gains > 0).sum()), int((gains < 0).sum())])
+    return pd.DataFrame(rows, columns=["seed", "top_k", "gain", "ahead", "behind"])
+
+
 def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
     """How far a mean over species lies from its expectation, each by a network trained once.
 
@@ -219,11 +258,13 @@ def verdict(
     words: Mapping[str, str],
     k: int = 1,
     claims: tuple[str, str, str] = CLAIMS,
+    spread_known: bool = False,
 ) -> str:
     """Which of two networks of a table of `compare` is better, in words that its numbers decide.
 
     `words`: the two columns' names in text, the table's first ranking first. `claims`: what is said
-    if it is better, worse, or neither. The sentence names the trainings that it is about. With one
+    if it is better, worse, or neither. The sentence names the trainings that it is about;
+    `spread_known`: the table has a `training_sd` for networks that were trained once. With one
     training it counts the species that are better or worse (Holm-corrected); with several, those
     on which all of them agree, which is no verdict.
     """
@@ -237,7 +278,7 @@ def verdict(
     return (
         f"Top-{k}: {claim(table, words, claims)} ({mean[first]:.1f} against {mean[second]:.1f} %, "
         f"{mean[gain]:+.1f} points, {interval}; mean over {len(rows)} species, "
-        f"{_trainings(mean, first, second)}). {species}"
+        f"{_trainings(mean, first, second, spread_known)}). {species}"
     )
 
 
@@ -251,8 +292,10 @@ def claim(
     return supported.format(first=one, second=other)
 
 
-def _trainings(mean: pd.Series, first: str, second: str) -> str:
+def _trainings(mean: pd.Series, first: str, second: str, spread_known: bool) -> str:
     one, other = int(mean[f"{first}_trainings"]), int(mean[f"{second}_trainings"])
+    if one == other == 1 and spread_known:
+        return "trained once, with the spread that other trainings showed"
     if one == other == 1:
         return "for this one training"
     if one == other:
@@ -306,6 +349,8 @@ def readable(table: pd.DataFrame, words: Mapping[str, str], gain: str = "") -> p
     """A table of `compare` for a reader: species, sizes, "58.7 (49.7 to 67.0)", and the gain.
 
     `words`: columns and their heads. `gain`: the column that the first is set against, "" for none.
+    Where the table has them: of the first, "66.1, 55.0" for individuals seen in training and for
+    new ones; of the gain, in how many trainings its direction is that of the mean.
     """
     shown = {
         "species": table["species"].map(spelt),
@@ -313,9 +358,21 @@ def readable(table: pd.DataFrame, words: Mapping[str, str], gain: str = "") -> p
         "queries": table["queries"],
     }
     shown |= {head: with_interval(table, name) for name, head in words.items()}
+    first, head = next(iter(words.items()))
+    if f"{first}_seen" in table and first != "left_out":  # which has seen none of them
+        halves = zip(table[f"{first}_seen"], table[f"{first}_new"], strict=True)
+        shown[f"{head}: seen, new animals"] = [f"{_one(seen)}, {_one(new)}" for seen, new in halves]
     if gain:
         shown["gain (points)"] = with_interval(table, f"gain_over_{gain}")
+    if f"gain_over_{gain}_same_sign" in table:
+        alike = table[f"gain_over_{gain}_same_sign"]
+        pairs = zip(alike, table[f"{first}_trainings"], strict=True)
+        shown["direction"] = [f"{n} of {of}" if pd.notna(n) else "" for n, of in pairs]
     return pd.DataFrame(shown)
+
+
+def _one(value: float) -> str:
+    return "none" if np.isnan(value) else f"{value:.1f}"
 
 
 def with_interval(
@@ -333,25 +390,34 @@ def _as_text(value: float, low: float, high: float, decimals: int) -> str:
     return value if low == "nan" else f"{value} ({low} to {high})"
 
 
-def no_better(table: pd.DataFrame, name: str) -> list[str]:
-    """The species on which a network is no better than the untrained one."""
+def no_better(table: pd.DataFrame, name: str, before: str = "untrained") -> list[str]:
+    """The species on which a network is no better than `before`, the untrained one."""
     rows = table[:-1]
-    return rows.loc[rows[name] <= rows["untrained"], "species"].tolist()
+    return rows.loc[rows[name] <= rows[before], "species"].tolist()
 
 
-def no_better_in_words(table: pd.DataFrame, names: Sequence[str]) -> str:
-    """Which networks end no better than they began, by species."""
+def no_better_in_words(
+    table: pd.DataFrame,
+    names: Sequence[str] | Mapping[str, str],
+    words: Mapping[str, str] = NETWORKS,
+) -> str:
+    """Which networks end no better than they began, by species.
+
+    `names`: columns of `table`, or to each the column of the network as it was before; without one
+    that is "untrained". `words`: what text calls them.
+    """
+    befores = names if isinstance(names, Mapping) else dict.fromkeys(names, "untrained")
     lines = []
-    for name in names:
-        lost, count = no_better(table, name), table[name][:-1].notna().sum()
+    for name, before in befores.items():
+        lost, count = no_better(table, name, before), table[name][:-1].notna().sum()
         if lost:
             species = ", ".join(map(spelt, lost))
             lines.append(
-                f"**{NETWORKS[name]}: no better than untrained on {len(lost)} of {count} species** "
+                f"**{words[name]}: no better than untrained on {len(lost)} of {count} species** "
                 f"({species})."
             )
         else:
-            lines.append(f"{NETWORKS[name]}: better than untrained on all {count} species.")
+            lines.append(f"{words[name]}: better than untrained on all {count} species.")
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -404,7 +470,7 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     gain, low, high = (f"gain_over_{against}{end}" for end in ENDS)
     shown = table[table[gain].notna() & (table["species"] != "mean")]
     mean = table[table["species"] == "mean"].iloc[0]
-    drawn = Figure(title, 3.2, PAGE)
+    drawn = Figure(title, 3.4, PAGE)
     axes = drawn.subplots()
     axes.axhline(0, color="black", linewidth=0.8)
     axes.axhspan(mean[low], mean[high], color=ORANGE, alpha=0.3, linewidth=0)
@@ -413,7 +479,7 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     axes.vlines(shown["train_annotations"], shown[low], shown[high], BLUE, linewidth=1, alpha=0.6)
     axes.plot(shown["train_annotations"], shown[gain], "o", color=BLUE, label="species")
     axes.set(xscale="log", xlabel="training annotations of the species")
-    axes.set(ylabel=f"gain over {NETWORKS[against]} (points)")
+    axes.set(ylabel=f"gain over\n{NETWORKS[against]} (points)")
     axes.margins(x=0.12, y=0.3)
     plain_numbers(axes.xaxis)
     ranked = shown.sort_values(gain)
@@ -426,23 +492,21 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
 def _name_ends(axes: Axes, rows: pd.DataFrame, ends: pd.Series, above: bool) -> None:
     """Name species at the edge of the axes, each led to the end of its interval (`ends`).
 
-    Each has a line of its own, towards the middle a farther one: no leader crosses a name.
+    Each has a line of its own: those on the right, then those on the left, from outside inwards.
     """
-    middle = np.sqrt(np.prod(axes.get_xlim()))
-    for outwards in (True, False):
-        side = rows[(rows["train_annotations"] > middle) == outwards]
-        order = side.sort_values("train_annotations", ascending=not outwards)
-        for line, (index, row) in enumerate(order.iterrows()):
-            height = 0.98 - 0.06 * line if above else 0.02 + 0.06 * line
-            axes.annotate(
-                spelt(row["species"]),
-                (row["train_annotations"], ends[index]),
-                (row["train_annotations"], height),
-                textcoords=axes.get_xaxis_transform(),
-                ha="right" if outwards else "left",
-                va="top" if above else "bottom",
-                arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0},
-            )
+    middle, sizes = np.sqrt(np.prod(axes.get_xlim())), rows["train_annotations"].sort_values()
+    right = sizes[sizes > middle].index[::-1]
+    look = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0}
+    for line, index in enumerate([*right, *sizes.index.drop(right)]):
+        axes.annotate(
+            spelt(rows["species"][index]),
+            (sizes[index], ends[index]),
+            (sizes[index], 0.98 - 0.06 * line if above else 0.02 + 0.06 * line),
+            textcoords=axes.get_xaxis_transform(),
+            ha="right" if index in right else "left",
+            va="top" if above else "bottom",
+            arrowprops=look | {"relpos": (float(index in right), float(not above))},
+        )
 
 
 @styled()
@@ -562,6 +626,7 @@ def _gains(axes: Axes, table: pd.DataFrame, places: np.ndarray, gain: str) -> No
     low, high = table[f"{gain}_low"], table[f"{gain}_high"]
     axes.axvline(0, color="black", linewidth=0.8)
     axes.hlines(places, low, high, "black", linewidth=1)
+    axes.xaxis.set_major_locator(MultipleLocator(20))
     shown = (low > 0) | (high < 0)
     axes.plot(table[gain][shown], places[shown], "s", color="black", ls="")
     look = {"color": "black", "markerfacecolor": "white", "ls": ""}

@@ -2,14 +2,14 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from miewid_core import splits
-from miewid_core.evaluation import top_k
+from miewid_core.evaluation import hits, mean_interval, top_k
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
 from miewid_core.paper.comparison import ENDS, compare, with_interval
 from miewid_core.paper.printed import printed_table, species_name
@@ -140,24 +140,29 @@ def check_same_queries(ranked: pd.DataFrame) -> None:
 def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
     """Ranks of each cell's species by its network, trained now where it isn't yet.
 
-    Rows as of `one_vs_all`, with n, annotations, method and draw. The queries never change with n.
+    Rows as of `one_vs_all`, with n, trained_on (annotations), method, draw, and seen: whether the
+    individual is one of the n. The queries never change with n.
     """
     study.run([cell.training for cell in asked])  # side by side
-    parts = [
-        study.ranks({cell.species: cell.training}).assign(
-            n=cell.individuals, trained_on=cell.annotations, method=cell.method, draw=cell.draw
-        )
-        for cell in asked
-    ]
+    parts = []
+    for cell in asked:
+        found = study.ranks({cell.species: cell.training})
+        seen = found["individual"].isin(cell.training.rows["individual"])
+        facts = {"n": cell.individuals, "trained_on": cell.annotations, "method": cell.method}
+        parts.append(found.assign(**facts, draw=cell.draw, seen=seen))
     return pd.concat(parts, ignore_index=True)
 
 
-def summary(ranked: pd.DataFrame, k: int = 1) -> pd.DataFrame:
+def summary(
+    ranked: pd.DataFrame, before: Mapping[str, float] | None = None, k: int = 1
+) -> pd.DataFrame:
     """Top-k in percent of each species, n and method, with its 95 % interval.
 
     The interval is that of the mean over draws, each with a training of its own, where there are
-    several. Columns species, individuals, annotations (mean over draws), method, queries, draws,
-    top_k, low, high, deviation (standard, over draws; NaN for one).
+    several. `before`: of `untrained`. Columns species, individuals, annotations (mean over draws),
+    method, queries, draws, top_k, low, high, deviation (standard, over draws; NaN for one), seen
+    and new with _low, _high (the same of test individuals that were trained on, and of those that
+    were not; draws together), untrained.
     """
     rows = []
     for (species, n, method), own in ranked.groupby(["species", "n", "method"]):
@@ -168,8 +173,19 @@ def summary(ranked: pd.DataFrame, k: int = 1) -> pd.DataFrame:
         deviation = np.std(each, ddof=1) if len(each) > 1 else np.nan
         scores = [found[f"top_k{end}"] for end in ENDS]
         rows.append([species, n, size, method, found["queries"], len(draws), *scores, deviation])
+        rows[-1] += [*_top_k(own[own["seen"]], k), *_top_k(own[~own["seen"]], k)]
     columns = ["species", "individuals", "annotations", "method", "queries", "draws"]
-    return pd.DataFrame(rows, columns=[*columns, "top_k", "low", "high", "deviation"])
+    columns += ["top_k", "low", "high", "deviation"]
+    columns += [f"{part}{end}" for part in ("seen", "new") for end in ENDS]
+    table = pd.DataFrame(rows, columns=columns)
+    return table if before is None else table.assign(untrained=table["species"].map(before))
+
+
+def _top_k(ranked: pd.DataFrame, k: int) -> list[float]:
+    """Top-k in percent with its 95 % interval, NaN without queries."""
+    found = hits(ranked, k).astype(float)
+    ends = mean_interval(found, ranked.loc[found.index, "individual"])
+    return [100 * value for value in (found.mean(), *ends)]
 
 
 def _draws(ranked: pd.DataFrame) -> list[pd.DataFrame]:
@@ -195,11 +211,17 @@ def differences(ranked: pd.DataFrame, one: str, other: str, k: int = 1) -> pd.Da
 
 
 def readable(table: pd.DataFrame, value: str, head: str) -> pd.DataFrame:
-    """A table of `summary` or `differences` for a reader, its interval in the column `head`."""
+    """A table of `summary` or `differences` for a reader, its interval in the column `head`.
+
+    Left out is what the figure says, to keep to nine columns: annotations and queries.
+    """
     shown = table.assign(species=table["species"].map(spelt))
     shown[head] = with_interval(table, value, "low", "high")
     if "method" in table:
         shown["method"] = table["method"].map(METHODS)
+        ends = [f"{part}_{end}" for part in ("seen", "new") for end in ("low", "high")]
+        shown = shown.drop(columns=[*ends, "annotations", "queries"])
+        shown = shown.rename(columns={"seen": "seen animals", "new": "new ones"})
     return shown.drop(columns=[value, "low", "high"])
 
 
@@ -224,8 +246,8 @@ def no_better_in_words(table: pd.DataFrame, before: pd.Series) -> str:
 def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
     """What a table of `differences` shows of each species: at which n which method is better."""
     verdicts = {
-        f"{METHODS[one]} is better": table["low"] > 0,
-        f"{METHODS[other]} is better": table["high"] < 0,
+        f"{METHODS[one]} is better than {METHODS[other]}": table["low"] > 0,
+        f"{METHODS[other]} is better than {METHODS[one]}": table["high"] < 0,
         "no difference shown": ~((table["low"] > 0) | (table["high"] < 0)),
     }
     sentences = []
@@ -329,9 +351,10 @@ def _printed_panel(axes: Axes, methods: Sequence[str]) -> None:
         look = {"color": colour, "ls": line, "markerfacecolor": fill}
         axes.plot(by_species.mean(axis=1), marker=marker, **look)
     axes.set_xticks(by_species.index)
-    axes.set(xlabel="training individuals", ylabel="top-1 accuracy (%)", ylim=(0, 100))
-    words = " and ".join(map(str, numbers))
-    axes.set_title(f"the paper (redrawn from Table {words}): six species, and mean", loc="left")
+    axes.set(ylabel="top-1 accuracy (%)", ylim=(0, 100))
+    axes.set_xlabel("training individuals\n(mean of six species; thin: each of them)")
+    words = f"Table{'s' * (len(numbers) > 1)} {' and '.join(map(str, numbers))}"
+    axes.set_title(f"the paper (redrawn from its {words})", loc="left")
 
 
 def _panel(axes: Axes, own: pd.DataFrame, before: float) -> None:
