@@ -1,4 +1,4 @@
-# make figures   every notebook through papermill; results in figures/<data>/
+# make figures   every notebook through papermill; results in figures/<data>/, its report is index.html
 # make verify    are the tables in figures/demo/ the committed ones? after make figures, on any machine; FOLDER=figures/paper
 # make plan      what would be trained for them, and how long it would take; CATALOG=paper for the paper's bill
 # make test      lint, quick unit tests, and the notebooks that take little time

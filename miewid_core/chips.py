@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import albumentations
 
 VERSION = "2"  # raise it whenever the same photo and box give other pixels
+DEEP = "3"  # of photos that may have 16 bits a colour: trainings on others keep their folders
 BOX = ["path", "x", "y", "w", "h", "theta"]  # the columns that a chip depends on
 
 
@@ -64,8 +65,12 @@ class ChipStore:
     def keys(self, annotations: pd.DataFrame) -> pd.Series:
         """Keys of the chips of `annotations`, made or not, by their content; same index."""
         digests = self._digests(annotations["path"].unique())
+        versions = {path: DEEP if _may_be_deep(path) else VERSION for path in digests}
         keys = [
-            digest(digests[path], repr(tuple(map(float, box))), str(self.size), VERSION, *self._way)
+            digest(
+                *[digests[path], repr(tuple(map(float, box))), str(self.size)],
+                *[versions[path], *self._way],
+            )
             for path, *box in annotations[BOX].itertuples(index=False)
         ]
         return pd.Series(keys, annotations.index, dtype=object)
@@ -123,6 +128,15 @@ class ChipStore:
                 known.note(path, states[path], sha256)
         known.save()
         return {path: known.of(path, states[path]) for path in paths}
+
+
+def _may_be_deep(path: str) -> bool:
+    """Whether a file is a PNG of 16 bits or a TIFF."""
+    if path.lower().endswith((".jpg", ".jpeg")):  # most: none of them is opened
+        return False
+    with Path(path).open("rb") as opened:
+        start = opened.read(25)
+    return start[:2] in (b"II", b"MM") or (start[1:4] == b"PNG" and start[24:] == b"\x10")
 
 
 def _state(path: str) -> os.stat_result | None:

@@ -42,8 +42,8 @@ class Figure(matplotlib.figure.Figure):
     def __init__(self, title: str, height: float, width: float = COLUMN, photos: bool = False):
         super().__init__(figsize=(width, height))
         self.photos = photos
-        if title:  # the data's name, after a dot, stays in one line
-            lines = textwrap.fill(title.replace(" · ", " ·\u00a0"), int(14.5 * width))
+        if title:  # what it was measured on, after a dot, has a line of its own
+            lines = "\n".join(textwrap.fill(part, int(14.5 * width)) for part in title.split(" · "))
             place = {"y": 1 - 0.06 / height} if photos else {}  # a sheet has no layout to move it
             self.suptitle(lines, x=0.01, ha="left", va="top", **place)
 
@@ -68,11 +68,11 @@ class Figure(matplotlib.figure.Figure):
 
     @property
     def alt(self) -> str:
-        """What a reader who doesn't see the figure is told: title, axes, texts and captions."""
+        """What a reader who doesn't see the figure is told: title, axes, or captions of photos."""
         words = [self.get_suptitle()]
         for axes in self.axes:
             words += [axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()]
-            words += [text.get_text() for text in axes.texts]
+            words += [text.get_text() for text in axes.texts if not axes.axison]
         return textwrap.shorten("; ".join(dict.fromkeys(filter(None, words))), 400)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, str]] | None:
@@ -154,7 +154,7 @@ def match_panels(panels: Sequence[Sequence[Panel]], title: str) -> Figure:
 
 @styled()
 def _sheet(rows: Sequence[Sequence[Panel]], columns: int, title: str) -> Figure:
-    cell, text, head = PAGE / columns, 0.34, 0.3 if title else 0.05  # inches
+    cell, text, head = PAGE / columns, 0.34, 0.42 if title else 0.05  # inches
     height = head + len(rows) * (cell + text)
     drawn = Figure(title, height, PAGE, photos=True)
     drawn.set_layout_engine("none")

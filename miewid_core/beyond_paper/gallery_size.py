@@ -106,7 +106,7 @@ def in_words(table: pd.DataFrame) -> str:
         f"{mean['equal_top_1']:.1f} % ({mean['equal_low']:.1f} to {mean['equal_high']:.1f}), from "
         f"{worst['equal_top_1']:.1f} ({worst['species'].replace('_', ' ')}) to "
         f"{best['equal_top_1']:.1f} ({best['species'].replace('_', ' ')}); among all individuals "
-        f"{mean['top_1']:.1f} %. {moved} of {len(species)} species change their place."
+        f"{mean['top_1']:.1f} %. {moved} of {len(species)} species change their rank."
     )
 
 
@@ -150,5 +150,5 @@ def _name_lines(axes: Axes, ends: Mapping[str, pd.Series]) -> None:
             (1.02, height),
             textcoords=axes.get_yaxis_transform(),
             va="center",
-            arrowprops={"arrowstyle": "-", "shrinkA": 0} | THIN,
+            arrowprops={"arrowstyle": "-", "shrinkA": 0, "linestyle": ":"} | THIN,
         )

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MultipleLocator
 from scipy.stats import permutation_test, rankdata, spearmanr
 
 from miewid_core import evaluation
@@ -39,7 +40,7 @@ LOOKS = {  # of a network's dots: marker, colour, fill
     "matched": ("D", ORANGE, "white"),
     "single": ("s", VERMILION, "white"),
     "left_out": ("^", ORANGE, "white"),
-    "descriptor": ("s", VERMILION, "white"),
+    "descriptor": ("v", VERMILION, "white"),
     "untrained": ("x", GREY, GREY),
 }
 EXACT = 7  # species: up to so many, all orders of them are tried (5,040)
@@ -491,23 +492,21 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
 def _name_ends(axes: Axes, rows: pd.DataFrame, ends: pd.Series, above: bool) -> None:
     """Name species at the edge of the axes, each led to the end of its interval (`ends`).
 
-    Each has a line of its own, towards the middle a farther one: no leader crosses a name.
+    Each has a line of its own: those on the right, then those on the left, from outside inwards.
     """
-    middle = np.sqrt(np.prod(axes.get_xlim()))
-    for outwards in (True, False):
-        side = rows[(rows["train_annotations"] > middle) == outwards]
-        order = side.sort_values("train_annotations", ascending=not outwards)
-        for line, (index, row) in enumerate(order.iterrows()):
-            height = 0.98 - 0.06 * line if above else 0.02 + 0.06 * line
-            axes.annotate(
-                spelt(row["species"]),
-                (row["train_annotations"], ends[index]),
-                (row["train_annotations"], height),
-                textcoords=axes.get_xaxis_transform(),
-                ha="right" if outwards else "left",
-                va="top" if above else "bottom",
-                arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0},
-            )
+    middle, sizes = np.sqrt(np.prod(axes.get_xlim())), rows["train_annotations"].sort_values()
+    right = sizes[sizes > middle].index[::-1]
+    look = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0}
+    for line, index in enumerate([*right, *sizes.index.drop(right)]):
+        axes.annotate(
+            spelt(rows["species"][index]),
+            (sizes[index], ends[index]),
+            (sizes[index], 0.98 - 0.06 * line if above else 0.02 + 0.06 * line),
+            textcoords=axes.get_xaxis_transform(),
+            ha="right" if index in right else "left",
+            va="top" if above else "bottom",
+            arrowprops=look | {"relpos": (float(index in right), float(not above))},
+        )
 
 
 @styled()
@@ -627,6 +626,7 @@ def _gains(axes: Axes, table: pd.DataFrame, places: np.ndarray, gain: str) -> No
     low, high = table[f"{gain}_low"], table[f"{gain}_high"]
     axes.axvline(0, color="black", linewidth=0.8)
     axes.hlines(places, low, high, "black", linewidth=1)
+    axes.xaxis.set_major_locator(MultipleLocator(20))
     shown = (low > 0) | (high < 0)
     axes.plot(table[gain][shown], places[shown], "s", color="black", ls="")
     look = {"color": "black", "markerfacecolor": "white", "ls": ""}

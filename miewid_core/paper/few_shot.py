@@ -211,13 +211,17 @@ def differences(ranked: pd.DataFrame, one: str, other: str, k: int = 1) -> pd.Da
 
 
 def readable(table: pd.DataFrame, value: str, head: str) -> pd.DataFrame:
-    """A table of `summary` or `differences` for a reader, its interval in the column `head`."""
+    """A table of `summary` or `differences` for a reader, its interval in the column `head`.
+
+    Left out is what the figure says, to keep to nine columns: annotations and queries.
+    """
     shown = table.assign(species=table["species"].map(spelt))
     shown[head] = with_interval(table, value, "low", "high")
     if "method" in table:
         shown["method"] = table["method"].map(METHODS)
         ends = [f"{part}_{end}" for part in ("seen", "new") for end in ("low", "high")]
-        shown = shown.drop(columns=ends).rename(columns={"seen": "seen animals", "new": "new ones"})
+        shown = shown.drop(columns=[*ends, "annotations", "queries"])
+        shown = shown.rename(columns={"seen": "seen animals", "new": "new ones"})
     return shown.drop(columns=[value, "low", "high"])
 
 
@@ -242,8 +246,8 @@ def no_better_in_words(table: pd.DataFrame, before: pd.Series) -> str:
 def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
     """What a table of `differences` shows of each species: at which n which method is better."""
     verdicts = {
-        f"{METHODS[one]} is better": table["low"] > 0,
-        f"{METHODS[other]} is better": table["high"] < 0,
+        f"{METHODS[one]} is better than {METHODS[other]}": table["low"] > 0,
+        f"{METHODS[other]} is better than {METHODS[one]}": table["high"] < 0,
         "no difference shown": ~((table["low"] > 0) | (table["high"] < 0)),
     }
     sentences = []
@@ -347,9 +351,10 @@ def _printed_panel(axes: Axes, methods: Sequence[str]) -> None:
         look = {"color": colour, "ls": line, "markerfacecolor": fill}
         axes.plot(by_species.mean(axis=1), marker=marker, **look)
     axes.set_xticks(by_species.index)
-    axes.set(xlabel="training individuals", ylabel="top-1 accuracy (%)", ylim=(0, 100))
-    words = " and ".join(map(str, numbers))
-    axes.set_title(f"the paper (redrawn from Table {words}): six species, and mean", loc="left")
+    axes.set(ylabel="top-1 accuracy (%)", ylim=(0, 100))
+    axes.set_xlabel("training individuals\n(mean of six species; thin: each of them)")
+    words = f"Table{'s' * (len(numbers) > 1)} {' and '.join(map(str, numbers))}"
+    axes.set_title(f"the paper (redrawn from its {words})", loc="left")
 
 
 def _panel(axes: Axes, own: pd.DataFrame, before: float) -> None:

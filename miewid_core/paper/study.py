@@ -144,7 +144,8 @@ class Study:
             for own in self._known(species, tested, "tested")
         }
 
-    def _known(self, species: Sequence[str], known: list[str], what: str) -> Sequence[str]:
+    def _known(self, species: Sequence[str] | str, known: list[str], what: str) -> Sequence[str]:
+        species = _listed(species)
         strange = ", ".join(sorted(set(species) - set(known)))
         if strange:
             raise ValueError(f"species: no {strange} is {what}; there are {', '.join(known)}")
@@ -233,6 +234,7 @@ def open_study(
     `species` say where photos lie and what they show (see `load_catalog`). Raises ValueError
     (CatalogError for the photos) naming what to mend.
     """
+    catalog, photos_dir, species = map(_text, (catalog, photos_dir, species))
     changes = {"pretrained": pretrained, "image_size": image_size, "epochs": epochs}
     config = training_preset(preset, **{key: value for key, value in changes.items() if value})
     _refuse_weights(config.pretrained)
@@ -279,6 +281,11 @@ def _named(catalog: object) -> tuple[str, str]:
     path = Path(str(place)).expanduser().resolve()
     name = (path if path.is_dir() else path.parent).name
     return name, f"{name}-{digest(str(path))[:6]}"
+
+
+def _text(value: object) -> object:
+    """A folder called 2024, which papermill takes for a number."""
+    return str(value) if isinstance(value, int | float) else value
 
 
 def _listed(words: Sequence[str] | str) -> Sequence[str]:

@@ -31,12 +31,16 @@ def top_k(
     parts = []
     for (model, ranks), k in tqdm(list(itertools.product(rankings.items(), ks)), "top-k"):
         shared = ranks["species"].isin(common)
-        table = compare({"top_k": ranks[shared]}, train, k)
-        rest = [compare({"top_k": ranks[~shared]}, train, k)[:-1]] if not shared.all() else []
+        table = compare({"top_k": ranks[shared]}, k=k)
+        rest = [compare({"top_k": ranks[~shared]}, k=k)[:-1]] if not shared.all() else []
         parts.append(pd.concat([table[:-1], *rest, table[-1:]]).assign(model=model, k=k))
     columns = ["model", "species", "queries", "individuals", "k", "top_k", "low", "high", "chance"]
     renamed = {"top_k_low": "low", "top_k_high": "high"}
-    return pd.concat(parts, ignore_index=True).rename(columns=renamed)[columns]
+    table = pd.concat(parts, ignore_index=True).rename(columns=renamed)[columns]
+    sizes = table["species"].map(train["species"].value_counts()).fillna(0)
+    last = sizes.mask(table["species"] == "mean", -1)
+    order = last.sort_values(ascending=False, kind="stable").index
+    return table.loc[order].reset_index(drop=True)
 
 
 def in_words(table: pd.DataFrame, level: float = 90) -> str:
@@ -50,8 +54,8 @@ def in_words(table: pd.DataFrame, level: float = 90) -> str:
             for name in ("top_k", "high", "low")
         )
         parts.append(f"{k} with {model} (95 % interval {low} to {high})")
-    begin = "How many of the nearest annotations must be looked at to find the individual for"
-    return f"{begin} {level:g} % of the queries, mean over species: {', '.join(parts)}."
+    begin = f"To find the individual for {level:g} % of the queries (mean over species)"
+    return f"{begin}, so many of the nearest annotations must be looked at: {', '.join(parts)}."
 
 
 @styled()

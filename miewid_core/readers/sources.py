@@ -160,8 +160,8 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[str], tuple]:
     """A CSV's rows with their line as `row`, its columns as written, and notices.
 
     Every cell stays text, so that a name 007 stays one; names of columns come in small letters.
-    Tables are read as spreadsheets write them in many countries: with semicolons or tabs, decimal
-    commas then, in UTF-16 or Windows-1252. Raises ValueError for what is no table.
+    Tables are read as spreadsheets write them in many countries: with semicolons, tabs or bars,
+    decimal commas then, in UTF-16 or Windows-1252. Raises ValueError for what is no table.
     """
     try:
         how, told = _encoding(path)
@@ -169,7 +169,7 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[str], tuple]:
             first = opened.readline()
             if said := re.fullmatch(r'"?sep=(.)"?\s*', first):  # a spreadsheet's own line
                 first, how = said[1] * 99, how | {"skiprows": 1}
-        how |= {"sep": max(",;\t", key=first.count)} | TABLE
+        how |= {"sep": max(",;\t|", key=first.count)} | TABLE
         header = pd.read_csv(path, header=None, nrows=1, **how)
         columns = [str(column).strip() for column in header.loc[0]]
         names = _no_column_twice([re.sub(r"\W+", "_", column.lower()) for column in columns])
@@ -277,6 +277,8 @@ def _by_id(path: Path, part: str, entries: list[dict]) -> dict[str, dict]:
 
 def _text(value: object) -> str | None:
     """Text of a label in JSON; None for what is none: null, true, a list, an object."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as some programs write whole numbers
     is_label = isinstance(value, str | int | float) and not isinstance(value, bool)
     return str(value) if is_label and value == value else None  # NaN is none either
 
@@ -319,15 +321,13 @@ def _coco_row(
 
 
 def _box(box: object) -> dict[str, str]:
-    """Text of x, y, w, h from four numbers or their JSON; anything else is kept, to be reported."""
+    """Text of x, y, w, h from four numbers or their text, as JSON, Python or NumPy write it; {} for
+    no box; anything else is kept, to be reported."""
+    sides = box
     if isinstance(box, str):
-        try:
-            box = json.loads(box)
-        except (ValueError, RecursionError):
-            return {"x": box} if box else {}
-    if pd.api.types.is_list_like(box, allow_sets=False):
-        sides = [str(side) for side in box]
-        return dict(zip("xywh", sides, strict=True)) if len(sides) == 4 else {"x": str(box)}
+        sides = re.split(r"[,\s]+", box.strip("[]() ")) if box.strip("[]() ") else []
+    if pd.api.types.is_list_like(sides, allow_sets=False) and len(sides) in (0, 4):
+        return dict(zip("xywh", map(str, sides), strict=False))
     return {} if pd.api.types.is_scalar(box) and pd.isna(box) else {"x": str(box)}
 
 

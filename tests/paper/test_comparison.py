@@ -253,7 +253,7 @@ class TestDots:
         assert left.get_xlabel() == "top-5 accuracy (%)"
         ends = table[["gain_over_matched_low", "gain_over_matched_high"]].dropna()
         np.testing.assert_array_equal(segments(right)[:, :, 0], ends)
-        assert right.get_xlabel() == "gain over single-species, equal steps (points)"
+        assert right.get_xlabel() == "gain over\nsingle-species, equal steps (points)"
         np.testing.assert_array_equal(left.get_yticks(), right.get_yticks())
 
     def test_gains_whose_interval_holds_zero_are_open(self):
@@ -303,7 +303,7 @@ class TestDots:
         words = {"multi": "efficientnet", "other_backbone": "swin"}
         left, right = comparison.dots(table, words, TITLE).axes
         check_scores(left, table, words)
-        assert right.get_xlabel() == "gain over swin (points)"
+        assert right.get_xlabel() == "gain over\nswin (points)"
         assert rows_of(left)[-1] == "mean of 4 species"
 
 

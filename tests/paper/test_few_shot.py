@@ -127,7 +127,7 @@ def test_summary_has_the_untrained_network_beside_each_row():
 def test_a_reader_sees_seen_and_new_animals_apart_without_their_ends():
     table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}))
     shown = few_shot.readable(table, "top_k", "top-1 (%)")
-    kept = ["species", "individuals", "annotations", "method", "queries", "draws", "deviation"]
+    kept = ["species", "individuals", "method", "draws", "deviation"]
     assert [*shown] == [*kept, "seen animals", "new ones", "untrained", "top-1 (%)"]
     assert shown[["seen animals", "new ones"]].to_numpy().tolist() == [[100, 0]]
     gain = verdicts({5: (1, 9)}).assign(draws=3)
@@ -156,15 +156,26 @@ def test_words_follow_the_intervals():
     table = verdicts({5: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
     table["draws"] = [3, 3, 3, 1]
     assert few_shot.in_words(table, "joint", "species_only") == [
-        "ant: joint training is better at n = 5; species-only training is better at n = 50; "
-        "no difference shown at n = 25, 100 (one training)."
+        "ant: joint training is better than species-only training at n = 5; species-only training "
+        "is better than joint training at n = 50; no difference shown at n = 25, 100 (one "
+        "training)."
     ]
+
+
+def test_readable_tables_have_the_interval_in_one_column():
+    table = verdicts({5: (1, 9)}).assign(draws=3, species="fin_whale")
+    shown = few_shot.readable(table, "difference", "gain (points)")
+    assert shown.to_dict("records") == [
+        {"species": "fin whale", "individuals": 5, "draws": 3, "gain (points)": "5.0 (1.0 to 9.0)"}
+    ]
+    ours = few_shot.readable(few_shot.summary(ranked(joint=[[1]])), "top_k", "top-1 (%)")
+    assert ours["method"].tolist() == ["joint training"]
 
 
 def test_networks_no_better_than_untrained_are_named():
     table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]], species_only=[[9, 1, 9, 9]]))
     assert few_shot.no_better_in_words(table, pd.Series({"ant": 25.0})) == (
-        "**No better than the untrained network**: the species alone, n = 5, ant."
+        "**No better than the untrained network**: species-only training, n = 5, ant."
     )
     words = few_shot.no_better_in_words(table, pd.Series({"ant": 24.0}))
     assert words == "Every network is better than the untrained one."
@@ -228,7 +239,8 @@ def test_the_figure_draws_the_table():
 class TestPlan:
     def test_counts_each_training_once(self, study):
         table = bill.summary(plan.asked(study, "demo"), TINY, rate=10).set_index("notebook")
-        assert table.loc["03", ["trainings", "new", "done"]].tolist() == [1, 1, 0]
+        assert table.loc["00", ["trainings", "new", "done"]].tolist() == [1, 1, 0]
+        assert table.loc["03", ["trainings", "new", "done"]].tolist() == [1, 0, 0]
         assert table.loc["04", ["trainings", "new"]].tolist() == [
             7,
             6,
@@ -237,7 +249,7 @@ class TestPlan:
         assert table.loc["05", ["trainings", "new"]].tolist() == [5, 0]
         assert table.loc["11", ["trainings", "new"]].tolist() == [5, 0]
         assert table.loc["all", "new"] == table["new"][:-1].sum()
-        assert table.loc["03", "photos"] == table.loc["03", "to_do"] == 12
+        assert table.loc["00", "photos"] == table.loc["00", "to_do"] == 12
         assert table.loc["all", "hours"] == pytest.approx(table.loc["all", "to_do"] / 36_000)
 
     def test_takes_the_parameters_of_few_shot_notebooks(self, study, monkeypatch, capsys):
