@@ -2,12 +2,11 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator, NullLocator
 from scipy.stats import hypergeom
 from tqdm import tqdm
 
 from miewid_core.evaluation import by_species, databases
-from miewid_core.figures import BLUE, THIN, Figure, head_panel, panel_grid, styled
+from miewid_core.figures import BLUE, THIN, Figure, head_panel, panel_grid, plain_numbers, styled
 from miewid_core.ranking import TIE
 
 POINTS = 25  # of a species' curve
@@ -130,11 +129,8 @@ def gallery_panels(curve: pd.DataFrame, title: str) -> Figure:
         words = f"mean of {len(species)} species" if name == "mean" else name
         head_panel(axes, words, own.iloc[-1][["queries", "size"]])
     mean.set(xscale="log", ylim=(0, 102), xlim=(1.8, 1.15 * curve["size"].max()))
-    mean.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    mean.xaxis.set_major_formatter("{x:,.0f}")
-    mean.xaxis.set_minor_locator(NullLocator())
-    drawn.supxlabel(
-        "candidate individuals, log scale (above: queries / most individuals)", fontsize=7.5
-    )
+    plain_numbers(mean.xaxis)
+    words = "candidate individuals, log scale (above: queries / most individuals)"
+    drawn.supxlabel(words, fontsize=7.5)
     drawn.supylabel("top-1 accuracy (%), with 95 % interval", fontsize=7.5)
     return drawn
