@@ -1,4 +1,4 @@
-# make figures   every notebook through papermill; results in figures/<data>/
+# make figures   every notebook through papermill; results in figures/<data>/, its report is index.html
 # make verify    are the tables in figures/demo/ the committed ones? after make figures, on any machine; FOLDER=figures/paper
 # make plan      what would be trained for them, and how long it would take; CATALOG=paper for the paper's bill
 # make test      lint, quick unit tests, and the notebooks that take little time
@@ -63,7 +63,7 @@ bench: $(PEERS)/installed
 BESIDE = -n auto --maxprocesses 4
 unit test: QUICK = -m "not slow"
 # each of these asks for at most the multi-species network, trained once, and measures nothing
-test: NOTEBOOKS = $(wildcard $(addprefix notebooks/,00_* 01_* 02_* 03_* 08_* 12_* 15_*))
+test: NOTEBOOKS = $(wildcard $(addprefix notebooks/,00_* 01_* 02_* 03_* 08_* 12_* 15_* 16_*))
 test-all: NOTEBOOKS = notebooks
 unit: $(VENV)/installed
 	$(RUN) -m pytest $(BESIDE) $(QUICK)

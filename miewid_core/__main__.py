@@ -3,8 +3,10 @@
 import argparse
 import dataclasses
 import inspect
+import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,7 +51,6 @@ def _words(given: argparse.Namespace, rest: list[str]) -> list[str]:
 
 def _add_figures(parser: argparse.ArgumentParser) -> None:
     _add_only(parser)
-    parser.add_argument("--output", type=Path, default=CACHE / "notebooks", help="executed copies")
     parser.add_argument("--at-once", type=int, default=0, help="side by side (2, on a GPU 1)")
     parser.set_defaults(run=_figures)
 
@@ -60,6 +61,8 @@ def _add_only(parser: argparse.ArgumentParser) -> None:
 
 
 def _figures(given: argparse.Namespace, rest: list[str]) -> None:
+    from miewid_core.paper import report
+    from miewid_core.paper.study import DEMO, figures_folder
     from miewid_core.runs import notebooks
 
     words = notebooks.parse(_words(given, rest))
@@ -67,28 +70,48 @@ def _figures(given: argparse.Namespace, rest: list[str]) -> None:
     surroundings = notebooks.parse(notebooks.from_environment(every))
     for name in surroundings.keys() - words.keys():
         sys.stderr.write(f"{name.upper()}={surroundings[name]}, from the environment\n")
+    words = surroundings | words
+    catalog = words.get("catalog", DEMO)
+    folder = Path(words.get("figures_dir") or _kept_figures() / figures_folder(catalog).name)
+    folder, begun, ended, failed = folder.expanduser(), time.time(), [], False
     try:
-        ended = notebooks.run(every, given.output, surroundings | words, given.at_once)
+        ended = notebooks.run(every, folder / "notebooks", words, given.at_once)
     except notebooks.NotebookError as error:
+        failed = True
         sys.stderr.write(f"\n{error}\n")
-        sys.exit(1)
-    _summarize(ended, surroundings | words, given.output)
-
-
-def _summarize(ended: list, parameters: dict[str, str], output: Path) -> None:
-    """What ran, what it found, and where things are."""
-    from miewid_core.paper.study import DEMO, figures_folder
-
-    lines = [f"\n{len(ended)} notebooks in {sum(done.seconds for done in ended):.0f} s"]
-    for done in ended:
-        lines.append(f"  {done.notebook}: {done.skipped or done.conclusion or 'done'}")
-    folder = Path(parameters.get("figures_dir") or figures_folder(parameters.get("catalog", DEMO)))
+    runs = Path(words.get("runs_dir") or CACHE / "runs").expanduser()
+    lines = [] if failed else [*_in_words(ended, begun), f"Trained: {_trained_since(begun, runs)}."]
+    lines += [f"Tables and figures: {folder}", f"Report: {report.write(folder, catalog, words)}"]
     review = folder / "photos" / "review.html"
-    lines.append(f"figures and tables: {folder}")
-    lines.append(f"executed notebooks: {output}")
     if any(done.notebook.startswith("12") for done in ended) and review.exists():
-        lines.append(f"review page: {review}")
+        lines.append(f"Review page: {review}")
     sys.stdout.write("\n".join(lines) + "\n")
+    if failed:
+        sys.exit(1)
+
+
+def _kept_figures() -> Path:
+    """Where the notebooks that a command runs save, and not where those run by hand do."""
+    return Path(os.environ.setdefault("MIEWID_FIGURES", str(ROOT / "figures")))
+
+
+def _in_words(ended: list, begun: float) -> list[str]:
+    """What ran since `begun`, how long it took, and what it found."""
+    lines = [f"\n{len(ended)} notebooks in {time.time() - begun:.0f} s:"]
+    for done in ended:
+        found = f"skipped: {done.skipped}" if done.skipped else done.headline or "done"
+        lines.append(f"  {done.notebook} ({done.seconds:.0f} s): {found}")
+    return lines
+
+
+def _trained_since(begun: float, runs: Path) -> str:
+    """How many networks were trained since then, and how long that took in all."""
+    new = [path for path in runs.glob("*/run.json") if path.stat().st_mtime >= begun]
+    records = [json.loads(path.read_bytes()) for path in new]
+    trained = [told["seconds"] for told in records if told["spec"]["config"]["epochs"]]
+    if not trained:
+        return "nothing, all networks were there already"
+    return f"{len(trained)} networks in {sum(trained) / 60:.1f} minutes of training"
 
 
 def _add_refresh(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +124,7 @@ def _refresh(given: argparse.Namespace, rest: list[str]) -> None:
 
     if words := _words(given, rest):
         raise ValueError(f"{', '.join(words)}: the committed notebooks keep their parameters")
+    _kept_figures()
     try:
         notebooks.refresh(notebooks.chosen(given.only))
     except notebooks.NotebookError as error:
@@ -142,6 +166,7 @@ def _plan(given: argparse.Namespace, rest: list[str]) -> None:
     of_paper = words.get("catalog") == "paper"
     words = {"preset": "paper" if of_paper else "demo"} | words
     rate = float(words.pop("rate", 0))
+    _refuse_unknown(words, open_study, plan.asked)
     few = _taken(words, plan.asked)
     study = plan.paper_study(**_taken(words, plan.paper_study)) if of_paper else None
     if study is None:
@@ -150,6 +175,15 @@ def _plan(given: argparse.Namespace, rest: list[str]) -> None:
     table = bill.summary(asked, study.config, rate)
     sys.stdout.write(f"{table.to_string(index=False, float_format='{:.2f}'.format)}\n")
     sys.stdout.write(f"{bill.in_words(table)}\n")
+
+
+def _refuse_unknown(words: dict[str, str], *functions: Callable) -> None:
+    """Raise ValueError for words that neither the functions nor any notebook takes."""
+    from miewid_core.runs import notebooks
+
+    names = {name for function in functions for name in inspect.signature(function).parameters}
+    if rest := {name: value for name, value in words.items() if name not in names}:
+        notebooks.shared(notebooks.chosen([]), rest)
 
 
 def _taken(words: dict[str, str], function: Callable) -> dict[str, object]:
@@ -180,6 +214,7 @@ def _train(given: argparse.Namespace, rest: list[str]) -> None:
         raise ValueError("start it with torchrun --nproc_per_node=4 -m miewid_core train ...")
     words = parse(_words(given, rest))
     left_out = words.pop("left_out", "")
+    _refuse_unknown(words, open_study)
     with multi_gpu.joined() as first:
         if first:
             study = open_study(**_taken(words, open_study))
@@ -194,6 +229,9 @@ def _add_repeat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="a folder of .cache/runs")
     parser.add_argument("--chips", type=Path, default=CACHE / "chips", help="where its chips lie")
     parser.add_argument("--catalog", default="", help="to make chips from that are missing there")
+    parser.add_argument("--photos-dir", default="", help="where the catalog's photos lie")
+    parser.add_argument("--absolute-paths", action="store_true", help="take those of the catalog")
+    parser.add_argument("--species", default="", help="of the catalog's rows that have none")
     parser.add_argument("--pretrained", default="", help="the weights file it began with, if any")
     parser.add_argument("--into", type=Path, help="keep the repetition here; resumes a stopped one")
     parser.set_defaults(run=_repeat)
@@ -208,7 +246,14 @@ def _repeat(given: argparse.Namespace, rest: list[str]) -> None:
         raise ValueError(f"{' '.join(rest)} is none of its arguments; --help lists them")
     run, rows = Run(given.folder.resolve()), None
     if given.catalog:
-        rows = load_catalog(given.catalog, on_problem="drop", verify=False)
+        rows = load_catalog(
+            given.catalog,
+            on_problem="drop",
+            verify=False,
+            absolute_paths=given.absolute_paths,
+            photos_dir=given.photos_dir,
+            species=given.species,
+        )
     with TemporaryDirectory(prefix="miewid-repeat-") as temporary:
         where = given.into or Path(temporary)
         again = repeat.repeat(run, where, given.chips, rows, given.pretrained)

@@ -47,7 +47,7 @@ def sides(viewpoint: pd.Series) -> pd.Series:
 
 
 def _side(view: str) -> str:
-    left, right = "left" in view or view == "l", "right" in view or view == "r"
+    left, right = "left" in view or view in ("l", "lt"), "right" in view or view in ("r", "rt")
     return "" if left == right else "left" if left else "right"
 
 

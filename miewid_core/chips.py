@@ -27,18 +27,25 @@ if TYPE_CHECKING:
     import albumentations
 
 VERSION = "2"  # raise it whenever the same photo and box give other pixels
+DEEP = "3"  # of photos that may have 16 bits a colour: trainings on others keep their folders
 BOX = ["path", "x", "y", "w", "h", "theta"]  # the columns that a chip depends on
 
 
 class ChipStore:
-    """Chips of one size, each a file named by the key of its content below `folder`/`size`."""
+    """Chips of one size, each a file named by the key of its content below `folder`/`size`.
 
-    def __init__(self, folder: Path | str, size: int) -> None:
-        self.folder, self.size = Path(folder), size
+    `resizing`: how a network wants them resized (see `model.Preprocess`); trainings want "card".
+    """
+
+    def __init__(self, folder: Path | str, size: int, resizing: str = "card") -> None:
+        self.folder, self.size, self.resizing = Path(folder), size, resizing
+        # those of "card" lie where they lay, and are named as they were, before there was a choice
+        self._way = [] if resizing == "card" else [resizing]
 
     def path(self, key: str) -> Path:
         """Where the chip of a key lies."""
-        return self.folder / str(self.size) / key[:2] / f"{key}.safetensors"
+        folder = self.folder / "-".join([str(self.size), *self._way])
+        return folder / key[:2] / f"{key}.safetensors"
 
     def read(self, key: str) -> np.ndarray:
         """The chip (size, size, 3) uint8 of a key that `build` returned; ChipError if damaged."""
@@ -58,8 +65,12 @@ class ChipStore:
     def keys(self, annotations: pd.DataFrame) -> pd.Series:
         """Keys of the chips of `annotations`, made or not, by their content; same index."""
         digests = self._digests(annotations["path"].unique())
+        versions = {path: DEEP if _may_be_deep(path) else VERSION for path in digests}
         keys = [
-            digest(digests[path], repr(tuple(map(float, box))), str(self.size), VERSION)
+            digest(
+                *[digests[path], repr(tuple(map(float, box))), str(self.size)],
+                *[versions[path], *self._way],
+            )
             for path, *box in annotations[BOX].itertuples(index=False)
         ]
         return pd.Series(keys, annotations.index, dtype=object)
@@ -94,10 +105,11 @@ class ChipStore:
         """Make the chips of one photo; returns why they can't be made."""
         try:
             needed = max(2 * self.size / max(1, min(row.w, row.h)) for row in rows)
-            photo, scale = read_reduced(path, needed)
+            # a reduced photo is an antialiased one
+            photo, scale = read_reduced(path, 1.0 if self._way else needed)
             for row in rows:
                 box = tuple(scale * side for side in (row.x, row.y, row.w, row.h))
-                chip = resize(crop(photo, box, row.theta), self.size)
+                chip = resize(crop(photo, box, row.theta), self.size, self.resizing)
                 write_checked(self.path(row.key), {"chip": chip})
         except ChipError as error:
             return f"{path}: {error}"
@@ -116,6 +128,15 @@ class ChipStore:
                 known.note(path, states[path], sha256)
         known.save()
         return {path: known.of(path, states[path]) for path in paths}
+
+
+def _may_be_deep(path: str) -> bool:
+    """Whether a file is a PNG of 16 bits or a TIFF."""
+    if path.lower().endswith((".jpg", ".jpeg")):  # most: none of them is opened
+        return False
+    with Path(path).open("rb") as opened:
+        start = opened.read(25)
+    return start[:2] in (b"II", b"MM") or (start[1:4] == b"PNG" and start[24:] == b"\x10")
 
 
 def _state(path: str) -> os.stat_result | None:

@@ -25,7 +25,7 @@ BLUE, ORANGE, VERMILION, YELLOW = "#0072B2", "#E69F00", "#D55E00", "#F0E442"
 COLOURS = [BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", VERMILION, "#000000", YELLOW]
 GREY = "#6E6E6E"
 COLUMN, PAGE = 3.4, 6.5  # widths in inches
-PHOTO_DPI, PHOTO_QUALITY = 75, 60  # of sheets in notebooks, which stay below 300 kB
+PHOTO_DPI, PHOTO_QUALITY = 130, 55  # of sheets in notebooks, which stay below 600 kB
 
 
 def styled() -> style.context:
@@ -42,8 +42,8 @@ class Figure(matplotlib.figure.Figure):
     def __init__(self, title: str, height: float, width: float = COLUMN, photos: bool = False):
         super().__init__(figsize=(width, height))
         self.photos = photos
-        if title:  # the data's name, after a dot, stays in one line
-            lines = textwrap.fill(title.replace(" · ", " ·\u00a0"), int(14.5 * width))
+        if title:  # what it was measured on, after a dot, has a line of its own
+            lines = "\n".join(textwrap.fill(part, int(14.5 * width)) for part in title.split(" · "))
             place = {"y": 1 - 0.06 / height} if photos else {}  # a sheet has no layout to move it
             self.suptitle(lines, x=0.01, ha="left", va="top", **place)
 
@@ -66,11 +66,20 @@ class Figure(matplotlib.figure.Figure):
             self.savefig(whole, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality})
             return whole.getvalue()
 
-    def _repr_png_(self) -> bytes | None:
-        return None if self.photos else self.png(self.dpi)
+    @property
+    def alt(self) -> str:
+        """What a reader who doesn't see the figure is told: title, axes, or captions of photos."""
+        words = [self.get_suptitle()]
+        for axes in self.axes:
+            words += [axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()]
+            words += [text.get_text() for text in axes.texts if not axes.axison]
+        return textwrap.shorten("; ".join(dict.fromkeys(filter(None, words))), 400)
 
-    def _repr_jpeg_(self) -> bytes | None:
-        return self.jpeg() if self.photos else None
+    def _repr_png_(self) -> tuple[bytes, dict[str, str]] | None:
+        return None if self.photos else (self.png(self.dpi), {"alt": self.alt})
+
+    def _repr_jpeg_(self) -> tuple[bytes, dict[str, str]] | None:
+        return (self.jpeg(), {"alt": self.alt}) if self.photos else None
 
 
 def save(figure: Figure, data: pd.DataFrame, name: str, folder: Path) -> None:
@@ -92,15 +101,19 @@ def save_photos(figure: Figure, name: str, folder: Path) -> None:
 def save_table(table: pd.DataFrame, name: str, folder: Path) -> None:
     """Write `name`.csv with all digits, and `name`.md with at most three decimals."""
     _save_csv(table, Path(folder) / f"{name}.csv")
+    with replacing(Path(folder) / f"{name}.md") as temporary:
+        temporary.write_text(table_text(table), encoding="utf-8", newline="\n")
+
+
+def table_text(table: pd.DataFrame, decimals: int | None = None) -> str:
+    """A table in Markdown, without its index: `decimals` of each number (None: at most three)."""
     numeric = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
     rows = [
         [_cell(column) for column in table.columns],
         ["---:" if number else "---" for number in numeric],
-        *([_cell(value) for value in row] for row in table.itertuples(index=False)),
+        *([_cell(value, decimals) for value in row] for row in table.itertuples(index=False)),
     ]
-    with replacing(Path(folder) / f"{name}.md") as temporary:
-        text = "".join("| " + " | ".join(row) + " |\n" for row in rows)
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 
 def _save_csv(table: pd.DataFrame, path: Path) -> None:
@@ -108,10 +121,12 @@ def _save_csv(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, decimals: int | None = None) -> str:
     """A value in a Markdown table; what is missing is empty."""
     if pd.isna(value):
         return ""
+    if isinstance(value, float) and decimals is not None:
+        return f"{value:,.{decimals}f}"
     if isinstance(value, float):
         small = 0 < abs(value) < 0.001
         return f"{value:.2e}" if small else f"{value:.3f}".rstrip("0").rstrip(".")
@@ -139,7 +154,7 @@ def match_panels(panels: Sequence[Sequence[Panel]], title: str) -> Figure:
 
 @styled()
 def _sheet(rows: Sequence[Sequence[Panel]], columns: int, title: str) -> Figure:
-    cell, text, head = PAGE / columns, 0.34, 0.3 if title else 0.05  # inches
+    cell, text, head = PAGE / columns, 0.34, 0.42 if title else 0.05  # inches
     height = head + len(rows) * (cell + text)
     drawn = Figure(title, height, PAGE, photos=True)
     drawn.set_layout_engine("none")

@@ -40,8 +40,9 @@ def _cache() -> Path:
 
 ROOT = _checkout() or Path.cwd()
 CACHE = _cache()
-# where notebooks save; those that a test runs save elsewhere, so that what is tracked stays
-FIGURES = Path(os.environ.get("MIEWID_FIGURES") or ROOT / "figures").expanduser()
+# Where notebooks save. The commands that run them say where; one that is run by hand, in Jupyter or
+# by papermill, saves where git ignores it, so that the committed results stay.
+FIGURES = Path(os.environ.get("MIEWID_FIGURES") or ROOT / "figures" / "by_hand").expanduser()
 ABOUT = "MIEWID_NOTEBOOK"  # variable of a kernel that says which notebook runs in it, as JSON
 LEFT = 3600  # seconds without a change after which a temporary file's writer is taken for dead
 # what the system, NumPy and safetensors say of a full disk: the last two give no error number

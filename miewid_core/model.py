@@ -178,7 +178,7 @@ class Preprocess:
     """Photo to network input: RGB, resized to a square without keeping the aspect, normalised.
 
     `resizing`: "card" is bilinear with antialiasing, as the model card of the released weights has
-    it, and as chips are made; "plugin" is OpenCV's bilinear without antialiasing, as the authors'
+    it; "plugin" is OpenCV's bilinear without antialiasing, as the authors'
     evaluation and the Wildbook plugin have it. Embeddings of the two don't match. Raises ValueError
     for a side, means or deviations that can't be.
     """
@@ -210,13 +210,9 @@ class Preprocess:
         return self.batch(torch.from_numpy(self._resized(pixels))[None])[0]
 
     def _resized(self, pixels: np.ndarray) -> np.ndarray:
-        import cv2  # a network alone needs neither
+        from miewid_core.photos import resize  # a network alone doesn't need OpenCV
 
-        from miewid_core.photos import resize
-
-        if self.resizing == "plugin":
-            return cv2.resize(pixels, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
-        return resize(pixels, self.size)
+        return resize(pixels, self.size, self.resizing)
 
     def batch(self, chips: torch.Tensor) -> torch.Tensor:
         """Chips (B, S, S, 3) uint8 to (B, 3, S, S) float32 on their device, channels_last."""

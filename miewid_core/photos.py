@@ -1,5 +1,6 @@
 """A photo file: whether it can be used, its size, and its pixels upright in RGB."""
 
+import contextlib
 import math
 import struct
 from pathlib import Path
@@ -136,6 +137,14 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
+def orientation(path: Path | str) -> int:
+    """A photo's EXIF orientation, 1 (upright) to 8; 1 for none."""
+    with contextlib.suppress(UNREADABLE), open_photo(path) as opened:
+        found = opened.getexif().get(ExifTags.Base.Orientation)
+        return found if found in TURNS else 1
+    return 1
+
+
 def _fraction(image: Image.Image, turn: Image.Transpose | None, at_least: float) -> int:
     """8, 4, 2 or 1: how much smaller a JPEG may be decoded, or has to be."""
     # what doesn't fill the last pixels comes first once turned, and all would be off by a part
@@ -211,7 +220,12 @@ def _found_range(path: Path | str, image: Image.Image, turn: Image.Transpose | N
     return colours if turn is None else colours.transpose(turn)
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) to (size, size, 3) uint8, aspect not kept, bilinear with antialiasing."""
+def resize(image: np.ndarray, size: int, resizing: str = "card") -> np.ndarray:
+    """(H, W, 3) to (size, size, 3) uint8, aspect not kept, bilinear.
+
+    `resizing`: "card" antialiases, "plugin" doesn't (see `model.Preprocess`).
+    """
+    if resizing == "plugin":
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
     resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(resized).copy()

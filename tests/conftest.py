@@ -33,6 +33,16 @@ def photos(small_catalog):
     return load_catalog(small_catalog)
 
 
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless Chromium; see tests/browser.py."""
+    from tests.browser import Browser
+
+    opened = Browser(tmp_path_factory.mktemp("browser"))
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
 def threads():
     """Sets torch's number of threads, which is put back."""

@@ -124,7 +124,7 @@ def in_words(table: pd.DataFrame) -> str:
     missed, unknown = known[known["reached"] == "no"], table.drop(known.index)
     told = "{task}, {what} ({case}): {required} asked for, "
     lines = [
-        f"{(known['reached'] == 'yes').sum()} of {len(known)} are reached.",
+        f"{(known['reached'] == 'yes').sum()} of {len(known)} targets are reached.",
         bullets(missed, told + "{found:.2f} ({low:.2f} to {high:.2f})."),
         bullets(unknown, told + "{reached}."),
     ]

@@ -1,12 +1,15 @@
 """Top-1 against the number of candidate individuals, so that species of any size compare."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from scipy.stats import hypergeom
 from tqdm import tqdm
 
 from miewid_core.evaluation import by_species, databases
-from miewid_core.figures import BLUE, THIN, Figure, head_panel, panel_grid, plain_numbers, styled
+from miewid_core.figures import BLUE, PAGE, THIN, Figure, plain_numbers, spelt, styled
 from miewid_core.ranking import TIE
 
 POINTS = 25  # of a species' curve
@@ -103,34 +106,49 @@ def in_words(table: pd.DataFrame) -> str:
         f"{mean['equal_top_1']:.1f} % ({mean['equal_low']:.1f} to {mean['equal_high']:.1f}), from "
         f"{worst['equal_top_1']:.1f} ({worst['species'].replace('_', ' ')}) to "
         f"{best['equal_top_1']:.1f} ({best['species'].replace('_', ' ')}); among all individuals "
-        f"{mean['top_1']:.1f} %. {moved} of {len(species)} species change their place."
+        f"{mean['top_1']:.1f} %. {moved} of {len(species)} species change their rank."
     )
 
 
 @styled()
-def gallery_panels(curve: pd.DataFrame, title: str) -> Figure:
-    """A small panel of top-1 against candidate individuals per species, the others in grey.
+def gallery_figure(curve: pd.DataFrame, title: str) -> Figure:
+    """Top-1 against candidate individuals, a line each species, named at its end, and their mean.
 
-    `curve`: of `curve`. The large panel has the mean up to the gallery that every species
-    fills, which a dashed line marks in all of them. Bands are 95 % intervals.
+    `curve`: of `curve`. The mean ends at the gallery that every species fills, where the dashed
+    line is; its band is the 95 % interval.
     """
-    species = [name for name in curve["species"].unique() if name != "mean"]
-    drawn, mean, panels = panel_grid(title, len(species))
-    common = curve.loc[curve["species"] == "mean", "size"].max()
-    gap = pd.DataFrame({"size": [None], "top_1": [None]}, dtype=float)
-    each = [curve.loc[curve["species"] == name, ["size", "top_1"]] for name in species]
-    grey = pd.concat([part for own in each for part in (own, gap)])  # one line, many times as fast
-    for name, axes in zip(["mean", *species], [mean, *panels], strict=True):
-        axes.plot(grey["size"], grey["top_1"], **THIN)
-        own = curve[curve["species"] == name]
-        axes.fill_between(own["size"], own["low"], own["high"], color=BLUE, alpha=0.25, linewidth=0)
-        axes.plot(own["size"], own["top_1"], "-o", color=BLUE, markevery=[-1])
-        axes.axvline(common, color="black", linewidth=0.7, linestyle="--")
-        words = f"mean of {len(species)} species" if name == "mean" else name
-        head_panel(axes, words, own.iloc[-1][["queries", "size"]])
-    mean.set(xscale="log", ylim=(0, 102), xlim=(1.8, 1.15 * curve["size"].max()))
-    plain_numbers(mean.xaxis)
-    words = "candidate individuals, log scale (above: queries / most individuals)"
-    drawn.supxlabel(words, fontsize=7.5)
-    drawn.supylabel("top-1 accuracy (%), with 95 % interval", fontsize=7.5)
+    species = {name: own for name, own in curve.groupby("species", sort=False) if name != "mean"}
+    mean = curve[curve["species"] == "mean"]
+    drawn = Figure(title, max(3.4, 0.6 + 0.12 * len(species)), PAGE)
+    axes = drawn.subplots()
+    for own in species.values():
+        axes.plot(own["size"], own["top_1"], "-o", markevery=[-1], markersize=2, **THIN)
+    axes.fill_between(mean["size"], mean["low"], mean["high"], color=BLUE, alpha=0.25, linewidth=0)
+    label = f"mean of {len(species)} species, 95 % interval"
+    axes.plot(mean["size"], mean["top_1"], "-o", color=BLUE, markevery=[-1], label=label)
+    look = {"color": "black", "linewidth": 0.7, "linestyle": "--"}
+    axes.axvline(mean["size"].max(), **look, label="largest gallery that every species fills")
+    axes.set(xscale="log", ylim=(0, 102), xlim=(1.9, 1.05 * curve["size"].max()))
+    axes.set(xlabel="candidate individuals (log scale)", ylabel="top-1 accuracy (%)")
+    plain_numbers(axes.xaxis)
+    _name_lines(axes, {name: own.iloc[-1] for name, own in species.items()})
+    drawn.legend(loc="outside lower left", ncols=2)
     return drawn
+
+
+def _name_lines(axes: Axes, ends: Mapping[str, pd.Series]) -> None:
+    """Name lines on the right of the axes, each led to its end (size, top_1, queries)."""
+    order = sorted(ends, key=lambda name: ends[name]["top_1"])
+    gap = 102 / max(25, len(order))  # the height of a line of text
+    heights = np.array([ends[name]["top_1"] for name in order]) - gap * np.arange(len(order))
+    heights = np.maximum.accumulate(heights)  # none closer to the one below than the gap
+    heights += gap * np.arange(len(order)) - max(0, heights[-1] + gap * len(order) - 102)
+    for name, height in zip(order, heights, strict=True):
+        axes.annotate(
+            f"{spelt(name)} ({ends[name]['queries']:,.0f} queries)",
+            (ends[name]["size"], ends[name]["top_1"]),
+            (1.02, height),
+            textcoords=axes.get_yaxis_transform(),
+            va="center",
+            arrowprops={"arrowstyle": "-", "shrinkA": 0, "linestyle": ":"} | THIN,
+        )

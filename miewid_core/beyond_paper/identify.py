@@ -1,6 +1,7 @@
 """Who is this? Ranked candidates for photos of unidentified animals, from photos of known ones."""
 
 import dataclasses
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -11,71 +12,90 @@ from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
 from miewid_core import evaluation
-from miewid_core.catalog import notice, summed
+from miewid_core.catalog import BOX, notice, summed
 from miewid_core.chips import ChipStore
-from miewid_core.figures import Panel
+from miewid_core.figures import Panel, spelt
 from miewid_core.files import file_digest
 from miewid_core.model import load as load_model
-from miewid_core.paper.comparison import compare
+from miewid_core.paper.comparison import compare, no_better, with_interval
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
-from miewid_core.readers.dates import dates
+from miewid_core.readers.dates import read_dates
 from miewid_core.readers.load import load_catalog
+from miewid_core.readers.sources import is_folder
 from miewid_core.runs.embeddings import Embeddings
 from miewid_core.runs.run import Training
 
 COLUMNS = ["query", "rank", "individual", "match", "score"]
+Rerank = Callable[[np.ndarray, np.ndarray, pd.Series, pd.Series], tuple[np.ndarray, np.ndarray]]
 TOP = (1, 5, 10)
 FEW = 10  # individuals below which a bootstrap interval is no longer worth its name
 
 
 def to_identify(
-    photos: pd.DataFrame, tested: pd.DataFrame, source: str, seed: int, **where: object
+    photos: pd.DataFrame, tested: pd.DataFrame, source: str, seed: int, **where: str | bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The photos to identify and the known ones: `unidentified` of a source, or else `hold_back`.
 
-    `photos`: the catalog; `tested`: those of it that the network hasn't learned. `where`: where
-    the source's photos lie (see `load_catalog`). A query that is a copy of a known photo is noticed
+    `photos`: the catalog; `tested`: those of it that the network hasn't learned. `where`: what
+    `unidentified` takes. A query that is a copy of a known photo has a `note`, and is noticed
     (`catalog.notices`).
     """
     if not source:
         return hold_back(photos, tested, seed)
-    queries = unidentified(source, sorted(photos["species"].unique()), **where)
-    queries.attrs["notices"] = [*queries.attrs["notices"], *summed([copies(queries, photos)])]
+    queries = unidentified(str(source), sorted(photos["species"].unique()), **where)
+    queries["note"] = copies(queries, photos)
+    told = queries.assign(row="query " + queries["annotation_id"])
+    told = notice(told, told["note"] != "", told["note"], "kept")
+    queries.attrs["notices"] = [*queries.attrs["notices"], *summed([told])]
     return queries, photos
 
 
-def copies(queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    """A notice for each query whose file is byte by byte that of a known photo."""
-    sizes, asked = (
-        {path: Path(path).stat().st_size for path in table["path"].unique()}
-        for table in (known, queries)
-    )
-    both = set(sizes.values()) & set(asked.values())
-    contents, copied = (
-        {path: file_digest(path) for path in paths if paths[path] in both}
-        for paths in (asked, sizes)
-    )
-    owners = known.drop_duplicates("path").set_index("path")["individual"]
-    owner = {content: owners[path] for path, content in copied.items()}
-    same = queries["path"].map(contents).map(owner).dropna().astype(str)
-    rows = queries.loc[same.index]
-    rows = rows.assign(row="query " + rows["annotation_id"])
-    return notice(rows, None, "the same photo as a known one of " + same, "kept")
+def copies(queries: pd.DataFrame, known: pd.DataFrame) -> pd.Series:
+    """Of which known photo each query's file is a copy, byte by byte, in words; "" for none.
+
+    Another box of the known photo's own file is no copy: a photo can show several animals.
+    """
+    tables = [
+        table.assign(size=_of_each(table["path"], lambda path: Path(path).stat().st_size))
+        for table in (queries, known)
+    ]
+    both = set(tables[0]["size"]) & set(tables[1]["size"])
+    tables = [table[table["size"].isin(both)] for table in tables]
+    asked, known = (table.assign(content=_of_each(table["path"], file_digest)) for table in tables)
+    pairs = asked.merge(known, on="content", suffixes=("", "_known"))
+    alike = (pairs[BOX].to_numpy() == pairs[[f"{side}_known" for side in BOX]].to_numpy()).all(1)
+    pairs = pairs.assign(alike=alike)[alike | (pairs["path"] != pairs["path_known"])]
+    owners = pairs.sort_values("alike", ascending=False, kind="stable").groupby("annotation_id")
+    words = "the same photo as a known one of " + owners["individual_known"].first()
+    return queries["annotation_id"].map(lambda query: words.get(query, ""))
 
 
-def unidentified(source: Path | str, species: list[str], **where: object) -> pd.DataFrame:
+def _of_each(paths: pd.Series, what: Callable[[str], object]) -> pd.Series:
+    return paths.map({path: what(path) for path in paths.unique()})
+
+
+def unidentified(
+    source: Path | str,
+    known: list[str],
+    photos_dir: str = "",
+    absolute_paths: bool = False,
+    species: str = "",
+) -> pd.DataFrame:
     """Photos to identify: a folder, or a table as for `load_catalog` whose names don't matter.
 
     Returns catalog rows with individual and name "", annotation_id the source's or the file, and
     the date of the photo's EXIF where none is given. Species is the source's, or the subfolder's
-    name, where it is one of `species`; the only one, where there is but one; else "": compared with
-    all. A photo that can't be used is left out, warned of, and listed in `.attrs["dropped"]`.
-    Raises CatalogError where none can be used.
+    name, where it is one of the `known` ones; else `species`, or the only known one; else "":
+    compared with all. A table's photos lie in `photos_dir` or beside it. A photo that can't be used
+    is left out, warned of, and listed in `.attrs["dropped"]`. Raises CatalogError where none can be
+    used.
     """
+    where = {"photos_dir": "" if is_folder(source) else photos_dir}
+    where["absolute_paths"] = absolute_paths
     photos = load_catalog(source, on_problem="drop", named=False, **where)
-    only = species[0] if len(species) == 1 else ""
-    photos["species"] = photos["species"].where(photos["species"].isin(species), only)
+    only = species or (known[0] if len(known) == 1 else "")
+    photos["species"] = photos["species"].where(photos["species"].isin(known), only)
     return with_dates(photos)
 
 
@@ -87,13 +107,16 @@ def with_dates(photos: pd.DataFrame) -> pd.DataFrame:
     """
     undated = photos[photos["date"].isna()]
     taken = pd.DataFrame(map(_taken, undated["path"]), undated.index, ["taken", "changed"], str)
-    exposed, changed = dates(taken["taken"]), dates(taken["changed"])
-    late = exposed.isna() & changed.notna()
+    exposed, changed = read_dates(taken["taken"]), read_dates(taken["changed"])
+    late = exposed["date"].isna() & changed["date"].notna()
     rows = undated.assign(row=undated["path"].map(lambda path: Path(path).name))
-    told = notice(rows, late, "no time of exposure (EXIF)", "dated by its last change")
-    date = photos["date"].astype("datetime64[us]").fillna(exposed.fillna(changed))
+    told = [
+        notice(rows, exposed["what"] != "", exposed["what"] + " (EXIF)", "not used"),
+        notice(rows, late, "no time of exposure (EXIF)", "dated by its last change"),
+    ]
+    date = photos["date"].astype("datetime64[us]").fillna(exposed["date"].fillna(changed["date"]))
     dated = photos.assign(date=date)
-    dated.attrs["notices"] = [*photos.attrs.get("notices", []), *summed([told])]
+    dated.attrs["notices"] = [*photos.attrs.get("notices", []), *summed(told)]
     return dated
 
 
@@ -132,31 +155,49 @@ def hold_back(
     new = queries["individual"].head(len(queries) // 3)
     burst = queries.loc[queries["encounter"] != "", "encounter"]
     seen = photos["annotation_id"].isin(queries["annotation_id"]) | photos["encounter"].isin(burst)
-    known = photos[~seen & ~photos["individual"].isin(new)]
-    return queries.reset_index(drop=True), known.reset_index(drop=True)
+    known = photos[~seen & ~photos["individual"].isin(new)].reset_index(drop=True)
+    is_new = queries["individual"].isin(new)
+    turn = is_new.groupby(is_new).cumcount() * np.where(is_new, 2, 1)  # a new one to two known
+    queries = queries.iloc[np.lexsort([is_new, turn])].reset_index(drop=True)
+    queries.attrs = {}  # notices of the catalog
+    return queries, known
 
 
-def candidates(known: Embeddings, queries: Embeddings, k: int = 5) -> pd.DataFrame:
+def candidates(
+    known: Embeddings, queries: Embeddings, k: int = 5, rerank: Rerank | None = None
+) -> pd.DataFrame:
     """The k individuals most like each query, each by its photo that is nearest by cosine.
 
     Returns COLUMNS, one row per query and candidate, best first: query and match are annotation
-    ids, rank counts from 1, score is the cosine in [-1, 1]. A query of unknown species "" is
+    ids, rank counts from 1, score is the cosine in [-1, 1]. With `rerank`, a `fusion.Fusion`'s,
+    photos are ranked by its fused score in [0, 1] instead. A query of unknown species "" is
     compared with all. Raises ValueError for embeddings that can't be compared (see `search`).
     """
     parts = []
     for species in queries.rows["species"].unique():
         own = queries.of(queries.rows["species"] == species)
         every = np.full(len(known.rows), species == "")
-        parts.append(_ranked(known.of(every | (known.rows["species"] == species)), own, k))
+        others = known.of(every | (known.rows["species"] == species))
+        parts.append(_ranked(others, own, k, rerank))
     found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
     order = pd.Series(range(len(queries.rows)), queries.rows["annotation_id"])
     return found.sort_values("query", key=order.get, kind="stable", ignore_index=True)
 
 
-def _ranked(known: Embeddings, queries: Embeddings, k: int) -> pd.DataFrame:
+def by_file(found: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """A table of `candidates` with the names of files in place of annotation ids."""
+    paths = pd.concat([queries, known]).set_index("annotation_id")["path"]
+    names = {key: Path(path).name for key, path in paths.items()}
+    return found.assign(query=found["query"].map(names), match=found["match"].map(names))
+
+
+def _ranked(known: Embeddings, queries: Embeddings, k: int, rerank: Rerank | None) -> pd.DataFrame:
     # however many photos k - 1 individuals have, one photo more belongs to another one
     enough = int(known.rows["individual"].value_counts().head(k - 1).sum()) + 1
-    scores, rows = search(known, queries, enough)
+    scores, rows = search(known, queries, len(known.rows) or 1 if rerank else enough)
+    if rerank:
+        ids = (of.rows["annotation_id"] for of in (queries, known))
+        scores, rows = rerank(scores, rows, *ids)
     found = pd.DataFrame({"query": queries.rows["annotation_id"].repeat(scores.shape[1])})
     nearest = known.rows.iloc[rows.ravel()]
     found["individual"] = nearest["individual"].to_numpy()
@@ -178,12 +219,14 @@ def panels(
     `found`: of `candidates`. `queries`, `known`: catalog rows; individual "" is no truth.
     """
     store, shown = ChipStore(chips_dir, size), known.set_index("annotation_id")
-    rows = []
+    rows, every = [], set(known["individual"])
     for query in queries.itertuples():
         own = found[found["query"] == query.annotation_id]
         photos = pd.concat([queries.loc[[query.Index]], shown.loc[own["match"]]])
         chips = [store.read(key) for key in store.build(photos)]
-        captions = [f"{query.species}\nquery {query.name or Path(query.path).name}"]
+        new = query.individual and query.individual not in every
+        named = "new: none can be right" if new else f"query {query.name or Path(query.path).name}"
+        captions = [f"{query.species}\n{named}"]
         pairs = zip(photos["name"][1:], own["score"], strict=True)
         captions += [f"{name}\n{score:.2f}" for name, score in pairs]
         right = [row == query.individual if query.individual else None for row in own["individual"]]
@@ -191,22 +234,45 @@ def panels(
     return rows
 
 
-def success(tested: Embeddings) -> pd.DataFrame:
+def success(tested: Embeddings, learned: Collection[str] = ()) -> pd.DataFrame:
     """How often a known individual is among the first 1, 5 and 10 photos, in percent.
 
     Columns species, queries, individuals; top1, top1_low, top1_high (95 % interval), chance1, and
-    so on for 5 and 10. The last row is the mean over species. Each of the photos `tested` queries
-    the others of its species (section 3.4).
+    so on for 5 and 10. Where individuals are known to be `learned` by the network, also top1_seen
+    and top1_new: of these, and of the others. The last row is the mean over species. Each of the
+    photos `tested` queries the others of its species (section 3.4).
     """
     labels = (tested.rows[name] for name in ("individual", "species", "encounter", "annotation_id"))
     ranks = evaluation.one_vs_all(tested.vectors, *labels)
     tables = []
     for k in TOP:
-        table = compare({f"top{k}": ranks}, k=k).set_index("species")
+        table = compare({f"top{k}": ranks}, k=k, seen=learned or None).set_index("species")
         table = table.drop(columns=f"top{k}_trainings")
         tables.append(table.rename(columns={"chance": f"chance{k}"}))
     whole = pd.concat([tables[0], *[table.iloc[:, 2:] for table in tables[1:]]], axis=1)
     return whole.reset_index()
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `success` for a reader, intervals in their columns."""
+    shown = table[["species", "queries", "individuals"]].copy()
+    for k in TOP:
+        shown[f"top-{k} (%)"] = with_interval(table, f"top{k}")
+    shown["top-1 by chance"] = table["chance1"]
+    if "top1_seen" in table:
+        shown["seen animals"], shown["new ones"] = table["top1_seen"], table["top1_new"]
+    return shown
+
+
+def headline(table: pd.DataFrame) -> str:
+    """A table of `success` in a sentence."""
+    known = table[:-1]["top1"].dropna()
+    if known.empty:
+        return "No individual was photographed in two encounters, so nothing can be said."
+    return (
+        f"The nearest photo shows the right individual in {known.mean():.0f} % of the searches "
+        f"(mean over {len(known)} species); decide on the page photos/review.html."
+    )
 
 
 def in_words(table: pd.DataFrame) -> str:
@@ -324,10 +390,14 @@ def _trained(study: Study, rows: pd.DataFrame, tested: pd.DataFrame) -> Network:
     """The network trained on `rows`, or what stands in for it where they are too few."""
     individuals = rows["individual"].nunique()
     if individuals >= LEAST:
-        run = study.run([study.training(rows, "your animals")])[0]
+        training = study.training(rows, "your animals")
+        run = study.run([training])[0]
         learned = frozenset(rows["individual"])
         words = f"trained on {len(rows):,} photos of {individuals} of your individuals."
-        return Network(run.weights, tested, learned, words)
+        before = study.training(rows, "untrained", epochs=0)
+        return Network(
+            run.weights, tested, learned, words + _no_gain(study, training, before, tested)
+        )
     few = f"{individuals} individuals to train on are too few"
     if study.config.pretrained:
         run = study.run([study.training(study.annotations, "as it came", epochs=0)])[0]
@@ -339,6 +409,18 @@ def _trained(study: Study, rows: pd.DataFrame, tested: pd.DataFrame) -> Network:
             f"{few}; give `weights`, such as the released MiewID's."
         )
     return Network(run.weights, tested, frozenset(), words)
+
+
+def _no_gain(study: Study, training: Training, before: Training, tested: pd.DataFrame) -> str:
+    """A sentence on the species that the training did not help, "" where there is none."""
+    networks = {"multi": training, "untrained": before}
+    ranks = {
+        name: study.rank(study.embeddings(of, tested), tested) for name, of in networks.items()
+    }
+    lost = no_better(compare(ranks), "multi")
+    if not lost:
+        return ""
+    return f" **The training did not help to identify {', '.join(map(spelt, lost))}.**"
 
 
 BLOCK, ROWS = 256, 65_536  # queries and database rows at once: 67 MB of similarities

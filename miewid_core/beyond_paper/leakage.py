@@ -145,7 +145,7 @@ def in_words(summary: pd.DataFrame) -> str:
     if known and not any(own["leaks"].any() for own in known.values()):
         return "\n".join([f"No leakage found ({', '.join(list(known)[:-1])}).", "", *lines])
     lines += [f"- {kind}: {_kind_in_words(own)}" for kind, own in known.items()]
-    return "\n".join(["Queries whose nearest true match is of the", "", *lines])
+    return "\n".join(["Easy queries, by what their nearest true match is:", "", *lines])
 
 
 def _kind_in_words(own: pd.DataFrame) -> str:

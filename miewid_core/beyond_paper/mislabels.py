@@ -161,12 +161,7 @@ def planting_test(
 
 def in_words(table: pd.DataFrame) -> str:
     """What a `planting_test` shows: a line per kind of wrong label and score."""
-    first = table.iloc[0]
-    lines = [
-        f"{first['planted']:.0f} of {first['annotations']:,.0f} labels were made wrong, "
-        f"{first['plantings']} times. In brackets: the range of 95 % of these times.",
-        "",
-    ]
+    first, lines = table.iloc[0], []
     for (kind, score), rows in table.groupby(["wrong", "score"], sort=False):
         parts = [
             f"the first {100 * row.shown:.0f} % of the list hold {100 * row.recall:.0f} % "
@@ -176,6 +171,11 @@ def in_words(table: pd.DataFrame) -> str:
         ]
         judged = f"{SCORES[score]}, {rows['judged'].iloc[0]:,.0f} judged"
         lines.append(f"- {KINDS[kind]} wrong labels, by {judged}: {', '.join(parts)} of them.")
+    lines += [
+        "",
+        f"{first['planted']:.0f} of {first['annotations']:,.0f} labels were made wrong, "
+        f"{first['plantings']} times. In brackets: the range of 95 % of these times.",
+    ]
     return "\n".join(lines)
 
 

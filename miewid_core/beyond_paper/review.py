@@ -7,14 +7,17 @@ import html
 import io
 import json
 import re
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
+from tqdm import tqdm
 
-from miewid_core.catalog import individuals
+from miewid_core.catalog import individuals, sides
 from miewid_core.files import digest, replacing
 from miewid_core.photos import crop, read_reduced
 from miewid_core.readers.dates import readings
@@ -22,9 +25,12 @@ from miewid_core.readers.sources import read_table
 
 TEMPLATE = Path(__file__).with_name("review.html")
 COLUMNS = ["query", "file", "species", "date", "decision", "individual", "score"]
+OPTIONAL = ["certainty", "reviewer", "filter"]  # of a decision; `filter`: of candidates, in words
 KEYS = ["species", "individual"]  # of an animal, whichever side a photo shows
 DECISIONS = ("accept", "new", "reject")  # a candidate; an unknown animal; none, can't be told
-SIDE, QUALITY = 200, 72  # of a thumbnail: pixels of its longer side, JPEG quality
+CERTAINTY = ("certain", "probable", "possible")
+PHOTOS = 4  # of a candidate at most
+SMALL, LARGE, QUALITY = 200, 1000, 72  # pixels of a photo's longer side, JPEG quality
 # at the start of a cell a spreadsheet takes these for a formula; the apostrophe shows ours
 FORMULA = re.compile(r"^\s*[=+\-@\t\r\n'＝＋－＠]")
 
@@ -51,7 +57,8 @@ def sheet(found: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
     """One row per query to be filled in: COLUMNS, and each candidate with its score, best first.
 
     `found`: of `identify.candidates`; `queries`: catalog rows. In `decision` goes one of DECISIONS,
-    in `individual` whom it accepts, or a name for a new animal. Read it with `read`.
+    in `individual` whom it accepts, or a name for a new animal; `certainty` (one of CERTAINTY) and
+    `reviewer` may stay empty. Read it with `read`.
     """
     rows = pd.DataFrame(
         {
@@ -60,7 +67,7 @@ def sheet(found: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
             "species": queries["species"],
             "date": pd.to_datetime(queries["date"]).dt.strftime("%Y-%m-%d").fillna(""),
         }
-    ).assign(decision="", individual="", score="")
+    ).assign(decision="", individual="", score="", certainty="", reviewer="")
     wide = found.pivot(index="query", columns="rank", values=["individual", "score"])
     wide.columns = [f"{'best' if name == 'individual' else name}_{k}" for name, k in wide.columns]
     places = sorted(wide.columns, key=lambda name: (int(name.split("_")[1]), name))
@@ -75,63 +82,113 @@ def save_page(
     title: str,
     notes: dict[str, str] | None = None,
 ) -> None:
-    """Write the page on which queries are decided: one file, which loads nothing and sends nothing.
+    """Write the page on which queries are decided, and a folder of enlarged photos beside it.
 
-    `found`: of `identify.candidates`; `queries`, `known`: catalog rows. `notes`: words for some
-    queries, by annotation id. Decisions stay in the browser until they are exported as CSV. The
-    thumbnails are drawn anew: what a camera wrote into its files, such as a place, isn't in them.
+    `found`: of `identify.candidates`; `queries`, `known`: catalog rows, with a `site` where given.
+    `notes`: words for some queries, by annotation id; those of a column `note` come first. The page
+    holds its thumbnails, works without the folder, loads nothing from the network and sends
+    nothing. Decisions stay in the browser until they are exported as CSV. All photos are drawn
+    anew: what a camera wrote into its files, such as a place, isn't in them.
     """
-    photos = known.set_index("annotation_id")
-    images: dict[str, str] = {}
-    cards = []
-    for row, given in zip(sheet(found, queries).itertuples(), queries.itertuples(), strict=True):
-        own = found[found["query"] == row.query]
-        cards.append(
-            {name: getattr(row, name) for name in COLUMNS[:4]}
-            | {
-                "note": (notes or {}).get(row.query, ""),
-                "image": _image("query", row.query, given, images),
-            }
-            | {
-                "candidates": [
-                    _candidate(of, photos.loc[of.match], images) for of in own.itertuples()
-                ]
-            }
-        )
-    with replacing(Path(path)) as temporary:
-        page = _page({"cards": cards, "images": images}, title)
+    path = Path(path)
+    folder = path.with_name(f"{path.stem}_photos")
+    photos: dict[str, tuple] = {}  # catalog rows of what is shown
+    cards = _cards(found, queries, known, notes or {}, photos)
+    thumbnails = _draw(photos, folder)
+    shown = {key: _facts(row) | {"image": thumbnails[key]} for key, row in photos.items()}
+    page = _page(cards, {"cards": cards, "photos": shown, "folder": f"{folder.name}/"}, title)
+    with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
 
 
-def _candidate(found: tuple, photo: pd.Series, images: dict[str, str]) -> dict[str, object]:
-    date = "" if pd.isna(photo["date"]) else f"{photo['date']:%Y-%m-%d}"
-    words = {"individual": found.individual, "score": round(float(found.score), 4), "date": date}
-    words["name"] = found.individual.removeprefix(f"{photo['species']}/")
-    return words | {"image": _image("known", found.match, photo, images)}
+def _cards(
+    found: pd.DataFrame,
+    queries: pd.DataFrame,
+    known: pd.DataFrame,
+    notes: dict[str, str],
+    photos: dict[str, tuple],
+) -> list[dict[str, object]]:
+    """What the page shows of each query; adds the rows of its photos to `photos`, by their keys."""
+    of_individual = _photos_by_individual(known[known["individual"].isin(found["individual"])])
+    candidates = {query: list(rows.itertuples()) for query, rows in found.groupby("query")}
+    cards = []
+    queries = queries.assign(side=sides(queries["viewpoint"]))
+    for row, given in zip(sheet(found, queries).itertuples(), queries.itertuples(), strict=True):
+        card = {name: getattr(row, name) for name in COLUMNS[:4]}
+        words = getattr(given, "note", ""), notes.get(row.query, "")
+        card["note"] = "; ".join(filter(None, words))
+        card["photo"] = _added(photos, "query", given)
+        card["candidates"] = [
+            {
+                "individual": of.individual,
+                "name": of.individual.removeprefix(f"{own[0].species}/"),
+                "species": own[0].species,
+                "score": round(float(of.score), 4),
+                "photos": [_added(photos, "known", photo) for photo in own],
+            }
+            for of in candidates.get(row.query, [])
+            if (own := _nearest_first(of_individual[of.individual], of.match, given.side))
+        ]
+        cards.append(card)
+    return cards
 
 
-def _image(kind: str, name: str, photo: tuple | pd.Series, images: dict[str, str]) -> str:
-    """The key in `images` of an annotation's thumbnail, base64 JPEG; each is kept once."""
-    key = digest(kind, name)[:12]
-    if key not in images:
-        box = (photo.x, photo.y, photo.w, photo.h)
-        images[key] = base64.b64encode(_thumbnail(photo.path, box, photo.theta)).decode()
+def _added(photos: dict[str, tuple], kind: str, row: tuple) -> str:
+    """The key of an annotation's photo, which names its file, too."""
+    key = digest(kind, row.annotation_id)[:12]
+    photos[key] = row
     return key
 
 
-def _thumbnail(path: str, box: tuple[float, ...], theta: float) -> bytes:
-    """JPEG of a box of a photo, its aspect kept, its longer side at most SIDE pixels."""
-    pixels, scale = read_reduced(path, min(1.0, 2 * SIDE / max(box[2:])))
-    image = Image.fromarray(crop(pixels, tuple(scale * side for side in box), theta))
-    image.thumbnail((SIDE, SIDE))
+def _photos_by_individual(known: pd.DataFrame) -> dict[str, list[tuple]]:
+    """Rows of each individual, with their side: one of each encounter first, the latest first."""
+    rows = known.assign(side=sides(known["viewpoint"]))
+    rows = rows.sort_values("date", ascending=False, kind="stable")
+    again = (rows["encounter"] != "") & rows.duplicated(["individual", "encounter"])
+    rows = rows.assign(again=again).sort_values("again", kind="stable")
+    return {name: list(own.itertuples()) for name, own in rows.groupby("individual")}
+
+
+def _nearest_first(photos: list[tuple], match: str, side: str) -> list[tuple]:
+    """At most PHOTOS of an individual's: the nearest, then those of the query's side."""
+    order = sorted(photos, key=lambda row: (row.annotation_id != match, row.side != side))
+    return order[:PHOTOS]
+
+
+def _facts(row: tuple) -> dict[str, str]:
+    date = "" if pd.isna(row.date) else f"{row.date:%Y-%m-%d}"
+    return {"date": date, "side": row.side, "site": getattr(row, "site", "")}
+
+
+def _draw(photos: dict[str, tuple], folder: Path) -> dict[str, str]:
+    """Write the enlarged photos; returns the thumbnails, base64 JPEG, by the same keys."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.jpg"):
+        if path.stem not in photos:  # of an earlier page
+            path.unlink()
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        where = [folder / f"{key}.jpg" for key in photos]
+        made = tqdm(pool.map(_draw_one, photos.values(), where), "review", len(photos))
+        return dict(zip(photos, made, strict=True))
+
+
+def _draw_one(row: tuple, path: Path) -> str:
+    """Write a photo's box, its aspect kept, its longer side at most LARGE pixels."""
+    box = (row.x, row.y, row.w, row.h)
+    pixels, scale = read_reduced(row.path, min(1.0, LARGE / max(box[2:])))
+    image = Image.fromarray(crop(pixels, tuple(scale * side for side in box), row.theta))
+    image.thumbnail((LARGE, LARGE))
+    image.save(path, "jpeg", quality=QUALITY)
+    image.thumbnail((SMALL, SMALL))
     with io.BytesIO() as whole:
         image.save(whole, "jpeg", quality=QUALITY, optimize=True)
-        return whole.getvalue()
+        return base64.b64encode(whole.getvalue()).decode()
 
 
-def _page(content: dict[str, object], title: str) -> str:
+def _page(cards: list[dict[str, object]], content: dict[str, object], title: str) -> str:
     """The template with its data. Only its own style and script may run, by their hashes."""
-    data = json.dumps(content | {"key": digest(json.dumps(content))[:16]})
+    data = json.dumps(content | {"key": digest(json.dumps(cards))[:16]})
     # in a script element only these could end it; the page puts all text in as text
     data = data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     page = TEMPLATE.read_text(encoding="utf-8")
@@ -139,7 +196,7 @@ def _page(content: dict[str, object], title: str) -> str:
         f"{kind}-src '{_hash(re.search(rf'<{kind}>(.*?)</{kind}>', page, re.DOTALL).group(1))}'"
         for kind in ("style", "script")
     ]
-    policy = ["default-src 'none'", "img-src data:", *allowed, "base-uri 'none'"]
+    policy = ["default-src 'none'", "img-src 'self' file: data:", *allowed, "base-uri 'none'"]
     parts = {"policy": "; ".join([*policy, "form-action 'none'"]), "data": data}
     parts["title"] = html.escape(title)
     return re.sub(r"\{\{(policy|title|data)\}\}", lambda place: parts[place.group(1)], page)
@@ -155,7 +212,8 @@ def read(
 ) -> pd.DataFrame:
     """The decisions in a CSV that the page exported, or in a `sheet` that was filled in.
 
-    Returns COLUMNS of the decided rows, as text but for date (NaT where unknown) and score. With
+    Returns COLUMNS and OPTIONAL ("" where the file has none) of the decided rows, as text but for
+    date (NaT where unknown) and score. With
     `queries` and `known` (catalog rows) the dates are the queries' own, accepted names become
     individuals of the query's species, and what fits no query or no known animal is refused.
     Raises ValueError naming the lines to mend.
@@ -164,21 +222,23 @@ def read(
     missing = [name for name in COLUMNS if name not in rows]
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; export it from the page again")
-    rows[COLUMNS] = rows[COLUMNS].fillna("").map(original)
-    rows["decision"] = rows["decision"].str.strip().str.lower()
+    rows = rows.assign(**{name: "" for name in OPTIONAL if name not in rows})
+    rows[[*COLUMNS, *OPTIONAL]] = rows[[*COLUMNS, *OPTIONAL]].fillna("").map(original)
+    for name in ("decision", "certainty"):
+        rows[name] = rows[name].str.strip().str.lower()
     rows["individual"] = rows["individual"].str.strip()
     wrong = _misspelt(rows)
     if queries is not None:
         rows["taken"] = rows["query"].map(queries.set_index("annotation_id")["date"])
         wrong |= _unmatched(rows, queries, known)
         accept = rows["decision"] == DECISIONS[0]
-        rows["individual"] = _matched(rows, queries, known).where(accept, rows["individual"])
+        rows["individual"] = _matched(rows, queries, known).where(accept, _bare(rows, queries))
     days = [_day(text, taken) for text, taken in zip(rows["date"], _taken(rows), strict=True)]
     wrong["date can be two days, or none: write it as 2024-05-31"] = pd.Series(days) == ""
     _refuse(rows, wrong, path)
     rows["date"] = pd.to_datetime(pd.Series(days, dtype=object))
     rows["score"] = pd.to_numeric(rows["score"], errors="coerce")
-    return rows.loc[rows["decision"] != "", COLUMNS].reset_index(drop=True)
+    return rows.loc[rows["decision"] != "", [*COLUMNS, *OPTIONAL]].reset_index(drop=True)
 
 
 def _taken(rows: pd.DataFrame) -> pd.Series:
@@ -199,6 +259,7 @@ def _misspelt(rows: pd.DataFrame) -> dict[str, pd.Series]:
     return {
         f"decision is none of {', '.join(DECISIONS)}": ~rows["decision"].isin(["", *DECISIONS]),
         "accept and new need an individual": named & (rows["individual"] == ""),
+        f"certainty is none of {', '.join(CERTAINTY)}": ~rows["certainty"].isin(["", *CERTAINTY]),
     }
 
 
@@ -216,12 +277,15 @@ def _unmatched(
     named, sure = rows["individual"] != "", species != ""
     queried = rows["query"].where(decided)
     twice = queried.duplicated(keep=False) & decided
+    called = names.where(new).dropna()
+    spelt = called.groupby(called.str.casefold()).transform("nunique").reindex(names.index) > 1
     return {
         "this query is not on the page": decided & ~rows["query"].isin(queries["annotation_id"]),
         "this query is decided twice": twice,
         "accepts an individual that isn't known: write it as on the page": accept & named & ~there,
         "accepts an individual of another species": accept & there & (of != species) & sure,
         "calls an animal new that is known: accept it, or name it otherwise": new & named & alike,
+        "spells a new animal in two ways: write it as elsewhere": spelt,
     }
 
 
@@ -236,6 +300,13 @@ def _matched(rows: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame) -> 
         for name, kind in zip(rows["individual"], species, strict=True)
     ]
     return rows["individual"].where(whole, of_species)
+
+
+def _bare(rows: pd.DataFrame, queries: pd.DataFrame) -> list[str]:
+    """Individuals without the query's species, as new ones are called."""
+    species = rows["query"].map(queries.set_index("annotation_id")["species"]).fillna("")
+    pairs = zip(rows["individual"], species, strict=True)
+    return [name.removeprefix(f"{kind}/") for name, kind in pairs]
 
 
 def _refuse(rows: pd.DataFrame, wrong: dict[str, pd.Series], path: Path | str) -> None:

@@ -11,9 +11,10 @@ a trained network of the preset "demo" lie far apart: accuracies on it mean noth
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from filelock import FileLock
@@ -39,14 +40,19 @@ Key = tuple[int, ...]  # of a random generator: what is drawn depends on nothing
 
 
 def draw_animals(
-    folder: Path, seed: int = 0, scale: float = 1.0, workers: int | None = None
+    folder: Path,
+    seed: int = 0,
+    scale: float = 1.0,
+    workers: int | None = None,
+    homes: bool = False,
 ) -> Path:
     """Draw all scenes below `folder`, once for a seed and scale; returns their annotations.csv.
 
-    `scale` multiplies the number of individuals. A killed drawing is begun anew; a second process
-    waits for the first. The files' bytes don't depend on the number of workers.
+    `scale` multiplies the number of individuals. `homes`: an individual is always seen in the same
+    place, which gives it away. A killed drawing is begun anew; a second process waits for the
+    first. The files' bytes don't depend on the number of workers.
     """
-    here = Path(folder) / f"v{VERSION}-seed{seed}-scale{scale:g}"
+    here = Path(folder) / f"v{VERSION}-seed{seed}-scale{scale:g}{'-homes' * homes}"
     table = here / "annotations.csv"
     here.mkdir(parents=True, exist_ok=True)
     with FileLock(here / "lock"):
@@ -55,7 +61,7 @@ def draw_animals(
                 stale.unlink()
             jobs = [rows for _, rows in plan(seed, scale).groupby("encounter", sort=False)]
             with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-                drawn = pool.map(lambda rows: _encounter(here, rows, seed), jobs)
+                drawn = pool.map(lambda rows: _encounter(here, rows, seed, homes), jobs)
                 found = list(tqdm(drawn, "drawing animals", len(jobs), unit="encounter"))
             with replacing(table) as temporary:
                 pd.concat(found)[COLUMNS].to_csv(temporary, index=False)
@@ -110,12 +116,53 @@ def _coat(seed: int, number: int, individual: int, side: int) -> np.ndarray:
     return coat(SPECIES[number], default_rng([seed, 1, number, individual, side]))
 
 
-def _encounter(folder: Path, rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+def anatomy(photos: pd.DataFrame) -> Iterator[np.ndarray]:
+    """Of each drawn photo, where the animal is and where its coat differs between individuals.
+
+    `photos`: catalog rows of one drawing, whose folder tells its seed and scale. Yields (H, W, 3)
+    uint8: 255 on the animal; how much coats of its species vary at that point of the body, 255
+    where most; how far along the body it is, 255 at the tail. What stands before the animal isn't
+    part of it.
+    """
+    if photos.empty:
+        return
+    _, seed, scale, *_ = Path(photos["path"].iloc[0]).parts[-3].split("-")
+    seed, scale = int(seed.removeprefix("seed")), float(scale.removeprefix("scale"))
+    rows = plan(seed, scale)
+    keys = dict(zip(rows["file_path"], rows["key"], strict=True))
+    for path in photos["path"]:
+        key = keys["/".join(Path(path).parts[-2:])]
+        number, individual, side, encounter, frame = key
+        at = [seed, 2, number, encounter]
+        worn = _coat(seed, number, individual, side)
+        rng, own = default_rng([*at, 1]), default_rng([*at, 2, frame])
+        drawn, view, box, *_ = _posed(key, worn, rng, own)
+        ones, along = np.ones(worn.shape[:2]), np.linspace(0, 1, worn.shape[1])
+        marks = [255 * ones, _variation(seed, number), 255 * along * ones, drawn[..., 3]]
+        marked = np.dstack(marks).astype(np.float32)
+        seen, hiding = np.zeros((2, *scenes.SIZE[::-1], 3), np.float32)
+        place(seen, marked, view)
+        scenes.foreground(hiding, SPECIES[number].biome, box, default_rng([*at, 3]))
+        seen[hiding.any(axis=2)] = 0
+        yield seen.round().clip(0, 255).astype(np.uint8)
+
+
+@cache
+def _variation(seed: int, number: int) -> np.ndarray:
+    """(H, W) float32, up to 255: how much a species' coats vary at each point of the body."""
+    coats = np.stack([_coat(seed, number, individual, 0) for individual in range(12)])
+    blurred = np.stack([cv2.GaussianBlur(one.astype(np.float32), (0, 0), 2) for one in coats])
+    spread = blurred.std(axis=0).mean(axis=2)
+    return 255 * spread / spread.max()
+
+
+def _encounter(folder: Path, rows: pd.DataFrame, seed: int, homes: bool = False) -> pd.DataFrame:
     """Draw the frames of an encounter; returns its rows with boxes."""
     boxes = []
     number, individual, side, encounter, _ = rows["key"].iloc[0]
     at = [seed, 2, number, encounter]
-    ground = scenes.background(SPECIES[number].biome, default_rng([*at, 0]))
+    where = [seed, 3, number, individual, side] if homes else [*at, 0]
+    ground = scenes.background(SPECIES[number].biome, default_rng(where))
     worn = _coat(seed, number, individual, side)
     for path, key in zip(rows["file_path"], rows["key"], strict=True):
         photo, box = _frame(key, worn, ground, at)
@@ -129,23 +176,31 @@ def _frame(
     key: Key, worn: np.ndarray, ground: np.ndarray, at: list[int]
 ) -> tuple[np.ndarray, tuple[float, ...]]:
     """One photo (H, W, 3) uint8 of an encounter, and its box x, y, w, h, theta."""
-    species, side, frame = SPECIES[key[0]], key[2], key[-1]
-    rng, own = default_rng([*at, 1]), default_rng([*at, 2, frame])
-    view, tilted = _view(species, rng)
-    view = view._replace(flipped=side == 1)
-    sun, blur, grain = rng.uniform(-1, 1), max(0.0, rng.normal(0.2, 0.35)), rng.uniform(1, 5)
+    species = SPECIES[key[0]]
+    rng, own = default_rng([*at, 1]), default_rng([*at, 2, key[-1]])
+    drawn, view, box, tilted, (sun, blur, grain) = _posed(key, worn, rng, own)
     photo = ground.copy()
     if rng.random() < 0.15:
         stranger = _coat(at[0], key[0], STRANGER + key[3] % 3, 0)
         _neighbour(photo, species, stranger, rng, sun)
-    drawn = body(species, worn, view := view.jittered(own, 0.35), sun)
-    view, box = _framed(drawn, view)
     if BUILDS[species.build].hips:
         scenes.shadow(photo, box)
     place(photo, drawn, view)
     scenes.foreground(photo, species.biome, box, default_rng([*at, 3]))
     photo = scenes.light(photo, default_rng([*at, 4]))
     return scenes.camera(photo, own, blur, grain), _box(box, view.roll if tilted else 0.0, own)
+
+
+def _posed(
+    key: Key, worn: np.ndarray, rng: Generator, own: Generator
+) -> tuple[np.ndarray, View, np.ndarray, bool, tuple[float, float, float]]:
+    """The animal on the canvas; its view, edges and tilt (see `_framed`); sun, blur and grain."""
+    species = SPECIES[key[0]]
+    view, tilted = _view(species, rng)
+    sun, blur, grain = rng.uniform(-1, 1), max(0.0, rng.normal(0.2, 0.35)), rng.uniform(1, 5)
+    view = view._replace(flipped=key[2] == 1).jittered(own, 0.35)
+    drawn = body(species, worn, view, sun)
+    return drawn, *_framed(drawn, view), tilted, (sun, blur, grain)
 
 
 def _view(species: Species, rng: Generator) -> tuple[View, bool]:

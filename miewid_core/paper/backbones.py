@@ -15,6 +15,7 @@ from tqdm import tqdm
 from miewid_core.config import TrainConfig
 from miewid_core.evaluation import per_species
 from miewid_core.machine import default_device
+from miewid_core.paper.comparison import with_interval
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
     # 6 million multiply-adds a photo at 64 px, the backbone 9; others learn nothing at demo's rate
@@ -128,6 +129,20 @@ def beside_costs(
     }
     who = {"network": networks, "name": networks.map(words), "species": len(table) - 1}
     return pd.DataFrame(who | scores).join(costs.drop(columns="network"))
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `beside_costs` for a reader."""
+    rate = with_interval(table, "photos_per_second", "slowest", "fastest", decimals=0)
+    return pd.DataFrame(
+        {
+            "network": table["name"],
+            "top-1 (%)": with_interval(table, "top_1"),
+            "parameters (million)": (table["parameters"] / 1e6).map("{:,.2f}".format),
+            "multiply-adds (million)": (table["multiply_adds"] / 1e6).map("{:,.1f}".format),
+            "photos per second": rate,
+        }
+    )
 
 
 def spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:

@@ -1,10 +1,11 @@
 """Networks compared on the same queries, species by species: one table, and one verdict on it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MultipleLocator
 from scipy.stats import permutation_test, rankdata, spearmanr
 
 from miewid_core import evaluation
@@ -30,12 +31,16 @@ NETWORKS = {  # the columns of comparisons, and how text and figures call these 
     "left_out": "leave-one-out",
     "untrained": "untrained",
 }
-PRINTED = {"multi": "multi_species", "single": "single_species", "left_out": "leave_one_out"}
+PRINTED = {  # number of the paper's table: our column, and its own
+    2: {"multi": "multi_species", "single": "single_species", "left_out": "leave_one_out"},
+    3: {"left_out": "miewid_leave_one_out", "descriptor": "megadescriptor_l_384"},
+}
 LOOKS = {  # of a network's dots: marker, colour, fill
     "multi": ("o", BLUE, BLUE),
     "matched": ("D", ORANGE, "white"),
     "single": ("s", VERMILION, "white"),
     "left_out": ("^", ORANGE, "white"),
+    "descriptor": ("v", VERMILION, "white"),
     "untrained": ("x", GREY, GREY),
 }
 EXACT = 7  # species: up to so many, all orders of them are tried (5,040)
@@ -60,6 +65,7 @@ def compare(
     k: int = 1,
     next_training: bool = False,
     training_sd: Mapping[str, float] | None = None,
+    seen: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Top-k in percent of each ranking of the same queries, and the first's gain over each other.
 
@@ -70,7 +76,9 @@ def compare(
     each ranking its name, name_low, name_high and name_trainings, how many; of each but the first
     gain_over_name with _low, _high (points, paired by query), _p (two-sided; of species corrected
     by Holm) and, if the first has several trainings, _same_sign: in how many of them the gain has
-    the sign of their mean; chance, a random ranking's top-k.
+    the sign of their mean; chance, a random ranking's top-k. Of each ranking also
+    name_seen and name_new with _low, _high: of the test individuals that are in training (`seen`,
+    by default those of `train`), and of the others; the mean is over the species that have such.
 
     Intervals (95 %) are those of `evaluation.by_species`: of other individuals of these species in
     this gallery, and of the mean over trainings where a ranking has several, else of this one
@@ -98,6 +106,12 @@ def compare(
         gain = _measured(matched, queries, shared, other, next_training, sd)
         table = table.join(_gain(gain, matched, other, f"gain_over_{name}", shared))
     table["chance"] = _chance(ranks, k, shared)
+    if seen is None and train is not None:
+        seen = set(train["individual"])
+    if seen is not None:
+        for name, own in hits.items():
+            arguments = queries, shared, None, next_training, spread[name]
+            table = table.join(_seen_and_new(name, own, seen, arguments))
     return _ordered(table, train, shared).reset_index()
 
 
@@ -168,6 +182,35 @@ def _gain(
     return table
 
 
+def _seen_and_new(
+    name: str, hits: pd.DataFrame, seen: Collection[str], arguments: tuple
+) -> pd.DataFrame:
+    """Section 3.3's two halves of the test set apart: their individuals are in training, or new.
+
+    `arguments`: of `_measured`, after the hits.
+    """
+    known, found = hits.index.get_level_values(2).isin(seen), []
+    for part, chosen in ((f"{name}_seen", known), (f"{name}_new", ~known)):
+        own = _named(_measured(hits[chosen], *arguments), part)
+        found.append(own[[f"{part}{end}" for end in ENDS]])
+    return pd.concat(found, axis=1)
+
+
+def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame, k: int = 1) -> pd.DataFrame:
+    """Each training of a network set against one ranking: how far the gain moves between them.
+
+    Columns seed (0, 1, ... in the order of `runs`), top_k and gain (means over species, in percent
+    and points), ahead and behind (on how many species).
+    """
+    rows = []
+    for seed, ranks in enumerate(runs):
+        table = compare({"top_k": ranks, "other": against}, k=k)
+        gains = _averaged(table)["gain_over_other"].round(9)
+        mean = table.iloc[-1][["top_k", "gain_over_other"]]
+        rows.append([seed, *mean, int((gains > 0).sum()), int((gains < 0).sum())])
+    return pd.DataFrame(rows, columns=["seed", "top_k", "gain", "ahead", "behind"])
+
+
 def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
     """How far a mean over species lies from its expectation, each by a network trained once.
 
@@ -215,38 +258,49 @@ def verdict(
     words: Mapping[str, str],
     k: int = 1,
     claims: tuple[str, str, str] = CLAIMS,
+    spread_known: bool = False,
 ) -> str:
     """Which of two networks of a table of `compare` is better, in words that its numbers decide.
 
     `words`: the two columns' names in text, the table's first ranking first. `claims`: what is said
-    if it is better, worse, or neither. The sentence names the trainings that it is about. With one
+    if it is better, worse, or neither. The sentence names the trainings that it is about;
+    `spread_known`: the table has a `training_sd` for networks that were trained once. With one
     training it counts the species that are better or worse (Holm-corrected); with several, those
     on which all of them agree, which is no verdict.
     """
-    (first, one), (second, other) = words.items()
-    gain = f"gain_over_{second}"
-    mean = table.iloc[-1]
-    rows = _averaged(table)
+    (first, _), (second, _) = words.items()
+    gain, mean, rows = f"gain_over_{second}", table.iloc[-1], _averaged(table)
     low, high = mean[f"{gain}_low"], mean[f"{gain}_high"]
-    claim = claims[0] if low > 0 else claims[1] if high < 0 else claims[2]
     interval = f"95 % interval {low:+.1f} to {high:+.1f}"
     if np.isnan(low):
         interval = "no interval, as no species has two individuals"
     species = _by_species(rows, gain, int(mean[f"{first}_trainings"]))
     return (
-        f"Top-{k}, mean over {len(rows)} species, {_trainings(mean, first, second)}: "
-        f"{claim.format(first=one, second=other)} ({mean[first]:.1f} against {mean[second]:.1f} %, "
-        f"{mean[gain]:+.1f} points, {interval}). {species}"
+        f"Top-{k}: {claim(table, words, claims)} ({mean[first]:.1f} against {mean[second]:.1f} %, "
+        f"{mean[gain]:+.1f} points, {interval}; mean over {len(rows)} species, "
+        f"{_trainings(mean, first, second, spread_known)}). {species}"
     )
 
 
-def _trainings(mean: pd.Series, first: str, second: str) -> str:
+def claim(
+    table: pd.DataFrame, words: Mapping[str, str], claims: tuple[str, str, str] = CLAIMS
+) -> str:
+    """What the interval of the mean gain supports, in a few words, for titles (see `verdict`)."""
+    (_, one), (second, other) = words.items()
+    low, high = (table.iloc[-1][f"gain_over_{second}{end}"] for end in ENDS[1:])
+    supported = claims[0] if low > 0 else claims[1] if high < 0 else claims[2]
+    return supported.format(first=one, second=other)
+
+
+def _trainings(mean: pd.Series, first: str, second: str, spread_known: bool) -> str:
     one, other = int(mean[f"{first}_trainings"]), int(mean[f"{second}_trainings"])
+    if one == other == 1 and spread_known:
+        return "trained once, with the spread that other trainings showed"
     if one == other == 1:
         return "for this one training"
     if one == other:
-        return f"mean over {one} trainings of each"
-    return f"mean over {one} training{'s' * (one > 1)} of the first and {other} of the second"
+        return f"{one} trainings of each"
+    return f"{one} training{'s' * (one > 1)} of the first and {other} of the second"
 
 
 def _by_species(rows: pd.DataFrame, gain: str, trainings: int) -> str:
@@ -295,6 +349,8 @@ def readable(table: pd.DataFrame, words: Mapping[str, str], gain: str = "") -> p
     """A table of `compare` for a reader: species, sizes, "58.7 (49.7 to 67.0)", and the gain.
 
     `words`: columns and their heads. `gain`: the column that the first is set against, "" for none.
+    Where the table has them: of the first, "66.1, 55.0" for individuals seen in training and for
+    new ones; of the gain, in how many trainings its direction is that of the mean.
     """
     shown = {
         "species": table["species"].map(spelt),
@@ -302,42 +358,66 @@ def readable(table: pd.DataFrame, words: Mapping[str, str], gain: str = "") -> p
         "queries": table["queries"],
     }
     shown |= {head: with_interval(table, name) for name, head in words.items()}
+    first, head = next(iter(words.items()))
+    if f"{first}_seen" in table and first != "left_out":  # which has seen none of them
+        halves = zip(table[f"{first}_seen"], table[f"{first}_new"], strict=True)
+        shown[f"{head}: seen, new animals"] = [f"{_one(seen)}, {_one(new)}" for seen, new in halves]
     if gain:
         shown["gain (points)"] = with_interval(table, f"gain_over_{gain}")
+    if f"gain_over_{gain}_same_sign" in table:
+        alike = table[f"gain_over_{gain}_same_sign"]
+        pairs = zip(alike, table[f"{first}_trainings"], strict=True)
+        shown["direction"] = [f"{n} of {of}" if pd.notna(n) else "" for n, of in pairs]
     return pd.DataFrame(shown)
 
 
-def with_interval(table: pd.DataFrame, name: str) -> list[str]:
-    """A column with its 95 % interval as text, "" where there is none."""
-    rows = table[[f"{name}{end}" for end in ENDS]].itertuples(index=False)
-    return [_as_text(*row) for row in rows]
+def _one(value: float) -> str:
+    return "none" if np.isnan(value) else f"{value:.1f}"
 
 
-def _as_text(value: float, low: float, high: float) -> str:
+def with_interval(
+    table: pd.DataFrame, name: str, low: str = "", high: str = "", decimals: int = 1
+) -> list[str]:
+    """A column with its 95 % interval (`name`_low, `name`_high if not named) as text, or ""."""
+    rows = table[[name, low or f"{name}_low", high or f"{name}_high"]].itertuples(index=False)
+    return [_as_text(*row, decimals) for row in rows]
+
+
+def _as_text(value: float, low: float, high: float, decimals: int) -> str:
     if np.isnan(value):
         return ""
-    return f"{value:.1f}" if np.isnan(low) else f"{value:.1f} ({low:.1f} to {high:.1f})"
+    value, low, high = (f"{number:,.{decimals}f}" for number in (value, low, high))
+    return value if low == "nan" else f"{value} ({low} to {high})"
 
 
-def no_better(table: pd.DataFrame, name: str) -> list[str]:
-    """The species on which a network is no better than the untrained one."""
+def no_better(table: pd.DataFrame, name: str, before: str = "untrained") -> list[str]:
+    """The species on which a network is no better than `before`, the untrained one."""
     rows = table[:-1]
-    return rows.loc[rows[name] <= rows["untrained"], "species"].tolist()
+    return rows.loc[rows[name] <= rows[before], "species"].tolist()
 
 
-def no_better_in_words(table: pd.DataFrame, names: Sequence[str]) -> str:
-    """Which networks end no better than they began, by species."""
+def no_better_in_words(
+    table: pd.DataFrame,
+    names: Sequence[str] | Mapping[str, str],
+    words: Mapping[str, str] = NETWORKS,
+) -> str:
+    """Which networks end no better than they began, by species.
+
+    `names`: columns of `table`, or to each the column of the network as it was before; without one
+    that is "untrained". `words`: what text calls them.
+    """
+    befores = names if isinstance(names, Mapping) else dict.fromkeys(names, "untrained")
     lines = []
-    for name in names:
-        lost, count = no_better(table, name), table[name][:-1].notna().sum()
+    for name, before in befores.items():
+        lost, count = no_better(table, name, before), table[name][:-1].notna().sum()
         if lost:
             species = ", ".join(map(spelt, lost))
             lines.append(
-                f"**{NETWORKS[name]}: no better than untrained on {len(lost)} of {count} species** "
+                f"**{words[name]}: no better than untrained on {len(lost)} of {count} species** "
                 f"({species})."
             )
         else:
-            lines.append(f"{NETWORKS[name]}: better than untrained on all {count} species.")
+            lines.append(f"{words[name]}: better than untrained on all {count} species.")
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -390,7 +470,7 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     gain, low, high = (f"gain_over_{against}{end}" for end in ENDS)
     shown = table[table[gain].notna() & (table["species"] != "mean")]
     mean = table[table["species"] == "mean"].iloc[0]
-    drawn = Figure(title, 3.2, PAGE)
+    drawn = Figure(title, 3.4, PAGE)
     axes = drawn.subplots()
     axes.axhline(0, color="black", linewidth=0.8)
     axes.axhspan(mean[low], mean[high], color=ORANGE, alpha=0.3, linewidth=0)
@@ -399,17 +479,34 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     axes.vlines(shown["train_annotations"], shown[low], shown[high], BLUE, linewidth=1, alpha=0.6)
     axes.plot(shown["train_annotations"], shown[gain], "o", color=BLUE, label="species")
     axes.set(xscale="log", xlabel="training annotations of the species")
-    axes.set(ylabel=f"gain over {NETWORKS[against]} (points)")
-    axes.margins(x=0.12, y=0.15)
+    axes.set(ylabel=f"gain over\n{NETWORKS[against]} (points)")
+    axes.margins(x=0.12, y=0.3)
     plain_numbers(axes.xaxis)
     ranked = shown.sort_values(gain)
-    middle = np.sqrt(shown["train_annotations"].min() * shown["train_annotations"].max())
-    for _, row in pd.concat([ranked[:3], ranked[3:][-3:]]).iterrows():
-        place, inwards = (row["train_annotations"], row[gain]), row["train_annotations"] > middle
-        look = {"xytext": (-5, -9), "ha": "right"} if inwards else {"xytext": (5, 2)}
-        axes.annotate(spelt(row["species"]), place, textcoords="offset points", **look)
+    _name_ends(axes, ranked[3:][-3:], ranked[high].fillna(ranked[gain]), above=True)
+    _name_ends(axes, ranked[:3], ranked[low].fillna(ranked[gain]), above=False)
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
+
+
+def _name_ends(axes: Axes, rows: pd.DataFrame, ends: pd.Series, above: bool) -> None:
+    """Name species at the edge of the axes, each led to the end of its interval (`ends`).
+
+    Each has a line of its own: those on the right, then those on the left, from outside inwards.
+    """
+    middle, sizes = np.sqrt(np.prod(axes.get_xlim())), rows["train_annotations"].sort_values()
+    right = sizes[sizes > middle].index[::-1]
+    look = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0}
+    for line, index in enumerate([*right, *sizes.index.drop(right)]):
+        axes.annotate(
+            spelt(rows["species"][index]),
+            (sizes[index], ends[index]),
+            (sizes[index], 0.98 - 0.06 * line if above else 0.02 + 0.06 * line),
+            textcoords=axes.get_xaxis_transform(),
+            ha="right" if index in right else "left",
+            va="top" if above else "bottom",
+            arrowprops=look | {"relpos": (float(index in right), float(not above))},
+        )
 
 
 @styled()
@@ -431,7 +528,7 @@ def dots(
     left.set(xlim=(-3, 103), xticks=range(0, 101, 20), xlabel=f"top-{k} accuracy (%)")
     _gains(right, table, places, f"gain_over_{gain or [*words][1]}")
     label_rows(right, places, [""] * len(table))
-    right.set_xlabel(f"gain over {words[gain or [*words][1]]} (points)")
+    right.set_xlabel(f"gain over\n{words[gain or [*words][1]]} (points)")
     columns = {
         "queries": table["queries"],
         "animals": table["individuals"],
@@ -459,16 +556,18 @@ def dots_by_k(tables: Mapping[int, pd.DataFrame], words: Mapping[str, str], titl
 
 
 @styled()
-def beside_the_paper(table: pd.DataFrame, words: Mapping[str, str], title: str) -> Figure:
-    """The paper's Table 2 redrawn on the left, a table of `compare` in the same way on the right.
+def beside_the_paper(
+    table: pd.DataFrame, words: Mapping[str, str], title: str, number: int = 2
+) -> Figure:
+    """The paper's Table 2 or 3 redrawn on the left, a table of `compare` likewise on the right.
 
     Species by decreasing number of annotations; of the paper's, those that its Table 1 counts.
     """
-    printed = printed_by_size([name for name in words if name in PRINTED])
+    printed = printed_by_size([name for name in words if name in PRINTED[number]], number)
     drawn = Figure(title, 1.2 + 0.145 * len(printed), PAGE)
     left, right = drawn.subplots(1, 2)
     for axes, rows, head in (
-        (left, printed, "the paper (redrawn from its Table 2)"),
+        (left, printed, f"the paper (redrawn from its Table {number})"),
         (right, table, "here"),
     ):
         places = _places(rows)
@@ -482,13 +581,13 @@ def beside_the_paper(table: pd.DataFrame, words: Mapping[str, str], title: str) 
     return drawn
 
 
-def printed_by_size(names: Sequence[str]) -> pd.DataFrame:
-    """The paper's Table 2, its species by the annotations that Table 1 counts, the mean last.
+def printed_by_size(names: Sequence[str], number: int = 2) -> pd.DataFrame:
+    """The paper's Table 2 or 3, its species by the annotations that Table 1 counts, the mean last.
 
     Columns species, and of each of `names` its printed column; those not counted come last.
     """
-    columns = {PRINTED[name]: name for name in names}
-    table = printed_table(2)[["species", *columns]].rename(columns=columns).dropna()
+    columns = {PRINTED[number][name]: name for name in names}
+    table = printed_table(number)[["species", *columns]].rename(columns=columns).dropna()
     sizes = combined_table1().set_index("species")["annotations"]
     order = table["species"].map(sizes).sort_values(ascending=False, kind="stable").index
     mean = table[names].mean().to_frame().T.assign(species="mean")
@@ -527,6 +626,7 @@ def _gains(axes: Axes, table: pd.DataFrame, places: np.ndarray, gain: str) -> No
     low, high = table[f"{gain}_low"], table[f"{gain}_high"]
     axes.axvline(0, color="black", linewidth=0.8)
     axes.hlines(places, low, high, "black", linewidth=1)
+    axes.xaxis.set_major_locator(MultipleLocator(20))
     shown = (low > 0) | (high < 0)
     axes.plot(table[gain][shown], places[shown], "s", color="black", ls="")
     look = {"color": "black", "markerfacecolor": "white", "ls": ""}

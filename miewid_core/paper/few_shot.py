@@ -2,29 +2,33 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from miewid_core import splits
-from miewid_core.evaluation import top_k
+from miewid_core.evaluation import hits, mean_interval, top_k
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
-from miewid_core.paper.comparison import ENDS, compare
+from miewid_core.paper.comparison import ENDS, compare, with_interval
 from miewid_core.paper.printed import printed_table, species_name
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
 
-METHODS = {  # how a network meets a new species, and where the paper prints it
-    "species_only": "the species alone",
-    "joint": "together with all other species",
-    "fine_tuned": "fine-tuned from the others' network",
+METHODS = {  # how a network meets a new species, in the words of the paper's Tables 4 and 5
+    "species_only": "species-only training",
+    "joint": "joint training",
+    "fine_tuned": "fine-tuning",
 }
 DEMO_COUNTS = (0, 10)  # drawn species are small, and the demo is to end in minutes
 PAPER_COUNTS = (0, 25, 50, 100, 200)
 ALL = 10**9  # individuals: as many as there are
-PRINTED = {"joint": (4, "joint_training"), "fine_tuned": (5, "fine_tuning")}
+PRINTED = {  # number of the paper's table, and its column
+    "species_only": (4, "species_only"),  # as in Table 5
+    "joint": (4, "joint_training"),
+    "fine_tuned": (5, "fine_tuning"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,24 +140,29 @@ def check_same_queries(ranked: pd.DataFrame) -> None:
 def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
     """Ranks of each cell's species by its network, trained now where it isn't yet.
 
-    Rows as of `one_vs_all`, with n, annotations, method and draw. The queries never change with n.
+    Rows as of `one_vs_all`, with n, trained_on (annotations), method, draw, and seen: whether the
+    individual is one of the n. The queries never change with n.
     """
     study.run([cell.training for cell in asked])  # side by side
-    parts = [
-        study.ranks({cell.species: cell.training}).assign(
-            n=cell.individuals, trained_on=cell.annotations, method=cell.method, draw=cell.draw
-        )
-        for cell in asked
-    ]
+    parts = []
+    for cell in asked:
+        found = study.ranks({cell.species: cell.training})
+        seen = found["individual"].isin(cell.training.rows["individual"])
+        facts = {"n": cell.individuals, "trained_on": cell.annotations, "method": cell.method}
+        parts.append(found.assign(**facts, draw=cell.draw, seen=seen))
     return pd.concat(parts, ignore_index=True)
 
 
-def summary(ranked: pd.DataFrame, k: int = 1) -> pd.DataFrame:
+def summary(
+    ranked: pd.DataFrame, before: Mapping[str, float] | None = None, k: int = 1
+) -> pd.DataFrame:
     """Top-k in percent of each species, n and method, with its 95 % interval.
 
     The interval is that of the mean over draws, each with a training of its own, where there are
-    several. Columns species, individuals, annotations (mean over draws), method, queries, draws,
-    top_k, low, high, deviation (standard, over draws; NaN for one).
+    several. `before`: of `untrained`. Columns species, individuals, annotations (mean over draws),
+    method, queries, draws, top_k, low, high, deviation (standard, over draws; NaN for one), seen
+    and new with _low, _high (the same of test individuals that were trained on, and of those that
+    were not; draws together), untrained.
     """
     rows = []
     for (species, n, method), own in ranked.groupby(["species", "n", "method"]):
@@ -164,8 +173,19 @@ def summary(ranked: pd.DataFrame, k: int = 1) -> pd.DataFrame:
         deviation = np.std(each, ddof=1) if len(each) > 1 else np.nan
         scores = [found[f"top_k{end}"] for end in ENDS]
         rows.append([species, n, size, method, found["queries"], len(draws), *scores, deviation])
+        rows[-1] += [*_top_k(own[own["seen"]], k), *_top_k(own[~own["seen"]], k)]
     columns = ["species", "individuals", "annotations", "method", "queries", "draws"]
-    return pd.DataFrame(rows, columns=[*columns, "top_k", "low", "high", "deviation"])
+    columns += ["top_k", "low", "high", "deviation"]
+    columns += [f"{part}{end}" for part in ("seen", "new") for end in ENDS]
+    table = pd.DataFrame(rows, columns=columns)
+    return table if before is None else table.assign(untrained=table["species"].map(before))
+
+
+def _top_k(ranked: pd.DataFrame, k: int) -> list[float]:
+    """Top-k in percent with its 95 % interval, NaN without queries."""
+    found = hits(ranked, k).astype(float)
+    ends = mean_interval(found, ranked.loc[found.index, "individual"])
+    return [100 * value for value in (found.mean(), *ends)]
 
 
 def _draws(ranked: pd.DataFrame) -> list[pd.DataFrame]:
@@ -190,6 +210,21 @@ def differences(ranked: pd.DataFrame, one: str, other: str, k: int = 1) -> pd.Da
     return pd.DataFrame(found, columns=columns)
 
 
+def readable(table: pd.DataFrame, value: str, head: str) -> pd.DataFrame:
+    """A table of `summary` or `differences` for a reader, its interval in the column `head`.
+
+    Left out is what the figure says, to keep to nine columns: annotations and queries.
+    """
+    shown = table.assign(species=table["species"].map(spelt))
+    shown[head] = with_interval(table, value, "low", "high")
+    if "method" in table:
+        shown["method"] = table["method"].map(METHODS)
+        ends = [f"{part}_{end}" for part in ("seen", "new") for end in ("low", "high")]
+        shown = shown.drop(columns=[*ends, "annotations", "queries"])
+        shown = shown.rename(columns={"seen": "seen animals", "new": "new ones"})
+    return shown.drop(columns=[value, "low", "high"])
+
+
 def untrained(study: Study, species: Sequence[str], k: int = 1) -> pd.Series:
     """Top-k in percent of the untrained network on each of `species`."""
     ranks = study.ranks(study.untrained())
@@ -211,8 +246,8 @@ def no_better_in_words(table: pd.DataFrame, before: pd.Series) -> str:
 def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
     """What a table of `differences` shows of each species: at which n which method is better."""
     verdicts = {
-        f"{METHODS[one]} is better": table["low"] > 0,
-        f"{METHODS[other]} is better": table["high"] < 0,
+        f"{METHODS[one]} is better than {METHODS[other]}": table["low"] > 0,
+        f"{METHODS[other]} is better than {METHODS[one]}": table["high"] < 0,
         "no difference shown": ~((table["low"] > 0) | (table["high"] < 0)),
     }
     sentences = []
@@ -265,11 +300,11 @@ def beside_paper(table: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """Means over species at each n: ours (of `summary`), and the paper's six (Tables 4 and 5)."""
     ours = table.pivot_table(index="individuals", columns="method", values="top_k")
     ours = ours.reindex(columns=list(methods))
-    numbers, columns = zip(*(PRINTED[m] for m in methods if m in PRINTED), strict=True)
-    paper = printed_table(numbers[0]).groupby("individuals")[["species_only"]].mean()
-    for number, column in zip(numbers, columns, strict=True):
-        paper[column] = printed_table(number).groupby("individuals")[column].mean()
-    return ours.join(paper.add_prefix("paper_"), how="outer").reset_index()
+    for method in methods:
+        number, column = PRINTED[method]
+        mean = printed_table(number).groupby("individuals")[column].mean()
+        ours = ours.join(mean.rename(f"paper_{column}"), how="outer")
+    return ours.reset_index()
 
 
 LOOKS = {  # method: marker, line, colour, fill
@@ -280,24 +315,46 @@ LOOKS = {  # method: marker, line, colour, fill
 
 
 @styled()
-def curves_figure(table: pd.DataFrame, before: pd.Series, title: str, k: int = 1) -> Figure:
-    """Top-k against the number of individuals, a panel for each species and a line each method.
+def curves_figure(
+    table: pd.DataFrame, before: pd.Series, title: str, methods: Sequence[str], k: int = 1
+) -> Figure:
+    """Top-k against the number of individuals, a line each method: the paper's, then our species.
 
     `table`: of `summary`, whose intervals are the bars. `before`: of `untrained`, a dashed line.
+    The first panel has the paper's six species, thin, and their mean (Tables 4 and 5).
     """
     species = table["species"].unique()
-    columns = min(2, len(species))
-    rows = -(-len(species) // columns)
-    drawn = Figure(title, 1.2 + 2.2 * rows, PAGE)
-    grid = drawn.subplots(rows, columns, squeeze=False)
-    for axes, name in zip(grid.flat, species, strict=False):
+    rows = -(-(1 + len(species)) // 2)
+    drawn = Figure(title, 1.2 + 2.4 * rows, PAGE)
+    first, *panels = drawn.subplots(rows, 2, squeeze=False).flat
+    _printed_panel(first, methods)
+    for axes, name in zip(panels, species, strict=False):
         _panel(axes, table[table["species"] == name], before[name])
         axes.set_ylabel(f"top-{k} accuracy (%)")
-    for axes in grid.flat[len(species) :]:
+    for axes in panels[len(species) :]:
         axes.remove()
-    handles, labels = grid.flat[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, ncols=2, loc="outside lower left")
+    handles, labels = panels[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, ncols=4, loc="outside lower left")
     return drawn
+
+
+def _printed_panel(axes: Axes, methods: Sequence[str]) -> None:
+    """The paper's numbers: each species a thin line, their mean a thick one."""
+    numbers = sorted({PRINTED[method][0] for method in methods})
+    for method in methods:
+        number, column = PRINTED[method]
+        marker, line, colour, fill = LOOKS[method]
+        by_species = printed_table(number).pivot(
+            index="individuals", columns="species", values=column
+        )
+        axes.plot(by_species, color=colour, ls=line, linewidth=0.5, alpha=0.5)
+        look = {"color": colour, "ls": line, "markerfacecolor": fill}
+        axes.plot(by_species.mean(axis=1), marker=marker, **look)
+    axes.set_xticks(by_species.index)
+    axes.set(ylabel="top-1 accuracy (%)", ylim=(0, 100))
+    axes.set_xlabel("training individuals\n(mean of six species; thin: each of them)")
+    words = f"Table{'s' * (len(numbers) > 1)} {' and '.join(map(str, numbers))}"
+    axes.set_title(f"the paper (redrawn from its {words})", loc="left")
 
 
 def _panel(axes: Axes, own: pd.DataFrame, before: float) -> None:
@@ -314,5 +371,5 @@ def _panel(axes: Axes, own: pd.DataFrame, before: float) -> None:
     axes.set_xticks(seen.index, [f"{n:,}\n({photos:,.0f})" for n, photos in seen.items()])
     axes.set_xlabel("training individuals (annotations)")
     queries = own["queries"].iloc[0]
-    axes.set_title(f"{spelt(own['species'].iloc[0])} (n = {queries:,} queries)")
-    axes.set_ylim(0, None)
+    axes.set_title(f"here: {spelt(own['species'].iloc[0])} ({queries:,} queries)", loc="left")
+    axes.set_ylim(0, 100)

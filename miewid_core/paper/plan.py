@@ -43,6 +43,7 @@ def asked(
     both = pair(preset, study.config).values()
     backbones = [study.training(study.train, str(own["backbone"]), **own) for own in both]
     return {
+        "00": multi[:1],
         "03": multi[:1],
         "04": [*multi, *single, *matched],
         "05": [*multi, *left_out],

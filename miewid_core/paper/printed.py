@@ -142,3 +142,14 @@ def beside_table1(ours: pd.DataFrame) -> pd.DataFrame:
     both["species"] = both["species"].mask(both["key"] == "total", "all species")
     names.insert(0, "n_species")
     return both[["species", *names, *(f"paper_{name}" for name in names)]]
+
+
+def one_below_the_other(beside: pd.DataFrame) -> pd.DataFrame:
+    """A table of `beside_table1`, the paper's row below each of ours: half as many columns."""
+    names = [name for name in beside if f"paper_{name}" in beside]
+    columns = {"here": names, "the paper": [f"paper_{name}" for name in names]}
+    parts = [
+        beside[["species", *own]].set_axis(["species", *names], axis=1).assign(of=whose)
+        for whose, own in columns.items()
+    ]
+    return pd.concat(parts).sort_index(kind="stable")[["species", "of", *names]]

@@ -144,7 +144,8 @@ class Study:
             for own in self._known(species, tested, "tested")
         }
 
-    def _known(self, species: Sequence[str], known: list[str], what: str) -> Sequence[str]:
+    def _known(self, species: Sequence[str] | str, known: list[str], what: str) -> Sequence[str]:
+        species = _listed(species)
         strange = ", ".join(sorted(set(species) - set(known)))
         if strange:
             raise ValueError(f"species: no {strange} is {what}; there are {', '.join(known)}")
@@ -219,16 +220,21 @@ def open_study(
     seed: int = 0,
     on_problem: str = "raise",
     scheduler: str = "",
+    photos_dir: str = "",
+    absolute_paths: bool = False,
+    species: str = "",
 ) -> Study:
     """Read and split the catalog that a notebook's parameters name; empty ones mean the default.
 
     `catalog`: "demo" for the drawn animals, or what `load_catalog` reads. `sides_differ`: species
     whose sides are different individuals, as a list or separated by commas. `pretrained`: a weights
     file in place of the preset's own. Relative paths count from the working directory, ~ is the
-    user's home. `on_problem`: "raise", or "drop" photos with problems (see `load_catalog`).
-    `scheduler`: address of the Dask scheduler whose workers train ("" for this computer). Raises
-    ValueError (CatalogError for the photos) naming what to mend.
+    user's home. `on_problem`: "raise", or "drop" photos with problems. `scheduler`: address of the
+    Dask scheduler whose workers train ("" for this computer). `photos_dir`, `absolute_paths` and
+    `species` say where photos lie and what they show (see `load_catalog`). Raises ValueError
+    (CatalogError for the photos) naming what to mend.
     """
+    catalog, photos_dir, species = map(_text, (catalog, photos_dir, species))
     changes = {"pretrained": pretrained, "image_size": image_size, "epochs": epochs}
     config = training_preset(preset, **{key: value for key, value in changes.items() if value})
     _refuse_weights(config.pretrained)
@@ -239,7 +245,8 @@ def open_study(
     _refuse_address(scheduler)
     sides = _listed(sides_differ) or (SIDES_DIFFER if _is_demo(catalog) else ())
     source = draw_animals(CACHE / "demo") if _is_demo(catalog) else catalog
-    annotations = load_catalog(source, sides_differ=sides, on_problem=on_problem)
+    where = {"photos_dir": photos_dir, "absolute_paths": absolute_paths, "species": species}
+    annotations = load_catalog(source, sides_differ=sides, on_problem=on_problem, **where)
     split = splits.split(annotations, seed)
     return Study(
         name=name,
@@ -274,6 +281,11 @@ def _named(catalog: object) -> tuple[str, str]:
     path = Path(str(place)).expanduser().resolve()
     name = (path if path.is_dir() else path.parent).name
     return name, f"{name}-{digest(str(path))[:6]}"
+
+
+def _text(value: object) -> object:
+    """A folder called 2024, which papermill takes for a number."""
+    return str(value) if isinstance(value, int | float) else value
 
 
 def _listed(words: Sequence[str] | str) -> Sequence[str]:

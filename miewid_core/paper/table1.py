@@ -3,6 +3,7 @@
 import pandas as pd
 
 from miewid_core.figures import COLOURS, THIN, Figure, plain_numbers, spelt, styled
+from miewid_core.paper.printed import PRINTED
 from miewid_core.paper.training_report import LINES
 
 
@@ -79,6 +80,24 @@ def tail_rows(photos: pd.DataFrame) -> pd.DataFrame:
     tail = each.reset_index().groupby(["species", "per_individual"]).size()
     tail = tail.rename("individuals").reset_index()
     return tail.assign(annotations=tail["per_individual"] * tail["individuals"])
+
+
+def top_share(tail: pd.DataFrame) -> float:
+    """Share in percent of the annotations that the tenth of the individuals with most has."""
+    each = tail["per_individual"].repeat(tail["individuals"]).sort_values()
+    return 100 * each[-max(1, round(len(each) / 10)) :].sum() / each.sum()
+
+
+def in_words(table: pd.DataFrame, tail: pd.DataFrame) -> str:
+    """How large a catalog is and how long its tail, beside the paper's numbers."""
+    total = table.iloc[-1]
+    return (
+        f"{total['annotations']:,} annotations of {total['individuals']:,} individuals of "
+        f"{len(table) - 1} species: {total['mean_per_individual']:.2f} per individual on average, "
+        f"{total['median_per_individual']:g} in the median (the paper: "
+        f"{PRINTED['mean_per_individual']} and {PRINTED['median_per_individual']:g}). A tenth of "
+        f"the individuals has {top_share(tail):.0f} % of the annotations."
+    )
 
 
 def relatives(photos: pd.DataFrame) -> pd.DataFrame:

@@ -17,12 +17,15 @@ LOOKS = {  # of the models told apart, by colour, lightness and dashes
 }
 
 
-def top_k(rankings: Mapping[str, pd.DataFrame], ks: Sequence[int] = KS) -> pd.DataFrame:
+def top_k(
+    rankings: Mapping[str, pd.DataFrame], train: pd.DataFrame, ks: Sequence[int] = KS
+) -> pd.DataFrame:
     """Top-k in percent of each of `rankings`, by species, then their "mean": appendix A.2.
 
-    Columns model (the ranking's name), species, queries, individuals, k, top_k, low, high (95 %
-    interval, as in `evaluation.by_species`), chance (a random ranking's). Means are over the
-    species that all rankings have.
+    Species by decreasing number of their annotations in `train`, as in Figure 1. Columns model (the
+    ranking's name), species, queries, individuals, k, top_k, low, high (95 % interval, as in
+    `evaluation.by_species`), chance (a random ranking's). Means are over the species that all
+    rankings have.
     """
     common = set.intersection(*(set(ranks["species"]) for ranks in rankings.values()))
     parts = []
@@ -33,7 +36,11 @@ def top_k(rankings: Mapping[str, pd.DataFrame], ks: Sequence[int] = KS) -> pd.Da
         parts.append(pd.concat([table[:-1], *rest, table[-1:]]).assign(model=model, k=k))
     columns = ["model", "species", "queries", "individuals", "k", "top_k", "low", "high", "chance"]
     renamed = {"top_k_low": "low", "top_k_high": "high"}
-    return pd.concat(parts, ignore_index=True).rename(columns=renamed)[columns]
+    table = pd.concat(parts, ignore_index=True).rename(columns=renamed)[columns]
+    sizes = table["species"].map(train["species"].value_counts()).fillna(0)
+    last = sizes.mask(table["species"] == "mean", -1)
+    order = last.sort_values(ascending=False, kind="stable").index
+    return table.loc[order].reset_index(drop=True)
 
 
 def in_words(table: pd.DataFrame, level: float = 90) -> str:
@@ -47,8 +54,8 @@ def in_words(table: pd.DataFrame, level: float = 90) -> str:
             for name in ("top_k", "high", "low")
         )
         parts.append(f"{k} with {model} (95 % interval {low} to {high})")
-    begin = "How many of the nearest annotations must be looked at to find the individual for"
-    return f"{begin} {level:g} % of the queries, mean over species: {', '.join(parts)}."
+    begin = f"To find the individual for {level:g} % of the queries (mean over species)"
+    return f"{begin}, so many of the nearest annotations must be looked at: {', '.join(parts)}."
 
 
 @styled()

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
-from miewid_core.chips import ChipStore
-from miewid_core.config import TrainConfig, learning_rate
+from miewid_core.chips import ChipStore, augmentation
+from miewid_core.config import PRESETS, TrainConfig, learning_rate
 from miewid_core.figures import (
     BLUE,
     COLOURS,
     COLUMN,
+    GREY,
     MANY,
     MARKERS,
     PAGE,
@@ -25,6 +28,7 @@ from miewid_core.figures import (
     spelt,
     styled,
 )
+from miewid_core.model import MiewIDNet
 
 LINES = ["-", "--", ":", "-."]
 TABLE = Path(__file__).parent / "tables" / "a1_against_code.csv"
@@ -36,7 +40,7 @@ def a1_against_code() -> pd.DataFrame:
     return pd.read_csv(TABLE)
 
 
-def schedules(config: TrainConfig) -> pd.DataFrame:
+def schedules(config: TrainConfig = PRESETS["paper"]) -> pd.DataFrame:
     """Rates of the paper's and of the released schedule: schedule, epoch (from 1), rate."""
     rows = [
         (name, epoch + 1, learning_rate(dataclasses.replace(config, schedule=name), epoch))
@@ -58,6 +62,62 @@ def schedules_figure(rates: pd.DataFrame, title: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     plain_numbers(axes.yaxis, log=False)
     drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return drawn
+
+
+@styled()
+def network_figure(network: MiewIDNet, size: int) -> Figure:
+    """The network as boxes in a row, and between them the shapes that one chip takes."""
+    with torch.inference_mode():
+        features = network.backbone.forward_features(torch.zeros(1, 3, size, size))
+    width = network.n_features
+    steps = ["chip", "backbone", "GeM pooling", "BatchNorm", "embedding"]
+    shapes = [(3, size, size), tuple(features.shape[1:]), (width,), (width,)]
+    drawn = Figure(f"Shapes on the way through {network.name}", 1.1, PAGE)
+    axes = drawn.subplots()
+    for place, step in enumerate(steps):
+        look = {"boxstyle": "round", "facecolor": "white" if place in (0, 4) else "#CFE4F2"}
+        axes.text(place, 0, step, ha="center", va="center", bbox=look, fontsize=8)
+    for place, shape in enumerate(shapes):
+        arrow = {"arrowstyle": "->"}
+        axes.annotate("", (place + 0.66, 0), (place + 0.34, 0), arrowprops=arrow)
+        axes.text(place + 0.5, 0.35, " x ".join(map(str, shape)), ha="center")
+    axes.set(xlim=(-0.4, 4.4), ylim=(-0.5, 0.8))
+    axes.set_axis_off()
+    return drawn
+
+
+@styled()
+def arcface_figure(embedding: np.ndarray, centers: np.ndarray, margin: float) -> Figure:
+    """An embedding (2,) of individual 0 among the sub-centers (C, K, 2) of all, on a circle.
+
+    The angle to its nearest own sub-center is marked, and as much more as the margin (radians) is.
+    """
+    drawn = Figure("An embedding among the sub-centers of two individuals", 3.4, 4.8)
+    axes = drawn.subplots()
+    axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=GREY, linewidth=0.6))
+    unit = centers / np.linalg.norm(centers, axis=2, keepdims=True)
+    for number, own in enumerate(unit):
+        look = {"marker": MARKERS[number], "color": COLOURS[number], "ls": "", "markersize": 7}
+        axes.plot(*own.T, label=f"sub-centers of individual {'ABC'[number]}", **look)
+        for center in own:
+            axes.plot(*np.stack([np.zeros(2), center]).T, color=COLOURS[number], linewidth=0.6)
+    point = embedding / np.linalg.norm(embedding)
+    axes.annotate("", point, (0, 0), arrowprops={"arrowstyle": "->", "linewidth": 1.6})
+    axes.plot(*point, "k*", markersize=9, label="embedding of a photo of A")
+    start = np.arctan2(*unit[0, np.argmax(unit[0] @ point)][::-1])
+    end = np.arctan2(*point[::-1])
+    turn = np.sign(end - start)
+    for radius, (first, last), words, line in (
+        (0.5, (start, end), "θ", "-"),
+        (0.7, (end, end + turn * margin), "m", "--"),
+    ):
+        arc = radius * np.array([np.cos(a := np.linspace(first, last)), np.sin(a)])
+        axes.plot(*arc, line, color="black")
+        axes.text(*1.12 * arc[:, 25], words, ha="center", va="center", fontsize=9)
+    axes.set(aspect="equal", xlim=(-1.15, 1.15), ylim=(-1.15, 1.15))
+    axes.set_axis_off()
+    drawn.legend(loc="outside right upper")
     return drawn
 
 
@@ -159,6 +219,34 @@ def _two_animals(rows: pd.DataFrame, generator: np.random.Generator) -> pd.DataF
         apart[apart["individual"] == animal].sort_values("annotation_id").head(3)
         for animal in animals
     )
+
+
+def augmented(chip: np.ndarray, seed: int) -> list[Panel]:
+    """A chip (S, S, 3) uint8, what each part of A.1's augmentation makes of it, and thrice all.
+
+    A part is applied for certain here, in training only sometimes.
+    """
+    import albumentations  # half a second
+
+    whole = augmentation(len(chip))
+    one_of, *others = whole.transforms
+    pictures: list[Panel] = [(chip, "as it is", None)]
+    for part in [*one_of.transforms, *others]:
+        part.p = 1
+        alone = albumentations.Compose([part], seed=seed)
+        pictures.append((alone(image=chip)["image"], type(part).__name__, None))
+    whole = augmentation(len(chip))
+    for draw in range(3):
+        whole.set_random_seed(seed + draw)
+        pictures.append((whole(image=chip)["image"], f"in training ({draw + 1})", None))
+    return pictures
+
+
+def few_individuals(photos: pd.DataFrame, count: int = 6) -> pd.DataFrame:
+    """Rows of the `count` individuals with most annotations, of the species with most of them."""
+    own = photos[photos["species"] == photos["species"].value_counts().idxmax()]
+    most = own["individual"].value_counts(sort=False).nlargest(count).index
+    return own[own["individual"].isin(most)]
 
 
 def projection(embeddings: np.ndarray, photos: pd.DataFrame, seed: int) -> pd.DataFrame:

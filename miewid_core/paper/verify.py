@@ -16,7 +16,13 @@ from miewid_core.paper import manifest
 
 MEASURED_FILES = "performance_"  # how their names start: measured times and memory
 MEASURED = {"seconds", "photos_per_second", "slowest", "fastest"}  # columns of other tables
-ENDS = ("low", "high", "p", "deviation")  # of columns that tell how sure the one beside them is
+ENDS = (
+    "low",
+    "high",
+    "p",
+    "deviation",
+    "same_sign",
+)  # of columns that tell how sure the one beside them is
 ROUNDING = 1e-6  # relative: differences below are float32's
 SHOWN = 5  # differences of a file that are printed
 COLUMNS = ["file", "row", "column", "committed", "now", "within"]

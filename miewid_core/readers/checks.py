@@ -10,6 +10,7 @@ from scipy.sparse.csgraph import connected_components
 
 from miewid_core.catalog import BOX, note, notice
 from miewid_core.files import file_digest
+from miewid_core.photos import orientation
 
 SLACK = 1.0  # pixels by which rounding may push a box out of its photo
 FULL_TURN = 6.3  # radians: what is more was meant as degrees
@@ -47,16 +48,17 @@ def boxes(
     less than half of it would be left. A rotation that is no number becomes 0.
     """
     numbers = rows[[*BOX, "theta"]].apply(pd.to_numeric, errors="coerce").astype(float) + 0.0
-    given = (rows[BOX] != "").any(axis=1)
+    zero = (numbers[BOX] == 0).all(axis=1)  # how some programs write that there is none
+    given = (rows[BOX] != "").any(axis=1) & ~zero
     whole = rows[["width", "height"]].astype(float).set_axis(["w", "h"], axis=1)
     box = numbers[BOX].where(given, whole.assign(x=0.0, y=0.0))
     lost = ~np.isfinite(numbers["theta"]) & (rows["theta"] != "") | (rows["theta"] == "")
     theta = numbers["theta"].mask(lost, 0.0)
     odd = given & ~np.isfinite(box).all(axis=1)
     empty = (box[["w", "h"]] <= 0).any(axis=1)
-    clipped, outside, cut = _clipped(box, whole, theta == 0)
     sound = given & ~odd & ~empty & whole["w"].notna()
-    stored = _stored(rows, box, whole, sound)
+    box, turned, stored = _upright(rows, box, whole, sound, theta == 0)
+    clipped, outside, cut = _clipped(box, whole, theta == 0)
     outside &= sound & ~stored
     corners = (box["w"] > box["x"]) & (box["h"] > box["y"])
     corners &= (box["w"] <= whole["w"] + SLACK) & (box["h"] <= whole["h"] + SLACK)
@@ -73,6 +75,8 @@ def boxes(
         _degrees(rows, theta),
     ]
     told = [
+        notice(rows, zero, "box 0, 0, 0, 0", "read as missing: the whole photo"),
+        notice(rows, turned, "the box is of the photo as it is stored", "turned with it (EXIF)"),
         notice(rows, cut, "the box reaches over the photo's edge", "cut at the edge"),
         notice(rows, lost, _quoted("rotation ", rows["theta"], lost), "set to 0"),
     ]
@@ -108,10 +112,14 @@ def _degrees(rows: pd.DataFrame, theta: pd.Series) -> pd.DataFrame:
     return note(few, None, "theta", turn, "give radians, 0 for none")
 
 
-def _stored(
-    rows: pd.DataFrame, box: pd.DataFrame, whole: pd.DataFrame, sound: pd.Series
-) -> pd.Series:
-    """Boxes that were drawn on a photo of another shape: most often before EXIF turned it."""
+def _upright(
+    rows: pd.DataFrame, box: pd.DataFrame, whole: pd.DataFrame, sound: pd.Series, plain: pd.Series
+) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
+    """The boxes, those of stored photos turned with them; which were; which contradict the photo.
+
+    Boxes are turned where the sizes that the source gives are those of the stored photos, not of
+    the upright ones, unless a box in such a photo shows otherwise, or is rotated (not `plain`).
+    """
     size = rows[["image_width", "image_height"]].apply(pd.to_numeric, errors="coerce")
     size = size.set_axis(["w", "h"], axis=1)
     size[~size.gt(0).all(axis=1)] = np.nan
@@ -120,11 +128,29 @@ def _stored(
     right, bottom = box["x"] + box["w"], box["y"] + box["h"]
     upright = (right <= whole["w"] + SLACK) & (bottom <= whole["h"] + SLACK)
     sideways = (right <= whole["h"] + SLACK) & (bottom <= whole["w"] + SLACK)
-    wrong = turned & sideways & ~upright
-    if wrong.any() and not (turned & upright & ~sideways).any():
-        wrong = turned & sideways  # whoever drew these saw none of the photos upright
+    as_upright, as_stored = turned & upright & ~sideways, turned & sideways
+    swapped = whole.set_axis(["h", "w"], axis=1)[["w", "h"]]
+    lying = other & turned & ((size - swapped).abs() <= OTHER_SIZE).all(axis=1)
+    wrong = as_stored & ~upright
+    if wrong.any() and not as_upright.any():
+        wrong = as_stored  # whoever drew these saw none of the photos upright
     told = turned & upright & ~size["w"].isna() & ~other  # its size was written down upright
-    return (wrong & ~told) | (other & ~(turned & upright & ~sideways))
+    stored, exif = (wrong & ~told) | (other & ~as_upright), pd.Series(1, rows.index)
+    if lying.any() and not (lying & as_upright).any():
+        # whoever wrote these sizes saw no photo upright, those turned by 180 degrees included
+        sized = sound & plain & (lying | ~other) & size["w"].notna()
+        exif[sized] = rows.loc[sized, "path"].map(orientation)
+    return _turned(box, size, exif), exif != 1, stored & (exif == 1)
+
+
+def _turned(box: pd.DataFrame, size: pd.DataFrame, exif: pd.Series) -> pd.DataFrame:
+    """Boxes in stored photos of a size as they lie in the upright ones; `exif`: 1 for the same."""
+    right, below = size["w"] - box["x"] - box["w"], size["h"] - box["y"] - box["h"]
+    x = box["x"].mask(exif.isin([2, 3, 7, 8]), right)
+    y = box["y"].mask(exif.isin([3, 4, 6, 7]), below)
+    sides, lying = pd.DataFrame({"x": x, "y": y, "w": box["w"], "h": box["h"]}), exif >= 5
+    sides.loc[lying] = sides.loc[lying, ["y", "x", "h", "w"]].to_numpy()
+    return sides
 
 
 def _clipped(
@@ -216,20 +242,16 @@ def _slip(one: str, other: str) -> bool:
 
 
 def doubled(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """Copies of one photo, of one box in it, that are given to two animals."""
-    copies = ["size", "width", "height", *BOX, "theta"]
+    """Copies of a photo under another name, of the same box in it."""
     rows = rows[rows["size"].duplicated(keep=False) & (rows["problem"] == "")]
-    rows = rows.drop_duplicates(["key", "individual", *BOX])
-    likely = rows[rows.duplicated(copies, keep=False)]
-    several = likely.groupby(copies)["individual"].transform("nunique") > 1
-    likely = likely[several & ~likely["key"].duplicated(keep=False)]
-    content = likely["path"].map(file_digest)
-    likely = likely.assign(content=content)
-    owners = likely.groupby(["content", *BOX, "theta"])["individual"]
-    twice = owners.transform("nunique") > 1
-    first = likely.groupby(["content", *BOX, "theta"])["row"].transform("first")
-    later = twice & (likely["row"] != first)
-    return [notice(likely, later, "the same photo as " + first + ", of another animal", "kept")]
+    rows = rows[rows.duplicated(["size", "width", "height", *BOX, "theta"], keep=False)]
+    contents = {path: file_digest(path) for path in rows["path"].unique()}
+    rows = rows.assign(content=rows["path"].map(contents))
+    copies = rows.groupby(["content", *BOX, "theta"])
+    first, owner = (copies[name].transform("first") for name in ("row", "individual"))
+    later = (copies["key"].transform("nunique") > 1) & (rows["row"] != first)
+    other = (rows["individual"] != owner).map({True: ", of another animal", False: ""})
+    return [notice(rows, later, "the same photo as " + first + other, "kept")]
 
 
 def encounters(rows: pd.DataFrame) -> tuple[pd.Series, list[pd.DataFrame]]:

@@ -12,24 +12,19 @@ TIME = r"(?:[T, ]+(?P<time>\d\d?:\d\d(?::\d\d(?:\.\d*)?)?\s*(?:[AaPp][Mm])?))?"
 YEAR_FIRST = re.compile(rf"(?P<y>(?:18|19|20)\d\d)([:/.-])(?P<m>\d\d?)\2(?P<d>\d\d?){TIME}")
 YEAR_LAST = re.compile(rf"(?P<a>\d\d?)([/.-])(?P<b>\d\d?)\2(?P<y>(?:18|19|20)\d\d){TIME}")
 IN_WORDS = re.compile(r"(?=.*[A-Za-z]{3})(?=.*\b(?:18|19|20)\d\d\b).*\d.*")
+ZERO = pd.to_datetime(["1899-12-30", "1900-01-01", "1904-01-01", "1970-01-01", "1980-01-01"])
 LEFT_OUT = "set to missing: write it as 2024-05-31 or 2024-05-31T12:00:00"
-
-
-def dates(written: pd.Series) -> pd.Series:
-    """Dates and times (datetime64[us]) as a clock on the spot shows them; NaT for what is none.
-
-    A zone at the end is left out: what matters here are the days on which an animal was seen, and
-    cameras' own times have no zone.
-    """
-    return read_dates(written)["date"]
 
 
 def read_dates(written: pd.Series) -> pd.DataFrame:
     """Per cell (text) its date, what is to be noticed of it, and what was done; "" for nothing.
 
+    Dates and times (datetime64[us]) are those of a clock on the spot, NaT for none: a zone at the
+    end is left out. What matters is the day, and cameras' own times have no zone.
     Year first in any form, 03.05.2019 (day first, as whoever writes points does), names of months.
     03/05/2019 can be two days: it is read as other dates of the column show, or else left out. So
-    is a year alone, which is no day, and all else.
+    is a year alone, which is no day, a day by which spreadsheets and clocks count from zero, and
+    all else.
     """
     codes, texts = pd.factorize(written)
     texts = pd.Series(texts, dtype=object).astype(str)
@@ -48,6 +43,9 @@ def read_dates(written: pd.Series) -> pd.DataFrame:
         else:
             wrong = "can be two days" if found else "can't be read as one day"
             what[place], done[place] = f"date {text} {wrong}", LEFT_OUT
+    none = read.isin(ZERO)
+    read[none], done[none] = pd.NaT, "set to missing"
+    what[none] = "date " + texts[none] + " is how programs write none"
     table = pd.DataFrame({"date": read, "what": what, "done": done})
     missing = pd.DataFrame({"date": [pd.NaT], "what": "", "done": ""}, index=[-1])
     table = pd.concat([table, missing.astype({"date": "datetime64[us]"})])
@@ -110,11 +108,5 @@ def _order(texts: list[str]) -> tuple[int, str] | None:
     months = [match[0] for match in found if int(match["b"]) > 12]
     if bool(days) == bool(months):
         return None
-    return (
-        (0, f"read with the day first, as {days[0]}")
-        if days
-        else (
-            1,
-            f"read with the month first, as {months[0]}",
-        )
-    )
+    first, other = ("day", days) if days else ("month", months)
+    return int(not days), f"read with the {first} first, as {other[0]}"

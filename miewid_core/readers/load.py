@@ -29,9 +29,10 @@ from miewid_core.readers.dates import read_dates
 
 SOURCE_NAMES = {"file": "file_path or file_name", "species": "species", "name": "name"}
 MISSING = {  # words for no value, in any case, in any column
-    *["nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", "nat", "-", "--", "?", "____"],
-    *["unknown", "unidentified", "undefined", "unspecified", "missing", "not available"],
-    *["new_whale", "new_individual"],
+    *["nan", "none", "null", "(null)", "nil", "na", "n/a", "n.a.", "#n/a", "<na>", "nat", "\\n"],
+    *["-", "--", "?", "____", "#ref!", "#value!", "#name?", "#null!", "unk", "unknown"],
+    *["unidentified", "undefined", "unspecified", "unassigned", "missing", "not available"],
+    *["not known", "not identified", "unnamed", "no name", "new_whale", "new_individual"],
 }
 HALF = re.compile("[\ud800-\udfff]")  # halves of characters, of a file name that is no UTF-8
 
@@ -75,7 +76,9 @@ def load_catalog(
     told += more
     root = given.root.resolve()
     files = photo_checks.relative(rows["file"], root, absolute_paths)
-    told.append(notice(rows, files != rows["file"], "absolute path", f"looked for below {root}"))
+    told.append(
+        notice(rows, files != rows["file"], "path of another computer", f"looked for below {root}")
+    )
     rows = rows.assign(file=files)
     rows = rows.join(photo_checks.look_at(files, root, verify, absolute_paths))
     rows, found, mended = checks.boxes(rows)
@@ -114,7 +117,12 @@ def _normalised(
         for word, places in words.items():
             told.append(notice(rows.loc[places], None, f"{column} {word!r}", "read as missing"))
     rows["viewpoint"] = rows["viewpoint"].str.lower()
-    rows["species"] = rows["species"].mask(rows["species"] == "", species)
+    nameless = rows["species"] == ""
+    if species and not nameless.any() and (rows["species"] != species).any():
+        problem = f"species is {species}, but no row is without one"
+        names = ", ".join(sorted(rows["species"].unique()))
+        raise fatal(source, [("species", problem, f"leave it out; the species are {names}")])
+    rows["species"] = rows["species"].mask(nameless, species)
     rows["theta"] = rows["theta"] if (rows["theta"] != "").any() else "0"
     read = read_dates(rows["date"])
     told.append(notice(rows, read["what"] != "", read["what"], read["done"]))
@@ -137,7 +145,8 @@ def _text_of(cells: pd.Series) -> tuple[pd.Series, dict[str, np.ndarray]]:
 
 
 def _text(cell: object) -> str:
-    text = str(cell).strip()
+    # a column of whole numbers with gaps is one of fractions in a data frame
+    text = str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell).strip()
     return text if text.isascii() else HALF.sub("\ufffd", text)
 
 

@@ -21,6 +21,7 @@ from miewid_core.readers.sources import CAMERA_RAW
 PART = 64  # photos that a thread takes at once
 HINTS = 20  # so many missing files are looked for under similar names, which takes time
 ABSOLUTE = "make it relative, give photos_dir, or absolute_paths=True if you trust the catalog"
+FETCH = "fetch it from where it is kept: git lfs pull, git annex get, dvc pull"
 HUGE = "scale it down, or save it as a JPEG, which is read at a reduced size"
 
 
@@ -68,14 +69,14 @@ def look_at(files: pd.Series, root: Path, verify: bool, absolute: bool) -> pd.Da
 
 
 def relative(files: pd.Series, root: Path, absolute: bool) -> pd.Series:
-    """Files with absolute paths of another computer cut to what lies below `root`, if it does.
+    """Files with paths of another computer, as they lie below `root`, if they do.
 
-    `absolute`: those that are there are meant as they are.
+    These are absolute paths, cut, unless they are there and `absolute`; and those of Windows.
     """
     named = pd.Series(files.unique(), dtype=object)
-    named = named[named.str.contains(r"^(?:/|[A-Za-z]:[\\/])", regex=True)]
+    named = named[named.str.contains(r"^(?:/|[A-Za-z]:/)|\\", regex=True)]
     other = [file for file in named if not (absolute and Path(file).is_file())]
-    found = [cut for file in other[:HINTS] if (cut := _below(file, root))]
+    found = [cut for file in other[:HINTS] if (cut := _below(file, root)) is not None]
     if not found:
         return files
     cut = max(set(found), key=found.count)
@@ -87,14 +88,15 @@ def _parts(file: str) -> tuple[str, ...]:
     return (PurePosixPath if file.startswith("/") else PureWindowsPath)(file).parts
 
 
-def _below(file: str, root: Path) -> int:
-    """How many first parts of an absolute path are to be left out to find it below root; or 0."""
+def _below(file: str, root: Path) -> int | None:
+    """How many first parts of a path are to be left out to find it below root; None for nowhere."""
     parts = _parts(file)
-    for cut in range(1, len(parts)):
+    absolute = PureWindowsPath(file).anchor != ""
+    for cut in range(1, len(parts)) if absolute else (0,):
         with contextlib.suppress(OSError, ValueError):
             if ".." not in parts and root.joinpath(*parts[cut:]).is_file():
                 return cut
-    return 0
+    return None
 
 
 def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Findings) -> Look:
@@ -110,23 +112,31 @@ def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Findings)
         remedy = "move the photo there, or write its absolute path"
         return Look(key=key, problem="path leaves the catalog's folder", remedy=remedy)
     try:
+        link = (root / key).is_symlink()
         path = (root / key).resolve()  # links are the user's own: they may lead elsewhere
         inside = path.is_relative_to(root)
         key = path.relative_to(root).as_posix() if inside else key
         if not path.is_file():
-            return Look(key=key, **_missing(path))
+            return Look(key=key, **_missing(path, link))
         state = path.stat()
         size = _known_size(path, state, verify, memory)
         return Look(str(path if inside else root / key), key, *size, state.st_size, state.st_mtime)
     except UNREADABLE as error:
         huge = isinstance(error, Image.DecompressionBombError)
-        remedy = HUGE if huge else SAVE_AGAIN
+        remedy = HUGE if huge else FETCH if _is_pointer(root / key) else SAVE_AGAIN
         return Look(key=key, problem=f"unreadable file: {error}", remedy=remedy)
 
 
-def _missing(path: Path) -> dict[str, str]:
+def _is_pointer(path: Path) -> bool:
+    """Whether Git LFS keeps a file elsewhere."""
+    with contextlib.suppress(OSError, ValueError), path.open("rb") as opened:
+        return opened.read(19) == b"version https://git"
+    return False
+
+
+def _missing(path: Path, link: bool) -> dict[str, str]:
     found = f"{path} is {'a folder' if path.is_dir() else 'none'}"
-    remedy = "correct its path, put the photo there, or give photos_dir"
+    remedy = FETCH if link else "correct its path, put the photo there, or give photos_dir"
     if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
         found, remedy = f"{path} is a folder that you may not read", "allow yourself to"
     return {"problem": f"missing file: {found}", "remedy": remedy}

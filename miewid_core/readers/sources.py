@@ -68,17 +68,26 @@ def read(
 ) -> Source:
     """Rows of a CSV, COCO JSON, folder tree or frame, unchecked.
 
-    `photos_dir`: the folder of the photos, where that isn't the source's own. `levels`: what the
-    folders of a tree are, from the top. Raises ValueError for a source
-    of another kind, and for one that can't be parsed.
+    `photos_dir`: the folder of a table's photos, where that isn't the source's own. `levels`: what
+    the folders of a tree are, from the top. Raises ValueError for a source of another kind, and for
+    one that can't be parsed.
     """
-    if photos_dir and not Path(photos_dir).expanduser().is_dir():
-        where = Path(photos_dir).expanduser().absolute()
+    found, elsewhere = _read(source, levels), Path(photos_dir).expanduser()
+    usual = _usual(found.root, Path(source).stem if isinstance(source, str | os.PathLike) else "")
+    if not photos_dir:
+        return _placed(found, usual)
+    if not elsewhere.is_dir():
+        where = elsewhere.absolute()
         raise ValueError(f"photos_dir is {photos_dir}, but there is no folder {where}")
-    found = _read(source, levels)
-    if photos_dir:
-        return found._replace(root=Path(photos_dir).expanduser())
-    return _placed(found, Path(source).stem if isinstance(source, str | os.PathLike) else "")
+    if is_folder(source):
+        raise ValueError(f"photos_dir is {photos_dir}, but {source} is a folder of photos itself")
+    # the unidentified photos may lie where the known ones do, or beside their own table
+    return _placed(found, [elsewhere, *(usual if not levels else [])])
+
+
+def is_folder(source: object) -> bool:
+    """Whether a source is a folder tree of photos."""
+    return isinstance(source, str | os.PathLike) and Path(source).expanduser().is_dir()
 
 
 def _read(source: str | Path | WildlifeDataset, levels: tuple[str, ...]) -> Source:
@@ -106,19 +115,25 @@ def _read_path(path: Path, levels: tuple[str, ...]) -> Source:
     return reader(path)
 
 
-def _placed(found: Source, stem: str) -> Source:
-    """The source with the root of its photos: where public data sets have them, if not beside."""
-    rows, root = found.rows, found.root
+def _usual(root: Path, stem: str) -> list[Path]:
+    """Where public data sets have their photos: beside the table, or in folders beside it."""
+    beside, above = [root, root / "images", root / "photos"], root.parent
+    if root.name != "annotations":
+        return beside
+    part = above / "images" / stem.removeprefix("instances_")
+    return [*beside, part, above / "images", above / "photos", above / part.name]
+
+
+def _placed(found: Source, places: list[Path]) -> Source:
+    """The source with the first of the places that has some of its photos, or just the first."""
+    rows = found.rows
     names = rows["file"].dropna().astype(str).head(20) if "file" in rows else []
-    above, part = root.parent, stem.removeprefix("instances_")
-    beside = [root, root / "images", root / "photos"]
-    coco = [above / "images" / part, above / "images", above / "photos", above / part]
-    for place in [*beside, *coco] if root.name == "annotations" else beside:
+    for place in places:
         if any(_is_file(place / name) for name in names if not _climbs(name)):
-            moved = (str(place), "the photos aren't beside the table", "taken from this folder")
-            told = () if place == root else (moved,)
+            moved = (str(place), f"the photos aren't in {places[0]}", "taken from this folder")
+            told = () if place == places[0] else (moved,)
             return found._replace(root=place, notices=(*found.notices, *told))
-    return found
+    return found._replace(root=places[0])
 
 
 def _is_file(path: Path) -> bool:
@@ -145,8 +160,8 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[str], tuple]:
     """A CSV's rows with their line as `row`, its columns as written, and notices.
 
     Every cell stays text, so that a name 007 stays one; names of columns come in small letters.
-    Tables are read as spreadsheets write them in many countries: with semicolons or tabs, decimal
-    commas then, in UTF-16 or Windows-1252. Raises ValueError for what is no table.
+    Tables are read as spreadsheets write them in many countries: with semicolons, tabs or bars,
+    decimal commas then, in UTF-16 or Windows-1252. Raises ValueError for what is no table.
     """
     try:
         how, told = _encoding(path)
@@ -154,7 +169,7 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[str], tuple]:
             first = opened.readline()
             if said := re.fullmatch(r'"?sep=(.)"?\s*', first):  # a spreadsheet's own line
                 first, how = said[1] * 99, how | {"skiprows": 1}
-        how |= {"sep": max(",;\t", key=first.count)} | TABLE
+        how |= {"sep": max(",;\t|", key=first.count)} | TABLE
         header = pd.read_csv(path, header=None, nrows=1, **how)
         columns = [str(column).strip() for column in header.loc[0]]
         names = _no_column_twice([re.sub(r"\W+", "_", column.lower()) for column in columns])
@@ -262,6 +277,8 @@ def _by_id(path: Path, part: str, entries: list[dict]) -> dict[str, dict]:
 
 def _text(value: object) -> str | None:
     """Text of a label in JSON; None for what is none: null, true, a list, an object."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as some programs write whole numbers
     is_label = isinstance(value, str | int | float) and not isinstance(value, bool)
     return str(value) if is_label and value == value else None  # NaN is none either
 
@@ -304,15 +321,13 @@ def _coco_row(
 
 
 def _box(box: object) -> dict[str, str]:
-    """Text of x, y, w, h from four numbers or their JSON; anything else is kept, to be reported."""
+    """Text of x, y, w, h from four numbers or their text, as JSON, Python or NumPy write it; {} for
+    no box; anything else is kept, to be reported."""
+    sides = box
     if isinstance(box, str):
-        try:
-            box = json.loads(box)
-        except (ValueError, RecursionError):
-            return {"x": box} if box else {}
-    if pd.api.types.is_list_like(box, allow_sets=False):
-        sides = [str(side) for side in box]
-        return dict(zip("xywh", sides, strict=True)) if len(sides) == 4 else {"x": str(box)}
+        sides = re.split(r"[,\s]+", box.strip("[]() ")) if box.strip("[]() ") else []
+    if pd.api.types.is_list_like(sides, allow_sets=False) and len(sides) in (0, 4):
+        return dict(zip("xywh", map(str, sides), strict=False))
     return {} if pd.api.types.is_scalar(box) and pd.isna(box) else {"x": str(box)}
 
 

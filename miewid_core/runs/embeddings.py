@@ -60,11 +60,20 @@ class Embeddings:
 
 
 def embed(
-    weights: Path | str, annotations: pd.DataFrame, chips_dir: Path, cache: Path
+    weights: Path | str,
+    annotations: pd.DataFrame,
+    chips_dir: Path,
+    cache: Path,
+    resizing: str = "",
 ) -> Embeddings:
-    """Embeddings of `annotations` (catalog rows) by a weights file, as for `model.load`."""
+    """Embeddings of `annotations` (catalog rows) by a weights file, as for `model.load`.
+
+    `resizing`: "plugin" to search an index that the Wildbook plugin made (see `model.Preprocess`),
+    "" for the network's own.
+    """
     network, preprocess = model.load(weights, default_device())
-    store = ChipStore(chips_dir, preprocess.size)
+    preprocess = dataclasses.replace(preprocess, resizing=resizing or preprocess.resizing)
+    store = ChipStore(chips_dir, preprocess.size, preprocess.resizing)
     rows = annotations[LABELS[:-1]].assign(chip=store.build(annotations)).reset_index(drop=True)
     hashes = file_digest(Path(weights)), preprocessing_digest(preprocess)
     vectors = kept_vectors(

@@ -116,6 +116,7 @@ def _silently(kernel: KernelManager, code: str) -> None:
 
 FOLDER = ROOT / "notebooks"
 LOOK = 0.2  # seconds after which an interrupt is seen
+ANSWER = "**Answer:** "  # how a notebook's first output begins, which its last cells fill
 VOLATILE = "metadata.papermill cell.metadata.papermill cell.metadata.execution"
 
 
@@ -147,25 +148,38 @@ class Line(io.TextIOBase):
 
 @dataclasses.dataclass
 class Ended:
-    """A notebook that ran: seconds, why it was skipped ("" if it wasn't), and its conclusion."""
+    """A notebook that ran: seconds, why it was skipped or failed ("" if it wasn't), conclusion.
+
+    `headline`: what it found in a line.
+    """
 
     notebook: str
     seconds: float
-    skipped: str
-    conclusion: str
+    skipped: str = ""
+    failed: str = ""
+    conclusion: str = ""
+    headline: str = ""
 
 
-def ended(executed: Path, seconds: float) -> Ended:
-    """What an executed notebook says of itself: the first line of its cell tagged "conclusion"."""
-    skipped, conclusion = "", ""
-    for cell in nbformat.read(executed, as_version=4).cells:
+def ended(notebook: nbformat.NotebookNode, name: str, seconds: float) -> Ended:
+    """What an executed notebook says of itself: its answer, and its cell tagged "conclusion"."""
+    told, answer = Ended(name, seconds), ""
+    for cell in notebook.cells:
         for output in cell.get("outputs", []):
             text = output.get("data", {}).get("text/markdown", "")
             if text.startswith(SKIPPED):
-                skipped = text.removeprefix(SKIPPED)
-            if "conclusion" in cell.metadata.get("tags", []):
-                conclusion = conclusion or text.splitlines()[0].removeprefix("- ")
-    return Ended(executed.stem, seconds, skipped, conclusion)
+                told.skipped = text.removeprefix(SKIPPED)
+            if text.startswith(ANSWER):
+                answer = text.removeprefix(ANSWER)
+            if "conclusion" in cell.metadata.get("tags", []) and text:
+                told.conclusion = told.conclusion or text
+            if output.output_type == "error":
+                told.failed = f"{output.ename}: {output.evalue}"
+    record = notebook.metadata.get("papermill", {"end_time": "in git"})
+    if not (told.failed or record.get("end_time")):
+        told.failed = "it stopped before its end"
+    told.headline = answer or told.conclusion.partition("\n")[0].removeprefix("- ")
+    return told
 
 
 def shared(notebooks: Sequence[Path], parameters: Mapping[str, str]) -> list[dict[str, object]]:
@@ -255,6 +269,18 @@ def _execute(
     except DeadKernelError:
         told = f"{notebook.name}: its process died, most likely for want of memory"
         raise NotebookError(f"{told}; lower batch_size or image_size") from None
+    finally:
+        if output != notebook and output.exists():  # of a committed one a test looks at them
+            _drop_stderr(output)
+
+
+def _drop_stderr(executed: Path) -> None:
+    """Take progress bars and warnings out of an executed copy: they were for the terminal."""
+    notebook = nbformat.read(executed, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+    nbformat.write(notebook, executed)
 
 
 def run(
@@ -271,7 +297,8 @@ def run(
         sys.stderr.write(f"{notebooks[0].name}\n")
         begun, executed = time.monotonic(), output / notebooks[0].name
         execute(notebooks[0], executed, given[0], cwd=None)
-        return [ended(executed, time.monotonic() - begun)]
+        notebook = nbformat.read(executed, 4)
+        return [ended(notebook, executed.stem, time.monotonic() - begun)]
     both = dict(zip(notebooks, given, strict=True))
     return _run_beside(both, output, at_once or _most_at_once(parameters))
 
@@ -340,7 +367,8 @@ def _run_in(
             raise
     forget(kernel)
     places.append((line, kernel))
-    done = ended(output / notebook.name, time.monotonic() - begun)
+    executed = nbformat.read(output / notebook.name, 4)
+    done = ended(executed, notebook.stem, time.monotonic() - begun)
     tqdm.write(f"{title}: {done.seconds:.0f} s", file=sys.stderr)
     return done
 

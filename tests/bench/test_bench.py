@@ -101,7 +101,7 @@ def test_targets_are_judged_by_their_case_and_sense():
     slow = report.targets({"evaluation": made([1], [3])}).iloc[0]
     assert slow["reached"] == "no"
     words = report.in_words(report.targets({"evaluation": made([1], [3])}))
-    assert words.startswith("1 of 2 are reached.")
+    assert words.startswith("1 of 2 targets are reached.")
     assert (
         "evaluation, time, textbook / ours (n 20000): >= 5 asked for, 3.00 (3.00 to 3.00)" in words
     )

@@ -148,9 +148,9 @@ class TestHoldBack:
         queries, known = identify.hold_back(photos, tested, 0)
         assert len(queries) == 3
         there = queries["individual"].isin(known["individual"])
-        assert there.tolist() == [False, True, True]
+        assert there.tolist() == [True, False, True]  # known and new ones in turn
         assert not set(queries["encounter"]) & set(known["encounter"])
-        new = queries["individual"][0]
+        new = queries["individual"][1]
         assert len(known) == len(photos) - 6 - 2 * 2
         assert new not in set(known["individual"])
         again = identify.hold_back(photos.sample(frac=1, random_state=1), tested, 0)[0]
@@ -203,3 +203,31 @@ def test_success_is_the_share_of_queries_found():
     assert table["top1"][0] == pytest.approx(100 * 4 / 6)
     assert table["top5"][0] == 100  # all of the five others
     assert table["chance5"][0] == pytest.approx(100)
+
+
+def test_a_readable_success_has_nine_columns_and_a_headline(photos):
+    table = identify.success(embedded(list("aabbccdd"), 0), {"a", "b"})
+    shown = identify.readable(table)
+    assert shown.shape[1] == 9
+    one = table.iloc[0]
+    ends = f"({one['top1_low']:.1f} to {one['top1_high']:.1f})"
+    assert shown["top-1 (%)"].iloc[0] == f"{one['top1']:.1f} {ends}"
+    assert f"in {one['top1']:.0f} % of the searches (mean over 1 species)" in identify.headline(
+        table
+    )
+    assert identify.headline(table.assign(top1=np.nan)).startswith("No individual")
+
+
+def test_of_new_animals_no_candidate_can_be_right(photos, tmp_path):
+    queries = photos[photos["individual"].isin(["ant/a", "bee/b"])].groupby("individual").head(1)
+    known = photos[photos["individual"] != "bee/b"].drop(queries.index[0])
+    found = pd.DataFrame(
+        {"query": queries["annotation_id"], "match": known["annotation_id"].iloc[0]}
+    )
+    found = found.assign(individual=known["individual"].iloc[0], score=0.5, rank=1)
+    panels = identify.panels(found, queries, known, tmp_path, 16)
+    captions = [row[0][1].split("\n")[1] for row in panels]
+    assert captions == ["query a", "new: none can be right"]
+    named = identify.by_file(found, queries, known)
+    assert named["query"].tolist() == ["anta0.png", "beeb0.png"]
+    assert named["match"].str.fullmatch(r"ant\w\d\.png").all()

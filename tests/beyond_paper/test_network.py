@@ -3,6 +3,7 @@
 import dataclasses
 import types
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -20,6 +21,7 @@ class Trained:
     """A training that is done, and the part of its run that is asked for."""
 
     weights: identify.Path
+    epochs: int = 10
 
     def run(self):
         return self
@@ -36,14 +38,25 @@ class Study:
     runs_dir: str = "runs"
     chips_dir: str = "chips"
     seed: int = 0
+    begins: int = 2
+    ends: int = 1
     asked: list = dataclasses.field(default_factory=list)
 
     def training(self, rows, title, **changes):
         self.asked.append((rows, changes))
-        return Trained(identify.Path("run/weights.safetensors"))
+        return Trained(identify.Path("run/weights.safetensors"), changes.get("epochs", 10))
 
     def run(self, trainings):
         return [training.run() for training in trainings]
+
+    def embeddings(self, training, rows):
+        return np.full(len(rows), training.epochs)
+
+    def rank(self, embeddings, rows):
+        """All right after ten epochs of training, and by an untrained network as `begins` says."""
+        first = np.where(embeddings == 10, self.ends, self.begins)
+        facts = {"first_match_rank": first, "relevant": 1, "candidates": 9}
+        return rows.assign(**facts).astype({"first_match_rank": "Int64"})
 
     def multi(self):
         self.asked.append("multi")
@@ -59,7 +72,9 @@ def study():
 
 def test_the_network_learns_all_that_trains_and_nothing_is_set_aside(study):
     chosen = identify.choose(study)
-    ((rows, changes),) = study.asked
+    (rows, changes), (before, untrained) = study.asked
+    assert before.equals(rows)
+    assert untrained == {"epochs": 0}
     assert chosen.weights == identify.Path("run/weights.safetensors")
     assert changes == {}
     assert rows.equals(study.train)
@@ -67,6 +82,12 @@ def test_the_network_learns_all_that_trains_and_nothing_is_set_aside(study):
     assert chosen.learned == set(study.train["individual"])
     assert len(set(study.test["individual"]) - chosen.learned) == 10  # stand for new animals
     assert "240 photos of 80 of your individuals" in chosen.words
+    assert "did not help" not in chosen.words
+
+
+def test_a_training_that_ends_no_better_than_it_began_is_named(study):
+    words = identify.choose(dataclasses.replace(study, begins=1)).words
+    assert words.endswith(" **The training did not help to identify ant.**")
 
 
 def test_weights_of_unknown_origin_are_tested_on_every_animal(study, tmp_path):

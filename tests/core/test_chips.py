@@ -377,6 +377,44 @@ def test_keys_follow_the_content_the_box_and_the_size(tmp_path):
     assert store.build(photos((tmp_path / "a.png", *box)))[0] != one
 
 
+@pytest.mark.parametrize(
+    ("suffix", "depth", "anew"),
+    [("png", 16, True), ("tif", 16, True), ("png", 8, False), ("jpg", 8, False), ("bmp", 8, False)],
+)
+def test_chips_of_16_bits_from_before_their_range_was_found_are_made_anew(
+    tmp_path, monkeypatch, suffix, depth, anew
+):
+    pixels = noise(20, 30)
+    pixels = pixels if depth == 8 else pixels.astype(np.uint16) * 16  # 12 bits, of which 8 are used
+    path = tmp_path / f"a.{suffix}"
+    cv2.imwrite(str(path), pixels)
+    store = ChipStore(tmp_path / "chips", 16)
+    table = photos((path, 0, 0, 30, 20, 0))
+    with monkeypatch.context() as before:
+        before.setattr(chips, "DEEP", chips.VERSION)
+        before.setattr(photo_files, "_dark", lambda image: False)
+        (old,) = store.build(table)
+    (key,) = store.build(table)
+    assert (key != old) == anew
+    assert not anew or (store.read(old).max() < 16 and store.read(key).mean() > 100)
+
+
+def test_a_store_of_the_plugins_way_resizes_as_opencv_does_and_keeps_the_others(tmp_path):
+    Image.fromarray(noise(400, 300)).save(tmp_path / "a.jpg", quality=95)
+    table = photos((tmp_path / "a.jpg", 10.0, 20.0, 250.0, 330.0, 0.2))
+    card, plugin = (ChipStore(tmp_path / "chips", 32, *way) for way in ([], ["plugin"]))
+    (one,), (other,) = card.build(table), plugin.build(table)
+    assert one != other
+    assert card.path(one).parent.parent == tmp_path / "chips" / "32"
+    assert plugin.path(other).parent.parent == tmp_path / "chips" / "32-plugin"
+    assert not card.has(other)
+    assert not plugin.has(one)
+    whole = crop(read_photo(tmp_path / "a.jpg"), (10, 20, 250, 330), 0.2)
+    right = cv2.resize(whole, (32, 32), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(plugin.read(other), right)
+    assert np.abs(card.read(one) - right.astype(float)).mean() > 10
+
+
 def test_all_photos_that_cannot_be_read_are_named_and_the_others_made(tmp_path):
     Image.fromarray(noise(20, 20)).save(tmp_path / "good.png")
     (tmp_path / "text.jpg").write_text("no image")

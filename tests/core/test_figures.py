@@ -354,12 +354,15 @@ class TestSaved:
 class TestNotebooks:
     def test_a_figure_shows_itself_once_and_small(self):
         figure = comparison.dots(compared(10), WORDS, TITLE)
-        assert figure._repr_png_().startswith(b"\x89PNG")
+        picture, described = figure._repr_png_()
+        assert picture.startswith(b"\x89PNG")
         assert figure._repr_jpeg_() is None
-        assert len(figure._repr_png_()) < 35_000
+        assert len(picture) < 35_000
+        assert described["alt"].startswith(TITLE.split(" · ")[0])
+        assert "top-1 accuracy (%)" in described["alt"]
         sheet = figures.photo_sheet(chips(6), ["ant\na"] * 6)
         assert sheet._repr_png_() is None
-        assert sheet._repr_jpeg_().startswith(b"\xff\xd8")
+        assert sheet._repr_jpeg_()[0].startswith(b"\xff\xd8")
 
     def test_nothing_leaks_into_pyplot_or_the_readers_style(self):
         with matplotlib.rc_context({"font.size": 31}):

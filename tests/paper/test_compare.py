@@ -9,6 +9,7 @@ from miewid_core.paper.comparison import (
     CARRIED,
     beside_paper,
     compare,
+    each_training,
     holm,
     printed_gain_in_words,
     same_sign,
@@ -32,7 +33,9 @@ def ranks(**firsts):
 
 
 def training(**counts):
-    return pd.DataFrame({"species": [name for name, n in counts.items() for _ in range(n)]})
+    """So many annotations of the first individual of each species."""
+    table = pd.DataFrame({"species": [name for name, n in counts.items() for _ in range(n)]})
+    return table.assign(individual=table["species"] + "0")
 
 
 TRAIN = training(hyena=20, nyala=30)
@@ -84,7 +87,35 @@ class TestCompare:
         networks = [f"{name}{end}" for name in WORDS for end in ("", "_low", "_high", "_trainings")]
         gains = [f"gain_over_single{end}" for end in ("", "_low", "_high", "_p")]
         counts = ["queries", "individuals", "train_annotations"]
-        assert found.tolist() == ["species", *counts, *networks, *gains, "chance"]
+        halves = [f"{name}_{part}" for name in WORDS for part in ("seen", "new")]
+        halves = [f"{part}{end}" for part in halves for end in ("", "_low", "_high")]
+        assert found.tolist() == ["species", *counts, *networks, *gains, "chance", *halves]
+
+    def test_seen_and_new_individuals_apart(self, three):
+        """The split's two halves; here the first individual of each species is in training."""
+        table = compare(three, TRAIN.replace("hyena0", "another")).set_index("species")
+        nan = np.nan
+        expected = {  # nyala, hyena, ant, mean
+            "multi_seen": [100, nan, nan, 100],
+            "multi_new": [50, THIRD, 100, (50 + THIRD) / 2],
+            "single_seen": [50, nan, nan, 50],
+            "single_new": [0, THIRD, nan, THIRD / 2],
+        }
+        for column, values in expected.items():
+            assert table[column].tolist() == pytest.approx(values, nan_ok=True), column
+        named = compare(three, TRAIN, seen={"ant0"}).set_index("species")
+        assert named["multi_seen"].tolist() == pytest.approx([nan, nan, 100, nan], nan_ok=True)
+
+    def test_both_halves_have_the_intervals_of_a_table_of_their_own(self):
+        one = many(0, (0.7, 0.5, 0.9))
+        seen = {f"{species}{i}" for species in "abc" for i in range(0, 30, 2)}
+        table = compare({"multi": one, "single": many(1, (0.5, 0.5, 0.4))}, seen=seen)
+        for part, own in (("seen", one["individual"].isin(seen)), ("new", None)):
+            rows = one[own] if own is not None else one[~one["individual"].isin(seen)]
+            alone = compare({"multi": rows})
+            for end in ("", "_low", "_high"):
+                expected = alone[f"multi{end}"].tolist()
+                assert table[f"multi_{part}{end}"].tolist() == pytest.approx(expected)
 
     def test_other_k_and_k_beyond_the_candidates(self, three):
         assert compare(three, TRAIN, k=2)["multi"].tolist() == pytest.approx(
@@ -184,6 +215,18 @@ class TestTrainings:
         assert (table["multi_trainings"] == 3).all()
         assert (table["single_trainings"] == 1).all()
 
+    def test_each_stands_by_itself_and_together_they_are_the_mean(self):
+        rankings = self.several()
+        table = each_training(rankings["multi"], rankings["single"])
+        whole = compare(rankings)
+        assert table["seed"].tolist() == [0, 1, 2]
+        assert table["top_k"].mean() == pytest.approx(whole["multi"].iloc[-1])
+        assert table["gain"].mean() == pytest.approx(whole["gain_over_single"].iloc[-1])
+        alone = compare({"multi": rankings["multi"][1], "single": rankings["single"]})
+        assert table["gain"][1] == pytest.approx(alone["gain_over_single"].iloc[-1])
+        assert table["ahead"][1] == (alone["gain_over_single"][:-1] > 0).sum()
+        assert table["behind"][1] == (alone["gain_over_single"][:-1] < 0).sum()
+
     def test_their_spread_widens_and_one_more_is_wider_still(self):
         rankings = self.several()
         width = {}
@@ -243,18 +286,25 @@ class TestVerdict:
     def test_the_interval_decides(self, low, high, words):
         found = verdict(self.table(low, high), WORDS, 5)
         assert words in found
-        assert found.startswith("Top-5, mean over 4 species, for this one training: ")
-        assert f"95 % interval {low:+.1f} to {high:+.1f})" in found
+        assert found.startswith("Top-5: ")
+        assert (
+            f"95 % interval {low:+.1f} to {high:+.1f}; mean over 4 species, for this one" in found
+        )
         assert found.endswith("better on 2, worse on 1, with no difference shown on 1.")
 
     def test_of_several_trainings_it_says_so_and_gives_no_verdict_by_species(self):
         found = verdict(self.table(1, 3, trainings=3), WORDS)
-        assert "mean over 3 trainings of the first and 1 of the second" in found
+        assert "mean over 4 species, 3 trainings of the first and 1 of the second" in found
         assert "this one training" not in found
         assert "Holm" not in found
         assert found.endswith("are ahead on 2 species and behind on 1 of 4.")
         equal = self.table(1, 3, trainings=3).assign(single_trainings=3)
-        assert "mean over 3 trainings of each" in verdict(equal, WORDS)
+        assert "mean over 4 species, 3 trainings of each" in verdict(equal, WORDS)
+
+    def test_with_a_known_spread_it_is_not_about_this_one_training(self):
+        found = verdict(self.table(1, 3), WORDS, spread_known=True)
+        assert "trained once, with the spread that other trainings showed" in found
+        assert "this one training" not in found
 
     def test_other_claims(self):
         for (low, high), claim in zip(((1, 9), (-9, -1), (-2, 8)), CARRIED, strict=True):
@@ -267,7 +317,8 @@ class TestVerdict:
 
     def test_of_a_table_of_compare(self, three):
         found = verdict(compare(three, TRAIN), WORDS)
-        assert found.startswith("Top-1, mean over 2 species, for this one training: no difference")
+        assert found.startswith("Top-1: no difference shown between")
+        assert "mean over 2 species, for this one training" in found
 
 
 class TestPaper:

@@ -32,7 +32,9 @@ def ranks(**firsts):
 
 
 def training(**counts):
-    return pd.DataFrame({"species": [name for name, n in counts.items() for _ in range(n)]})
+    """So many annotations of the first individual of each species."""
+    table = pd.DataFrame({"species": [name for name, n in counts.items() for _ in range(n)]})
+    return table.assign(individual=table["species"] + "0")
 
 
 def drawn(names, seed, most):
@@ -89,6 +91,14 @@ class TestReadable:
         row, text = table.iloc[-1], shown.iloc[-1]
         interval = (f"gain_over_matched{end}" for end in ("", "_low", "_high"))
         assert text["gain (points)"] == "{:.1f} ({:.1f} to {:.1f})".format(*row[[*interval]])
+        halves = "{:.1f}, {:.1f}".format(*row[["multi_seen", "multi_new"]])
+        assert text["multi-species: seen, new animals"] == halves
+        assert text["direction"] == f"{row['gain_over_matched_same_sign']} of 2"
+
+    def test_a_leave_one_out_network_has_seen_no_animal(self):
+        table = many(3).rename(columns=lambda name: name.replace("multi", "left_out"))
+        shown = comparison.readable(table, {"left_out": "leave-one-out"})
+        assert "seen" not in " ".join(shown)
 
 
 class TestNoBetterThanUntrained:
@@ -106,6 +116,15 @@ class TestNoBetterThanUntrained:
             "- multi-species: better than untrained on all 3 species.\n"
             "- **single-species, equal epochs: no better than untrained on 2 of 2 species** "
             "(fin whale, ant)."
+        )
+
+    def test_each_network_may_have_a_start_of_its_own(self):
+        table = self.table().assign(other=[9, 10, 11, 1], other_before=[8, 9, 11, 1])
+        starts = {"multi": "untrained", "other": "other_before"}
+        words = {"multi": "a", "other": "b"}
+        assert comparison.no_better_in_words(table, starts, words) == (
+            "- a: better than untrained on all 3 species.\n"
+            "- **b: no better than untrained on 1 of 3 species** (bee)."
         )
 
 
@@ -234,7 +253,7 @@ class TestDots:
         assert left.get_xlabel() == "top-5 accuracy (%)"
         ends = table[["gain_over_matched_low", "gain_over_matched_high"]].dropna()
         np.testing.assert_array_equal(segments(right)[:, :, 0], ends)
-        assert right.get_xlabel() == "gain over single-species, equal steps (points)"
+        assert right.get_xlabel() == "gain over\nsingle-species, equal steps (points)"
         np.testing.assert_array_equal(left.get_yticks(), right.get_yticks())
 
     def test_gains_whose_interval_holds_zero_are_open(self):
@@ -284,7 +303,7 @@ class TestDots:
         words = {"multi": "efficientnet", "other_backbone": "swin"}
         left, right = comparison.dots(table, words, TITLE).axes
         check_scores(left, table, words)
-        assert right.get_xlabel() == "gain over swin (points)"
+        assert right.get_xlabel() == "gain over\nswin (points)"
         assert rows_of(left)[-1] == "mean of 4 species"
 
 
@@ -307,7 +326,7 @@ def counted_by_table_1(species):
 class TestBesideThePaper:
     @pytest.mark.parametrize("names", [["multi", "single"], ["multi", "left_out"], ["single"]])
     def test_the_papers_rows_are_those_of_table_2_in_the_order_of_table_1(self, names):
-        columns = [comparison.PRINTED[name] for name in names]
+        columns = [comparison.PRINTED[2][name] for name in names]
         printed = printed_table(2).dropna(subset=columns).set_index("species")[columns]
         found = comparison.printed_by_size(names)
         order = sorted(printed.index, key=counted_by_table_1, reverse=True)
@@ -360,7 +379,7 @@ class TestGainBySize:
         line = next(line for line in axes.lines if line.get_label().startswith("mean"))
         assert set(line.get_ydata()) == {mean["gain_over_matched"]}
         assert line.get_label().startswith(f"mean of {n - lacking} species: ")
-        assert axes.get_ylabel() == "gain over single-species, equal steps (points)"
+        assert axes.get_ylabel() == "gain over\nsingle-species, equal steps (points)"
 
     @pytest.mark.parametrize("n", [1, 4, 12])
     def test_names_the_three_that_gain_most_and_least(self, n):
@@ -370,7 +389,10 @@ class TestGainBySize:
         ends = {*gains.index[:3], *gains.index[-3:]}
         assert len(axes.texts) == len(ends)
         sizes = table.set_index("species")["train_annotations"]
+        bars = ["gain_over_matched_low", "gain_over_matched_high"]
+        ends_of = table.set_index("species")[bars]
         for text in axes.texts:
             name = re.sub(" ", "_", text.get_text())
             assert name in ends
-            assert text.xy == (sizes[name], gains[name])
+            assert text.xy[0] == sizes[name]
+            assert text.xy[1] in ends_of.loc[name].tolist()

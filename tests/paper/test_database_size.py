@@ -178,16 +178,16 @@ def test_words_follow_the_numbers(computed):
     _, photos, limits, found, table = computed
     summary, cost = database_size.summary(table), database_size.cost(found, photos, limits)
     words = database_size.in_words(summary, cost)
-    assert f"{summary['top_1'].iloc[0]:.1f} % with one annotation" in words
-    assert ("no difference shown" in words) == (
-        cost["cost_1_low"].iloc[0] <= 0 <= cost["cost_1_high"].iloc[0]
-    )
+    assert f"{summary['top_1'].iloc[0]:.1f} % instead of {summary['top_1'].iloc[-1]:.1f} %" in words
+    assert words.startswith("No cost") == (cost["cost_1_low"].iloc[0] <= 0)
     flat = cost.assign(cost_1_low=-1.0, cost_1_high=0.5)
-    assert "no difference shown" in database_size.in_words(summary, flat)
+    assert database_size.in_words(summary, flat).startswith("No cost in top-1")
+    assert "no drop is shown" in database_size.drop_in_words(flat)
     assert "From 1 on, all give less than 1 point more" in database_size.in_words(summary, flat)
     steep = cost.assign(cost_1_low=2.0, cost_1_high=[9.0] * (len(cost) - 1) + [0.0])
     assert f"From {limits[-1]} on" in database_size.in_words(summary, steep)
-    assert "no difference shown" not in database_size.in_words(summary, steep)
+    assert database_size.in_words(summary, steep).startswith("One annotation per individual in")
+    assert "both drops are shown" in database_size.drop_in_words(steep)
 
 
 def test_what_does_not_fit_is_refused():

@@ -80,6 +80,11 @@ def test_trained_and_ranked_on_the_same_queries(study):
     few_shot.check_same_queries(ranked)
     table = few_shot.summary(ranked, k=1)
     assert len(table) == 2 + 3
+    none = table[table["individuals"] == 0]
+    assert none["seen"].isna().all()  # of a species that is left out
+    assert none["new"].tolist() == pytest.approx(none["top_k"].tolist())
+    shares = ranked[ranked["n"] == 2].groupby(["method", "draw"])["seen"].mean()
+    assert set(shares) == {2 / 3}  # of three individuals
     draws = table.set_index(["individuals", "method"])["draws"]
     assert draws[0].tolist() == [1, 1]
     assert draws[2].tolist() == [2, 2, 2]
@@ -98,6 +103,7 @@ def ranked(**first_ranks):
     ]
     table = pd.DataFrame(rows).assign(species="ant", n=5, trained_on=10, relevant=1, candidates=9)
     table["individual"] = table["annotation_id"]
+    table["seen"] = table["annotation_id"].isin(["0", "1"])
     return table.astype({"first_match_rank": "Int64"})
 
 
@@ -108,6 +114,24 @@ def test_summary_by_hand():
     ]
     assert table["top_k"].item() == pytest.approx(75)
     assert table["deviation"].item() == pytest.approx(np.std([50, 100], ddof=1))
+    assert table[["seen", "new"]].to_numpy().tolist() == [[100, 50]]
+    assert table["new_low"].item() < 50 < table["new_high"].item()
+    assert "untrained" not in table
+
+
+def test_summary_has_the_untrained_network_beside_each_row():
+    table = few_shot.summary(ranked(joint=[[1, 9]]), pd.Series({"ant": 30.0, "bee": 9.0}))
+    assert table["untrained"].tolist() == [30]
+
+
+def test_a_reader_sees_seen_and_new_animals_apart_without_their_ends():
+    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}))
+    shown = few_shot.readable(table, "top_k", "top-1 (%)")
+    kept = ["species", "individuals", "method", "draws", "deviation"]
+    assert [*shown] == [*kept, "seen animals", "new ones", "untrained", "top-1 (%)"]
+    assert shown[["seen animals", "new ones"]].to_numpy().tolist() == [[100, 0]]
+    gain = verdicts({5: (1, 9)}).assign(draws=3)
+    assert [*few_shot.readable(gain, "difference", "gain")][-1] == "gain"
 
 
 def test_differences_are_paired_over_queries_and_draws():
@@ -132,15 +156,26 @@ def test_words_follow_the_intervals():
     table = verdicts({5: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
     table["draws"] = [3, 3, 3, 1]
     assert few_shot.in_words(table, "joint", "species_only") == [
-        "ant: together with all other species is better at n = 5; the species alone is better at "
-        "n = 50; no difference shown at n = 25, 100 (one training)."
+        "ant: joint training is better than species-only training at n = 5; species-only training "
+        "is better than joint training at n = 50; no difference shown at n = 25, 100 (one "
+        "training)."
     ]
+
+
+def test_readable_tables_have_the_interval_in_one_column():
+    table = verdicts({5: (1, 9)}).assign(draws=3, species="fin_whale")
+    shown = few_shot.readable(table, "difference", "gain (points)")
+    assert shown.to_dict("records") == [
+        {"species": "fin whale", "individuals": 5, "draws": 3, "gain (points)": "5.0 (1.0 to 9.0)"}
+    ]
+    ours = few_shot.readable(few_shot.summary(ranked(joint=[[1]])), "top_k", "top-1 (%)")
+    assert ours["method"].tolist() == ["joint training"]
 
 
 def test_networks_no_better_than_untrained_are_named():
     table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]], species_only=[[9, 1, 9, 9]]))
     assert few_shot.no_better_in_words(table, pd.Series({"ant": 25.0})) == (
-        "**No better than the untrained network**: the species alone, n = 5, ant."
+        "**No better than the untrained network**: species-only training, n = 5, ant."
     )
     words = few_shot.no_better_in_words(table, pd.Series({"ant": 24.0}))
     assert words == "Every network is better than the untrained one."
@@ -179,9 +214,15 @@ def test_beside_paper_has_its_means():
 def test_the_figure_draws_the_table():
     five = few_shot.summary(ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 9], [1, 9]]))
     table = pd.concat([five, five.assign(individuals=9, top_k=80, low=70, high=90)])
-    (axes,) = few_shot.curves_figure(table, pd.Series({"ant": 40.0}), "Title · demo").axes
+    before = pd.Series({"ant": 40.0})
+    paper, axes = few_shot.curves_figure(table, before, "Title · demo", few_shot.METHODS).axes
+    means = [line for line in paper.lines if line.get_marker() != "None"]
+    for line, column in zip(means, ("species_only", "joint_training"), strict=False):
+        printed = printed_table(4).groupby("individuals")[column].mean()
+        np.testing.assert_allclose(line.get_ydata(), printed)
+        assert line.get_xdata().tolist() == printed.index.tolist()
     drawn = {line.get_label(): line for line in axes.lines}
-    assert [*drawn] == ["the species alone", "together with all other species", "untrained"]
+    assert [*drawn] == ["species-only training", "joint training", "untrained"]
     assert set(drawn["untrained"].get_ydata()) == {40}
     bars = [np.array(lines.get_segments()) for lines in axes.collections]
     for method, ends in zip(("species_only", "joint"), bars, strict=True):
@@ -190,7 +231,7 @@ def test_the_figure_draws_the_table():
         np.testing.assert_array_equal(line.get_ydata(), rows["top_k"])
         np.testing.assert_array_equal(ends[:, :, 1], rows[["low", "high"]])
         assert np.abs(line.get_xdata() - rows["individuals"]).max() < 0.5
-    assert "n = 2 queries" in axes.get_title()
+    assert "2 queries" in axes.get_title("left")
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels == ["5\n(10)", "9\n(10)"]  # individuals (annotations)
 
@@ -198,7 +239,8 @@ def test_the_figure_draws_the_table():
 class TestPlan:
     def test_counts_each_training_once(self, study):
         table = bill.summary(plan.asked(study, "demo"), TINY, rate=10).set_index("notebook")
-        assert table.loc["03", ["trainings", "new", "done"]].tolist() == [1, 1, 0]
+        assert table.loc["00", ["trainings", "new", "done"]].tolist() == [1, 1, 0]
+        assert table.loc["03", ["trainings", "new", "done"]].tolist() == [1, 0, 0]
         assert table.loc["04", ["trainings", "new"]].tolist() == [
             7,
             6,
@@ -207,7 +249,7 @@ class TestPlan:
         assert table.loc["05", ["trainings", "new"]].tolist() == [5, 0]
         assert table.loc["11", ["trainings", "new"]].tolist() == [5, 0]
         assert table.loc["all", "new"] == table["new"][:-1].sum()
-        assert table.loc["03", "photos"] == table.loc["03", "to_do"] == 12
+        assert table.loc["00", "photos"] == table.loc["00", "to_do"] == 12
         assert table.loc["all", "hours"] == pytest.approx(table.loc["all", "to_do"] / 36_000)
 
     def test_takes_the_parameters_of_few_shot_notebooks(self, study, monkeypatch, capsys):

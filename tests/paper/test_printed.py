@@ -14,6 +14,7 @@ from miewid_core.paper.printed import (
     SPELLINGS,
     beside_table1,
     combined_table1,
+    one_below_the_other,
     printed_table,
     species_name,
 )
@@ -118,6 +119,10 @@ def test_ours_beside_table_1():
     assert beside.loc["Nyala", "paper_mean_per_individual"] == pytest.approx(1942 / 237)
     assert pd.isna(beside.loc["Nyala", "paper_median_per_individual"])
     assert beside.loc["all species"].tolist() == [2, 4, 3, 4 / 3, 1, 49, 225_374, 37_138, 6.25, 3]
+    stacked = one_below_the_other(beside.reset_index())
+    assert stacked["of"].tolist() == ["here", "the paper"] * 2
+    assert stacked.iloc[2].tolist() == ["all species", "here", 2, 4, 3, 4 / 3, 1]
+    assert stacked.iloc[3].tolist() == ["all species", "the paper", 49, 225_374, 37_138, 6.25, 3]
 
 
 def test_the_package_carries_its_data():

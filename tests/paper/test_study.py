@@ -3,10 +3,11 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from miewid_core.files import FIGURES
-from miewid_core.paper.study import figures_folder
+from miewid_core.paper.study import figures_folder, open_study
 
 
 def test_the_drawn_animals_have_a_folder_that_no_catalog_gets(tmp_path):
@@ -26,3 +27,15 @@ def test_catalogs_in_folders_of_one_name_have_folders_of_their_own(tmp_path, kin
     assert first != second
     assert first.name[:-6] == second.name[:-6] == "photos-"
     assert first == figures_folder(kind(folders[0]))
+
+
+@pytest.mark.parametrize("where", ["photos_dir", "absolute_paths"])
+def test_photos_elsewhere_and_species_are_parameters_of_a_study(small_catalog, tmp_path, where):
+    rows = pd.read_csv(small_catalog).query("species == 'ant'").drop(columns="species")
+    if where == "absolute_paths":
+        rows["file_name"] = str(small_catalog.parent) + "/" + rows["file_name"]
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    value = {"photos_dir": str(small_catalog.parent), "absolute_paths": True}[where]
+    study = open_study(str(tmp_path / "a.csv"), species="whale", **{where: value})
+    assert study.annotations["individual"].unique().tolist() == ["whale/a", "whale/b", "whale/c"]
+    assert study.annotations["path"].str.startswith(str(small_catalog.parent)).all()

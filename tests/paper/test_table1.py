@@ -61,3 +61,9 @@ def test_relatives_share_a_family():
         **{"lion": "tiger", "tiger": "lion", "orca": "", "ant": "", "bee": ""}
     }
     assert table.loc["lion", "family"] == "cats"
+
+
+def test_words_give_size_and_tail(photos):
+    words = table1.in_words(table1.summary(photos), table1.tail_rows(photos))
+    assert words.startswith("9 annotations of 6 individuals of 2 species: 1.50 per individual")
+    assert "1 in the median (the paper: 6.25 and 3). A tenth of the individuals has 33 %" in words

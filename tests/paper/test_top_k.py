@@ -68,7 +68,10 @@ def bands(axes):
 
 def test_top_k_is_the_cmc_with_the_intervals_of_compare():
     rankings = {"multi": ranked(seed=0), "single": ranked(seed=1)}
-    table = top_k.top_k(rankings, ks=range(1, 6))
+    train = pd.DataFrame({"species": [names(3)[1]] * 3 + [names(3)[2]] * 2})
+    table = top_k.top_k(rankings, train, ks=range(1, 6))
+    order = [names(3)[1], names(3)[2], names(3)[0], "mean"]  # by training annotations
+    assert table["species"].unique().tolist() == order
     assert len(table) == 2 * 5 * 4
     for model, ranks in rankings.items():
         for species, own in ranks.groupby("species"):
@@ -85,7 +88,7 @@ def test_top_k_is_the_cmc_with_the_intervals_of_compare():
 def test_means_are_over_the_species_that_all_models_have():
     multi, single = ranked(seed=0), ranked(seed=1)
     lacking = single[single["species"] != names(3)[1]]
-    table = top_k.top_k(dict(zip(top_k.LOOKS, (multi, lacking), strict=False)), ks=[1])
+    table = top_k.top_k(dict(zip(top_k.LOOKS, (multi, lacking), strict=False)), multi, ks=[1])
     assert table["species"].tolist().count(names(3)[1]) == 1
     rows = table[table["model"] == "multi-species"].set_index("species")
     both = [names(3)[0], names(3)[2]]
@@ -124,56 +127,72 @@ def test_top_k_panels_draw_every_species_and_model(n):
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_gallery_panels_draw_each_species_before_the_others(n):
+def test_gallery_curves_are_drawn_and_named(n):
     curve = gallery_curve(n)
-    axes = gallery_size.gallery_panels(curve, "A title · demo").axes
-    assert len(axes) == n + 1
-    for name, panel in zip(["mean", *names(n)], axes, strict=True):
+    (axes,) = gallery_size.gallery_figure(curve, "A title · demo").axes
+    *species, mean, common = axes.lines
+    for name, line in zip([*names(n), "mean"], [*species, mean], strict=True):
         own = curve[curve["species"] == name]
-        others, line, common = panel.lines
-        assert np.isnan(others.get_ydata()).sum() == n  # a gap after each species
-        drawn = np.nansum(others.get_ydata())
-        assert drawn == pytest.approx(curve.loc[curve["species"] != "mean", "top_1"].sum())
         np.testing.assert_allclose(line.get_xydata(), own[["size", "top_1"]])
-        assert set(common.get_xdata()) == {9}
-        ((_, low, high),) = bands(panel)
-        np.testing.assert_allclose((low, high), (own["low"], own["high"]))
+    ((_, low, high),) = bands(axes)
+    np.testing.assert_allclose((low, high), (own["low"], own["high"]))
+    assert set(common.get_xdata()) == {9}
+    ends = curve.groupby("species").last()
+    for text in axes.texts:
+        row = ends.loc[text.get_text().split(" (")[0].replace(" ", "_")]
+        assert text.xy == (row["size"], row["top_1"])
+    heights = sorted(text.xyann[1] for text in axes.texts)
+    assert len(heights) == n
+    assert n == 1 or np.diff(heights).min() > 2  # a line of text each
 
 
-def test_gallery_panels_take_what_the_gallery_makes():
+def test_gallery_figure_takes_what_the_gallery_makes():
     rng = np.random.default_rng(0)
     ranks = ranked(2)
     embeddings = rng.normal(size=(len(ranks), 8)).astype(np.float32)
     curve = gallery_size.curve(gallery_size.ahead(embeddings, ranks))
-    assert len(gallery_size.gallery_panels(curve, "A title").axes) == 3
+    (axes,) = gallery_size.gallery_figure(curve, "A title").axes
+    assert len(axes.texts) == 2
 
 
-def test_database_size_draws_mean_and_deviation_and_says_n():
-    table = database_summary()
-    (axes,) = database_size.accuracy_figure(table, "A title · demo").axes
-    for k, (_, low, high) in zip((1, 5), bands(axes), strict=True):
-        (line,) = [line for line in axes.lines if line.get_label().startswith(f"top-{k}")]
-        np.testing.assert_allclose(line.get_xydata(), table[["limit", f"top_{k}"]])
+def database_species():
+    parts = [
+        pd.DataFrame({"species": name, "limit": range(1, 11), "top_1": 50 + place, "top_5": 70})
+        for place, name in enumerate(names(4))
+    ]
+    return pd.concat(parts)
+
+
+def test_database_size_draws_mean_deviation_and_species_and_says_n():
+    table, each = database_summary(), database_species()
+    figure = database_size.accuracy_figure(table, each, "A title · demo")
+    for k, axes in zip((1, 5), figure.axes, strict=True):
+        *species, mean = axes.lines
+        np.testing.assert_allclose(mean.get_xydata(), table[["limit", f"top_{k}"]])
+        for line, (_, own) in zip(species, each.groupby("species"), strict=True):
+            np.testing.assert_allclose(line.get_ydata(), own[f"top_{k}"])
+        ((_, low, high),) = bands(axes)
         np.testing.assert_allclose(low, table[f"top_{k}"] - 9)
         np.testing.assert_allclose(high, table[f"top_{k}"] + 9)
-    assert "12 species, 2,884 queries" in axes.get_xlabel()
+        assert axes.get_title("left") == f"top-{k}"
+    assert "12 species, 2,884 queries" in figure.legends[0].get_title().get_text()
 
 
 def test_lines_differ_in_grey():
-    """By dashes or marker, and by lightness."""
+    """By dashes and by lightness."""
     weights = np.array([0.299, 0.587, 0.114])
     dashes = [look["ls"] for look in top_k.LOOKS.values()]
     assert len(set(dashes)) == len(dashes)
     light = sorted(weights @ to_rgb(look["color"]) for look in top_k.LOOKS.values())
     assert np.diff(light).min() > 0.1
-    marks = [(dashes, marker) for _, _, dashes, marker, _ in database_size.TOP_LOOKS.values()]
-    assert len({mark[0] for mark in marks}) == len({mark[1] for mark in marks}) == len(marks)
 
 
 FIGURES = {
     "top_k": lambda n: top_k.top_k_panels(top_k_table(n), "A title · demo"),
-    "gallery": lambda n: gallery_size.gallery_panels(gallery_curve(n), "A title · demo"),
-    "database": lambda n: database_size.accuracy_figure(database_summary(), "A title · demo"),
+    "gallery": lambda n: gallery_size.gallery_figure(gallery_curve(n), "A title · demo"),
+    "database": lambda n: database_size.accuracy_figure(
+        database_summary(), database_species(), "A title · demo"
+    ),
 }
 
 

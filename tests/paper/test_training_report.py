@@ -5,10 +5,15 @@ import pandas as pd
 import pytest
 from threadpoolctl import threadpool_limits
 
+from miewid_core import MiewIDNet
 from miewid_core.chips import augmentation
 from miewid_core.config import FLOOR, PRESETS, fine_tuning
 from miewid_core.paper.training_report import (
     a1_against_code,
+    arcface_figure,
+    augmented,
+    few_individuals,
+    network_figure,
     projection,
     schedules,
     schedules_figure,
@@ -67,3 +72,39 @@ def test_both_schedules_are_drawn_as_their_table_says():
     assert len(axes.lines) == 2
     for line, (_, own) in zip(axes.lines, rates.groupby("schedule"), strict=True):
         np.testing.assert_allclose(line.get_xydata(), own[["epoch", "rate"]])
+
+
+def test_the_network_is_drawn_with_the_shapes_that_it_has():
+    network = MiewIDNet("test_efficientnet").eval()
+    words = [text.get_text() for text in network_figure(network, 64).axes[0].texts]
+    steps = ["chip", "backbone", "GeM pooling", "BatchNorm", "embedding"]
+    assert [word for word in words if word][:5] == steps
+    assert [word for word in words if word][5:] == ["3 x 64 x 64", "256 x 2 x 2", "256", "256"]
+
+
+def test_the_angle_is_drawn_from_the_nearest_own_center_and_the_margin_beyond():
+    centers = np.array([[[2.0, 0.0], [-1.0, 1.0], [0.0, -1.0]], [[0.0, 1.0]] * 3])
+    (axes,) = arcface_figure(np.array([1.0, 1.0]), centers, 0.4).axes
+    theta, margin = (np.arctan2(line.get_ydata(), line.get_xdata()) for line in axes.lines[-2:])
+    assert theta[[0, -1]] == pytest.approx([0, np.pi / 4])
+    assert margin[[0, -1]] == pytest.approx([np.pi / 4, np.pi / 4 + 0.4])
+
+
+def test_each_part_of_the_augmentation_is_shown_and_changes_the_chip():
+    chip = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    (first, words, _), *parts = augmented(chip, 0)
+    assert words == "as it is"
+    np.testing.assert_array_equal(first, chip)
+    names = ["Sharpen", "ToGray", "CLAHE", "Affine", "ColorJitter"]
+    assert [caption for _, caption, _ in parts[:5]] == names
+    assert all((picture != chip).any() for picture, _, _ in parts[:5])
+    again = [picture for picture, _, _ in augmented(chip, 0)[1:]]
+    assert all((one == other).all() for (one, _, _), other in zip(parts, again, strict=True))
+
+
+def test_few_individuals_are_those_with_most_photos_of_the_largest_species():
+    names = [*"aaabbbbcc", *"xy"]
+    photos = pd.DataFrame({"individual": names, "species": ["ant"] * 9 + ["bee"] * 2})
+    few = few_individuals(photos, 2)
+    assert few["individual"].tolist() == [*"aaabbbb"]
+    pd.testing.assert_frame_equal(few, photos.loc[few.index])

@@ -96,6 +96,11 @@ def test_a_number_without_an_interval_differs(folder):
     assert "row 1: ant, queries: committed 10, now 11" in told
 
 
+def test_in_how_many_trainings_a_gain_has_its_sign_follows_the_gain():
+    columns = b"species,gain,gain_low,gain_high,gain_same_sign\n"
+    assert list(verify.compared(columns + b"a,2,1,4,3\n", columns + b"a,2,1,4,2\n")) == []
+
+
 def test_rows_are_matched_by_their_texts(folder):
     assert changed(folder, table=COMMITTED.iloc[::-1])[0]
     agrees, told = changed(folder, species=["ant", "wasp", "mean"])

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COMMON = {
     *("catalog", "on_problem", "preset", "sides_differ", "pretrained", "image_size", "epochs"),
-    *("figures_dir", "runs_dir", "seed", "scheduler"),
+    *("figures_dir", "runs_dir", "seed", "scheduler", "photos_dir", "absolute_paths", "species"),
 }
 
 
@@ -82,15 +83,16 @@ def notebooks_of(target):
     return line.split("no:cacheprovider")[1]
 
 
-def run_ci(folder):
+def run_ci(folder, **more):
     """.ci/run where `folder` alone has programs: python3 is 3.11, make prints what it is to do."""
-    programs = {"make": 'echo make "$@"', "python3": "echo 11"}
+    programs = {"make": 'echo make "$@"', "python3": "echo 11", "chromium": ""} | more
     # a shim of pyenv, and a Python that Debian left without what makes environments
     programs |= {"python3.14": "exit 127", "python3.13": 'test "$2" != "import ensurepip"'}
     (folder / "bin").mkdir()
     for name, line in programs.items():
-        (folder / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
-        (folder / "bin" / name).chmod(0o755)
+        if line is not None:
+            (folder / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
+            (folder / "bin" / name).chmod(0o755)
     for name in ("bash", "dirname", "mktemp", "rm"):
         (folder / "bin" / name).symlink_to(shutil.which(name))
     places = {"PATH": str(folder / "bin"), "PYENV_ROOT": str(folder), "TMPDIR": str(folder)}
@@ -116,6 +118,15 @@ def test_ci_tries_the_newest_python_that_works(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"bin", "versions"}  # its cache is gone
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs")
+def test_ci_installs_a_browser_where_none_is(tmp_path):
+    asked = tmp_path / "asked"
+    install = f'test "$2" = update || echo "$MIEWID_BROWSER $@" > {asked}; echo noise'
+    done = run_ci(tmp_path, **{"chromium": None, "apt-get": install})
+    assert asked.read_text() == "needed -qq install -y chromium\n"
+    assert done.stdout == "make test-all\n"
+
+
 def test_ci_fails_where_no_newer_python_works(tmp_path):
     done = run_ci(tmp_path)
     assert done.returncode == 1
@@ -131,7 +142,7 @@ def test_the_quick_tests_leave_out_the_notebooks_that_take_long():
 
 
 def test_every_notebook_is_looked_at():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(16)]
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(17)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -161,7 +172,7 @@ class TestNotebook:
     def test_names_no_absolute_path_and_is_small(self, path):
         text = path.read_text()
         assert not re.search(r"(?<![\w.:/])/(home|root|tmp|work|Users|usr|mnt)/", text)
-        assert path.stat().st_size < 300_000
+        assert path.stat().st_size < 600_000
 
     def test_is_clean_for_git(self, path):
         notebook = nbformat.read(path, as_version=4)
@@ -170,11 +181,52 @@ class TestNotebook:
 
     def test_says_what_its_numbers_are_of(self, path):
         first = nbformat.read(path, as_version=4).cells[0].source
-        audit = path.stem == "00_paper_audit"  # has the paper's numbers, and no data of its own
+        audit = path.stem == "16_paper_audit"  # has the paper's numbers, and no data of its own
         assert re.search("No photo is read" if audit else "proves? no claim of the paper", first)
 
+    def test_leads_to_the_paper_and_its_neighbours(self, path):
+        first = nbformat.read(path, as_version=4).cells[0].source
+        assert "https://arxiv.org/abs/2412.05602" in first
+        place = NOTEBOOKS.index(path)
+        around = [other.name for other in NOTEBOOKS[max(0, place - 1) : place + 2] if other != path]
+        around.insert(min(place, 1), "../README.md#notebooks")
+        *_, line = first.splitlines()
+        assert re.findall(r"\[(\w+)[^]]*\]\(([^)]+)\)", line) == [
+            *zip(["Previous", "Contents", "Next"][place == 0 :], around, strict=False)
+        ]
+
+    def test_its_links_lead_somewhere(self, path):
+        texts = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown"]
+        for target in re.findall(r"\]\((?!http)([^)#]+)", "\n".join(texts)):
+            assert (path.parent / target).exists(), target
+
+    def test_answers_under_the_title_and_concludes_at_the_end(self, path):
+        cells = nbformat.read(path, as_version=4).cells
+        assert cells[1].source.splitlines()[-1].startswith("answer = display(Markdown(")
+        tagged = {tag: c for c in cells for tag in c.metadata.get("tags", [])}
+        (shown,) = cells[1].outputs
+        text = shown.data["text/markdown"].removeprefix("**Answer:** ")
+        concluded = [o.data["text/markdown"] for o in tagged["conclusion"].outputs]
+        assert text in concluded[-1]
+        assert tagged["checks"] == code_cells(path)[-1]
+        asserting = [
+            c for c in code_cells(path) if re.search(r"^ *assert ", c.source, re.MULTILINE)
+        ]
+        assert asserting == [tagged["checks"]]
+        below = cells[cells.index(tagged["conclusion"]) :]
+        assert any(c.source.startswith("## What this does not show") for c in below)
+
+    def test_tables_have_nine_columns_at_most_and_figures_are_described(self, path):
+        for output in itertools.chain(*(cell.outputs for cell in code_cells(path))):
+            kinds = output.get("data", {})
+            assert "text/html" not in kinds
+            heads = re.findall(r"^\|.+\|$", kinds.get("text/markdown", ""), re.MULTILINE)
+            assert all(head.count(" | ") < 9 for head in heads[:1])
+            for kind in {"image/png", "image/jpeg"} & set(kinds):
+                assert output.metadata[kind]["alt"]
+
     def test_left_behind_what_it_saves(self, path):
-        folder = ROOT / "figures" / ("paper" if path.stem == "00_paper_audit" else "demo")
+        folder = ROOT / "figures" / ("paper" if path.stem == "16_paper_audit" else "demo")
         entry = manifest.read(folder)[path.name]
         assert entry["code"] == json.loads(notebooks.about(path, {}))["code"]
         assert entry["files"]

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from miewid_core import catalog
 from miewid_core.readers import photo_checks
-from miewid_core.readers.dates import dates
+from miewid_core.readers.dates import read_dates
 from miewid_core.readers.load import load_catalog
 from tests.readers.made import HEIGHT, WIDTH, as_coco, boxes, draw, some_rows
 
@@ -497,7 +497,7 @@ def test_what_is_no_catalog(tmp_path):
     ],
 )
 def test_dates_are_those_of_a_clock_on_the_spot(written, read):
-    found = dates(pd.Series([written, "2024-01-01"], dtype=object))
+    found = read_dates(pd.Series([written, "2024-01-01"], dtype=object))["date"]
     assert found.dtype == "datetime64[us]"
     assert found[0] is pd.NaT if read is None else found[0] == pd.Timestamp(read)
     assert found[1] == pd.Timestamp("2024-01-01")

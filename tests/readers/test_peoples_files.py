@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -73,6 +74,25 @@ MENDED = {  # what is written over line 3: what comes out there, and what is tol
         {"x": 0.0, "y": 0.0, "w": 40.0, "h": 30.0},
         "over the photo's edge",
     ),
+    "date from which a spreadsheet counts": (
+        {"date": "1899-12-30"},
+        {"date": pd.NaT},
+        "write none",
+    ),
+    "date of a camera never set": ({"date": "1980:01:01 00:00:00"}, {"date": pd.NaT}, "write none"),
+    "date from which computers count": (
+        {"date": "1970-01-01"},
+        {"date": pd.NaT},
+        "date 1970-01-01",
+    ),
+    "box of zeros": (
+        {"x": "0", "y": "0.0", "w": "0", "h": "0"},
+        {"x": 0.0, "y": 0.0, "w": 40.0, "h": 30.0},
+        "box 0, 0, 0, 0",
+    ),
+    "encounter of Wildbook": ({"encounter": "Unassigned"}, {"encounter": ""}, "'Unassigned'"),
+    "encounter of a database": ({"encounter": "\\N"}, {"encounter": ""}, "encounter '"),
+    "viewpoint of a broken formula": ({"viewpoint": "#REF!"}, {"viewpoint": ""}, "'#REF!'"),
     "encounter nan": ({"encounter": "nan"}, {"encounter": ""}, "encounter 'nan'"),
     "encounter N/A": ({"encounter": " N/A "}, {"encounter": ""}, "encounter 'N/A'"),
     "viewpoint NULL": ({"viewpoint": "NULL"}, {"viewpoint": ""}, "viewpoint 'NULL'"),
@@ -136,7 +156,10 @@ def test_the_order_of_day_and_month_is_that_of_the_column(other, day):
     assert mixed["date"].isna().tolist() == [True, False, False]
 
 
-@pytest.mark.parametrize("word", ["nan", "None", "NULL", "n/a", "<NA>", "unknown", "____", "-", ""])
+NONE = ["nan", "None", "NULL", "n/a", "<NA>", "unknown", "____", "-", "", "Unassigned", "Not known"]
+
+
+@pytest.mark.parametrize("word", NONE)
 def test_rows_without_a_name_are_left_out_with_one_notice_and_a_count(folder, word):
     rows = pd.concat([some_rows(), some_rows().assign(x="3", name=word, species="")])
     loaded, notices = load(folder, rows)
@@ -194,18 +217,84 @@ def test_a_box_of_the_stored_photo_is_a_contradiction_and_so_are_its_like(folder
     assert len(load(folder, turned((2, 10, 25, 28)))[0]) == 8  # upright only: so are the others
 
 
-@pytest.mark.parametrize("size", [(40, 30), (30, 40), (0, 0), (None, None), (300, 400)])
-def test_a_size_that_contradicts_the_photo_is_told_by_row(folder, size):
-    coco = as_coco(turned((2, 3, 25, 20)).rename(columns={"name": "name_"}), "wildbook")
+def sized(folder, rows, size, **others):
+    """A COCO export of rows, in which each photo has `size`, but for `others` by their stem."""
+    coco = as_coco(rows.rename(columns={"name": "name_"}), "wildbook")
     for image in coco["images"]:
-        image["width"], image["height"] = size if image["file_name"] == "turned.jpg" else (40, 30)
+        image["width"], image["height"] = others.get(image["file_name"].split(".")[0], size)
     (folder / "a.json").write_text(json.dumps(coco))
-    if size in ((40, 30), (300, 400)):
+    return folder / "a.json"
+
+
+@pytest.mark.parametrize("size", [(30, 40), (0, 0), (None, None), (300, 400)])
+def test_a_size_that_contradicts_the_photo_is_told_by_row(folder, size):
+    source = sized(folder, turned((2, 3, 25, 20)), (40, 30), turned=size)
+    if size == (300, 400):
         with pytest.raises(catalog.CatalogError, match="as it is stored") as told:
-            load_catalog(folder / "a.json")
+            load_catalog(source)
         assert told.value.problems["row"].tolist() == [f"annotation a{n}" for n in range(7)]
     else:
-        assert len(load_catalog(folder / "a.json")) == 8
+        assert len(load_catalog(source)) == 8
+
+
+@pytest.mark.parametrize("square", [False, True])
+def test_boxes_of_photos_as_stored_are_turned_upright_with_them(tmp_path, square):
+    rows = some_rows()
+    rows["file_path"] = [f"exif{place}.jpg" for place in range(1, 9)]
+    x, y, w, h = 3, 5, 20, 12
+    rows[["x", "y", "w", "h"]] = x, y, w, h
+    width, height = 40, 40 if square else 30
+    for place in range(1, 9):
+        pixels = np.zeros((height, width, 3), np.uint8)
+        pixels[y : y + h, x : x + w] = 255
+        exif = Image.Exif()
+        exif[0x0112] = place
+        Image.fromarray(pixels).save(tmp_path / f"exif{place}.jpg", exif=exif, quality=100)
+    if square:  # these alone say nothing
+        draw(tmp_path / "exif8.jpg", orientation=8, seed=1)
+    loaded = load_catalog(sized(tmp_path, rows, (width, height), exif8=(40, 30)))
+    for row in loaded[: 7 if square else 8].itertuples():
+        photo = photos.read_photo(row.path)
+        cut = photos.crop(photo, (row.x, row.y, row.w, row.h))
+        assert cut.min() > 200
+        assert (photo > 200).all(axis=2).sum() == cut.shape[0] * cut.shape[1] == w * h
+    (told,) = catalog.notices(loaded).to_dict("records")
+    assert told == {
+        "row": "annotation a1 and 6 more",
+        "what": "the box is of the photo as it is stored",
+        "done": "turned with it (EXIF)",
+    }
+
+
+def test_a_box_is_not_turned_where_another_shows_that_they_are_upright(folder):
+    rows = turned((2, 3, 25, 20))
+    rows.loc[3, ["y", "h"]] = 3, 36  # only the upright photo is so high
+    with pytest.raises(catalog.CatalogError, match="as it is stored") as told:
+        load_catalog(sized(folder, rows, (40, 30)))
+    assert told.value.problems["row"].tolist() == [f"annotation a{n}" for n in (0, 1, 2, 4, 5, 6)]
+
+
+def test_a_rotated_box_of_the_stored_photo_is_told(folder):
+    source = sized(folder, turned((2, 3, 25, 20)), (40, 30))
+    coco = json.loads(source.read_text())
+    coco["annotations"][2]["theta"] = 0.5
+    source.write_text(json.dumps(coco))
+    with pytest.raises(catalog.CatalogError, match="as it is stored") as told:
+        load_catalog(source)
+    assert told.value.problems["row"].tolist() == ["annotation a2"]
+
+
+BOXES = {  # how a table has a box, and whether it is one
+    **dict.fromkeys(["[1, 2, 30, 20]", "(1.0, 2, 30, 20)", "[ 1.  2. 30. 20.]", "1 2 30 20"], True),
+    **dict.fromkeys(["[]", "", "None", "[nan, nan, nan, nan]", "[nan nan nan nan]"], False),
+}
+
+
+@pytest.mark.parametrize(("text", "is_box"), BOXES.items())
+def test_boxes_as_lists_and_arrays_are_written(folder, text, is_box):
+    rows = some_rows().drop(columns=["x", "y", "w", "h"]).assign(bbox=text)
+    loaded, _ = load(folder, rows)
+    assert (loaded[catalog.BOX] == ([1, 2, 30, 20] if is_box else [0, 0, 40, 30])).all(axis=None)
 
 
 def test_a_column_of_degrees_is_refused_as_a_whole(folder):
@@ -336,8 +425,21 @@ def test_the_same_bytes_under_two_animals_are_told(folder):
     assert notices[["row", "what"]].to_numpy().tolist() == [
         ["line 3", "the same photo as line 2, of another animal"]
     ]
-    assert load(folder, changed(file_path="copy.jpg"))[1].empty  # of the same animal
+    same = load(folder, changed(file_path="copy.jpg"))[1]  # of the same animal
+    assert same[["row", "what"]].to_numpy().tolist() == [["line 3", "the same photo as line 2"]]
     assert load(folder, changed(file_path="copy.jpg", name="Zoë", x="2"))[1].empty  # of another box
+
+
+def test_a_copy_of_a_photo_of_two_animals_is_told_of_both(folder):
+    rows = pd.concat([some_rows(), some_rows()[:2].assign(name="Zoë", x="7")], ignore_index=True)
+    shutil.copy(folder / "ant/007/1.jpg", folder / "copy.jpg")
+    rows.loc[9, "file_path"] = "copy.jpg"
+    rows.loc[10] = rows.loc[9].replace({"Zoë": "007", "7": "1"})
+    _, notices = load(folder, rows)
+    assert notices[["row", "what"]].to_numpy().tolist() == [
+        ["line 11", "the same photo as line 10"],
+        ["line 12", "the same photo as line 2"],
+    ]
 
 
 def test_a_known_photo_among_the_unidentified_is_told(folder, tmp_path):
@@ -345,9 +447,32 @@ def test_a_known_photo_among_the_unidentified_is_told(folder, tmp_path):
     shutil.copy(folder / "bee/Zoë/2.jpg", tmp_path / "new.jpg")
     draw(tmp_path / "other.jpg", seed=77)
     queries, _ = identify.to_identify(known, known, str(tmp_path), 0)
+    words = "the same photo as a known one of bee/Zoë"
     assert catalog.notices(queries)[["row", "what"]].to_numpy().tolist() == [
-        ["query new.jpg", "the same photo as a known one of bee/Zoë"]
+        ["query new.jpg", words]
     ]
+    match = {"query": "new.jpg", "rank": 1, "individual": "bee/Zoë", "score": 1.0}
+    found = pd.DataFrame([match | {"match": known["annotation_id"].iloc[-1]}])
+    review.save_page(found, queries, known, tmp_path / "a.html", "Who?", {"new.jpg": "sure"})
+    data = re.search(r"id=\"data\">(.*?)</script>", (tmp_path / "a.html").read_text())[1]
+    assert [card["note"] for card in json.loads(data)["cards"]] == [f"{words}; sure", ""]
+
+
+def test_another_animal_on_a_known_photo_is_no_copy_of_it(folder):
+    rows = pd.concat([some_rows(), some_rows().assign(x="3", name="")], ignore_index=True)
+    rows.loc[11, "file_path"] = "copy of Zoë.jpg"
+    shutil.copy(folder / "ant/Zoë/2.jpg", folder / "copy of Zoë.jpg")
+    known, _ = load(folder, rows)
+    queries, _ = identify.to_identify(known, known, str(folder / "a.csv"), 0)
+    notes = ["", "", "", "the same photo as a known one of ant/Zoë", "", "", "", ""]
+    assert queries["note"].tolist() == notes
+
+
+def test_photos_held_back_are_not_told_of_what_is_noticed_in_the_catalog(folder):
+    known, told = load(folder, changed(theta="left"))
+    assert len(told) == 1
+    queries, _ = identify.to_identify(known, known, "", 0)
+    assert catalog.notices(queries).empty
 
 
 def tree(folder, files):
@@ -428,7 +553,8 @@ def test_wild_mes_layout_is_found_from_the_json_and_from_the_folder(tmp_path):
     loaded = load_catalog(table)
     assert loaded["individual"].nunique() == 4
     assert "images/train2020" in loaded["path"].iloc[0]
-    assert "aren't beside the table" in catalog.notices(loaded)["what"].iloc[0]
+    (told,) = catalog.notices(loaded)["what"]
+    assert told == f"the photos aren't in {table.parent}"
     with pytest.raises(ValueError, match=r"give its table of photos, not the folder: .*train2020"):
         load_catalog(tmp_path / "x.coco")
 
@@ -442,6 +568,32 @@ def test_photos_elsewhere_are_named_by_a_parameter(folder, tmp_path):
         load_catalog(tmp_path / "a.csv", photos_dir="gone")
 
 
+def test_a_folder_of_photos_has_them_itself(folder, tmp_path):
+    tree(tmp_path, TREE)
+    with pytest.raises(ValueError, match=r"photos_dir is .*, but .* is a folder of photos itself"):
+        load_catalog(tmp_path, photos_dir=folder)
+
+
+@pytest.mark.parametrize("place", ["photos_dir", "beside", "a folder"])
+def test_the_unidentified_lie_where_the_known_ones_do_or_beside_their_table(
+    folder, tmp_path, place
+):
+    known, _ = load(folder, some_rows())
+    draw(tmp_path / "new.jpg", seed=77)
+    file = "bee/Zoë/2.jpg" if place == "photos_dir" else "new.jpg"
+    pd.DataFrame({"file_name": [file]}).to_csv(tmp_path / "new.csv", index=False)
+    source = tmp_path if place == "a folder" else tmp_path / "new.csv"
+    queries, _ = identify.to_identify(known, known, str(source), 0, photos_dir=str(folder))
+    where = folder if place == "photos_dir" else tmp_path
+    assert queries["path"].tolist() == [str(where / file)]
+
+
+def test_the_unidentified_have_the_species_of_the_parameter_where_they_have_none(folder, tmp_path):
+    tree(tmp_path, ["1.jpg", "bee/1.jpg", "may/1.jpg"])
+    queries = identify.unidentified(tmp_path, ["ant", "bee"], species="ant")
+    assert queries["species"].tolist() == ["ant", "bee", "ant"]
+
+
 @pytest.mark.parametrize("root", ["/home/who/data/", "C:\\who\\data\\", "D:/data/"])
 def test_absolute_paths_of_another_computer_are_found_below_the_folder(folder, root):
     rows = some_rows()
@@ -450,7 +602,53 @@ def test_absolute_paths_of_another_computer_are_found_below_the_folder(folder, r
     loaded, notices = load(folder, rows)
     expected, _ = load(folder, some_rows())
     pd.testing.assert_frame_equal(loaded, expected)
-    assert notices["what"].tolist() == ["absolute path"]
+    assert notices["what"].tolist() == ["path of another computer"]
+
+
+def test_paths_as_windows_writes_them_are_read(folder):
+    rows = some_rows()
+    rows["file_path"] = rows["file_path"].str.replace("/", "\\")
+    loaded, notices = load(folder, rows)
+    pd.testing.assert_frame_equal(loaded, load(folder, some_rows())[0])
+    assert notices["row"].tolist() == ["line 2 and 7 more"]
+    draw(folder / "ant/a\\b.jpg", seed=50)  # a name that has one
+    loaded, notices = load(folder, changed(file_path="ant/a\\b.jpg"))
+    assert loaded["path"].iloc[1] == f"{folder}/ant/a\\b.jpg"
+    assert notices.empty
+
+
+@pytest.mark.parametrize("kind", ["a link without its target", "a pointer"])
+def test_photos_that_are_kept_elsewhere_are_to_be_fetched(folder, tmp_path, kind):
+    tree(tmp_path, TREE)
+    (tmp_path / "ant/a/1.jpg").unlink()
+    if kind == "a pointer":
+        text = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+        (tmp_path / "ant/a/1.jpg").write_text(text)
+    else:
+        (tmp_path / "ant/a/1.jpg").symlink_to("../../.git/annex/objects/aa/bb/1.jpg")
+    with pytest.raises(catalog.CatalogError, match=r"ant/a/1.jpg: .*; fetch it .*: git lfs pull"):
+        load_catalog(tmp_path)
+
+
+def test_a_species_for_rows_that_all_have_one_is_refused(folder):
+    with pytest.raises(catalog.CatalogError, match="species is cow, but no row is without one"):
+        load(folder, some_rows(), species="cow")
+    assert len(load(folder, some_rows().assign(species="ant"), species="ant")[0]) == 8
+
+
+def test_whole_numbers_that_a_frame_or_json_made_fractions_stay_whole(folder):
+    half = frame(folder)
+    half.df["identity"] = [7.0, 7.0, 8.0, 8.0, np.nan, 7.0, 7.0, np.nan]
+    assert load_catalog(half)["name"].tolist() == ["7", "7", "8", "8", "7", "7"]
+    coco = as_coco(some_rows().rename(columns={"name": "name_"}), "wildbook")
+    for place, entry in enumerate(coco["annotations"]):
+        coco["images"][place]["id"], entry["image_id"] = place, float(place)
+        del coco["images"][place]["uuid"], entry["image_uuid"]
+        entry["name"], entry["bbox"] = 7.0 + place % 4 // 2, []
+    (folder / "a.json").write_text(json.dumps(coco))
+    loaded = load_catalog(folder / "a.json")
+    assert loaded["name"].tolist() == ["7", "7", "8", "8"] * 2
+    assert (loaded[["x", "y", "w", "h"]] == [0, 0, 40, 30]).all(axis=None)
 
 
 def test_a_folder_of_individuals_takes_the_species_as_a_parameter(tmp_path):
@@ -558,7 +756,7 @@ def test_a_date_in_the_file_is_read_and_that_of_its_last_change_is_told(tmp_path
         "taken.jpg": pd.Timestamp("2019-05-03 10:11:12"),
     }
     told = catalog.notices(found)[["row", "done"]].to_numpy().tolist()
-    assert told == [["changed.jpg", "dated by its last change"]]
+    assert told == [["never.jpg", "not used"], ["changed.jpg", "dated by its last change"]]
 
 
 @pytest.mark.parametrize("made", [[], ["broken.jpg"]])
@@ -577,6 +775,7 @@ DECIDED = {  # a line of a sheet: query, decision, individual, date; what is rea
     "a date removed": (("q1", "new", "Zulu", ""), ("Zulu", "2019-05-03")),
     "a date corrected": (("q1", "new", "Zulu", "2019-05-04"), ("Zulu", "2019-05-04")),
     "a date filled in": (("q2", "new", "Zulu", "31/05/2019"), ("Zulu", "2019-05-31")),
+    "new with its species": (("q1", "new", "ant/Zulu", ""), ("Zulu", "2019-05-03")),
     "a date of two days": (("q2", "new", "Zulu", "03/05/2019"), "line 2: date can be two days"),
     "a strange query": (("q9", "accept", "ant/Alpha", ""), "line 2: this query is not on the page"),
     "a stranger": (("q1", "accept", "Alpka", ""), "line 2: accepts an individual that isn't known"),
@@ -611,6 +810,17 @@ def test_a_query_decided_twice_is_refused(tmp_path):
     text += "q1,,,,accept,Alpha,\nq1,,,,reject,,\nq1,,,,,,\n"
     (tmp_path / "sheet.csv").write_text(text)
     with pytest.raises(ValueError, match="line 2: this query is decided twice; line 3") as told:
+        review.read(tmp_path / "sheet.csv", queries, known)
+    assert "line 4" not in str(told.value)
+
+
+def test_a_new_animal_is_spelt_in_one_way(tmp_path):
+    queries = pd.DataFrame({"annotation_id": ["q1", "q2", "q3"], "species": "ant", "date": pd.NaT})
+    known = pd.DataFrame({"individual": ["ant/Alpha"], "species": ["ant"]})
+    text = "query,file,species,date,decision,individual,score\n"
+    text += "q1,,,,new,Zulu,\nq2,,,,new,ZULU,\nq3,,,,new,Yan,\n"
+    (tmp_path / "sheet.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"line 2: spells a new animal .*; line 3") as told:
         review.read(tmp_path / "sheet.csv", queries, known)
     assert "line 4" not in str(told.value)
 

@@ -10,6 +10,7 @@ import torch
 from miewid_core import chips, model
 from miewid_core.beyond_paper import identify
 from miewid_core.beyond_paper.identify import search
+from miewid_core.photos import crop, read_photo
 from miewid_core.runs import embeddings
 from miewid_core.runs.embeddings import LABELS, Embeddings
 
@@ -94,6 +95,24 @@ class TestEmbed:
         again = embeddings.embed(weights, photos, tmp_path / "chips", tmp_path / "kept")
         assert again.vectors.tobytes() == made.vectors.tobytes()
         assert kept.stat().st_mtime_ns == before
+
+    def test_an_index_of_the_plugins_preprocessing_can_be_searched(self, weights, photos, tmp_path):
+        """As the Wildbook plugin makes one: each crop by OpenCV, without antialiasing."""
+        places = tmp_path / "chips", tmp_path / "kept"
+        made = embeddings.embed(weights, photos, *places, resizing="plugin")
+        network, card = model.load(weights)
+        plugin = dataclasses.replace(card, resizing="plugin")
+        box = tuple(photos[["x", "y", "w", "h"]].iloc[5])
+        photo = crop(read_photo(photos["path"].iloc[5]), box, photos["theta"].iloc[5])
+        with torch.inference_mode():
+            index = network(plugin(photo)[None])[0].numpy()
+        length = np.linalg.norm(index)
+        assert np.linalg.norm(made.vectors[5] - index) < 1e-3 * length
+        assert made.preprocessing == embeddings.preprocessing_digest(plugin)
+        ours = embeddings.embed(weights, photos, *places)
+        assert np.linalg.norm(ours.vectors[5] - index) > 0.02 * length
+        with pytest.raises(ValueError, match="can't be compared: preprocessing are"):
+            search(ours, made, 1)
 
     def test_other_photos_labels_or_preprocessing_are_embedded_anew(
         self, weights, photos, tmp_path

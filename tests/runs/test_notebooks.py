@@ -36,6 +36,16 @@ def write(path, code):
     return path
 
 
+@pytest.fixture(autouse=True)
+def saved_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIEWID_FIGURES", str(tmp_path / "figures"))
+
+
+def executed(folder):
+    """The executed copies that a run in a folder left."""
+    return sorted((folder / "figures").rglob("*.ipynb"))
+
+
 @pytest.fixture
 def notebook(tmp_path):
     return write(tmp_path / "01_one.ipynb", "assert seed < 5, 'too big'\nseed")
@@ -44,10 +54,10 @@ def notebook(tmp_path):
 def test_a_parameter_that_a_notebook_lacks_is_an_error(notebook, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
     with pytest.raises(SystemExit) as stopped:
-        main(["figures", "SED=1", "--output", str(tmp_path / "out")])
+        main(["figures", "SED=1"])
     assert stopped.value.code == 2
     assert "01_one.ipynb has no parameter sed; there are catalog, seed" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "figures").exists()
 
 
 def test_each_notebook_gets_the_parameters_that_it_has(notebook, tmp_path):
@@ -64,13 +74,17 @@ def test_each_notebook_gets_the_parameters_that_it_has(notebook, tmp_path):
 @pytest.mark.slow
 def test_runs_with_parameters_and_says_what_failed(notebook, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
-    main(["figures", "SEED=3", "--output", str(tmp_path / "out")])
-    cells = nbformat.read(tmp_path / "out" / "01_one.ipynb", as_version=4).cells
+    main(["figures", "SEED=3"])
+    cells = nbformat.read(executed(tmp_path)[0], as_version=4).cells
     assert cells[-1].outputs[0]["data"]["text/plain"] == "3"
     with pytest.raises(SystemExit) as stopped:
-        main(["figures", "SEED=7", "--output", str(tmp_path / "out")])
+        main(["figures", "SEED=7"])
     assert stopped.value.code == 1
-    assert "AssertionError in a cell of 01_one.ipynb: too big" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "AssertionError in a cell of 01_one.ipynb: too big" in told.err
+    report = tmp_path / "figures" / "demo" / "index.html"
+    assert told.out.endswith(f"Report: {report}\n")
+    assert "AssertionError: too big" in report.read_text()
 
 
 MEET = """import pathlib, time
@@ -121,8 +135,9 @@ def test_two_notebooks_run_side_by_side(project):
     done = run_in(project, "CATALOG=it's, mine", "SEED=2")
     assert done.returncode == 0, done.stderr
     assert "[1/2] 01_a: " in done.stderr
-    for name in ("01_a", "02_b"):
-        saved = nbformat.read(project / "cache" / "notebooks" / f"{name}.ipynb", as_version=4)
+    assert [path.stem for path in executed(project)] == ["01_a", "02_b"]
+    for path in executed(project):
+        saved = nbformat.read(path, as_version=4)
         assert saved.cells[-1].outputs[0]["data"]["text/plain"] == repr("it's, mine")
 
 
@@ -147,7 +162,7 @@ def test_each_notebook_finds_what_it_is(project, count):
     done = run_in(project, "SEED=2", at_once=1)
     assert done.returncode == 0, done.stderr
     for path in every:
-        saved = nbformat.read(project / "cache" / "notebooks" / path.name, 4)
+        saved = nbformat.read(project / "figures" / "demo" / "notebooks" / path.name, 4)
         shown = saved.cells[-1].outputs[0]["data"]["text/plain"]
         assert ast.literal_eval(shown) == json.loads(notebooks.about(path, {"seed": 2}))
 
@@ -160,7 +175,7 @@ def test_notebooks_share_a_process_but_no_names(project):
         write(project / "notebooks" / f"{name}.ipynb", code.format(own=own))
     done = run_in(project, at_once=1)
     assert done.returncode == 0, done.stderr
-    saved = [nbformat.read(path, 4) for path in sorted((project / "cache").rglob("*.ipynb"))]
+    saved = [nbformat.read(path, 4) for path in executed(project)]
     first, second = (notebook.cells[-1] for notebook in saved)
     assert first.outputs == second.outputs  # the same process, and the names of a fresh one
     assert first.execution_count == second.execution_count
@@ -174,7 +189,7 @@ def test_notebooks_side_by_side_share_the_cores(project, monkeypatch, at_once, e
         write(project / "notebooks" / f"{name}.ipynb", "import os\nos.getenv('OMP_NUM_THREADS')")
     done = run_in(project, at_once=at_once)
     assert done.returncode == 0, done.stderr
-    for path in (project / "cache").rglob("*.ipynb"):
+    for path in executed(project):
         found = [one["data"]["text/plain"] for one in nbformat.read(path, 4).cells[-1].outputs]
         assert found == ([repr(str(expected))] if expected else [])
 
@@ -304,6 +319,49 @@ def test_papermill_itself_only_logs_an_unknown_parameter(notebook, tmp_path):
 
 
 @pytest.mark.slow
+def test_executed_copies_keep_no_progress_bars(project):
+    code = "import sys\nprint('50 %', file=sys.stderr)\nprint('kept')\n1"
+    write(project / "notebooks" / "01_a.ipynb", code)
+    done = run_in(project)
+    assert "50 %" in done.stderr  # at the terminal
+    (path,) = executed(project)
+    outputs = nbformat.read(path, 4).cells[-1].outputs
+    assert [output.get("name") for output in outputs] == ["stdout", None]
+
+
+@pytest.mark.slow
+def test_a_notebook_run_by_hand_leaves_the_committed_results(project, monkeypatch):
+    monkeypatch.delenv("MIEWID_FIGURES")
+    code = "from miewid_core.files import FIGURES\nFIGURES.mkdir(parents=True, exist_ok=True)"
+    path = write(project / "notebooks" / "01_a.ipynb", code)
+    monkeypatch.setenv("PYTHONPATH", str(project))
+    papermill.execute_notebook(path, project / "out.ipynb", progress_bar=False)
+    by_hand = project / "figures" / "by_hand"
+    assert list((project / "figures").iterdir()) == [by_hand]
+    asked = ["git", "check-ignore", "-q", "figures/by_hand/demo/table.csv"]
+    assert subprocess.run(asked, cwd=files.ROOT).returncode == 0
+    by_hand.rmdir()
+    assert run_in(project).returncode == 0
+    assert not by_hand.exists()
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        ([("**Answer:** it wins.", []), ("- Won.\n- By 3.", ["conclusion"])], "it wins."),
+        ([("- Won.\n- By 3.", ["conclusion"])], "Won."),
+        ([("a word", [])], ""),
+    ],
+)
+def test_the_headline_is_the_answer_or_the_first_of_the_conclusion(cells, told):
+    made = nbformat.v4.new_notebook()
+    for text, tags in cells:
+        shown = nbformat.v4.new_output("display_data", data={"text/markdown": text})
+        made.cells.append(nbformat.v4.new_code_cell("x", outputs=[shown], metadata={"tags": tags}))
+    assert notebooks.ended(made, "01_a", 1).headline == told
+
+
+@pytest.mark.slow
 def test_a_notebook_that_ends_early_is_said_and_the_next_one_runs(project, capfd):
     skip = "from miewid_core.runs.skipping import skip_rest\nskip_rest('one species.')"
     first = project / "notebooks" / "01_a.ipynb"
@@ -314,8 +372,10 @@ def test_a_notebook_that_ends_early_is_said_and_the_next_one_runs(project, capfd
     done = run_in(project, "--at-once", "1")
     assert done.returncode == 0, done.stderr
     told = capfd.readouterr().out
-    assert "01_a: one species." in told
-    assert "02_b: done" in told
+    assert re.search(r"01_a \(\d+ s\): skipped: one species\.\n", told)
+    assert re.search(r"02_b \(\d+ s\): done\n", told)
+    assert "Trained: nothing" in told
+    assert told.endswith(f"Report: {project / 'figures' / 'demo' / 'index.html'}\n")
     assert (project / "ran").exists()
 
 

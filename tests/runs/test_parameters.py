@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from miewid_core.__main__ import main
 from miewid_core.runs.notebooks import ParameterError, parse, typed
 
 
@@ -62,6 +63,12 @@ def test_a_value_of_another_kind_is_refused(value, kind, text):
 def test_words_that_are_no_parameter_are_refused(word):
     with pytest.raises(ParameterError):
         parse([word])
+
+
+def test_a_word_that_no_plan_and_no_notebook_takes_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["plan", "CATALGO=photos.csv", "WEIGHTS=a.safetensors"])
+    assert "has a parameter catalgo; there are catalog, " in capsys.readouterr().err
 
 
 @pytest.mark.slow

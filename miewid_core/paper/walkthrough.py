@@ -1,0 +1,69 @@
+"""One query step by step: what notebook 00 shows of it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.patches import Rectangle
+
+from miewid_core.figures import PAGE, VERMILION, Figure, styled
+from miewid_core.photos import read_photo
+
+OTHERS, TRUE = 10, 2  # annotations beside the query, and at most so many of its individual
+
+
+def query_and_others(photos: pd.DataFrame, species: str = "", seed: int = 0) -> pd.DataFrame:
+    """A random query of a species (the first by name) and ten others of it, index kept.
+
+    The query comes first; one or two of the others show its individual. Raises ValueError where no
+    individual of the species has two annotations.
+    """
+    rows = photos[photos["species"] == (species or photos["species"].min())]
+    paired = rows[rows["individual"].duplicated(keep=False)]
+    if paired.empty:
+        there = ", ".join(sorted(photos["species"].unique()))
+        raise ValueError(f"example_species: no {species} is seen twice; there are {there}")
+    draw = np.random.default_rng(seed)
+    query = paired.sample(1, random_state=draw)
+    others = rows.drop(query.index).sample(frac=1, random_state=draw)
+    true = others["individual"] == query["individual"].iloc[0]
+    chosen = pd.concat([others[true][:TRUE], others[~true]])[:OTHERS]
+    return pd.concat([query, chosen.sample(frac=1, random_state=draw)])
+
+
+@styled()
+def photo_to_chip(row: pd.Series, chip: np.ndarray) -> Figure:
+    """A photo with the box of one annotation, and the chip (S, S, 3) cut from it."""
+    drawn = Figure("", 2.4, PAGE, photos=True)
+    left, right = drawn.subplots(1, 2, width_ratios=[3, 2])
+    photo = read_photo(row["path"])
+    left.imshow(photo)
+    place = {"angle": np.degrees(row["theta"]), "rotation_point": "center"}
+    look = {"fill": False, "edgecolor": VERMILION, "linewidth": 2}
+    left.add_patch(Rectangle((row["x"], row["y"]), row["w"], row["h"], **place, **look))
+    left.set_title(f"a photo of {photo.shape[1]} x {photo.shape[0]} pixels and a box", loc="left")
+    right.imshow(chip)
+    right.set_title(f"its chip: {len(chip)} x {len(chip)} pixels", loc="left")
+    for axes in (left, right):
+        axes.set_axis_off()
+    return drawn
+
+
+@styled()
+def stripes(chips: Sequence[np.ndarray], embeddings: np.ndarray, captions: Sequence[str]) -> Figure:
+    """Chips (S, S, 3), each beside its embedding (of `embeddings` (N, D)) as a row of colours."""
+    drawn = Figure("", 0.2 + 0.8 * len(chips), PAGE, photos=True)
+    grid = drawn.subplots(len(chips), 2, width_ratios=[1, 7], squeeze=False)
+    limit = np.abs(embeddings).max()
+    look = {"aspect": "auto", "cmap": "RdBu", "vmin": -limit, "vmax": limit}
+    for (left, right), chip, embedding, caption in zip(
+        grid, chips, embeddings, captions, strict=True
+    ):
+        left.imshow(chip)
+        left.set_axis_off()
+        right.imshow(embedding[None], interpolation="nearest", **look)
+        right.set_title(caption, loc="left")
+        right.set(yticks=[], xticks=[])
+        right.grid(visible=False)
+    right.set_xlabel(f"the {embeddings.shape[1]} numbers (red: negative, blue: positive)")
+    return drawn
