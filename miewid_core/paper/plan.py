@@ -65,7 +65,7 @@ def paper_study(preset: str = "paper", seed: int = 0) -> Study:
     """
     rng = np.random.default_rng(seed)
     counts = combined_table1().dropna()
-    parts = [_drawn(*row, rng) for row in counts.itertuples(index=False)]
+    parts = [long_tail(*row, rng) for row in counts.itertuples(index=False)]
     photos = pd.concat(parts, ignore_index=True)
     photos["annotation_id"] = [f"{number:08}" for number in range(len(photos))]
     photos = photos.assign(path="", encounter="", name=photos["individual"])
@@ -76,10 +76,10 @@ def paper_study(preset: str = "paper", seed: int = 0) -> Study:
     return Study("paper", False, photos, split, train, test, config, seed, *nowhere)
 
 
-def _drawn(
+def long_tail(
     species: str, annotations: int, individuals: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Annotations of one species, at least one for each individual."""
+    """Annotations of one species, at least one for each individual, as their `individual`."""
     weights = rng.lognormal(0, 1, individuals)
     extra = rng.multinomial(max(0, annotations - individuals), weights / weights.sum())
     names = np.repeat([f"{species}/{number}" for number in range(individuals)], 1 + extra)
