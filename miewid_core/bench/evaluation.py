@@ -3,6 +3,7 @@
 And how our time and memory grow: evaluation with annotations and species, the loss with classes.
 """
 
+import functools
 import importlib
 from collections.abc import Callable
 
@@ -13,15 +14,6 @@ from miewid_core.bench import step
 from miewid_core.bench.measuring import Task
 from miewid_core.evaluation import BLOCK, mean_average_precision, one_vs_all, top_k
 
-COMPUTES = {  # way: what comes out
-    "ours": "every rank, mAP",
-    "product": "similarities only",
-    "textbook": "every rank, mAP",
-    "scikit-learn": "20 nearest",
-    "faiss": "20 nearest",
-    "wildlife-tools": "top-1",
-    "pytorch-metric-learning": "top-1, mAP",
-}
 DIM, BATCH, TOTAL = 2152, 112, 16_000  # the paper's; TOTAL annotations, split into species
 
 
@@ -39,13 +31,6 @@ def data(n: int, dim: int, case: str) -> tuple[np.ndarray, np.ndarray]:
         part += 0.2 * own[individuals[start : start + BLOCK]]
         part /= np.linalg.norm(part, axis=1, keepdims=True)
     return embeddings, individuals
-
-
-def prepare_evaluation(way: str, n: int, dim: int, case: str) -> Callable[[], dict[str, float]]:
-    """What is timed; it returns the measures that the way computes, as shares."""
-    measure, given = MEASURES[way], data(n, dim, case)
-    measure(*data(60, 8, case))  # loads libraries, starts threads
-    return lambda: measure(*given)
 
 
 def ours(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
@@ -86,7 +71,7 @@ def scikit_learn(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, f
     from sklearn.neighbors import NearestNeighbors
 
     search = NearestNeighbors(n_neighbors=20, algorithm="brute", metric="cosine").fit(embeddings)
-    return _shares(search.kneighbors(return_distance=False), individuals)
+    return _of_the_nearest(search.kneighbors(return_distance=False), individuals)
 
 
 def faiss(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
@@ -96,10 +81,10 @@ def faiss(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
     found = index.search(embeddings, 21)[1]
     itself = found == np.arange(len(found))[:, None]
     itself[~itself.any(axis=1), -1] = True
-    return _shares(found[~itself].reshape(-1, 20), individuals)
+    return _of_the_nearest(found[~itself].reshape(-1, 20), individuals)
 
 
-def _shares(nearest: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
+def _of_the_nearest(nearest: np.ndarray, individuals: np.ndarray) -> dict[str, float]:
     """Top-1 and top-20 by the nearest (n, 20) of each query that has a true match."""
     right = individuals[nearest] == individuals[:, None]
     counted = np.bincount(individuals)[individuals] > 1
@@ -125,24 +110,29 @@ def metric_learning(embeddings: np.ndarray, individuals: np.ndarray) -> dict[str
     return {name: found[key] for key, name in wanted.items()}
 
 
-MEASURES = dict(
-    zip(
-        COMPUTES,
-        (ours, product, textbook, scikit_learn, faiss, wildlife_tools, metric_learning),
-        strict=True,
-    )
-)
+WAYS = {  # what is timed, and what comes out
+    "ours": (ours, "every rank, mAP"),
+    "product": (product, "similarities only"),
+    "textbook": (textbook, "every rank, mAP"),
+    "scikit-learn": (scikit_learn, "20 nearest"),
+    "faiss": (faiss, "20 nearest"),
+    "wildlife-tools": (wildlife_tools, "top-1"),
+    "pytorch-metric-learning": (metric_learning, "top-1, mAP"),
+}
+FITTING = tuple(WAYS)[:-1]  # at 20,000 pytorch-metric-learning holds some 20 GB
 
 
-def share_differences(ways: list[str], n: int = 1200, dim: int = 32) -> dict[str, float]:
-    """The largest difference from ours of any share that a way computes, on equal embeddings."""
-    given = data(n, dim, "heavy tail")
-    own = ours(*given)
-    found = {way: MEASURES[way](*given) for way in ways if way != "product"}
-    return {
-        way: max(abs(share - own[name]) for name, share in shares.items())
-        for way, shares in found.items()
-    }
+def prepare_evaluation(way: str, n: int, dim: int, case: str) -> Callable[[], dict[str, float]]:
+    """What is timed; it returns the measures that the way computes, as shares."""
+    measure, _ = WAYS[way]
+    measure(*data(60, 8, case))  # loads libraries, starts threads
+    return functools.partial(measure, *data(n, dim, case))
+
+
+def shares(way: str) -> list[list[float]] | None:
+    """A way's top-1, top-20 and mAP of 1,200 embeddings."""
+    found = prepare_evaluation(way, 1200, 32, "heavy tail")()
+    return [[found.get(name, np.nan) for name in ("top-1", "top-20", "mAP")]] if found else None
 
 
 def prepare_scaling(way: str, axis: str, size: int) -> Callable[[], object]:
@@ -154,7 +144,7 @@ def prepare_scaling(way: str, axis: str, size: int) -> Callable[[], object]:
     embeddings, individuals = data(count, DIM, "six each")
     species = individuals % (1 if axis == "annotations" else size)
     one_vs_all(embeddings[:60], individuals[:60], species[:60])
-    return lambda: one_vs_all(embeddings, individuals, species)
+    return functools.partial(one_vs_all, embeddings, individuals, species)
 
 
 EXPECTED = {  # slopes of time and of memory, and the reason
@@ -162,16 +152,9 @@ EXPECTED = {  # slopes of time and of memory, and the reason
     "classes": (1, 1, "every embedding is multiplied with every sub-center, which has a gradient"),
     "species": (-1, -1, "annotations are compared within their species: so many, n / species"),
 }
-
-
-def _cases(**axes: tuple[int, ...]) -> list[dict[str, object]]:
-    return [{"axis": axis, "size": size} for axis, sizes in axes.items() for size in sizes]
-
-
-FITTING = tuple(COMPUTES)[:-1]  # at 20,000 pytorch-metric-learning holds some 20 GB
 EVALUATION = Task(
     "evaluation",
-    tuple(COMPUTES),
+    tuple(WAYS),
     {
         "quick": [{"n": 1500, "dim": 256, "case": "six each"}],
         "full": [
@@ -181,21 +164,17 @@ EVALUATION = Task(
         ],
     },
     prepare_evaluation,
-    share_differences,
-    allowed=1e-6,  # of a share: the sums are taken in another order
+    shares,
+    allowed=1e-6,  # the sums are taken in another order
 )
+GROWING = 2500, 5000, 10_000, 20_000
+SIZES = {"annotations": GROWING, "classes": GROWING, "species": (1, 2, 4, 8, 16, 32)}
 SCALING = Task(
     "scaling",
     ("ours",),
     {
-        "quick": _cases(
-            annotations=(500, 1000, 2000), classes=(500, 1000, 2000), species=(1, 2, 4)
-        ),
-        "full": _cases(
-            annotations=(2500, 5000, 10_000, 20_000),
-            classes=(2500, 5000, 10_000, 20_000),
-            species=(1, 2, 4, 8, 16, 32),
-        ),
+        "quick": [],
+        "full": [{"axis": axis, "size": size} for axis in SIZES for size in SIZES[axis]],
     },
     prepare_scaling,
 )

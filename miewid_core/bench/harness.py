@@ -12,26 +12,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from miewid_core.bench import (
-    embedding,
-    epoch,
-    evaluation,
-    measuring,
-    paper_size,
-    peers,
-    photos,
-    startup,
-    step,
-)
+from miewid_core.bench import evaluation, measuring, paper_size, peers, photos, startup, step
 from miewid_core.files import ROOT
 
 FOLDER = ROOT / "figures" / "performance"  # what was measured in full
-GPU = (epoch.PRODUCT, epoch.EMBEDDING, epoch.EPOCH)
+GPU = (peers.PRODUCT, peers.GPU_EMBEDDING, peers.EPOCH)
 TASKS = {
     task.name: task
     for task in (
         *(evaluation.EVALUATION, step.LOSS, photos.PHOTOS, photos.AUGMENT, step.STEP),
-        *(embedding.EMBEDDING, peers.PEERS, step.TRIED, evaluation.SCALING),
+        *(peers.EMBEDDING, peers.PEERS, step.TRIED, evaluation.SCALING),
         *(paper_size.PAPER_SIZE, paper_size.LARGEST, *GPU),
     )
 }

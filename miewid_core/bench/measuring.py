@@ -30,8 +30,8 @@ NEEDS = {  # way: the package that it measures, of the optional extra `bench`
     "faiss": "faiss",
     "wildlife-tools": "wildlife_tools",
 }
-WHERE = ["machine", "date", "load"]
-MEASURED = ["way", "round", "seconds", "megabytes", *WHERE]
+RESULTS = ["seconds", "megabytes", "machine", "date", "load"]
+MEASURED = ["way", "round", *RESULTS]
 Case = Mapping[str, object]
 
 
@@ -41,15 +41,16 @@ class Task:
 
     `prepare(way, **case)` makes what is needed and returns the function that is timed, of which
     `calls` in a process are measured. `sizes`: the cases by "quick" and "full"; a case's "ways"
-    restrict them. `differences(ways)`: the largest difference from our answer for each way that
-    is compared, at most `allowed`; None where nothing is compared. `gpu`: "full" needs one.
+    restrict them. `answer(way)`: arrays in which a way may differ from ours by `allowed`, relative
+    to our largest value, NaN where it computes none; None where nothing is compared. `gpu`: "full"
+    needs one.
     """
 
     name: str
     ways: tuple[str, ...]
     sizes: Mapping[str, Sequence[Case]]
     prepare: Callable[..., Callable[[], object]]
-    differences: Callable[[list[str]], dict[str, float]] | None = None
+    answer: Callable[[str], Sequence[np.ndarray] | None] | None = None
     allowed: float = 0.0
     calls: int = 1
     gpu: bool = False
@@ -77,33 +78,30 @@ def missing(ways: Sequence[str]) -> str:
     return f"Left out, as `make bench` installs them: {', '.join(lost)}." if lost else ""
 
 
-@functools.cache
-def machine() -> str:
-    """Processor, number of cores that this process may use, and GPU if there is one."""
+def here_and_now() -> dict[str, object]:
+    """The columns machine, date and load (of the last minute, by the system) of what is measured.
+
+    `machine`: processor, number of cores that this process may use, and GPU if there is one.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
-    return ", ".join([model[1] if model else platform.machine(), f"{cores} cores", *gpu])
-
-
-def here_and_now() -> dict[str, object]:
-    """The columns WHERE of what is measured now; `load`: of the last minute, by the system."""
+    machine = [model[1] if model else platform.machine(), f"{cores} cores", *gpu]
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return {"machine": machine(), "date": today, "load": round(os.getloadavg()[0], 1)}
-
-
-def write(table: pd.DataFrame, path: Path | None) -> pd.DataFrame:
-    """The table, written as a CSV if there is a path."""
-    if path:
-        with replacing(path) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
-    return table
+    return {"machine": ", ".join(machine), "date": today, "load": round(os.getloadavg()[0], 1)}
 
 
 def kept_table(path: Path | None, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """The table in `path` (CSV); made where it is missing, or `path` is None."""
-    return pd.read_csv(path) if path and path.exists() else write(make(), path)
+    return pd.read_csv(path) if path and path.exists() else _written(make(), path)
+
+
+def _written(table: pd.DataFrame, path: Path | None) -> pd.DataFrame:
+    if path:
+        with replacing(path) as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
+    return table
 
 
 def compare(
@@ -115,35 +113,30 @@ def compare(
 ) -> pd.DataFrame:
     """Measure the ways of a task (those installed): one row per round, case and way.
 
-    Columns: those of the cases; way, round, seconds (median of the calls), megabytes (by which a
-    call raises the peak memory, of the GPU where it uses one), and WHERE. Rows are added to the CSV
-    `path`; what it has is not measured again. Nothing is begun after `time.monotonic()` `end`.
+    Columns: those of the cases; MEASURED: seconds is the median of the calls, megabytes how far a
+    call raises the peak memory, of the GPU where it uses one. Rows are added to the CSV `path`;
+    what it has is not measured again. Nothing is begun after `time.monotonic()` `end`.
     """
     rows = pd.read_csv(path).to_dict("records") if path and path.exists() else []
-    known = {_key(row) for row in rows}
-    wanted = [row for row in _plan(task, size, rounds) if _key(row) not in known]
-    with _fresh_processes(task.prepare.__module__) as fresh:
-        for row in tqdm(wanted, task.name, unit="run"):
-            if time.monotonic() > end:
-                break
-            seconds, megabytes = fresh.submit(_measure, task.prepare, task.calls, row).result()
-            rows.append(row | {"seconds": seconds, "megabytes": megabytes} | here_and_now())
-            write(pd.DataFrame(rows), path)
-    return pd.DataFrame(rows)
-
-
-def _plan(task: Task, size: str, rounds: int) -> list[dict[str, object]]:
-    return [
+    known = [_key(row) for row in rows]
+    wanted = [
         {name: value for name, value in case.items() if name != "ways"} | {"way": way, "round": n}
         for n in range(rounds)
         for case in task.cases(size)
         for way in installed(case.get("ways", task.ways))
     ]
+    with _fresh_processes(task.prepare.__module__) as fresh:
+        for row in tqdm([row for row in wanted if _key(row) not in known], task.name, unit="run"):
+            if time.monotonic() > end:
+                break
+            seconds, megabytes = fresh.submit(_measure, task.prepare, task.calls, row).result()
+            rows.append(row | {"seconds": seconds, "megabytes": megabytes} | here_and_now())
+            _written(pd.DataFrame(rows), path)
+    return pd.DataFrame(rows)
 
 
-def _key(row: Case) -> frozenset:
-    result = {"seconds", "megabytes", *WHERE}
-    return frozenset((key, str(row[key])) for key in row if key not in result)
+def _key(row: Case) -> set[tuple[str, str]]:
+    return {(key, str(row[key])) for key in row if key not in RESULTS}
 
 
 def _fresh_processes(module: str) -> ProcessPoolExecutor:
@@ -190,41 +183,47 @@ def agreement(task: Task, path: Path | None = None) -> pd.DataFrame:
 
 def _agreement(task: Task) -> pd.DataFrame:
     ways = installed(task.ways)
-    found = {way: d for way, d in (task.differences or _nothing)(ways).items() if way != "ours"}
-    kind = ["ours" if way == "ours" else "yes" if way in found else "no" for way in ways]
-    table = pd.DataFrame({"task": task.name, "way": ways, "compared": kind})
+    answers = {way: task.answer(way) if task.answer else None for way in ways}
+    ours = answers.pop("ours")
+    found = {way: _difference(own, ours) for way, own in answers.items() if own is not None}
+    table = pd.DataFrame({"task": task.name, "way": ways})
     table["difference"] = table["way"].map(found).astype(float)
-    table["allowed"] = np.where(table["compared"] == "yes", task.allowed, np.nan)
-    wrong = table["difference"] > table["allowed"]
-    if wrong.any():
-        others = ", ".join(table.loc[wrong, "way"])
-        raise ValueError(f"{task.name}: other answers than ours by {others}:\n{table}")
-    return table[["task", "way", "difference", "allowed", "compared"]]
+    table["allowed"] = np.where(table["way"].isin(found), task.allowed, np.nan)
+    table["compared"] = table["way"].isin(found).map({True: "yes", False: "no"})
+    table.loc[table["way"] == "ours", "compared"] = "ours"
+    wrong = table.loc[table["difference"] > table["allowed"], "way"]
+    if len(wrong):
+        raise ValueError(f"{task.name}: other answers than ours by {', '.join(wrong)}:\n{table}")
+    return table
 
 
-def _nothing(ways: list[str]) -> dict[str, float]:
-    return {}
+def _difference(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> float:
+    """The largest of any array, relative to its largest value in ours."""
+    pairs = [map(np.asarray, pair) for pair in zip(theirs, ours, strict=True)]
+    return float(max(np.nanmax(abs(one - own)) / np.nanmax(abs(own)) for one, own in pairs))
 
 
-def summary(measured: pd.DataFrame, against: str = "ours") -> pd.DataFrame:
-    """One row per case and way, of `compare`: medians, and ratios to the way `against`.
+def ratios(measured: pd.DataFrame, against: str = "ours", column: str = "seconds") -> pd.DataFrame:
+    """How many times what the way `against` takes, in the same round: median, low, high.
 
-    seconds and megabytes are medians over the rounds; ratio is the median, low and high the range,
-    of the way's time divided by that of `against` in the same round; memory is the ratio of the
-    medians, NaN where a call of `against` raises its process's peak by nothing.
+    Indexed by the cases' columns and way; NaN where `against` takes nothing.
     """
     keys = [name for name in measured if name not in MEASURED]
-    own = measured[measured["way"] == against].set_index([*keys, "round"])["seconds"]
-    both = measured.join(own.rename("own"), on=[*keys, "round"])
-    both["ratio"] = both["seconds"] / both["own"]
-    table = both.groupby([*keys, "way"], sort=False).agg(
-        seconds=("seconds", "median"),
-        ratio=("ratio", "median"),
-        low=("ratio", "min"),
-        high=("ratio", "max"),
-        megabytes=("megabytes", "median"),
-    )
-    base = table["megabytes"].xs(against, level="way").rename("base")
-    base = table.reset_index("way").join(base)["base"].to_numpy()
-    table["memory"] = table["megabytes"] / np.where(base > 0, base, np.nan)
-    return table.reset_index()
+    own = measured[measured["way"] == against].set_index([*keys, "round"])[column]
+    both = measured.join(own.where(own > 0).rename("own"), on=[*keys, "round"])
+    both["ratio"] = both[column] / both["own"]
+    table = both.groupby([*keys, "way"], sort=False)["ratio"]
+    return table.agg(ratio="median", low="min", high="max")
+
+
+def summary(measured: pd.DataFrame) -> pd.DataFrame:
+    """One row per case and way, of `compare`: medians over the rounds, and ratios to ours.
+
+    The cases' columns, way, seconds; ratio, low, high of the time (of `ratios`); megabytes; memory,
+    the ratio of the medians, NaN where ours raises its process's peak by nothing.
+    """
+    keys = [name for name in measured if name not in MEASURED]
+    table = measured.groupby([*keys, "way"], sort=False)[["seconds", "megabytes"]].median()
+    memory = ratios(table.reset_index().assign(round=0), column="megabytes")["ratio"]
+    table = table.join(ratios(measured)).assign(memory=memory)
+    return table[["seconds", "ratio", "low", "high", "megabytes", "memory"]].reset_index()

@@ -3,6 +3,7 @@
 Table 1's largest set can't be read in full ("67,06"): 67,106 annotations are assumed for it.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,8 +46,10 @@ def write_catalog(folder: Path, annotations: int = WHOLE) -> Path:
     The first annotation of an individual is an encounter of its own, then two each are one. All are
     boxes of one photo.
     """
-    table = plan.long_tails(species_counts(annotations), np.random.default_rng(0))
-    table["name"] = table["species"] + table.pop("number")
+    rng = np.random.default_rng(0)
+    parts = [plan.long_tail(*row, rng) for row in species_counts(annotations).to_numpy(object)]
+    table = pd.concat(parts, ignore_index=True)
+    table["name"] = table.pop("individual").str.replace("/", "")
     visit = (table.groupby("name").cumcount() + 1) // 2
     place = np.arange(len(table))
     box = {"x": place % SIDE, "y": place // SIDE, "w": BOX, "h": BOX, "theta": 0}
@@ -81,12 +84,6 @@ def study_of(annotations: pd.DataFrame, split: pd.DataFrame) -> Study:
     return Study("synthetic", False, annotations, split, train, test, PRESETS["paper"], 0, *places)
 
 
-def rank(test: pd.DataFrame) -> pd.DataFrame:
-    """Ranks of a test set by random embeddings from a file."""
-    embeddings = random_embeddings(FOLDER / "embeddings" / f"{len(test)}.npy", len(test))
-    return one_vs_all(embeddings, *test[LABELS].to_numpy(str).T)
-
-
 def report(study: Study, ranks: pd.DataFrame) -> None:
     """Tables 1 and 2 of such a catalog."""
     table1.summary(study.annotations)
@@ -107,23 +104,22 @@ def prepare_stage(way: str, axis: str, size: int) -> Callable[[], object]:
     study = study_of(annotations, splits.split(annotations))
     if axis == "plan":
         return lambda: bill.summary(plan.asked(study, "paper"), study.config, 300)
-    random_embeddings(FOLDER / "embeddings" / f"{len(study.test)}.npy", len(study.test))
-    if axis == "evaluate":
-        return lambda: rank(study.test)
-    ranks = rank(study.test)
-    return lambda: report(study, ranks)
+    count, labels = len(study.test), study.test[LABELS].to_numpy(str).T
+    embeddings = random_embeddings(FOLDER / "embeddings" / f"{count}.npy", count)
+    evaluate = functools.partial(one_vs_all, embeddings, *labels)
+    return evaluate if axis == "evaluate" else functools.partial(report, study, evaluate())
 
 
 def prepare_largest(way: str, n: int, dim: int) -> Callable[[], object]:
     """What is timed: one-vs-all of `n` annotations of one species, or the bare matrix product."""
     embeddings = random_embeddings(FOLDER / "embeddings" / f"{n}.npy", n)
     individuals = np.random.default_rng(1).integers(max(1, n // 8), size=n)
-    few = embeddings[:60]
     if way == "product":
-        product(few, individuals[:60])
-        return lambda: product(embeddings, individuals)
-    one_vs_all(few, individuals[:60], ["a"] * 60)
-    return lambda: one_vs_all(embeddings, individuals, ["a"] * n)
+        run, given = product, (embeddings, individuals)
+    else:
+        run, given = one_vs_all, (embeddings, individuals, np.full(n, "a"))
+    run(*(part[:60] for part in given))
+    return functools.partial(run, *given)
 
 
 STAGES = {  # expected slopes of time and of memory, and the reason

@@ -1,8 +1,9 @@
-"""wildlife-tools and pytorch-metric-learning as they are installed, beside ours.
+"""Embedding and training from photos, beside the textbook's loops and packages as installed.
 
-Each has equal photos, network, batch, augmentation and loss (ArcFace with one center a class, which
-all of them have), on a CPU without further processes. A `use_*` function below is what a user of
-the package writes: `lines` counts them.
+wildlife-tools and pytorch-metric-learning have equal photos, network, batch, augmentation and loss
+(ArcFace with one center a class, which all of them have), on a CPU without further processes. A
+`use_*` function below is what a user of a package writes: `lines` counts them. On a GPU there are
+the paper's preset, and the matrix products that bound it.
 """
 
 import dataclasses
@@ -12,31 +13,111 @@ import inspect
 import itertools
 import re
 import textwrap
-from collections.abc import Callable
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from miewid_core.bench import evaluation, step
-from miewid_core.bench.embedding import networks
 from miewid_core.bench.measuring import Task
-from miewid_core.bench.photos import FOLDER, chips_of, drawn
+from miewid_core.bench.photos import (
+    FOLDER,
+    Run,
+    after_first_pass,
+    augmented_batches,
+    catalog,
+    chips_of,
+    drawn,
+)
 from miewid_core.bench.textbook import Network, Photos
 from miewid_core.chips import Batches, ChipDataset, ChipStore, augmentation, loader
 from miewid_core.config import TrainConfig, preset
 from miewid_core.evaluation import embed
 from miewid_core.files import replacing
+from miewid_core.machine import default_device, keep_freed_memory
 from miewid_core.model import MiewIDNet, Preprocess
 from miewid_core.training import Trainer
 
 SCALE, MARGIN = 24.0, 0.2
 MEAN_LOSS = "train_loss_epoch_avg"
 CHIPS = FOLDER / "chips"
-Run = Callable[[], object]
+
+
+def networks(preset_name: str) -> tuple[MiewIDNet, Network]:
+    """Ours, and the textbook's with the same weights."""
+    config, device = preset(preset_name), default_device()
+    torch.manual_seed(0)
+    ours = MiewIDNet(config.backbone).to(device, memory_format=torch.channels_last).eval()
+    plain = Network(config.backbone).to(device).eval()
+    plain.begin_as(ours)
+    return ours, plain
+
+
+@torch.no_grad()
+def textbook_embeddings(network: Network, chips: Dataset) -> np.ndarray:
+    """Embeddings (N, D) as usually computed."""
+    device = next(network.parameters()).device
+    return torch.cat([network(x.to(device)).cpu() for x, _ in DataLoader(chips, 64)]).numpy()
+
+
+def prepare_embedding(way: str, photos: int, preset_name: str, workers: int = 0) -> Run:
+    """What is timed: from photos, or (ours, and the network alone) from chips that are there."""
+    config, rows = preset(preset_name), catalog(photos)
+    ours, plain = networks(preset_name)
+    chips = chips_of(rows, config.image_size)
+    if way == "textbook":
+        chips = Photos(rows, [0] * photos, config.image_size)
+        run = functools.partial(textbook_embeddings, plain, chips)
+    elif way == "textbook, network alone":
+        turned = [(chip.permute(2, 0, 1), label) for chip, label in chips]
+        run = functools.partial(textbook_embeddings, plain, turned)
+    else:
+        preprocess = Preprocess.of(config.backbone, config.image_size)
+        options = {"device": default_device(), "workers": workers}
+        run = functools.partial(embed, ours, preprocess, chips, **options)
+    run()
+    return after_first_pass(run, rows, config.image_size) if way == "ours, first pass" else run
+
+
+def embeddings(way: str) -> list[np.ndarray] | None:
+    """Two embeddings, of equal chips; what photos cost is in `photos`."""
+    compared = way in ("ours", "textbook, network alone")
+    return [prepare_embedding(way, 2, "demo")()] if compared else None
+
+
+def prepare_epoch(
+    way: str, preset_name: str, photos: int, batch: int, classes: int, workers: int
+) -> Run:
+    """What is timed: an epoch, photos to weights, after three steps that don't count."""
+    config = preset(preset_name, pretrained=False, batch_size=batch)
+    given = catalog(photos), np.arange(photos) % classes, config.image_size, batch
+    batches = augmented_batches(way, *given, 0 if way == "textbook" else workers)
+    if way == "ours":
+        keep_freed_memory()
+        learn = functools.partial(step.our_step, step.trainer(config, classes))
+    else:
+        learn, *_ = step.textbook(config, classes)
+    for chips, labels in itertools.islice(batches, 3):
+        learn(chips, labels)
+    return lambda: [learn(chips, labels) for chips, labels in batches]
+
+
+def prepare_product(way: str, side: int) -> Run:
+    """What is timed: a product of square matrices in bfloat16 on a GPU, else in float32."""
+    device = default_device()
+    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+    factor = torch.randn(side, side, device=device, dtype=kind)
+
+    def run() -> None:
+        factor @ factor
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    run()
+    return run
 
 
 def settings(preset_name: str, batch: int) -> TrainConfig:
@@ -101,7 +182,7 @@ def use_wildlife_tools_to_train(rows: pd.DataFrame, config: TrainConfig, network
 
 
 def wildlife_tools_trainer(
-    dataset: torch.utils.data.Dataset, config: TrainConfig, network: Network, classes: int
+    dataset: Dataset, config: TrainConfig, network: Network, classes: int
 ) -> object:
     """Its trainer with its ArcFace."""
     train = importlib.import_module("wildlife_tools.train")
@@ -137,7 +218,7 @@ def use_metric_learning_to_train(rows: pd.DataFrame, config: TrainConfig, networ
 
 
 def metric_learning_trainer(
-    dataset: torch.utils.data.Dataset, config: TrainConfig, network: Network, classes: int
+    dataset: Dataset, config: TrainConfig, network: Network, classes: int
 ) -> object:
     """Its trainer for a loss without a miner."""
     losses = importlib.import_module("pytorch_metric_learning.losses")
@@ -160,12 +241,19 @@ def metric_learning_trainer(
 
 
 EMBED = {
+    "ours": use_ours_to_embed,
     "wildlife-tools": use_wildlife_tools_to_embed,
     "pytorch-metric-learning": use_metric_learning_to_embed,
 }
 TRAIN = {
+    "ours": use_ours_to_train,
     "wildlife-tools": use_wildlife_tools_to_train,
     "pytorch-metric-learning": use_metric_learning_to_train,
+}
+FURTHER = {  # what a user writes besides these: for both, then to train
+    "ours": ((), ()),
+    "wildlife-tools": ((), (wildlife_tools_trainer, chip_first)),
+    "pytorch-metric-learning": ((Photos,), (metric_learning_trainer,)),  # it reads no photos
 }
 
 
@@ -173,48 +261,32 @@ def prepare_peers(way: str, stage: str, kind: str, size: int, preset_name: str, 
     """What is timed: embedding or an epoch of `size` photos, or evaluating `size` embeddings."""
     if stage == "evaluation":
         return evaluation.prepare_evaluation(way, size, evaluation.DIM, "six each")
-    config = settings(preset_name, batch)
+    config, package = settings(preset_name, batch), way.removesuffix(", first pass")
     rows = labelled(size, kind, config.image_size)
-    ours, _, plain = networks(preset_name)
+    network = networks(preset_name)[package != "ours"]
     if stage == "epoch":
-        run = TRAIN[way](rows, config, plain) if way in TRAIN else use_ours_to_train(rows, config)
-    elif way in EMBED:
-        run = functools.partial(EMBED[way], rows, config, plain)
+        given = (rows, config) if package == "ours" else (rows, config, network)
+        run = TRAIN[package](*given)
     else:
-        run = functools.partial(use_ours_to_embed, rows, config, ours)
+        run = functools.partial(EMBED[package], rows, config, network)
     run()
-    if way != "ours, first pass":
-        return run
-
-    def first_pass() -> None:
-        with TemporaryDirectory() as folder:  # chips are made, then read as in any epoch
-            ChipStore(folder, config.image_size).build(rows)
-        run()
-
-    return first_pass
+    return run if way == package else after_first_pass(run, rows, config.image_size)
 
 
-def peer_differences(ways: list[str]) -> dict[str, float]:
-    """The largest difference from ours: of embeddings, of shares, of three steps' losses.
+def answer(way: str) -> list[object] | None:
+    """Embeddings, the losses of three steps, and shares.
 
-    Embeddings are of equal chips and relative to the largest value; in "cut before" no package
-    resizes, so that all have equal pixels.
+    They are of chips "cut before": no package resizes these, so that all have equal pixels.
     """
-    theirs = [way for way in ways if way in EMBED]
-    shares = evaluation.share_differences(["ours", *theirs])
+    if way not in EMBED:
+        return None
     config = settings("demo", 8)
     rows = labelled(8, "cut before", config.image_size)
-    ours, _, plain = networks("demo")
-    own, losses = use_ours_to_embed(rows, config, ours), _losses("ours", rows)
-    found = {}
-    for way in theirs:
-        apart = np.abs(EMBED[way](rows, config, plain) - own).max() / np.abs(own).max()
-        steps = np.abs(np.subtract(_losses(way, rows), losses)).max()
-        found[way] = float(max(apart, steps, shares[way]))
-    return found
+    found = EMBED[way](rows, config, networks("demo")[way != "ours"])
+    return [found, three_losses(way, rows), *evaluation.shares(way)]
 
 
-def _losses(way: str, rows: pd.DataFrame) -> list[float]:
+def three_losses(way: str, rows: pd.DataFrame) -> list[float]:
     """Losses of three steps with one batch from equal weights, photos not augmented."""
     config = dataclasses.replace(settings("demo", len(rows)), peak_rate=1e-4)
     chips = chips_of(rows, config.image_size, labels=rows["individual"].to_numpy())
@@ -222,43 +294,34 @@ def _losses(way: str, rows: pd.DataFrame) -> list[float]:
     ours = step.trainer(config, rows["individual"].nunique())
     if way == "ours":
         return [step.our_step(ours, pixels, labels) for _ in range(3)]
-    network = Network(config.backbone)
-    network.backbone.load_state_dict(ours.model.backbone.state_dict())
-    network.bn.load_state_dict(ours.model.bn.state_dict())
-    batch, found = list(zip(pixels.permute(0, 3, 1, 2), labels.tolist(), strict=True)), []
-    given = batch, config, network, len(ours.head.margins)
+    network, found = Network(config.backbone), []
+    network.begin_as(ours.model)
+    batch = list(zip(pixels.permute(0, 3, 1, 2), labels.tolist(), strict=True))
+    centers = ours.head.weight.data.T.clone()
     if way == "wildlife-tools":
-        made = wildlife_tools_trainer(*given)
-        made.objective.loss.W.data = ours.head.weight.data.T.clone()
+        made = wildlife_tools_trainer(batch, config, network, centers.shape[1])
+        made.objective.loss.W.data = centers
         made.epochs = 3
         made.epoch_callback = lambda epoch_data, **_: found.append(epoch_data[MEAN_LOSS])
         made.train()
     else:
-        made = metric_learning_trainer(*given)
-        made.loss_funcs["metric_loss"].W.data = ours.head.weight.data.T.clone()
+        made = metric_learning_trainer(batch, config, network, centers.shape[1])
+        made.loss_funcs["metric_loss"].W.data = centers
         made.end_of_iteration_hook = lambda own: found.append(own.losses["total_loss"].item())
         made.train(num_epochs=3)
     return [float(loss) for loss in found]
 
 
-WRITTEN = {  # what a user writes
-    ("ours", "embedding"): (use_ours_to_embed,),
-    ("ours", "epoch"): (use_ours_to_train,),
-    ("ours", "evaluation"): (evaluation.ours,),
-    ("wildlife-tools", "embedding"): (use_wildlife_tools_to_embed,),
-    ("wildlife-tools", "epoch"): (use_wildlife_tools_to_train, wildlife_tools_trainer, chip_first),
-    ("wildlife-tools", "evaluation"): (evaluation.wildlife_tools,),
-    ("pytorch-metric-learning", "embedding"): (use_metric_learning_to_embed, Photos),
-    ("pytorch-metric-learning", "epoch"): (
-        *(use_metric_learning_to_train, metric_learning_trainer, Photos),
-    ),
-    ("pytorch-metric-learning", "evaluation"): (evaluation.metric_learning,),
-}
-
-
 def lines() -> pd.DataFrame:
     """Lines of code that a user writes for each stage: stage, way, lines (docstrings apart)."""
-    rows = [(stage, way, sum(map(_lines, parts))) for (way, stage), parts in WRITTEN.items()]
+    rows = []
+    for way, (both, to_train) in FURTHER.items():
+        written = {
+            "embedding": (EMBED[way], *both),
+            "epoch": (TRAIN[way], *both, *to_train),
+            "evaluation": (evaluation.WAYS[way][0],),
+        }
+        rows += [(stage, way, sum(map(_lines, parts))) for stage, parts in written.items()]
     return pd.DataFrame(rows, columns=["stage", "way", "lines"])
 
 
@@ -269,25 +332,68 @@ def _lines(written: object) -> int:
     return sum(bool(line.strip()) and line.strip()[0] != "#" for line in words.split("\n"))
 
 
-def _cases(photos: int, embeddings: int, preset_name: str, batch: int) -> list[dict[str, object]]:
-    each = [(stage, kind) for stage in ("embedding", "epoch") for kind in KINDS]
-    cases = [{"stage": stage, "kind": kind, "size": photos} for stage, kind in each]
-    cases.append({"stage": "evaluation", "kind": "embeddings", "size": embeddings})
-    same = {"preset_name": preset_name, "batch": batch}
-    return [
-        case | same | ({"ways": WAYS} if case["kind"] == KINDS[0] else {"ways": INSTALLED})
-        for case in cases
+def _cases(photos: int, embeddings: int, **options: object) -> list[dict[str, object]]:
+    cases = [
+        {"stage": stage, "kind": kind, "size": photos, "ways": ways}
+        for stage in ("embedding", "epoch")
+        for kind, ways in (("12 megapixels", WAYS), ("cut before", tuple(EMBED)))
     ]
+    cases.append({"stage": "evaluation", "kind": "embeddings", "size": embeddings})
+    return [{"ways": tuple(EMBED)} | case | options for case in cases]
 
 
-KINDS = "12 megapixels", "cut before"
-INSTALLED = "ours", "wildlife-tools", "pytorch-metric-learning"
-WAYS = ("ours", "ours, first pass", *INSTALLED[1:])
+WAYS = ("ours", "ours, first pass", "wildlife-tools", "pytorch-metric-learning")
 PEERS = Task(
     "peers",
     WAYS,
-    {"quick": _cases(8, 300, "demo", 4), "full": _cases(48, 5000, "compact", 16)},
+    {
+        "quick": _cases(8, 300, preset_name="demo", batch=4),
+        "full": _cases(48, 5000, preset_name="compact", batch=16),
+    },
     prepare_peers,
-    peer_differences,
-    allowed=1e-3,  # of a loss; of embeddings relative to the largest value; of a share
+    answer,
+    allowed=1e-3,
+)
+EMBEDDING = Task(
+    "embedding",
+    ("ours", "ours, first pass", "textbook", "textbook, network alone"),
+    {
+        "quick": [{"photos": 6, "preset_name": "demo"}],
+        "full": [{"photos": 24, "preset_name": "compact"}],
+    },
+    prepare_embedding,
+    embeddings,
+    allowed=1e-4,
+)
+PAPER = {"preset_name": "paper", "photos": 2240, "workers": 8}
+TINY = {"preset_name": "demo", "photos": 6, "workers": 0}
+EPOCH = Task(
+    "epoch",
+    ("ours", "textbook", "textbook, as many workers"),
+    {
+        "quick": [TINY | {"batch": 3, "classes": 20}],
+        "full": [PAPER | {"batch": 112, "classes": 37_138}],
+    },
+    prepare_epoch,
+    step.losses,  # the same network and loss; how photos differ is in `photos`
+    allowed=step.STEP.allowed,
+    gpu=True,
+)
+GPU_EMBEDDING = Task(
+    "gpu_embedding",
+    ("ours", "textbook, network alone"),
+    {"quick": [TINY], "full": [PAPER]},
+    prepare_embedding,
+    embeddings,
+    allowed=0.05,  # bfloat16 on a GPU
+    gpu=True,
+)
+LARGE = 8192  # side of the matrices whose product nothing exceeds
+PRODUCT = Task(
+    "gpu_product",
+    ("ours",),
+    {"quick": [{"side": 64}], "full": [{"side": LARGE}]},
+    prepare_product,
+    calls=20,
+    gpu=True,
 )

@@ -1,15 +1,15 @@
 """What was measured, as tables, figures and words."""
 
-import dataclasses
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator, NullLocator
 
-from miewid_core.bench import epoch, evaluation, measuring, paper_size, peers
+from miewid_core.bench import evaluation, harness, measuring, paper_size, peers
 from miewid_core.config import preset
-from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, Figure, styled
+from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, Figure, plain_numbers, styled
 from miewid_core.model import MiewIDNet
 from miewid_core.paper.backbones import multiply_adds
 
@@ -20,113 +20,98 @@ AXES = {
 } | dict.fromkeys(paper_size.STAGES, "annotations")
 EXPECTED = evaluation.EXPECTED | paper_size.STAGES  # slopes of time and memory
 NOT_MEASURED = "Not measured yet: `python -m miewid_core bench {}` does."
+RESULTS = ("way", "seconds", "ratio", "low", "high", "megabytes", "memory")
+LARGE, MILLION = {"n": 20_000}, {"size": 1_000_000}
+UNITS = {"seconds": "time", "megabytes": "extra memory"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """`over` divided by `under` is to be at least (or, of a cost, at most) `bound`."""
+class Target(NamedTuple):
+    """What a way is to take, as a multiple of another way, or in seconds where there is none."""
 
     task: str
-    over: str
-    under: str
-    bound: float
+    way: str
+    against: str
+    required: str = ""
+    case: Mapping[str, object] = {}
     column: str = "seconds"
-    at_most: bool = False
-    case: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
-RESULTS = ("way", "seconds", "ratio", "low", "high", "megabytes", "memory")
-LARGEST = {"n": 20_000}
 TARGETS = (
-    Target("evaluation", "textbook", "ours", 5, case=LARGEST),
-    Target("evaluation", "textbook", "ours", 30, "megabytes", case=LARGEST),
-    Target("evaluation", "ours", "product", 1.25, at_most=True, case=LARGEST),
-    Target("evaluation", "pytorch-metric-learning", "ours", 1, case={"n": 10_000}),
-    Target("evaluation", "wildlife-tools", "ours", 1, case={"n": 10_000}),
-    Target("largest_species", "ours", "product", 1.25, at_most=True),
-    Target("loss", "ours", "products", 1.25, at_most=True),
-    Target("loss", "ours", "textbook", 0.6, "megabytes", at_most=True),
-    Target("photos", "textbook", "ours, first pass", 2),
-    Target("photos", "textbook", "ours", 20),
-    Target("augment", "torchvision", "ours", 1),
-    Target("augment", "before resizing", "ours", 1),
-    Target("step", "textbook", "ours", 1.4),
-    Target("epoch", "textbook", "ours", 4),
-    Target("embedding", "textbook", "ours", 1.5),
-    Target("embedding", "textbook", "ours, first pass", 1.5),
-    Target("peers", "wildlife-tools", "ours", 1),
-    Target("peers", "pytorch-metric-learning", "ours", 1),
+    Target("evaluation", "textbook", "ours", ">= 5", LARGE),
+    Target("evaluation", "textbook", "ours", ">= 30", LARGE, "megabytes"),
+    Target("evaluation", "ours", "product", "<= 1.25", LARGE),
+    Target("evaluation", "pytorch-metric-learning", "ours", ">= 1", {"n": 10_000}),
+    Target("evaluation", "wildlife-tools", "ours", ">= 1", {"n": 10_000}),
+    Target("largest_species", "ours", "product", "<= 1.25"),
+    Target("loss", "ours", "products", "<= 1.25"),
+    Target("loss", "ours", "textbook", "<= 0.6", column="megabytes"),
+    Target("photos", "textbook", "ours, first pass", ">= 2"),
+    Target("photos", "textbook", "ours", ">= 20"),
+    Target("augment", "torchvision", "ours", ">= 1"),
+    Target("augment", "before resizing", "ours", ">= 1"),
+    Target("step", "textbook", "ours", ">= 1.4"),
+    Target("epoch", "textbook", "ours", ">= 4"),
+    Target("embedding", "textbook", "ours", ">= 1.5"),
+    Target("embedding", "textbook", "ours, first pass", ">= 1.5"),
+    Target("peers", "wildlife-tools", "ours", ">= 1"),
+    Target("peers", "pytorch-metric-learning", "ours", ">= 1"),
+    Target("startup", "miewid_core", "", "<= 0.3"),
+    Target("startup", "papermill 04_multi_vs_single", "", "<= 15"),
+    Target("paper_size", "ours", "", "<= 30", {"axis": "load and check"} | MILLION),
+    Target("paper_size", "ours", "", "<= 30", {"axis": "split"} | MILLION),
 )
-SECONDS = (  # task, which of its rows, and at most how many seconds
-    ("startup", {"way": "miewid_core"}, 0.3),
-    ("startup", {"way": "papermill 04_multi_vs_single"}, 15.0),
-    ("paper_size", {"axis": "load and check", "size": 1_000_000}, 30.0),
-    ("paper_size", {"axis": "split", "size": 1_000_000}, 30.0),
-)
-GPU = [task.name for task in (epoch.EPOCH, epoch.EMBEDDING, epoch.PRODUCT)]
 FLOORS = (  # what any way with the same answers has to do: nothing else in its task can be saved
-    Target("evaluation", "textbook", "product", 5, case=LARGEST),
-    Target("photos", "textbook", "least decoding", 2),
-    Target("loss", "textbook", "products", 1),
+    Target("evaluation", "textbook", "product", case=LARGE),
+    Target("photos", "textbook", "least decoding"),
+    Target("loss", "textbook", "products"),
 )
+GPU = [task.name for task in harness.GPU]
 
 
-def ratios(measured: pd.DataFrame, target: Target) -> pd.DataFrame:
-    """Per case the ratio that `target` is about: the cases' columns, ratio, low, high (rounds)."""
-    measured = _rows(measured, target.case)
-    keys = [name for name in measured if name not in measuring.MEASURED]
-    wide = measured.pivot_table(target.column, [*keys, "round"], "way")
-    if not {target.over, target.under} <= set(wide):
-        return pd.DataFrame(columns=[*keys, "ratio", "low", "high"])
-    ratio = wide[target.over] / wide[target.under].where(lambda values: values > 0)
-    found = ratio.dropna().groupby(keys).agg(ratio="median", low="min", high="max")
-    return found.reset_index()
+def bullets(table: pd.DataFrame, sentence: str) -> str:
+    """A list with `sentence` for each row, its {columns} filled in."""
+    return "\n".join("- " + sentence.format(**row) for row in table.to_dict("records"))
 
 
-def _rows(measured: pd.DataFrame, case: Mapping[str, object]) -> pd.DataFrame:
-    """The rows that have the values of `case`."""
-    for key, value in case.items():
-        measured = measured[measured[key] == value]
-    return measured
-
-
-def targets(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def targets(
+    measured: Mapping[str, pd.DataFrame], wanted: Sequence[Target] = TARGETS
+) -> pd.DataFrame:
     """What was to be reached and what was: one row per target and case.
 
-    Columns task, case, what, required, found, low, high (a ratio; of startup seconds), reached
-    ("yes", "no", or why it isn't known). `measured`: of `harness.measured`.
+    Columns task, case, what, required, found, low, high (a ratio, or seconds), reached ("yes",
+    "no", or why it isn't known). `measured`: of `harness.measured`.
     """
+    signs = {"<=": operator.le, ">=": operator.ge}
     rows = []
-    for target in TARGETS:
-        unit = "time" if target.column == "seconds" else "extra memory"
-        sign = "<=" if target.at_most else ">="
-        what = f"{unit}, {target.over} / {target.under}", f"{sign} {target.bound:g}"
-        table = measured.get(target.task, pd.DataFrame())
-        found = ratios(table, target) if len(table) else table
-        if found.empty:
-            why = "not measured here" + (": no GPU" if target.task in GPU else "")
-            rows.append((target.task, "", *what, np.nan, np.nan, np.nan, why))
-        for case in found.to_dict("records"):
-            numbers = [case.pop(name) for name in ("ratio", "low", "high")]
-            reached = numbers[0] <= target.bound if target.at_most else numbers[0] >= target.bound
-            words = _words(case)
-            rows.append((target.task, words, *what, *numbers, "yes" if reached else "no"))
-    rows += _seconds(measured)
+    for target in wanted:
+        words = f"{UNITS[target.column]}, {target.way} / {target.against}"
+        what = words if target.against else f"seconds, {target.way}"
+        for case, *numbers in _found(measured.get(target.task), target):
+            reached = "not measured here" + (": no GPU" if target.task in GPU else "")
+            if target.required and not np.isnan(numbers[0]):
+                sign, bound = target.required.split()
+                reached = "yes" if signs[sign](numbers[0], float(bound)) else "no"
+            rows.append((target.task, case, what, target.required, *numbers, reached))
     columns = ["task", "case", "what", "required", "found", "low", "high", "reached"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _seconds(measured: Mapping[str, pd.DataFrame]) -> list[tuple]:
-    """Rows of `targets` for what is asked for in seconds, of the tasks that were measured."""
-    rows = []
-    for task, case, bound in SECONDS:
-        if task in measured:
-            own = _rows(measured[task], case)["seconds"]
-            found = own.median(), own.min(), own.max()
-            reached = "yes" if found[0] <= bound else "no" if len(own) else "not measured here"
-            words = next(iter(case.values())) if task == "startup" else _words(case)
-            rows.append((task, words, "seconds", f"<= {bound:g}", *found, reached))
-    return rows
+def _found(measured: pd.DataFrame | None, target: Target) -> list[tuple[str, float, float, float]]:
+    """By case: median, lowest and highest of the rounds; NaN where it was not measured."""
+    unknown = [(_words(target.case), np.nan, np.nan, np.nan)]
+    if measured is None:
+        return unknown
+    rows = measured
+    for key, value in target.case.items():
+        rows = rows[rows[key] == value]
+    own = rows.loc[rows["way"] == target.way, target.column]
+    if not target.against:
+        return [(_words(target.case), own.median(), own.min(), own.max())]
+    table = measuring.ratios(rows, target.against, target.column).dropna().reset_index()
+    table = table[table["way"] == target.way].drop(columns="way")
+    cases = table.drop(columns=["ratio", "low", "high"]).to_dict("records")
+    numbers = table[["ratio", "low", "high"]].to_numpy().tolist()
+    return [(_words(case), *three) for case, three in zip(cases, numbers, strict=True)] or unknown
 
 
 def _words(case: Mapping[str, object]) -> str:
@@ -136,13 +121,25 @@ def _words(case: Mapping[str, object]) -> str:
 def in_words(table: pd.DataFrame) -> str:
     """How many targets are reached, by `targets`, and a line for each that is not."""
     known = table[table["reached"].isin(["yes", "no"])]
-    lines = [f"{(known['reached'] == 'yes').sum()} of {len(known)} targets are reached."]
-    for row in table[table["reached"] != "yes"].itertuples():
-        told = f"{row.found:.2f} ({row.low:.2f} to {row.high:.2f})"
-        found = told if row.reached == "no" else row.reached
-        case = f" ({row.case})" if row.case else ""
-        lines.append(f"- {row.task}{case}, {row.what}: {row.required} asked for, {found}.")
-    return "\n".join(lines)
+    missed, unknown = known[known["reached"] == "no"], table.drop(known.index)
+    told = "{task}, {what} ({case}): {required} asked for, "
+    lines = [
+        f"{(known['reached'] == 'yes').sum()} of {len(known)} targets are reached.",
+        bullets(missed, told + "{found:.2f} ({low:.2f} to {high:.2f})."),
+        bullets(unknown, told + "{reached}."),
+    ]
+    return "\n".join(filter(None, lines)).replace(" ()", "")
+
+
+def floors(measured: Mapping[str, pd.DataFrame]) -> str:
+    """How many times as fast as the textbook the bare work alone would be, by task and case."""
+    told = "{task} ({case}): {what}, {found:.2f} ({low:.2f} to {high:.2f})."
+    return bullets(targets(measured, FLOORS), told)
+
+
+def computed() -> str:
+    """What comes out of each way of the evaluation."""
+    return "\n".join(f"- evaluation, {way}: {what}." for way, (_, what) in evaluation.WAYS.items())
 
 
 def together(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -151,8 +148,7 @@ def together(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for task, table in measured.items():
         own = measuring.summary(table)
         cases = own.drop(columns=list(RESULTS)).to_dict("records")
-        words = [_words(case) for case in cases]
-        parts.append(own[list(RESULTS)].assign(task=task, case=words))
+        parts.append(own[list(RESULTS)].assign(task=task, case=[_words(case) for case in cases]))
     return pd.concat(parts, ignore_index=True)[["task", "case", *RESULTS]]
 
 
@@ -160,63 +156,36 @@ def on_a_gpu(measured: Mapping[str, pd.DataFrame]) -> str:
     """Rates of our epoch and embedding, and the share of the GPU's matrix products they use."""
     if not measured.keys() >= set(GPU):
         return f"Preset `paper` on a GPU. {NOT_MEASURED.format('gpu')}"
-    limit = 2 * epoch.LARGE**3 / _ours(measured["gpu_product"])
-    config = preset(epoch.PAPER["preset_name"], pretrained=False)
+    own = {task: measured[task][measured[task]["way"] == "ours"] for task in GPU}
+    limit = 2 * peers.LARGE**3 / own["gpu_product"]["seconds"].median()
+    config = preset(peers.PAPER["preset_name"], pretrained=False)
     once = 2 * multiply_adds(MiewIDNet(config.backbone, False), config.image_size)
-    lines = [f"Preset `paper` on {measured['epoch']['machine'].iloc[-1]}:"]
+    lines = [f"Preset `paper` on {own['epoch']['machine'].iloc[-1]}:"]
     for task, passes in (("epoch", 3), ("gpu_embedding", 1)):  # backward is twice the forward
-        rate = measured[task]["photos"].iloc[0] / _ours(measured[task])
+        rate = own[task]["photos"].iloc[0] / own[task]["seconds"].median()
         share = 100 * passes * once * rate / limit
         lines.append(f"- {task}: {rate:,.0f} photos/s, {share:.0f} % of the GPU's products.")
     return "\n".join([*lines, f"- The products alone: {limit / 1e12:,.0f} TFLOP/s in bfloat16."])
 
 
-def _ours(measured: pd.DataFrame) -> float:
-    """Our median seconds."""
-    return measured.loc[measured["way"] == "ours", "seconds"].median()
-
-
-def floors(measured: Mapping[str, pd.DataFrame]) -> str:
-    """How many times as fast as the textbook the bare work alone would be, by task and case."""
-    lines = []
-    for floor in FLOORS:
-        for case in ratios(measured[floor.task], floor).to_dict("records"):
-            ratio, low, high = (case.pop(name) for name in ("ratio", "low", "high"))
-            words = _words(case)
-            told = f"{ratio:.2f} ({low:.2f} to {high:.2f}) times as fast as the textbook"
-            lines.append(f"- {floor.task} ({words}): {floor.under} alone, {told}.")
-    return "\n".join(lines)
-
-
-def computed() -> str:
-    """What comes out of each way of the evaluation."""
-    return "\n".join(f"- evaluation, {way}: {what}." for way, what in evaluation.COMPUTES.items())
-
-
 @styled()
 def beside(table: pd.DataFrame, title: str) -> Figure:
     """Time of each other way relative to ours (`table`: of `together`), with its range."""
-    shown = table[table["way"] != "ours"]
-    cases = shown.groupby(["task", "case"], sort=False)
-    groups = [(f"{task}: {case}", own) for (task, case), own in cases]
-    drawn = Figure(title, 0.8 + 0.15 * (len(shown) + len(groups)), PAGE)
+    heads = table[table["way"] == "ours"].assign(ratio=np.nan, low=np.nan, high=np.nan)
+    heads["way"] = heads["task"] + ": " + heads["case"] + "  "
+    rows = pd.concat([heads, table[table["way"] != "ours"]]).sort_index(kind="stable")
+    places = np.arange(len(rows))
+    drawn = Figure(title, 0.8 + 0.15 * len(rows), PAGE)
     axes = drawn.subplots()
     axes.axvline(1, color="black", linewidth=0.8)
-    names: dict[int, str] = {}
-    place = 0
-    for words, own in groups:
-        look = {"va": "center", "fontweight": "bold"}
-        axes.annotate(words, (0.01, place), xycoords=("axes fraction", "data"), **look)
-        places = place + 1 + np.arange(len(own))
-        axes.hlines(places, own["low"], own["high"], BLUE, linewidth=1)
-        axes.plot(own["ratio"], places, "o", color=BLUE, ls="")
-        names |= dict(zip(places.tolist(), own["way"], strict=True))
-        place += 1 + len(own)
-    axes.set_yticks(list(names), list(names.values()))
-    axes.set_ylim(place - 0.4, -0.6)
+    axes.hlines(places, rows["low"], rows["high"], BLUE, linewidth=1)
+    axes.plot(rows["ratio"], places, "o", color=BLUE, ls="")
+    axes.set_yticks(places, rows["way"])
+    for label in np.array(axes.get_yticklabels())[rows["ratio"].isna()]:
+        label.set_fontweight("bold")
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set(xscale="log", xlabel="time relative to ours (log scale; line: range of the rounds)")
-    axes.xaxis.set_major_formatter("{x:,g}")
-    axes.xaxis.set_minor_locator(NullLocator())
+    plain_numbers(axes.xaxis)
     return drawn
 
 
@@ -227,9 +196,8 @@ def slopes(measured: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for axis, own in measured.groupby("axis", sort=False):
-        medians = own.groupby("size")[["seconds", "megabytes"]].median()
-        x, time, memory = np.log(medians.index), *np.log(medians.clip(lower=1e-9)).to_numpy().T
-        fitted = np.polyfit(x, time, 1)[0], np.polyfit(x, memory, 1)[0]
+        medians = own.groupby("size")[["seconds", "megabytes"]].median().clip(lower=1e-9)
+        fitted = np.polyfit(np.log(medians.index), np.log(medians), 1)[0]
         rows.append((axis, *fitted, *EXPECTED[axis]))
     columns = ["axis", "seconds", "megabytes", "expected_seconds", "expected_megabytes", "reason"]
     return pd.DataFrame(rows, columns=columns)
@@ -244,39 +212,29 @@ def growth(measured: pd.DataFrame, slopes: pd.DataFrame, title: str) -> Figure:
     for place, row in enumerate(slopes.to_dict("records")):
         own = measured[measured["axis"] == row["axis"]]
         for axes, (column, words, colour, marker) in zip(grid[:, place], looks, strict=True):
-            medians = own.groupby("size")[column].median()
             axes.plot(own["size"], own[column], ".", color=GREY, ls="")
-            axes.plot(medians.index, medians, f"-{marker}", color=colour)
+            axes.plot(own.groupby("size")[column].median(), f"-{marker}", color=colour)
             axes.set(xscale="log", yscale="log", xlabel=AXES[row["axis"]])
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
-                axis.set_minor_locator(NullLocator())
-                axis.set_major_formatter("{x:,g}")
+            axes.set(ylabel="" if place else words)
             slope = f"slope {row[column]:.2f} (expected {row[f'expected_{column}']:g})"
             axes.set_title(slope, loc="left")
-            if not place:
-                axes.set_ylabel(words)
+            plain_numbers(axes.xaxis)
+            plain_numbers(axes.yaxis)
     return drawn
+
+
+def growth_in_words(slopes: pd.DataFrame) -> str:
+    """Each axis's slopes beside the expected ones, and the reason of these."""
+    time = "{axis}: time {seconds:.2f} ({expected_seconds:g} expected), "
+    memory = "memory {megabytes:.2f} ({expected_megabytes:g} expected): {reason}."
+    return bullets(slopes, time + memory)
 
 
 def did_not_pay(measured: pd.DataFrame) -> str:
     """What was tried for a training step (`tried`): each variant's time relative to ours."""
     table = measuring.summary(measured)
-    lines = [
-        f"- {row.way}: {row.ratio:.2f} ({row.low:.2f} to {row.high:.2f}) times ours"
-        for row in table[table["way"] != "ours"].itertuples()
-    ]
-    return "\n".join(lines)
-
-
-def growth_in_words(slopes: pd.DataFrame) -> str:
-    """Each axis's slopes beside the expected ones, and the reason of these."""
-    lines = [
-        f"- {row.axis}: time {row.seconds:.2f} ({row.expected_seconds:g} expected), memory "
-        f"{row.megabytes:.2f} ({row.expected_megabytes:g} expected): {row.reason}."
-        for row in slopes.itertuples()
-    ]
-    return "\n".join(lines)
+    told = "{way}: {ratio:.2f} ({low:.2f} to {high:.2f}) times ours"
+    return bullets(table[table["way"] != "ours"], told)
 
 
 def sources(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -284,24 +242,21 @@ def sources(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     load: the median of the system's load average; more than there are cores is a busy machine.
     """
-    parts = []
-    for task, table in measured.items():
-        known = table.reindex(columns=["machine", "date"]).astype(object).fillna("not recorded")
-        known["load"] = table.get("load", np.nan)
-        own = known.groupby(["machine", "date"])["load"].agg(measurements="size", load="median")
-        parts.append(own.reset_index().assign(task=task))
-    table = pd.concat(parts, ignore_index=True)
-    return table[["task", "machine", "date", "measurements", "load"]]
+    table = pd.concat(measured, names=["task", None]).reset_index("task")
+    table = table.reindex(columns=["task", "machine", "date", "load"])
+    table[["machine", "date"]] = table[["machine", "date"]].astype(object).fillna("not recorded")
+    own = table.groupby(["task", "machine", "date"], sort=False)["load"]
+    return own.agg(measurements="size", load="median").reset_index()
 
 
 def agreement_in_words(agreement: pd.DataFrame) -> str:
     """Which ways were compared with ours, and which were not (of `measuring.agreement`)."""
     compared = agreement[agreement["compared"] == "yes"]
     within = (compared["difference"] <= compared["allowed"]).sum()
+    left = agreement[agreement["compared"] == "no"].groupby("task", sort=False)["way"]
     lines = [f"{within} of the {len(compared)} ways that were compared gave our answers."]
-    for task, own in agreement[agreement["compared"] == "no"].groupby("task", sort=False):
-        lines.append(f"- Not compared, of {task}: {', '.join(own['way'])}.")
-    return "\n".join(lines)
+    words = bullets(left.agg(", ".join).reset_index(), "Not compared, of {task}: {way}.")
+    return "\n".join([*lines, words])
 
 
 def largest_in_words(measured: Mapping[str, pd.DataFrame]) -> str:
@@ -327,5 +282,4 @@ def peers_table(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     if "peers" not in measured:
         return pd.DataFrame(columns=["stage", "kind", "size", *RESULTS, "lines"])
-    table = measuring.summary(measured["peers"])
-    return table.merge(peers.lines(), how="left", on=["stage", "way"])
+    return measuring.summary(measured["peers"]).merge(peers.lines(), "left", ["stage", "way"])

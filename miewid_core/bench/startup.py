@@ -1,6 +1,5 @@
 """What a reader waits for: imports, a cached notebook, and trainings that notebooks share."""
 
-import re
 import resource
 import subprocess
 import sys
@@ -18,35 +17,28 @@ from miewid_core.paper.study import Study
 
 CACHED = ROOT / "notebooks" / "04_multi_vs_single.ipynb"
 MODULES = ("miewid_core", "miewid_core.model", "miewid_core.paper.study", "miewid_core.figures")
+TIMED = """
+from time import perf_counter as now
+times = [now()]
+import torch, timm
+times.append(now())
+import {}
+print(now() - times[1], times[1] - times[0])
+"""
 
 
 def imports(rounds: int = 3, modules: Sequence[str] = MODULES) -> pd.DataFrame:
     """Seconds that the import of each module takes once torch and timm are imported.
 
-    Columns way (the module), round, seconds, torch_and_timm (theirs, just before), slowest (the
-    package of others that takes most).
+    Columns way (the module), round, seconds, torch_and_timm (theirs, just before).
     """
     rows = []
     for turn in range(rounds):
         for module in modules:
-            rows.append((module, turn, *_seconds(module)))
-    return pd.DataFrame(rows, columns=["way", "round", "seconds", "torch_and_timm", "slowest"])
-
-
-def _seconds(module: str) -> tuple[float, float, str]:
-    code = f"import torch, timm\nimport {module}"
-    command = [sys.executable, "-X", "importtime", "-c", code]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stderr
-    lines = re.findall(r"\|\s+(\d+) \|( +)([\w.]+)$", told, flags=re.MULTILINE)
-    ready = 1 + [name for *_, name in lines].index("timm")
-    # one space: imported by the program, not within another import
-    first, own = (
-        sum(int(total) for total, indent, _ in part if len(indent) == 1) / 1e6
-        for part in (lines[:ready], lines[ready:])
-    )
-    others = {name: int(t) for t, _, name in lines[ready:] if name.split(".") == [name]}
-    others.pop("miewid_core", None)
-    return own, first, max(others, key=others.get, default="")
+            command = [sys.executable, "-c", TIMED.format(module)]
+            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            rows.append((module, turn, *map(float, told.split())))
+    return pd.DataFrame(rows, columns=["way", "round", "seconds", "torch_and_timm"])
 
 
 def papermill(rounds: int = 3, notebook: Path = CACHED) -> pd.DataFrame:
@@ -57,9 +49,8 @@ def papermill(rounds: int = 3, notebook: Path = CACHED) -> pd.DataFrame:
     """
     rows = []
     with TemporaryDirectory() as folder:
-        given = [str(notebook), f"{folder}/out.ipynb", "-p", "figures_dir", folder]
-        given += ["-p", "epochs", "1"]
-        command = [sys.executable, "-m", "papermill", "--no-progress-bar", *given]
+        command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(notebook)]
+        command += [f"{folder}/out.ipynb", "-p", "figures_dir", folder, "-p", "epochs", "1"]
         for turn in range(-1, rounds):
             start, before = time.perf_counter(), _processor()
             subprocess.run(command, check=True, capture_output=True)
@@ -90,18 +81,17 @@ def bill(study: Study, preset: str) -> pd.DataFrame:
     Columns notebook, trainings, photos, new_trainings, new_photos (of those that no earlier
     notebook asked for). A notebook that trained for itself would show `photos`.
     """
-    known: set[str] = set()
-    rows = []
-    for name, jobs in plan.asked(study, preset).items():
-        own = {job.key: job for job in jobs}
-        new = {key: job for key, job in own.items() if key not in known}
-        known |= own.keys()
-        counts = [(len(some), sum(job.photos for job in some.values())) for some in (own, new)]
-        rows.append((name, *counts[0], *counts[1]))
-    columns = ["notebook", "trainings", "photos", "new_trainings", "new_photos"]
-    table = pd.DataFrame(rows, columns=columns)
-    table.loc[len(table)] = ["all", *table[columns[1:]].sum()]
-    return table
+    asked = [
+        (name, job.key, job.photos)
+        for name, jobs in plan.asked(study, preset).items()
+        for job in jobs
+    ]
+    table = pd.DataFrame(asked, columns=["notebook", "key", "photos"])
+    table = table.drop_duplicates(["notebook", "key"]).assign(trainings=1)
+    new = table[["trainings", "photos"]].where(~table["key"].duplicated(), 0).add_prefix("new_")
+    counts = table[["notebook", "trainings", "photos"]].join(new).groupby("notebook").sum()
+    counts.loc["all"] = counts.sum()
+    return counts.reset_index()
 
 
 def paper_bill(path: Path | None = None) -> pd.DataFrame:
@@ -111,5 +101,4 @@ def paper_bill(path: Path | None = None) -> pd.DataFrame:
 
 def factor(table: pd.DataFrame) -> float:
     """How many times as many photos would pass through networks if nothing were shared."""
-    whole = table.iloc[-1]
-    return float(whole["photos"] / whole["new_photos"])
+    return float(table["photos"].iloc[-1] / table["new_photos"].iloc[-1])

@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from miewid_core.model import MiewIDNet
+
 
 class Photos(Dataset):
     """Decodes, crops and resizes a photo each time that it is asked for.
@@ -59,6 +61,11 @@ class Network(nn.Module):
             self.register_buffer(key, torch.tensor(config[key]).view(1, 3, 1, 1) * 255)
         self.p = nn.Parameter(torch.full((1,), 3.0))
         self.bn = nn.BatchNorm1d(self.backbone.num_features)
+
+    def begin_as(self, ours: MiewIDNet) -> None:
+        """Take the weights of a network of ours."""
+        self.backbone.load_state_dict(ours.backbone.state_dict())
+        self.bn.load_state_dict(ours.bn.state_dict())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Chips (B, 3, S, S) uint8 to embeddings (B, D)."""

@@ -4,16 +4,13 @@ import zlib
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import csr_array
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
-from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, styled
+from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, label_rows, plain_numbers, styled
 
 BLOCK = 256  # annotations at once
 LINKAGES = ("single", "average")  # joined by the best match, or by the mean of all
@@ -22,9 +19,10 @@ HALVES = 400  # of the individuals, drawn for an interval
 NUMBERS = ["annotations", "individuals", "count", "splits", "merges"]
 MEASURES = ["ratio", "split_rate", "merge_rate", "pair_precision", "pair_recall", "ari"]
 LIMITS = [0, 0, 0, 0, 0, -0.5], [np.inf, np.inf, np.inf, 1, 1, 1]  # least and greatest of each
+ENDS = ("", "_low", "_high")
 COLUMNS = [
     *["linkage", "species", "threshold", *NUMBERS],
-    *(f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")),
+    *(f"{name}{end}" for name in MEASURES for end in ENDS),
 ]
 
 
@@ -232,38 +230,24 @@ def curves(table: pd.DataFrame, title: str) -> Figure:
     mean = table[table["species"] == "mean"]
     for panel, (name, (label, times)) in zip(axes, PANELS.items(), strict=True):
         for method, rows in mean.groupby("linkage", sort=False):
-            _band(panel, rows, name, times, *LOOKS[method])
-        panel.set_ylabel(label)
+            colour, line = LOOKS[method]
+            value, low, high = (times * rows[name + end] for end in ENDS)
+            panel.fill_between(rows["threshold"], low, high, color=colour, alpha=0.25, linewidth=0)
+            panel.plot(rows["threshold"], value, line, color=colour, label=method)
+        panel.set(ylabel=label, xlabel="threshold (cosine)" if panel in axes[1::2] else "")
     axes[0].axhline(1, color="black", linewidth=0.6)
     axes[0].set_yscale("log")
-    _factors(axes[0].yaxis)
-    first = mean[mean["linkage"] == LINKAGES[0]].iloc[0]
+    plain_numbers(axes[0].yaxis)
+    first = mean.iloc[0]
     changing = mean[mean["count"].between(table["species"].nunique(), first["annotations"] - 1)]
     if len(changing):
         low, high = changing["threshold"].agg(["min", "max"])
         axes[0].set_xlim(low - 0.02, high + 0.02)
-    for panel in axes[1::2]:
-        panel.set_xlabel("threshold (cosine)")
     n = f"{first['individuals']:,} individuals, {first['annotations']:,} annotations"
     words = f"linkage, mean over species with 95 % interval; n = {n}"
     look = {"loc": "outside lower left", "alignment": "left", "ncols": 2, "title": words}
     drawn.legend(*axes[0].get_legend_handles_labels(), **look)
     return drawn
-
-
-def _band(axes: Axes, rows: pd.DataFrame, name: str, times: float, colour: str, line: str) -> None:
-    """A line with its interval as a band."""
-    low, high = times * rows[f"{name}_low"], times * rows[f"{name}_high"]
-    axes.fill_between(rows["threshold"], low, high, color=colour, alpha=0.25, linewidth=0)
-    label = rows["linkage"].iloc[0]
-    axes.plot(rows["threshold"], times * rows[name], line, color=colour, label=label)
-
-
-def _factors(axis: Axis) -> None:
-    """Ticks of a log axis at 1, 2 and 5 times powers of ten, written out."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 @styled()
@@ -272,28 +256,24 @@ def counts(chosen: pd.DataFrame, title: str, goal: str = "count") -> Figure:
 
     `chosen`: of `chosen_elsewhere`. Species by decreasing number of individuals.
     """
-    rows = chosen[chosen["goal"] == goal]
-    species = rows.drop_duplicates("species").sort_values("individuals", ascending=False)
-    drawn = Figure(title, 1.5 + 0.19 * len(species))
+    rows = chosen[chosen["goal"] == goal].sort_values("individuals", ascending=False)
+    names = rows["species"] + " (" + rows["individuals"].astype(str) + ")"
+    drawn = Figure(title, 1.5 + 0.19 * names.nunique())
     axes = drawn.subplots()
     if chosen.empty:
         axes.set_axis_off()
         axes.text(0, 0.5, "this needs two species: each has the threshold of the others")
         return drawn
-    places = np.arange(len(species))
+    places, labels = pd.factorize(names)
     axes.axvline(1, color="black", linewidth=0.6)
-    for (method, (colour, _)), marker, shift in zip(
-        LOOKS.items(), "oD", (-0.17, 0.17), strict=True
-    ):
-        own = rows[rows["linkage"] == method].set_index("species").loc[species["species"]]
-        axes.hlines(places + shift, own["ratio_low"], own["ratio_high"], colour, linewidth=1)
-        axes.plot(own["ratio"], places + shift, marker, color=colour, label=f"{method} linkage")
-    names = species["species"].str.replace("_", " ") + " (" + species["individuals"].map(str) + ")"
-    axes.set_yticks(places, names)
-    axes.set_ylim(len(species) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
+    for method, marker, shift in (("single", "o", -0.17), ("average", "D", 0.17)):
+        colour, own = LOOKS[method][0], rows[rows["linkage"] == method]
+        place = places[rows["linkage"] == method] + shift
+        axes.hlines(place, own["ratio_low"], own["ratio_high"], colour, linewidth=1)
+        axes.plot(own["ratio"], place, marker, color=colour, label=f"{method} linkage")
+    label_rows(axes, np.arange(len(labels)), labels)
     axes.set(xscale="log", xlabel="counted / true individuals (n)")
-    _factors(axes.xaxis)
+    plain_numbers(axes.xaxis)
     words = f"with 95 % interval, threshold of other species for {goal}"
     drawn.legend(title=words, loc="outside lower left", ncols=2, alignment="left")
     return drawn

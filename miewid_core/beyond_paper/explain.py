@@ -159,10 +159,10 @@ def measure(
         kept = found.clamp(min=0) + 1e-12  # what speaks for the match
         table = pd.DataFrame({"map": name, "pair": range(len(images)), "similarity": similarity})
         if shares is not None:
-            area = shares.sum((2, 3))
-            on = (shares * kept[:, None]).sum((2, 3))
+            area = shares.sum((2, 3)).numpy()
+            on = (shares * kept[:, None]).sum((2, 3)).numpy()
             table["animal"] = area[:, 0] / shares[0, 0].numel()
-            table["on_animal"] = on[:, 0] / kept.sum((1, 2))
+            table["on_animal"] = on[:, 0] / kept.sum((1, 2)).numpy()
             table["pattern"], table["on_pattern"] = area[:, 1] / area[:, 0], on[:, 1] / on[:, 0]
         for share in GREYED:
             greyed = images * ~_most_relevant(found, share, images.shape[-1])  # 0 is grey
@@ -258,12 +258,12 @@ def summary(measured: pd.DataFrame) -> pd.DataFrame:
     for (match, name), own in measured.groupby(["match", "map"], sort=False):
         row = {"map": name, "match": match, "pairs": len(own)}
         if "animal" in own:
-            people = own.groupby("individual")[["on_animal", "animal"]].sum().to_numpy()
-            people = people / len(own)
-            draws = np.random.default_rng(0).integers(len(people), size=(DRAWS, len(people)))
-            means = people[draws].sum(axis=1)
+            people = own.groupby("individual")[["on_animal", "animal"]]
+            sums, counts = people.sum().to_numpy(), people.size().to_numpy()
+            draws = np.random.default_rng(0).integers(len(sums), size=(DRAWS, len(sums)))
+            means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)[:, None]
             row["odds_animal"] = _odds_ratio(*own[["on_animal", "animal"]].mean())
-            ends = np.quantile(_odds_ratio(*np.minimum(means, 1 - 1e-9).T), [0.025, 0.975])
+            ends = np.quantile(_odds_ratio(*means.T), [0.025, 0.975])
             row |= dict(zip(["odds_low", "odds_high"], ends.tolist(), strict=True))
             row["odds_pattern"] = _odds_ratio(*own[["on_pattern", "pattern"]].mean())
         curve = ["similarity", *(f"greyed_{100 * share:.0f}" for share in GREYED)]
@@ -272,6 +272,7 @@ def summary(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def _odds_ratio(share: np.ndarray | float, area: np.ndarray | float) -> np.ndarray | float:
+    share, area = np.clip([share, area], 1e-6, 1 - 1e-6)  # all of it has no finite odds
     return share / (1 - share) / (area / (1 - area))
 
 

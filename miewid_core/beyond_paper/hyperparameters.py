@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import optuna
 import pandas as pd
+import seaborn as sns
 from filelock import FileLock
 from matplotlib.ticker import MaxNLocator
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from miewid_core import splits
 from miewid_core.chips import ChipDataset, ChipStore
@@ -40,171 +41,19 @@ AT_RANDOM = 4  # trials before the sampler learns from them; the known settings 
 SPARED = 2  # trials that are never stopped early: the later ones are measured against them
 ENOUGH = 50  # trials below which neither importance nor scatter tells more than chance
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+KEYS = {  # what counts as the same; an encounter without a name is none
+    "annotations": ["annotation_id"],
+    "encounters": ["species", "encounter"],
+    "individuals": ["species", "individual"],
+}
+WORDS = {
+    "preset": "the preset",
+    "a1_values": "appendix A.1's values of the five settings",
+    "untrained": "the network before any training",
+}
+Point = dict[str, float]  # of SPACE
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it reports every trial on stderr
-
-
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """What a search works on. `rungs`: epochs after which a trial is scored, rising.
-
-    A trial trains by `config` with its own values of SPACE, every trial from the same `seed`.
-    """
-
-    parts: "Parts"
-    config: TrainConfig
-    rungs: tuple[int, ...]
-    seed: int
-    chips_dir: Path
-
-    def __post_init__(self) -> None:
-        for name, value in values_of(self.config).items():
-            if not SPACE[name].low <= value <= SPACE[name].high:
-                raise ValueError(f"{name} is {value}, outside of {SPACE[name]}: widen SPACE")
-
-    def known(self) -> list[dict[str, float]]:
-        """The settings that are tried first: the preset's, then A.1's where they differ."""
-        preset, paper = values_of(self.config), values_of(PRESETS["paper"])
-        return [preset] if preset == paper else [preset, paper]
-
-    def identity(self) -> dict[str, object]:
-        """All that decides the trials, as JSON: equal identities give the same trials on a CPU."""
-        train, validation = (
-            Training("trial", rows, self.config, self.seed, Path(), self.chips_dir).spec
-            for rows in self.parts
-        )
-        space = {name: str(values) for name, values in SPACE.items()}
-        own = {"validation": validation["data"], "rungs": list(self.rungs), "space": space}
-        return train | own
-
-    def path(self, runs_dir: Path) -> Path:
-        """The SQLite file of this search below the folder of runs: any other search has another."""
-        return Path(runs_dir) / "tuning" / folder_name(self.identity()) / "study.db"
-
-
-def values_of(config: TrainConfig) -> dict[str, float]:
-    """The point of SPACE at which a configuration lies."""
-    width = round(config.margin_high - config.margin_low, 6)  # 0.5 - 0.2 is 0.3, not 0.29999
-    own = {name: getattr(config, name) for name in SPACE if name != "margin_width"}
-    return {name: own.get(name, width) for name in SPACE}
-
-
-def settings_of(values: dict[str, float]) -> dict[str, float]:
-    """The fields of TrainConfig that a point of SPACE stands for: the inverse of `values_of`."""
-    settings = dict(values)
-    width = settings.pop("margin_width")
-    return settings | {"margin_high": settings["margin_low"] + width}
-
-
-def rungs_of(config: TrainConfig, epochs: int = 0) -> tuple[int, ...]:
-    """Half of a trial's epochs, then all; `epochs` 0: half of those of the training."""
-    epochs = epochs or -(-config.epochs // 2)
-    return tuple(sorted({-(-epochs // 2), epochs}))
-
-
-def search(task: Search, runs_dir: Path, trials: int) -> optuna.Study:
-    """Go on with the study in the file `task.path(runs_dir)` until it has `trials` finished trials.
-
-    A trial is scored by its validation top-1, the mean over species in [0, 1], after each rung, and
-    stopped there (pruned) when it is below the median of the complete ones. The next trial depends
-    on the seed and on the finished trials alone, so an interrupted search ends as an undisturbed
-    one; a trial that was under way goes on from its last epoch. Returns a copy in memory of the
-    first `trials` finished ones. Raises ValueError for fewer than two.
-    """
-    if trials < 2:
-        raise ValueError(f"trials is {trials}; it must be at least 2, for there to be a choice")
-    path = task.path(runs_dir)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):  # of any two processes one searches, the other finds it done
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
-        try:
-            study = _opened(storage)
-            while (done := len(study.get_trials(False, FINISHED))) < trials:
-                study.sampler = _sampler(task, done)
-                _try(study, task, path.parent, f"[{done + 1}/{trials}] trial")
-            finished = study.get_trials(states=FINISHED)[:trials]
-        finally:
-            storage.engine.dispose()
-    return in_memory(finished)
-
-
-def in_memory(trials: list[FrozenTrial]) -> optuna.Study:
-    """A study of these trials, numbered from 0."""
-    study = optuna.create_study(direction="maximize")
-    study.add_trials(trials)
-    return study
-
-
-def _opened(storage: optuna.storages.RDBStorage) -> optuna.Study:
-    """The study in the file, made if it is new; what a killed process left half done has failed."""
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=SPARED)
-    named = {"study_name": "miewid", "direction": "maximize", "load_if_exists": True}
-    study = optuna.create_study(storage=storage, pruner=pruner, **named)
-    for stale in study.get_trials(False, (TrialState.RUNNING,)):
-        study.tell(stale.number, state=TrialState.FAIL)
-    return study
-
-
-def _sampler(task: Search, done: int) -> optuna.samplers.BaseSampler:
-    """Gives the trial after `done` finished ones: a known setting, or the sampler's next idea."""
-    seed = int(np.random.SeedSequence([task.seed, done]).generate_state(1)[0])
-    tpe = optuna.samplers.TPESampler(n_startup_trials=AT_RANDOM, seed=seed)
-    if done >= len(task.known()):
-        return tpe
-    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-        return optuna.samplers.PartialFixedSampler(task.known()[done], tpe)
-
-
-def _try(study: optuna.Study, task: Search, folder: Path, title: str) -> None:
-    """One trial, and its end noted in the study; its checkpoints are then deleted."""
-    trial = study.ask(SPACE)
-    own = folder / digest(json.dumps(trial.params, sort_keys=True))[:16]
-    try:
-        score = _score(trial, task, own, title)
-    except (optuna.TrialPruned, FloatingPointError):  # not worth going on with, or diverged
-        study.tell(trial, state=TrialState.PRUNED)
-    else:
-        study.tell(trial, score)
-    shutil.rmtree(own)
-
-
-def _score(trial: optuna.Trial, task: Search, folder: Path, title: str) -> float:
-    """Train from rung to rung, report each score, and return the last one."""
-    folder.mkdir(exist_ok=True)
-    config = dataclasses.replace(task.config, **settings_of(trial.params))
-    before = None
-    for rung in task.rungs:
-        checkpoint = folder / f"{rung}.safetensors"
-        if before and not checkpoint.exists():
-            with replacing(checkpoint) as temporary:
-                shutil.copy(before, temporary)
-        # a rung goes on from the one before, unless its rates depend on how many epochs follow
-        before = None if config.schedule == "level" else checkpoint
-        score = _trained_score(task, dataclasses.replace(config, epochs=rung), checkpoint, title)
-        trial.report(score, rung)
-        if rung < task.rungs[-1] and trial.should_prune():
-            raise optuna.TrialPruned
-    return score
-
-
-def _trained_score(task: Search, config: TrainConfig, checkpoint: Path, title: str) -> float:
-    """Validation top-1 after training to `config.epochs`, from `checkpoint` where it is there."""
-    store = ChipStore(task.chips_dir, config.image_size)
-    train, validation = task.parts
-    labels, names = pd.factorize(train["individual"], sort=True)
-    keys = store.build(train).tolist()
-    dataset = ChipDataset(store, keys, labels, augment=True, seed=task.seed)
-    counts = np.bincount(labels, minlength=len(names))
-    network, preprocess, _ = fit(dataset, counts, config, task.seed, checkpoint, title)
-    chips = ChipDataset(store, store.build(validation).tolist())
-    embeddings = embed(network, preprocess, chips, device=default_device())
-    columns = (validation[name] for name in ("individual", "species"))
-    return species_mean(one_vs_all(embeddings, *columns))
-
-
-def species_mean(ranks: pd.DataFrame) -> float:
-    """Top-1 in [0, 1], the mean over species: what the search maximises."""
-    return float(hits(ranks, 1).astype(float).groupby(ranks["species"]).mean().mean())
 
 
 class Parts(NamedTuple):
@@ -214,7 +63,7 @@ class Parts(NamedTuple):
     validation: pd.DataFrame
 
 
-def parts_of(train: pd.DataFrame, test: pd.DataFrame, seed: int) -> "Parts":
+def parts_of(train: pd.DataFrame, test: pd.DataFrame, seed: int) -> Parts:
     """Split the final training rows by section 3.3 once more, with another seed than the final one.
 
     Raises ValueError where `train` has an annotation or an encounter of the final test rows, and
@@ -272,35 +121,164 @@ def shared_with_test(parts: Parts, test: pd.DataFrame) -> pd.DataFrame:
     """
     table = []
     for part, rows in parts._asdict().items():
-        mine, theirs = _sets(rows), _sets(test)
+        mine, theirs = _distinct(rows), _distinct(test)
         counts = {name: len(own) for name, own in mine.items()}
-        common = {f"{name}_in_test": len(own & theirs[name]) for name, own in mine.items()}
+        common = {f"{name}_in_test": len(mine[name] & theirs[name]) for name in KEYS}
         table.append({"part": part} | counts | common)
     return pd.DataFrame(table)
 
 
-def _sets(rows: pd.DataFrame) -> dict[str, set]:
-    """Annotations, encounters (those that have a name), and individuals."""
-    met = rows[rows["encounter"] != ""]
-    return {
-        "annotations": set(rows["annotation_id"]),
-        "encounters": set(zip(met["species"], met["encounter"], strict=True)),
-        "individuals": set(zip(rows["species"], rows["individual"], strict=True)),
-    }
+def _distinct(rows: pd.DataFrame) -> dict[str, set]:
+    named = {name: rows.loc[rows[key[-1]] != "", key] for name, key in KEYS.items()}
+    return {name: {*own.itertuples(index=False, name=None)} for name, own in named.items()}
 
 
-WORDS = {  # of SPACE, for axes
-    "peak_rate": "peak learning rate",
-    "scale": "scale",
-    "margin_low": "lowest margin (radians)",
-    "margin_width": "width of the margins (radians)",
-    "sub_centers": "sub-centers (k)",
-}
-NAMES = {
-    "preset": "the preset",
-    "a1_values": "appendix A.1's values of the five settings",
-    "untrained": "the network before any training",
-}
+def values_of(config: TrainConfig) -> Point:
+    """The point of SPACE at which a configuration lies."""
+    width = round(config.margin_high - config.margin_low, 6)  # 0.5 - 0.2 is 0.3, not 0.29999
+    return {name: getattr(config, name, width) for name in SPACE}
+
+
+def settings_of(values: Point) -> dict[str, float]:
+    """The fields of TrainConfig that a point of SPACE stands for: the inverse of `values_of`."""
+    settings = dict(values)
+    width = settings.pop("margin_width")
+    return settings | {"margin_high": settings["margin_low"] + width}
+
+
+def rungs_of(config: TrainConfig, epochs: int = 0) -> tuple[int, ...]:
+    """Half of a trial's epochs, then all; `epochs` 0: half of those of the training."""
+    epochs = epochs or -(-config.epochs // 2)
+    return tuple(sorted({-(-epochs // 2), epochs}))
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What a search works on. `rungs`: epochs after which a trial is scored, rising.
+
+    A trial trains by `config` with its own values of SPACE, every trial from the same `seed`.
+    """
+
+    parts: Parts
+    config: TrainConfig
+    rungs: tuple[int, ...]
+    seed: int
+    chips_dir: Path
+
+    def __post_init__(self) -> None:
+        for name, value in values_of(self.config).items():
+            if not SPACE[name].low <= value <= SPACE[name].high:
+                raise ValueError(f"{name} is {value}, outside of {SPACE[name]}: widen SPACE")
+
+    def known(self) -> list[Point]:
+        """The settings that are tried first: the preset's, then A.1's where they differ."""
+        preset, paper = values_of(self.config), values_of(PRESETS["paper"])
+        return [preset] if preset == paper else [preset, paper]
+
+    def path(self, runs_dir: Path) -> Path:
+        """The SQLite file of this search below the folder of runs.
+
+        Its name holds all that decides the trials: equal ones are equal trials on a CPU.
+        """
+        train, validation = (
+            Training("trial", rows, self.config, self.seed, Path(), self.chips_dir).spec
+            for rows in self.parts
+        )
+        space = {name: str(values) for name, values in SPACE.items()}
+        own = {"validation": validation["data"], "rungs": list(self.rungs), "space": space}
+        return Path(runs_dir) / "tuning" / folder_name(train | own) / "study.db"
+
+
+def search(task: Search, runs_dir: Path, trials: int) -> optuna.Study:
+    """Go on with the study in the file `task.path(runs_dir)` until it has `trials` finished trials.
+
+    A trial is scored by its validation top-1, the mean over species in [0, 1], after each rung, and
+    stopped there (pruned) when it is below the median of the complete ones. The next trial depends
+    on the seed and on the finished trials alone, so an interrupted search ends as an undisturbed
+    one; a trial that was under way goes on from its last epoch. Returns a copy in memory of the
+    first `trials` finished ones. Raises ValueError for fewer than two.
+    """
+    if trials < 2:
+        raise ValueError(f"trials is {trials}; it must be at least 2, for there to be a choice")
+    path = task.path(runs_dir)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=SPARED)
+    named = {"study_name": "miewid", "direction": "maximize", "load_if_exists": True}
+    with FileLock(f"{path}.lock"):  # of any two processes one searches, the other finds it done
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+        try:
+            study = optuna.create_study(storage=storage, pruner=pruner, **named)
+            for stale in study.get_trials(False, (TrialState.RUNNING,)):  # of a killed process
+                study.tell(stale.number, state=TrialState.FAIL)
+            while (done := len(study.get_trials(False, FINISHED))) < trials:
+                study.sampler = _sampler(task, done)
+                _try(study, task, path.parent, f"[{done + 1}/{trials}] trial")
+            finished = study.get_trials(states=FINISHED)[:trials]
+        finally:
+            storage.engine.dispose()
+    return in_memory(finished)
+
+
+def in_memory(trials: list[optuna.trial.FrozenTrial]) -> optuna.Study:
+    """A study of these trials, numbered from 0."""
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(trials)
+    return study
+
+
+def _sampler(task: Search, done: int) -> optuna.samplers.BaseSampler:
+    """Gives the trial after `done` finished ones: a known setting, or the sampler's next idea."""
+    seed = int(np.random.SeedSequence([task.seed, done]).generate_state(1)[0])
+    tpe = optuna.samplers.TPESampler(n_startup_trials=AT_RANDOM, seed=seed)
+    if done >= len(task.known()):
+        return tpe
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        return optuna.samplers.PartialFixedSampler(task.known()[done], tpe)
+
+
+def _try(study: optuna.Study, task: Search, folder: Path, title: str) -> None:
+    """One trial, and its end noted in the study; its checkpoints are then deleted."""
+    trial = study.ask(SPACE)
+    own = folder / digest(json.dumps(trial.params, sort_keys=True))[:16]
+    try:
+        score = _score(trial, task, own, title)
+    except (optuna.TrialPruned, FloatingPointError):  # not worth going on with, or diverged
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        study.tell(trial, score)
+    shutil.rmtree(own)
+
+
+def _score(trial: optuna.Trial, task: Search, folder: Path, title: str) -> float:
+    """Train from rung to rung, report each score, and return the last one."""
+    folder.mkdir(exist_ok=True)
+    config = dataclasses.replace(task.config, **settings_of(trial.params))
+    before = None
+    for rung in task.rungs:
+        checkpoint = folder / f"{rung}.safetensors"
+        if before and not checkpoint.exists():
+            with replacing(checkpoint) as temporary:
+                shutil.copy(before, temporary)
+        # a rung goes on from the one before, unless its rates depend on how many epochs follow
+        before = None if config.schedule == "level" else checkpoint
+        score = _trained_score(task, dataclasses.replace(config, epochs=rung), checkpoint, title)
+        trial.report(score, rung)
+        if rung < task.rungs[-1] and trial.should_prune():
+            raise optuna.TrialPruned
+    return score
+
+
+def _trained_score(task: Search, config: TrainConfig, checkpoint: Path, title: str) -> float:
+    """Validation top-1 in [0, 1], the mean over species, after training from `checkpoint`."""
+    store = ChipStore(task.chips_dir, config.image_size)
+    train, validation = task.parts
+    labels = pd.factorize(train["individual"], sort=True)[0]
+    dataset = ChipDataset(store, store.build(train), labels, augment=True, seed=task.seed)
+    network, preprocess, _ = fit(dataset, np.bincount(labels), config, task.seed, checkpoint, title)
+    chips = ChipDataset(store, store.build(validation))
+    embeddings = embed(network, preprocess, chips, device=default_device())
+    ranks = one_vs_all(embeddings, validation["individual"], validation["species"])
+    return float(hits(ranks, 1).astype(float).groupby(ranks["species"]).mean().mean())
 
 
 def table(study: optuna.Study) -> pd.DataFrame:
@@ -316,31 +294,30 @@ def table(study: optuna.Study) -> pd.DataFrame:
     return frame[["trial", *SPACE, *scores, "state"]].assign(state=frame["state"].str.lower())
 
 
+def settled(study: optuna.Study, task: Search) -> dict[str, Point]:
+    """The settings worth a comparison, as points of SPACE: "best", "preset", "a1_values"."""
+    named = {"preset": values_of(task.config), "a1_values": values_of(PRESETS["paper"])}
+    return {"best": study.best_params} | named
+
+
 def beside(study: optuna.Study, task: Search) -> pd.DataFrame:
     """The best complete trial beside the preset and A.1: setting, lowest, highest, then these.
 
     The last row is their validation top-1 in percent on the data here after all epochs of a trial,
     where they got so far. It is no result of the paper, whatever the settings are.
     """
-    points = settled(study, task)
-    frame = pd.DataFrame({name: [s.low, s.high] for name, s in SPACE.items()}).T
-    frame.columns = ["lowest", "highest"]
-    frame = frame.join(pd.DataFrame(points))
-    complete = study.get_trials(states=(TrialState.COMPLETE,))
-    for name, point in points.items():
-        scores = [100 * trial.value for trial in complete if trial.params == point]
-        score = f"top-1 (%) here, after {task.rungs[-1]} epochs"
-        frame.loc[score, name] = scores[0] if scores else np.nan
+    points, complete = settled(study, task), study.get_trials(states=(TrialState.COMPLETE,))
+    bounds = {name: {"lowest": s.low, "highest": s.high} for name, s in SPACE.items()}
+    frame = pd.DataFrame(bounds).T.join(pd.DataFrame(points))
+    scores = {
+        name: next((100 * trial.value for trial in complete if trial.params == point), np.nan)
+        for name, point in points.items()
+    }
+    frame.loc[f"top-1 (%) here, after {task.rungs[-1]} epochs"] = scores
     return frame.rename_axis("setting").reset_index()
 
 
-def settled(study: optuna.Study, task: Search) -> dict[str, dict[str, float]]:
-    """The settings worth a comparison, as points of SPACE: "best", "preset", "a1_values"."""
-    named = {"preset": values_of(task.config), "a1_values": values_of(PRESETS["paper"])}
-    return {"best": study.best_params} | named
-
-
-def confirm(study: Study, parts: Parts, points: dict[str, dict[str, float]], epochs: int) -> dict:
+def confirm(study: Study, parts: Parts, points: dict[str, Point], epochs: int) -> dict:
     """Ranks of `parts.validation` by networks trained on `parts.train` with each of `points`.
 
     `parts`: of `search_and_check`, whose individuals the search hasn't scored.
@@ -351,23 +328,18 @@ def confirm(study: Study, parts: Parts, points: dict[str, dict[str, float]], epo
     }
     study.run(list(trainings.values()))  # side by side
     rows = parts.validation
-    return {
-        name: study.rank(study.embeddings(training, rows), rows)
-        for name, training in trainings.items()
-    }
+    return {name: study.rank(study.embeddings(own, rows), rows) for name, own in trainings.items()}
 
 
-def in_words(
-    points: dict[str, dict[str, float]], ranks: dict[str, pd.DataFrame], other: str, seed: int
-) -> str:
+def in_words(points: dict[str, Point], ranks: dict[str, pd.DataFrame], other: str) -> str:
     """Whether "best" is better than `other` on the same queries, decided by the interval.
 
-    `other`: of NAMES. `points`: of `settled`; `ranks`: of the same queries, by name.
+    `other`: of WORDS. `points`: of `settled`; `ranks`: of the same queries, by name.
     """
     if points["best"] == points.get(other):
-        return f"The best trial is {NAMES[other]} itself."
+        return f"The best trial is {WORDS[other]} itself."
     table = compare({name: ranks[name] for name in ("best", other)})
-    return verdict(table, {"best": "the best trial", other: NAMES[other]})
+    return verdict(table, {"best": "the best trial", other: WORDS[other]})
 
 
 def importance(study: optuna.Study, rung: int, seed: int) -> pd.DataFrame:
@@ -376,33 +348,35 @@ def importance(study: optuna.Study, rung: int, seed: int) -> pd.DataFrame:
     Columns setting, importance. At the first rung every trial counts that didn't diverge, equally
     far trained; at the last one only those that weren't stopped.
     """
-    trials = [
-        optuna.trial.create_trial(
-            value=trial.intermediate_values[rung],
-            params=trial.params,
-            distributions=trial.distributions,
-        )
-        for trial in study.trials
-        if rung in trial.intermediate_values
-    ]
+    reached = [trial for trial in study.get_trials() if rung in trial.intermediate_values]
+    for trial in reached:  # copies
+        trial.state, trial.value = TrialState.COMPLETE, trial.intermediate_values[rung]
     evaluator = FanovaImportanceEvaluator(seed=seed)
-    found = get_param_importances(in_memory(trials), evaluator=evaluator)
+    found = get_param_importances(in_memory(reached), evaluator=evaluator)
     return pd.DataFrame(found.items(), columns=["setting", "importance"])
 
 
+@styled()
 def landscape(
     study: optuna.Study, rung: int, seed: int, title: str
 ) -> dict[str, tuple[Figure, pd.DataFrame]]:
-    """Figures of which settings matter, by name, with their data; none below ENOUGH trials."""
+    """Figures of which settings matter, by name, with their data; none below ENOUGH trials.
+
+    What each explains after `rung` epochs, and the trials over the two that explain most, by score.
+    """
     if len(study.trials) < ENOUGH:
         return {}
-    explained = importance(study, rung, seed)
-    pair, scores = explained["setting"][:2].tolist(), table(study)
-    data = scores[["trial", *pair, f"top1_after_{rung}"]]
-    return {
-        "hyperparameters_importance": (importance_plot(explained, title), explained),
-        "hyperparameters_scatter": (scatter_plot(data, title), data),
-    }
+    explained, score = importance(study, rung, seed), f"top1_after_{rung}"
+    first, second = explained["setting"][:2]
+    scores = table(study).dropna(subset=score)[["trial", first, second, score]]
+    bars, dots = Figure(title, 2), Figure(title, 2.8)
+    sns.barplot(explained, x="importance", y="setting", color=BLUE, ax=bars.subplots())
+    axes = dots.subplots()
+    sns.scatterplot(scores, x=first, y=second, hue=score, palette="cividis", ax=axes)
+    scales = ["log" if SPACE[name].log else "linear" for name in (first, second)]
+    axes.set(xscale=scales[0], yscale=scales[1])
+    shown = {"importance": (bars, explained), "scatter": (dots, scores)}
+    return {f"hyperparameters_{name}": pair for name, pair in shown.items()}
 
 
 def landscape_in_words(study: optuna.Study) -> str:
@@ -427,29 +401,4 @@ def history_plot(scores: pd.DataFrame, rung: int, title: str) -> Figure:
     axes.set(xlabel="trial", ylabel="validation top-1 (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
-    return drawn
-
-
-@styled()
-def importance_plot(explained: pd.DataFrame, title: str) -> Figure:
-    """A bar for each setting, the most important on top (`explained`: of `importance`)."""
-    drawn = Figure(title, 2)
-    axes = drawn.subplots()
-    axes.barh(explained["setting"].map(WORDS), explained["importance"], color=BLUE)
-    axes.invert_yaxis()
-    axes.set(xlabel="share of the variance explained")
-    axes.grid(axis="y", visible=False)
-    return drawn
-
-
-@styled()
-def scatter_plot(data: pd.DataFrame, title: str) -> Figure:
-    """Trials over two settings, coloured by score (`data`: trial, two of SPACE, the score)."""
-    drawn = Figure(title, 2.8)
-    axes = drawn.subplots()
-    _, first, second, score = data.columns
-    dots = axes.scatter(data[first], data[second], c=data[score], cmap="cividis", s=14)
-    scales = ["log" if SPACE[name].log else "linear" for name in (first, second)]
-    axes.set(xlabel=WORDS[first], ylabel=WORDS[second], xscale=scales[0], yscale=scales[1])
-    drawn.colorbar(dots, label="validation top-1 (%)")
     return drawn

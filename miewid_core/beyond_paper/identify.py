@@ -248,7 +248,8 @@ def success(tested: Embeddings, learned: Collection[str] = ()) -> pd.DataFrame:
     ranks = evaluation.one_vs_all(tested.vectors, *labels)
     tables = []
     for k in TOP:
-        table = compare({f"top{k}": ranks}, k=k, seen=learned or None).set_index("species")
+        seen = learned if k == 1 and learned else None
+        table = compare({f"top{k}": ranks}, k=k, seen=seen).set_index("species")
         table = table.drop(columns=f"top{k}_trainings")
         tables.append(table.rename(columns={"chance": f"chance{k}"}))
     whole = pd.concat([tables[0], *[table.iloc[:, 2:] for table in tables[1:]]], axis=1)

@@ -9,7 +9,7 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from tqdm import tqdm
 
 from miewid_core.chips import ChipStore
-from miewid_core.paper.comparison import compare
+from miewid_core.paper.comparison import ENDS, compare, with_interval
 from miewid_core.paper.database_size import databases
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
@@ -19,7 +19,6 @@ from miewid_core.runs.run import Training
 # a tenth to a half: what is found was there, and there may be more.
 NEAR = 6
 KINDS = ["same encounter", "same day", "near-duplicate", "any of these"]
-ENDS = ("", "_low", "_high")  # of the columns of a score and its 95 % interval
 
 
 def dhash(chip: np.ndarray) -> np.ndarray:
@@ -122,24 +121,18 @@ def readable(summary: pd.DataFrame) -> pd.DataFrame:
     table = summary[["species", "queries"]].drop_duplicates("species").set_index("species")
     for kind, own in summary.groupby("kind", sort=False):
         own = own.set_index("species")
-        table[f"{kind} (%)"] = [
-            _share(*row) for row in zip(own["leaks"], own["known"], strict=True)
-        ]
+        share = own["leaks"].map("{:.1f}".format)
+        share += own["known"].map(
+            lambda known: "" if known == 100 else f" of the {known:.1f} % known"
+        )
+        table[f"{kind} (%)"] = share.where(own["known"] > 0, "not known")
     table["top-1 (%)"], table["without these (%)"] = (_spans(own, n) for n in ("top_1", "without"))
     return table.reset_index()
 
 
-def _share(leaks: float, known: float) -> str:
-    if not known > 0:
-        return "not known"
-    return f"{leaks:.1f}" + ("" if known == 100 else f" of the {known:.1f} % known")
-
-
-def _spans(table: pd.DataFrame, name: str) -> pd.Series:
+def _spans(table: pd.DataFrame, name: str) -> list[str]:
     """Scores with their intervals as text, "no query left" where there is none."""
-    values = table[[name + end for end in ENDS]]
-    text = values.apply(lambda row: "{:.1f} ({:.1f} to {:.1f})".format(*row), axis=1)
-    return text.where(values[name].notna(), "no query left")
+    return [text or "no query left" for text in with_interval(table, name)]
 
 
 def in_words(summary: pd.DataFrame) -> str:
@@ -161,7 +154,7 @@ def _kind_in_words(own: pd.DataFrame) -> str:
         return "none."
     share = f"{mean['leaks']:.1f} %" if mean["leaks"] >= 0.05 else "less than 0.1 %"
     part = f" of those known ({mean['known']:.1f} %)" if mean["known"] < 100 else ""
-    scores = [_spans(own, name).iloc[-1] for name in ("top_1", "without")]
+    scores = [_spans(own, name)[-1] for name in ("top_1", "without")]
     return f"{share}{part}; top-1 {scores[0]} with them, {scores[1]} without."
 
 

@@ -12,10 +12,10 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
+from miewid_core.beyond_paper.threshold import nearest
 from miewid_core.chips import ChipStore
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, Figure, Panel, styled
 
-BLOCK = 256  # annotations at once: 256 x 20,000 similarities are 41 MB
 SUB_CENTERS = 3  # of an individual, as in the paper's loss (A.1)
 SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the list that someone looks through
 SCORES = {"suspicion": "nearest neighbours", "away": "sub-centers"}
@@ -44,49 +44,24 @@ def audit(embeddings: np.ndarray, annotations: pd.DataFrame, seed: int = 0) -> p
     `sub_center_share` is the share of its annotations at the same center, `away` 1 - the cosine
     to the center that has most (Deng et al. 2020 drop what is far from that). NaN for the others.
     """
-    unit = normalize(np.asarray(embeddings, dtype=np.float64))
+    wide = np.asarray(embeddings, dtype=np.float64)
     listed = annotations[COLUMNS[:4]].reset_index(drop=True)
     listed["photo"] = ["/".join(Path(path).parts[-2:]) for path in annotations["path"]]
     ids, people = (listed[name].to_numpy(object) for name in ("annotation_id", "individual"))
     numbers, names = np.full((len(listed), 4), np.nan), np.full((len(listed), 3), "", object)
     for rows in listed.groupby("species").indices.values():
-        same = pd.factorize(people[rows])[0], _encounters(listed["encounter"].to_numpy()[rows])
-        for column, (nearest, cosine) in enumerate(_neighbours(unit[rows], *same).values()):
+        given = wide[rows], listed.iloc[rows]
+        for column, (place, cosine) in enumerate(zip(*nearest(*given, *given), strict=True)):
             found = np.isfinite(cosine)
-            numbers[rows, column], names[rows[found], column] = cosine, ids[rows[nearest[found]]]
-        names[rows[found], 2] = people[rows[nearest[found]]]  # of the nearest other one
+            numbers[rows, column], names[rows[found], column] = cosine, ids[rows[place[found]]]
+        names[rows[found], 2] = people[rows[place[found]]]  # of the nearest other one
     for rows in listed.groupby("individual").indices.values():
         if len(rows) >= 2 * SUB_CENTERS:
-            numbers[rows, 2:] = _sub_centers(unit[rows], seed)
+            numbers[rows, 2:] = _sub_centers(normalize(wide[rows]), seed)
     listed[["own", "other", "sub_center_share", "away"]] = numbers
     listed[["nearest_own", "nearest_other", "proposed"]] = names
     listed["suspicion"] = listed["other"] - listed["own"]
     return listed.sort_values(["suspicion", "annotation_id"], ascending=[False, True])[COLUMNS]
-
-
-def _encounters(names: np.ndarray) -> np.ndarray:
-    """Codes (n,) of encounters, each unnamed one its own."""
-    codes = pd.factorize(names)[0]
-    return np.where(names == "", -1 - np.arange(len(names)), codes)
-
-
-def _neighbours(
-    unit: np.ndarray, individuals: np.ndarray, encounters: np.ndarray
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For "own" and "other": row (n,) of the nearest annotation, and the cosine to it, or NaN."""
-    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"own": [], "other": []}
-    for start in range(0, len(unit), BLOCK):
-        part = slice(start, start + BLOCK)
-        cosine = unit[part] @ unit.T
-        same = individuals[part, None] == individuals
-        # frames of one sighting, labelled together, would vouch for one another
-        apart = encounters[part, None] != encounters
-        for name, wanted in (("own", same & apart), ("other", ~same)):
-            scores = np.where(wanted, cosine, -np.inf)
-            nearest = scores.argmax(axis=1)
-            best = scores[np.arange(len(scores)), nearest]
-            found[name].append((nearest, np.where(np.isfinite(best), best, np.nan)))
-    return {name: tuple(map(np.concatenate, zip(*own, strict=True))) for name, own in found.items()}
 
 
 def _sub_centers(unit: np.ndarray, seed: int) -> np.ndarray:
@@ -129,13 +104,12 @@ def look_alikes(embeddings: np.ndarray, annotations: pd.DataFrame) -> np.ndarray
 
     Of the same species and side; "" where there is none.
     """
-    unit = normalize(np.asarray(embeddings, dtype=np.float64))
-    people = annotations["individual"].to_numpy(object)
+    wide, people = np.asarray(embeddings, float), annotations["individual"].to_numpy(object)
     alike = np.full(len(people), "", dtype=object)
     for rows in annotations.groupby(["species", "viewpoint"]).indices.values():
-        codes = pd.factorize(people[rows])[0]
-        nearest, cosine = _neighbours(unit[rows], codes, np.arange(len(rows)))["other"]
-        alike[rows] = np.where(np.isnan(cosine), "", people[rows[nearest]])
+        given = wide[rows], annotations.iloc[rows]
+        (_, place), (_, cosine) = nearest(*given, *given)
+        alike[rows] = np.where(np.isnan(cosine), "", people[rows[place]])
     return alike
 
 

@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import det_curve, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
 from miewid_core.beyond_paper.embeddings import Embeddings
@@ -16,12 +17,12 @@ from miewid_core.evaluation import BLOCK
 from miewid_core.figures import BLUE, GREY, Figure, styled
 from miewid_core.paper.intervals import mean_interval
 
-COLUMNS = ["annotation_id", "species", "individual", "true_score", "other_score", "learned"]
+LABELS = ["annotation_id", "species", "individual"]
 MEASURES = ["FPIR", "FNIR", "called_new", "wrong_match"]
 ENDS = ("", "_low", "_high")
+THRESHOLD = [f"threshold{end}" for end in ENDS]
 RATES = [
-    *["species", "new_individuals", "known_individuals", "threshold"],
-    *["threshold_low", "threshold_high"],
+    *["species", "new_individuals", "known_individuals", *THRESHOLD],
     *(f"{name}{end}" for name in MEASURES for end in ENDS),
 ]
 RELIABILITY = ["stated", "observed", "low", "high", "searches", "individuals"]
@@ -49,7 +50,7 @@ class Threshold:
 
     def probability(self, scores: np.ndarray) -> np.ndarray:
         """Calibrated probability that the best match is right, if the animal is known."""
-        return 1 / (1 + np.exp(-self.intercept - self.slope * np.asarray(scores)))
+        return expit(self.intercept + self.slope * np.asarray(scores))
 
 
 def needed(rate: float) -> int:
@@ -68,46 +69,54 @@ def searches(
 ) -> pd.DataFrame:
     """The best score of each query in `database` among its own individual's photos, and others'.
 
-    Returns COLUMNS; cosines in [-1, 1]. The query itself and its own individual's photos of the
-    same encounter don't count; `true_score` is NaN without any other, `other_score` likewise. Were
-    the individual's photos taken out of the database, `other_score` would be the best: so each
-    query is a search for a known and one for a new animal. Candidates are of the query's species.
-    `learned`: individuals that the network was trained on, which can't stand for new ones.
+    Returns LABELS, true_score, other_score (cosines in [-1, 1]), learned. The query itself and its
+    own individual's photos of the same encounter don't count; `true_score` is NaN without any
+    other, `other_score` likewise. Were the individual's photos taken out of the database,
+    `other_score` would be the best: so each query is a search for a known and one for a new animal.
+    Candidates are of the query's species. `learned`: individuals that the network was trained on,
+    which can't stand for new ones.
     """
-    parts = []
+    parts = [queries.rows[LABELS].head(0).assign(true_score=0.0, other_score=0.0)]
     for species in queries.rows["species"].unique():
-        pair = (of.of(of.rows["species"] == species) for of in (queries, database))
-        parts.append(_searches(*pair))
-    found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS[:-1])
+        own, others = (of.of(of.rows["species"] == species) for of in (queries, database))
+        scores = nearest(own.vectors, own.rows, others.vectors, others.rows)[1]
+        parts.append(own.rows[LABELS].assign(true_score=scores[0], other_score=scores[1]))
+    found = pd.concat(parts, ignore_index=True)
     return found.assign(learned=found["individual"].isin(learned))
 
 
-def _searches(queries: Embeddings, database: Embeddings) -> pd.DataFrame:
-    unit, labels = normalize(database.vectors), _codes(queries.rows, database.rows)
-    scores = np.full((len(queries.rows), 2), np.nan)
-    for start in range(0, len(scores), BLOCK):
+def nearest(
+    vectors: np.ndarray, rows: pd.DataFrame, others: np.ndarray, of_others: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each of `vectors` (Q, D) the nearest of `others` by cosine: of its individual, and not.
+
+    Returns places (2, Q) among the `others` (N, D), and cosines (2, Q), NaN where there is none.
+    `rows`, `of_others`: their annotation_id, individual, encounter. What an individual's encounter
+    shows itself doesn't count: frames of one sighting, labelled together, vouch for one another.
+    """
+    both = pd.concat([rows, of_others])
+    named = both["encounter"] != ""
+    sightings = both["encounter"].where(named, "photo " + both["annotation_id"])
+    codes = [pd.factorize(labels)[0] for labels in (both["individual"], sightings)]
+    unit, of_unit = normalize(vectors), normalize(others)
+    places, cosines = np.zeros((2, len(rows)), int), np.full((2, len(rows)), np.nan)
+    for start in range(0, len(rows), BLOCK) if len(others) else ():
         block = slice(start, start + BLOCK)
-        similar = normalize(queries.vectors[block]) @ unit.T
-        itself, own, burst = (mine[block, None] == theirs for mine, theirs in labels)
-        burst &= (queries.rows["encounter"][block] != "").to_numpy()[:, None]
-        for column, mask in enumerate((own & ~itself & ~burst, ~own & ~itself)):
-            best = np.where(mask, similar, -np.inf).max(axis=1, initial=-np.inf)
-            scores[block, column] = np.where(np.isinf(best), np.nan, best)
-    return queries.rows[COLUMNS[:3]].assign(true_score=scores[:, 0], other_score=scores[:, 1])
-
-
-def _codes(queries: pd.DataFrame, database: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Annotation, individual and encounter of both tables' rows as numbers."""
-    names = ["annotation_id", "individual", "encounter"]
-    codes = [pd.factorize(pd.concat([queries[name], database[name]]))[0] for name in names]
-    return [(code[: len(queries)], code[len(queries) :]) for code in codes]
+        cosine = unit[block] @ of_unit.T
+        own, together = (code[: len(rows)][block, None] == code[len(rows) :] for code in codes)
+        for kind, wanted in enumerate((own & ~together, ~own)):
+            scores = np.where(wanted, cosine, -np.inf)
+            places[kind, block] = scores.argmax(axis=1)
+            best = scores.max(axis=1)
+            cosines[kind, block] = np.where(np.isinf(best), np.nan, best)
+    return places, cosines
 
 
 def _new(found: pd.DataFrame) -> pd.DataFrame:
-    """Searches for new animals, by rising score; `weight` makes individuals count alike."""
+    """Searches for new animals by rising score; `weight` makes individuals count alike."""
     new = found[~found["learned"].astype(bool)].dropna(subset="other_score")
-    weight = 1 / new.groupby("individual")["other_score"].transform("size")
-    return new.assign(weight=weight).sort_values("other_score")
+    new = new.assign(known=False, right=False, score=new["other_score"])
+    return _weighted(new).sort_values("score")
 
 
 def _known(found: pd.DataFrame) -> pd.DataFrame:
@@ -115,8 +124,11 @@ def _known(found: pd.DataFrame) -> pd.DataFrame:
     known = found.dropna(subset="true_score")
     other = known["other_score"].fillna(-np.inf)
     score, right = np.maximum(known["true_score"], other), known["true_score"] > other
-    weight = 1 / known.groupby("individual")["true_score"].transform("size")
-    return known.assign(score=score, right=right, weight=weight)
+    return _weighted(known.assign(known=True, right=right, score=score))
+
+
+def _weighted(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(weight=1 / rows.groupby("individual")["score"].transform("size"))
 
 
 def choose(found: pd.DataFrame, rate: float, seed: int) -> Threshold | None:
@@ -129,14 +141,13 @@ def choose(found: pd.DataFrame, rate: float, seed: int) -> Threshold | None:
     codes, names = pd.factorize(new["individual"])
     if len(names) < needed(rate):
         return None
-    scores, weights = new["other_score"].to_numpy(float), new["weight"].to_numpy(float)
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
+    scores, weights = new["score"].to_numpy(float), new["weight"].to_numpy(float)
+    equal = np.full(len(names), 1 / len(names))
+    draws = np.random.default_rng(seed).multinomial(len(names), equal, DRAWS)
     drawn = [_lowest(scores, weights * draw[codes], rate) for draw in draws]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    value = _lowest(scores, weights, rate)
-    calibrated = _calibrated(_known(found))
-    return Threshold(value, float(low), float(high), rate, len(names), *calibrated)
+    low, high = map(float, np.quantile(drawn, [0.025, 0.975]))
+    value, fitted = _lowest(scores, weights, rate), _calibrated(_known(found))
+    return Threshold(value, low, high, rate, len(names), *fitted)
 
 
 def _lowest(scores: np.ndarray, weights: np.ndarray, rate: float) -> float:
@@ -148,7 +159,7 @@ def _lowest(scores: np.ndarray, weights: np.ndarray, rate: float) -> float:
 def _of_the_others(found: pd.DataFrame, rate: float) -> dict[str, float]:
     """For each individual that stands for a new one, the threshold that the others choose."""
     new = _new(found)
-    scores, weights = new["other_score"].to_numpy(float), new["weight"].to_numpy(float)
+    scores, weights = new["score"].to_numpy(float), new["weight"].to_numpy(float)
     codes, names = pd.factorize(new["individual"])
     return {
         name: _lowest(scores[codes != code], weights[codes != code], rate)
@@ -162,14 +173,22 @@ def _calibrated(known: pd.DataFrame) -> tuple[float, float]:
     Where too few are right or wrong, the rule of succession gives the one probability.
     """
     if not _both_outcomes(known):
-        right = known["right"].sum() + 1
-        return 0.0, math.log(right / (len(known) + 2 - right))
+        return 0.0, float(logit(_succession(known)))
     scaler, fitted = _logistic().fit(known[["score"]].to_numpy(), known["right"])
     slope = float(fitted.coef_[0, 0] / scaler.scale_[0])
     return slope, float(fitted.intercept_[0] - slope * scaler.mean_[0])
 
 
-def _logistic() -> object:
+def _stated(known: pd.DataFrame) -> np.ndarray:
+    """Probability that each best match is right, from the searches for other individuals."""
+    if not _both_outcomes(known):
+        return np.full(len(known), _succession(known))
+    folds, score = StratifiedGroupKFold(FOLDS), known[["score"]].to_numpy()
+    given = {"groups": known["individual"], "cv": folds, "method": "predict_proba"}
+    return cross_val_predict(_logistic(), score, known["right"], **given)[:, 1]
+
+
+def _logistic() -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression())
 
 
@@ -178,13 +197,8 @@ def _both_outcomes(known: pd.DataFrame) -> bool:
     return len(people) == 2 and people.min() >= 2 * FOLDS
 
 
-def _stated(known: pd.DataFrame) -> np.ndarray:
-    """Probability that each best match is right, from the searches for other individuals."""
-    if not _both_outcomes(known):
-        return np.full(len(known), (known["right"].sum() + 1) / (len(known) + 2))
-    folds, score = StratifiedGroupKFold(FOLDS), known[["score"]].to_numpy()
-    given = {"groups": known["individual"], "cv": folds, "method": "predict_proba"}
-    return cross_val_predict(_logistic(), score, known["right"], **given)[:, 1]
+def _succession(known: pd.DataFrame) -> float:
+    return (known["right"].sum() + 1) / (len(known) + 2)
 
 
 def rates(found: pd.DataFrame, threshold: Threshold) -> dict[str, float]:
@@ -198,20 +212,19 @@ def rates(found: pd.DataFrame, threshold: Threshold) -> dict[str, float]:
     new, known = _new(found), _known(found)
     limits = known["individual"].map(left_out).astype(float).fillna(threshold.value)
     called_new = known["score"] <= limits
+    wrong_match = ~called_new & ~known["right"]
     outcomes = {
-        "FPIR": (new, new["other_score"] > new["individual"].map(left_out).astype(float)),
-        "FNIR": (known, called_new | ~known["right"]),
+        "FPIR": (new, new["score"] > new["individual"].map(left_out).astype(float)),
+        "FNIR": (known, called_new | wrong_match),
         "called_new": (known, called_new),
-        "wrong_match": (known, ~called_new & ~known["right"]),
+        "wrong_match": (known, wrong_match),
     }
-    values = {}
+    values = {"known_individuals": known["individual"].nunique()}
     for name, (rows, wrong) in outcomes.items():
         shares = wrong.groupby(rows["individual"]).mean()
-        for end, value in zip(
-            ENDS, [shares.mean(), *mean_interval(shares, shares.index)], strict=True
-        ):
-            values[f"{name}{end}"] = 100 * value
-    return values | {"known_individuals": known["individual"].nunique()}
+        numbers = 100 * np.array([shares.mean(), *mean_interval(shares, shares.index)])
+        values |= {name + end: number for end, number in zip(ENDS, numbers, strict=True)}
+    return values
 
 
 def reliability(found: pd.DataFrame) -> pd.DataFrame:
@@ -223,13 +236,12 @@ def reliability(found: pd.DataFrame) -> pd.DataFrame:
     known = _known(found)
     for _, place in known.groupby("species").indices.items():
         known.loc[known.index[place], "stated"] = _stated(known.iloc[place])
-    bins = min(BINS, max(1, len(known) // 10))
-    rows = []
+    rows, bins = [], min(BINS, max(1, len(known) // 10))
     places = known["stated"].rank(method="first") - 1 if len(known) else pd.Series(dtype=float)
     for _, part in known.groupby(places * bins // max(1, len(known))):
-        low, high = mean_interval(part["right"], part["individual"])
-        values = [100 * share for share in (part["stated"].mean(), part["right"].mean(), low, high)]
-        rows.append([*values, len(part), part["individual"].nunique()])
+        shares = part["stated"].mean(), part["right"].mean()
+        shares = 100 * np.array([*shares, *mean_interval(part["right"], part["individual"])])
+        rows.append([*shares, len(part), part["individual"].nunique()])
     return pd.DataFrame(rows, columns=RELIABILITY)
 
 
@@ -245,37 +257,30 @@ def detection(found: pd.DataFrame) -> pd.DataFrame:
     `thresholds`: "one for all" species, or "one a species", the mean over species at equal FPIR
     (without a threshold). Species count alike, and individuals within them.
     """
-    parts = _trials(found)
+    columns, parts = ["thresholds", "threshold", "FPIR", "FNIR"], _trials(found)
     if not parts:
-        return pd.DataFrame(columns=["thresholds", "threshold", "FPIR", "FNIR"])
-    pooled = pd.concat(parts)
-    curves = [_curve(part) for part in parts]
+        return pd.DataFrame(columns=columns)
     fpir = np.linspace(0, 100, 201)
-    fnir = np.mean([_missed_at(fpir, curve) for curve in curves], axis=0)
+    fnir = np.mean([_missed_at(fpir, _curve(part)) for part in parts], axis=0)
     own = pd.DataFrame({"thresholds": "one a species", "FPIR": fpir, "FNIR": fnir})
-    return pd.concat([_curve(pooled).assign(thresholds="one for all"), own], ignore_index=True)[
-        ["thresholds", "threshold", "FPIR", "FNIR"]
-    ]
+    pooled = _curve(pd.concat(parts)).assign(thresholds="one for all")
+    return pd.concat([pooled, own], ignore_index=True)[columns]
 
 
 def _trials(found: pd.DataFrame) -> list[pd.DataFrame]:
-    """Of each species with both, all searches: known or new, score, score if right, weight."""
+    """Of each species with both, all searches: known or new, score, right, weight."""
     parts = []
     for _, rows in found.groupby("species"):
-        new, known = _new(rows), _known(rows)
-        if len(new) and len(known):
-            one = pd.DataFrame({"known": False, "score": new["other_score"]})
-            one["right_score"], one["weight"] = new["other_score"], new["weight"]
-            two = known[["score"]].assign(known=True, weight=known["weight"])
-            two["right_score"] = known["score"].where(known["right"], -2.0)  # never accepted
-            both = pd.concat([one, two], ignore_index=True)
+        both = pd.concat([_new(rows), _known(rows)], ignore_index=True)
+        if both["known"].nunique() == 2:
             both["weight"] /= both.groupby("known")["weight"].transform("sum")
             parts.append(both)
     return parts
 
 
 def _curve(trials: pd.DataFrame) -> pd.DataFrame:
-    fpr, fnr, at = det_curve(trials["known"], trials["right_score"], sample_weight=trials["weight"])
+    score = trials["score"].where(trials["right"] | ~trials["known"], -2.0)  # never accepted
+    fpr, fnr, at = det_curve(trials["known"], score, sample_weight=trials["weight"])
     table = pd.DataFrame({"threshold": at, "FPIR": 100 * fpr, "FNIR": 100 * fnr})
     table = table[table["threshold"] > -2]
     return table.sort_values(["FPIR", "FNIR"], ascending=[True, False], ignore_index=True)
@@ -322,48 +327,42 @@ def report(found: pd.DataFrame, rate: float, seed: int) -> Report:
         chosen = choose(own, rate, seed)
         if chosen:
             thresholds[species] = chosen
-            limits = {"threshold": chosen.value, "threshold_low": chosen.low}
-            row |= limits | {"threshold_high": chosen.high} | rates(own, chosen)
+            limits = chosen.value, chosen.low, chosen.high
+            row |= dict(zip(THRESHOLD, limits, strict=True)) | rates(own, chosen)
         rows.append(row)
-    table = pd.DataFrame(rows, columns=RATES)
-    sure = reliability(found)
+    table, sure = pd.DataFrame(rows, columns=RATES), reliability(found)
     words = [_in_words(table, rate), _quality_in_words(found, sure)]
     return Report(thresholds, table, sure, detection(found), "\n\n".join(words))
+
+
+SENTENCE = (
+    "- **{species}**: threshold {threshold:.2f} (95 % interval {threshold_low:.2f} to "
+    "{threshold_high:.2f}, {new_individuals} individuals). FPIR {FPIR:.0f} % ({FPIR_low:.0f} to "
+    "{FPIR_high:.0f}), {held} the {asked:g} % asked for; FNIR {FNIR:.0f} % ({FNIR_low:.0f} to "
+    "{FNIR_high:.0f}): {called_new:.0f} % of known animals are called new, {wrong_match:.0f} % "
+    "taken for another one.{useless}"
+)
+USELESS = (
+    " **This threshold helps nobody: it misses most of the animals that you know.** Go through the "
+    "candidates yourself."
+)
 
 
 def _in_words(table: pd.DataFrame, rate: float) -> str:
     if not rate:
         return "No threshold was asked for."
-    some, none = table[table["threshold"].notna()], table[table["threshold"].isna()]
-    lines = [_species_in_words(row, rate) for row in some.to_dict("records")]
+    lines, none = [], table[table["threshold"].isna()]
+    for row in table.dropna(subset="threshold").to_dict("records"):
+        held = "more than" if row["FPIR_low"] > 100 * rate else "consistent with"
+        useless = USELESS if row["FNIR"] >= 50 else ""
+        lines.append(SENTENCE.format(**row, held=held, asked=100 * rate, useless=useless))
     if len(none):
-        pairs = zip(none["species"], none["new_individuals"], strict=True)
+        species = ", ".join(none["species"] + " (" + none["new_individuals"].astype(str) + ")")
         lines.append(
-            f"- **No threshold** for {', '.join(f'{name} ({count})' for name, count in pairs)}: it "
-            f"takes {needed(rate)} individuals that the network never learned, or a higher rate."
+            f"- **No threshold** for {species}: it takes {needed(rate)} individuals that the "
+            "network never learned, or a higher rate."
         )
     return "\n".join(lines)
-
-
-def _species_in_words(row: dict[str, float], rate: float) -> str:
-    spans = {
-        name: f"{row[name]:.0f} % ({row[name + '_low']:.0f} to {row[name + '_high']:.0f})"
-        for name in ("FPIR", "FNIR")
-    }
-    held = "more than" if row["FPIR_low"] > 100 * rate else "consistent with"
-    words = (
-        f"- **{row['species']}**: threshold {row['threshold']:.2f} (95 % interval "
-        f"{row['threshold_low']:.2f} to {row['threshold_high']:.2f}, {row['new_individuals']} "
-        f"individuals). FPIR {spans['FPIR']}, {held} the {100 * rate:g} % asked for; FNIR "
-        f"{spans['FNIR']}: {row['called_new']:.0f} % of known animals are called new, "
-        f"{row['wrong_match']:.0f} % taken for another one."
-    )
-    if row["FNIR"] >= 50:
-        words += (
-            " **This threshold helps nobody: it misses most of the animals that you know.** "
-            "Go through the candidates yourself."
-        )
-    return words
 
 
 def _quality_in_words(found: pd.DataFrame, sure: pd.DataFrame) -> str:

@@ -471,7 +471,7 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     gain, low, high = (f"gain_over_{against}{end}" for end in ENDS)
     shown = table[table[gain].notna() & (table["species"] != "mean")]
     mean = table[table["species"] == "mean"].iloc[0]
-    drawn = Figure(title, 3.2, PAGE)
+    drawn = Figure(title, 3.4, PAGE)
     axes = drawn.subplots()
     axes.axhline(0, color="black", linewidth=0.8)
     axes.axhspan(mean[low], mean[high], color=ORANGE, alpha=0.3, linewidth=0)
@@ -480,7 +480,7 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     axes.vlines(shown["train_annotations"], shown[low], shown[high], BLUE, linewidth=1, alpha=0.6)
     axes.plot(shown["train_annotations"], shown[gain], "o", color=BLUE, label="species")
     axes.set(xscale="log", xlabel="training annotations of the species")
-    axes.set(ylabel=f"gain over {NETWORKS[against]} (points)")
+    axes.set(ylabel=f"gain over\n{NETWORKS[against]} (points)")
     axes.margins(x=0.12, y=0.3)
     plain_numbers(axes.xaxis)
     ranked = shown.sort_values(gain)

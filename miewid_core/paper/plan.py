@@ -65,8 +65,8 @@ def paper_study(preset: str = "paper", seed: int = 0) -> Study:
     """
     rng = np.random.default_rng(seed)
     counts = combined_table1().dropna()
-    annotations = long_tails(counts, rng)
-    annotations["individual"] = annotations["species"] + "/" + annotations.pop("number")
+    parts = [long_tail(*row, rng) for row in counts.itertuples(index=False)]
+    annotations = pd.concat(parts, ignore_index=True)
     annotations["annotation_id"] = [f"{number:08}" for number in range(len(annotations))]
     annotations = annotations.assign(path="", encounter="", name=annotations["individual"])
     split = splits.split(annotations, seed)
@@ -76,15 +76,11 @@ def paper_study(preset: str = "paper", seed: int = 0) -> Study:
     return Study("paper", False, annotations, split, train, test, config, seed, *nowhere)
 
 
-def long_tails(counts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Annotations of species: species and the individual's number, each at least once.
-
-    `counts`: species, annotations, individuals, in this order.
-    """
-    parts = []
-    for species, annotations, individuals in counts.itertuples(index=False):
-        weights = rng.lognormal(0, 1, individuals)
-        extra = rng.multinomial(max(0, annotations - individuals), weights / weights.sum())
-        numbers = np.repeat(np.arange(individuals).astype(str).astype(object), 1 + extra)
-        parts.append(pd.DataFrame({"species": species, "number": numbers}))
-    return pd.concat(parts, ignore_index=True)
+def long_tail(
+    species: str, annotations: int, individuals: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Annotations of one species, at least one for each individual, as their `individual`."""
+    weights = rng.lognormal(0, 1, individuals)
+    extra = rng.multinomial(max(0, annotations - individuals), weights / weights.sum())
+    names = np.repeat([f"{species}/{number}" for number in range(individuals)], 1 + extra)
+    return pd.DataFrame({"individual": names}).assign(species=species)

@@ -14,7 +14,7 @@ from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
 from miewid_core.chips import ChipStore, augmentation
-from miewid_core.config import TrainConfig, learning_rate
+from miewid_core.config import PRESETS, TrainConfig, learning_rate
 from miewid_core.figures import (
     BLUE,
     COLOURS,
@@ -42,7 +42,7 @@ def a1_against_code() -> pd.DataFrame:
     return pd.read_csv(TABLE)
 
 
-def schedules(config: TrainConfig) -> pd.DataFrame:
+def schedules(config: TrainConfig = PRESETS["paper"]) -> pd.DataFrame:
     """Rates of the paper's and of the released schedule: schedule, epoch (from 1), rate."""
     rows = [
         (name, epoch + 1, learning_rate(dataclasses.replace(config, schedule=name), epoch))

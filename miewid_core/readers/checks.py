@@ -19,23 +19,23 @@ SHARED = 1 / 3  # of all encounters: if nothing joins more, they number each ani
 BURST, SPREAD = 600, 86_400  # seconds between files of one burst; that files' times must span
 
 
-def label_and_file_problems(rows: pd.DataFrame, sides: set[str]) -> list[pd.DataFrame]:
-    """What makes rows unusable, but for their boxes."""
+def labels(rows: pd.DataFrame, sides: set[str]) -> list[pd.DataFrame]:
+    """Rows without a needed label, with damaged ones, or with what only a computer tells apart."""
     unsided = rows["species"].isin(sides) & (rows["viewpoint"] == "")
-    return [
+    found = [
         note(rows, rows["species"] == "", "species", "no species", NO_SPECIES),
         note(rows, unsided, "viewpoint", "no viewpoint, but sides differ", "left or right?"),
-        *file_problems(rows),
-        *problems(rows),
+        *(_garbled(rows, column) for column in LABELS),
     ]
+    return [*found, *(_alike(rows, columns) for columns in (["species"], ["species", "name"]))]
 
 
 NO_SPECIES = "fill it in, put the photo at species/individual/, or give species as a parameter"
 
 
-def file_problems(rows: pd.DataFrame) -> list[pd.DataFrame]:
+def files(rows: pd.DataFrame) -> pd.DataFrame:
     """What is wrong with the photos' files."""
-    return [note(rows, rows["problem"] != "", "file", rows["problem"], rows["remedy"])]
+    return note(rows, rows["problem"] != "", "file", rows["problem"], rows["remedy"])
 
 
 def boxes(
@@ -190,24 +190,18 @@ def left_out(rows: pd.DataFrame, named: bool) -> tuple[pd.Series, list[pd.DataFr
 
 def similar(rows: pd.DataFrame) -> list[pd.DataFrame]:
     """Labels that could be one, but for capitals, accents, spaces, zeros or a letter."""
-    return [
-        part
-        for part in (_similar(rows, ["species"]), _similar(rows, ["species", "name"]))
-        if part is not None
-    ]
+    return [_similar(rows, ["species"]), _similar(rows, ["species", "name"])]
 
 
-def _similar(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame | None:
+def _similar(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     *within, column = columns
     labels = rows[rows[column] != ""].groupby(columns, sort=False).head(1)[["row", *columns]]
-    labels = labels.assign(plain=labels[column].map(_plain), rows=1)
+    labels = labels.assign(plain=labels[column].map(_plain))
     if column == "species":
         labels["plain"] = _without_slips(labels["plain"].tolist())
     twin = labels.groupby([*within, "plain"])[column].transform("first")
+    what = f"{column} " + labels[column].map(repr) + " is much like " + twin.map(repr)
     odd = twin != labels[column]
-    if not odd.any():
-        return None
-    what = _quoted(f"{column} ", labels[column], odd) + " is much like " + twin.map(repr)
     return notice(labels, odd, what, "kept as two: spell them alike if they are one")
 
 
@@ -351,34 +345,24 @@ LABELS = ("species", "name", "viewpoint", "encounter", "annotation_id")
 GARBLED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd]")
 
 
-def problems(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """Labels with control or damaged characters, and names that only a computer can tell apart."""
-    found = [_garbled(rows, column) for column in LABELS]
-    found += [_alike(rows, ["species"]), _alike(rows, ["species", "name"])]
-    return [part for part in found if part is not None]
+def _garbled(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    bad = [label for label in rows[column].unique() if GARBLED.search(label)]
+    few = rows[rows[column].isin(bad)]
+    problem = f"{column} " + few[column].map(ascii) + " has a line break or a damaged character"
+    return note(few, None, column, problem, "write it without")
 
 
-def _garbled(rows: pd.DataFrame, column: str) -> pd.DataFrame | None:
-    labels = [label for label in rows[column].unique() if GARBLED.search(label)]
-    if not labels:
-        return None
-    bad = rows[column].isin(labels)
-    problem = f"{column} " + rows[column].map(ascii) + " has a line break or a damaged character"
-    return note(rows, bad, column, problem, "write it without")
-
-
-def _alike(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame | None:
+def _alike(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Rows whose last column looks like another's; the plainest spelling stays, if it is there."""
     *within, column = columns
-    if all(shown(label) == label for label in rows[column].unique()):
-        return None
-    labels = rows[columns].drop_duplicates()
-    seen = labels[column].map(shown)
-    twice = labels.assign(seen=seen).duplicated([*within, "seen"], keep=False)
-    odd = pd.MultiIndex.from_frame(labels[twice & (seen != labels[column])])
-    bad = pd.Series(pd.MultiIndex.from_frame(rows[columns]).isin(odd), rows.index)
-    problem = f"{column} " + rows[column].map(ascii) + " looks like another, but isn't the same"
-    return note(rows, bad, column, problem, "write both with the same characters")
+    seen = {label: shown(label) for label in rows[column].unique()}
+    odd = {look for label, look in seen.items() if look != label}
+    few = rows[rows[column].isin([label for label, look in seen.items() if look in odd])]
+    few = few.assign(look=few[column].map(seen))
+    several = few.groupby([*within, "look"])[column].transform("nunique") > 1
+    few = few[several & (few["look"] != few[column])]
+    problem = f"{column} " + few[column].map(ascii) + " looks like another, but isn't the same"
+    return note(few, None, column, problem, "write both with the same characters")
 
 
 def shown(label: str) -> str:

@@ -82,13 +82,14 @@ def load_catalog(
     rows = rows.assign(file=files)
     rows = rows.join(photo_checks.look_at(files, root, verify, absolute_paths))
     rows, found, mended = checks.boxes(rows)
+    found = [checks.files(rows), *found]
     told += mended
     if named:
-        rows, more, odd = _identified(rows, differ)
-        found = [*more, *found, *checks.repeated(rows, pd.concat(more + found).index)]
-        told += odd
+        found = [*checks.labels(rows, differ), *found]
+        rows, more = _identified(rows, differ)
+        found += checks.repeated(rows, pd.concat(found).index)
+        told += more
     else:
-        found = [*checks.file_problems(rows), *found]
         rows = _unnamed(rows, pd.concat(found).index)
     return _usable(rows, pd.concat(found), told, source, on_problem, named)
 
@@ -188,14 +189,11 @@ def _chosen(
     return rows[~out].reset_index(drop=True), told
 
 
-def _identified(
-    rows: pd.DataFrame, differ: set[str]
-) -> tuple[pd.DataFrame, list[pd.DataFrame], list[pd.DataFrame]]:
-    """The rows with `individual`, ids, and encounters in their scope; problems; notices.
+def _identified(rows: pd.DataFrame, differ: set[str]) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    """The rows with `individual`, ids, and encounters in their scope; notices.
 
     `made`: whether the source gave no annotation_id.
     """
-    found = checks.label_and_file_problems(rows, differ)
     meetings, told = checks.encounters(rows)
     rows = rows.assign(individual=individuals(rows, differ), encounter=meetings)
     told += [*checks.similar(rows), *checks.doubled(rows)]
@@ -207,7 +205,7 @@ def _identified(
         for key, x, y, w, h, theta, *labels in zip(*columns, strict=True)
     ]
     own = rows["annotation_id"].mask(made, pd.Series(ids, content.index, dtype=object))
-    return rows.assign(annotation_id=own, made=made), found, told
+    return rows.assign(annotation_id=own, made=made), told
 
 
 def _unnamed(rows: pd.DataFrame, wrong: pd.Index) -> pd.DataFrame:

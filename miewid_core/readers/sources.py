@@ -21,6 +21,10 @@ ALIASES = {  # a column's other names, each used where there is none of the firs
     **{"name": ("identity",), "viewpoint": ("orientation",), "annotation_id": ("uuid",)},
     **{"encounter": ("encounter_id",), "theta": ("bbox_theta",)},
 }
+WILDLIFE = [  # columns that wildlife-datasets describes
+    *["path", "identity", "species", "orientation", "encounter", "date", "family", "bbox"],
+    "bbox_theta",
+]
 TABLE = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False}  # cells stay text
 COCO = ("annotations", "images", "individuals", "categories")
 APPLE = {".heic", ".heif"}  # photos that Pillow can't read alone: reported, not passed over
@@ -425,15 +429,13 @@ def _tells_otherwise(table: Path, rows: pd.DataFrame) -> bool:
 
 
 def _frame(dataset: WildlifeDataset) -> Source:
-    """The columns that wildlife-datasets describes: path, identity, orientation, bbox, ..."""
+    """A frame of wildlife-datasets, or one like it."""
     if not (isinstance(dataset.df, pd.DataFrame) and isinstance(dataset.root, str | os.PathLike)):
         raise ValueError(
             f"a {type(dataset).__name__} has no frame .df and folder .root; {SUPPORTED}"
         )
     given = dataset.df.reset_index(drop=True)
     given.columns = _no_column_twice([str(column) for column in given])
-    called = {"path": "file", "identity": "name", "orientation": "viewpoint", "bbox_theta": "theta"}
-    called |= {column: column for column in ("species", "encounter", "date", "family", "bbox")}
-    rows = _known_columns(given[columns_of(given, called)].rename(columns=called))
+    rows = _known_columns(given[columns_of(given, WILDLIFE)])
     rows["row"] = [f"row {place}" for place in range(len(rows))]
     return Source(rows[columns_of(rows, RAW)], Path(dataset.root), list(map(str, given)))

@@ -127,6 +127,21 @@ def test_without_other_scores_nothing_changes(data):
     pd.testing.assert_frame_equal(cosine, identify.candidates(known, queries, 5, None))
 
 
+def test_from_a_file_and_from_none(data, tmp_path):
+    known, tested, queries = data
+    both = Embeddings(
+        pd.concat([known.rows, tested.rows], ignore_index=True),
+        np.concatenate([known.vectors, tested.vectors]), "w", "p",
+    )  # fmt: skip
+    table = pd.concat([scored(tested, known, 2.5, 3), scored(queries, known, 2.5, 4)])
+    table.to_csv(tmp_path / "scores.csv", index=False)
+    rerank = fusion.reranking(str(tmp_path / "scores.csv"), tested, both, queries)
+    assert first_right(identify.candidates(known, queries, 5, rerank), queries) > 0.9
+    with pytest.raises(ValueError, match="too few to calibrate"):  # tested ones aren't known here
+        fusion.reranking(str(tmp_path / "scores.csv"), tested, known, queries)
+    assert fusion.reranking("", tested, known, queries) is None
+
+
 def test_pairs_of_one_encounter_or_of_two_species_do_not_calibrate(data):
     known, tested, _ = data
     table = scored(tested, known, 2, 3)

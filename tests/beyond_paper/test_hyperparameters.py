@@ -206,7 +206,7 @@ def test_the_score_is_that_of_one_long_training(undisturbed, task, tmp_path):
     train, validation = task.parts
     store = ChipStore(task.chips_dir, TINY.image_size)
     labels, _ = pd.factorize(train["individual"], sort=True)
-    data = ChipDataset(store, store.build(train).tolist(), labels, augment=True, seed=0)
+    data = ChipDataset(store, store.build(train), labels, augment=True, seed=0)
     config = dataclasses.replace(TINY, epochs=RUNGS[-1])
     network, preprocess, _ = training.fit(data, np.bincount(labels), config, 0, tmp_path / "c")
     chips = [store.read(key) for key in store.build(validation)]
@@ -329,7 +329,7 @@ def test_below_fifty_trials_nothing_is_said_to_matter(found, many):
     assert list(drawn) == ["hyperparameters_importance", "hyperparameters_scatter"]
     assert "can't" not in hyperparameters.landscape_in_words(many)
     bars, _ = drawn["hyperparameters_importance"]
-    assert bars.axes[0].get_yticklabels()[0].get_text() == "lowest margin (radians)"
+    assert bars.axes[0].get_yticklabels()[0].get_text() == "margin_low"
     figure, data = drawn["hyperparameters_scatter"]
     dots = figure.axes[0].collections[0].get_offsets()
     assert np.asarray(dots) == pytest.approx(data.iloc[:, 1:3].to_numpy())
@@ -377,9 +377,9 @@ def test_words_follow_the_interval(best, preset, words):
 
     given = {"best": ranks(best), "preset": ranks(preset)}
     points = {"best": {"scale": 1}, "preset": {"scale": 2}}
-    assert words in hyperparameters.in_words(points, given, "preset", 0)
+    assert words in hyperparameters.in_words(points, given, "preset")
     points["preset"] = points["best"]
-    assert hyperparameters.in_words(points, given, "preset", 0).endswith("is the preset itself.")
+    assert hyperparameters.in_words(points, given, "preset").endswith("is the preset itself.")
 
 
 @pytest.mark.parametrize("seed", [0, 7])

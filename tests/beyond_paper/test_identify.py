@@ -203,6 +203,11 @@ def test_success_is_the_share_of_queries_found():
     assert table["top1"][0] == pytest.approx(100 * 4 / 6)
     assert table["top5"][0] == 100  # all of the five others
     assert table["chance5"][0] == pytest.approx(100)
+    assert "top1_seen" not in table  # nobody knows what the network learned
+    learned = set(tested.rows["individual"][[0, 2]])  # of a and b
+    apart = identify.success(tested, learned)
+    assert apart[["top1_seen", "top1_new"]].iloc[0].tolist() == pytest.approx([50, 100])
+    assert "top5_seen" not in apart
 
 
 def test_a_readable_success_has_nine_columns_and_a_headline(photos):

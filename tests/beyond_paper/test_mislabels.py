@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miewid_core.beyond_paper import mislabels
+from miewid_core.beyond_paper import mislabels, threshold
 
 
 def animals(individuals=8, encounters=4, frames=1, spread=0.3, seed=0, species=("ant", "bee")):
@@ -48,7 +48,7 @@ def slowly(embeddings, rows):
 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_suspicion_is_as_from_every_pair(frames, monkeypatch):
-    monkeypatch.setattr(mislabels, "BLOCK", 7)
+    monkeypatch.setattr(threshold, "BLOCK", 7)
     embeddings, rows = animals(5, 3, frames, spread=1.5)
     rows.loc[0, "individual"] = "ant/alone"
     listed = mislabels.audit(embeddings, rows).set_index("annotation_id")["suspicion"]
@@ -215,7 +215,8 @@ def test_words_and_curves_follow_the_table():
     embeddings, rows = animals(individuals=6, encounters=8)
     table = mislabels.planting_test(embeddings, rows, 0.05, plantings=4)
     words = mislabels.in_words(table)
-    assert words.startswith("5 of 96 labels were made wrong, 4 times")
+    assert words.startswith("- random wrong labels, by nearest neighbours, 96 judged: ")
+    assert "5 of 96 labels were made wrong, 4 times" in words
     for kind, name in mislabels.KINDS.items():
         rows = table[(table["wrong"] == kind) & (table["score"] == "suspicion")]
         (line,) = (one for one in words.splitlines() if f"{name} wrong labels, by nearest" in one)

@@ -4,7 +4,6 @@ import base64
 import json
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -478,10 +477,12 @@ def hundred(tables, tmp_path_factory):
 @pytest.mark.slow
 @needs_browser
 def test_five_hundred_queries_by_ten_open_within_two_seconds(browser, tables, tmp_path):
-    """Each candidate with a photo of its own. Of a busy machine only the browser's time counts."""
+    """5,500 photos. The time is that of the page's thread on a processor: others may be busy."""
     _, queries, known = tables
     noise = np.random.default_rng(0).integers(0, 256, (22, 30, 3), np.uint8)
-    Image.fromarray(noise).resize((200, 152)).save(tmp_path / "noise.jpg")  # 7 kB, as real photos
+    Image.fromarray(noise).resize((200, 152)).save(
+        tmp_path / "noise.jpg"
+    )  # at least the bytes of real ones
     size = {"path": str(tmp_path / "noise.jpg"), "w": 200.0, "h": 152.0}
     queries = pd.concat([queries] * 125, ignore_index=True).assign(**size)
     queries["annotation_id"] = [f"q{number}" for number in range(500)]
@@ -500,7 +501,6 @@ def test_five_hundred_queries_by_ten_open_within_two_seconds(browser, tables, tm
     assert text_of(browser, "progress") == "0 of 500 decided"
     assert len(candidates_shown(browser)) == 10
     spent = {one["name"]: one["value"] for one in browser.call("Performance.getMetrics")["metrics"]}
-    Path("/tmp/spent_review.txt").write_text(f"{spent} {page.stat().st_size}")
     assert spent["TaskDuration"] < 2
 
 

@@ -363,7 +363,7 @@ class TestGainBySize:
         line = next(line for line in axes.lines if line.get_label().startswith("mean"))
         assert set(line.get_ydata()) == {mean["gain_over_matched"]}
         assert line.get_label().startswith(f"mean of {n - lacking} species: ")
-        assert axes.get_ylabel() == "gain over single-species, equal steps (points)"
+        assert axes.get_ylabel() == "gain over\nsingle-species, equal steps (points)"
 
     @pytest.mark.parametrize("n", [1, 4, 12])
     def test_names_the_three_that_gain_most_and_least(self, n):

@@ -425,9 +425,7 @@ def real_means(read) -> Iterator[list[str]]:
 
 
 RENDERED = [
-    ("README", notebooks),
-    ("README", drawn),
-    ("README", real_species),
+    *[("README", notebooks), ("README", drawn), ("README", real_species)],
     ("real photos", real_means),
 ]
 

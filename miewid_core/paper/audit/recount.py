@@ -37,9 +37,9 @@ def exactly(value: float, rounding: float = 0.0) -> Recounted:
     return Recounted(float(value), float(value), float(value), rounding)
 
 
-def cases(condition: pd.Series) -> Recounted:
-    """In how many cases a condition holds."""
-    return exactly(condition.sum())
+def cases(table: Callable[[], pd.DataFrame], condition: str) -> Recounted:
+    """Of how many rows of a table a condition on its columns holds."""
+    return exactly(len(table().query(condition)))
 
 
 def groupings() -> Iterator[pd.Series]:
@@ -191,21 +191,20 @@ def queries() -> pd.DataFrame:
 def steps() -> pd.DataFrame:
     """Tables 4 and 5 side by side by species and individuals, with Table 2's columns.
 
-    `_5` marks what stands in Table 5 too; `size` is the species' annotations in Table 1.
+    `_5` marks what stands in Table 5 too, `same_in_5` says whether all of it is the same; `size` is
+    the species' annotations in Table 1; `_0`: with no individuals.
     """
-    keys = ["species", "individuals"]
+    keys, twice = ["species", "individuals"], ["annotations", "species_only"]
     both = printed_table(4).merge(printed_table(5), on=keys, suffixes=("", "_5"))
+    five = both[[f"{name}_5" for name in twice]].set_axis(twice, axis=1)
+    both["same_in_5"] = both[twice].fillna(-1).eq(five.fillna(-1)).all(axis=1)
     both["lead"] = both["fine_tuning"] - both["species_only"]
     both["size"] = size_range(both["species"], "annotations")[0].to_numpy()
+    none = both[both["individuals"] == 0].set_index("species")["joint_training"]
+    both["joint_training_0"] = both["species"].map(none)
     return both.merge(accuracy()["leave_one_out"], left_on="species", right_index=True)
-
-
-def at(*individuals: int) -> pd.DataFrame:
-    """The rows of `steps` with so many individuals, by species."""
-    rows = steps()
-    return rows[rows["individuals"].isin(individuals)].set_index("species")
 
 
 def falling_lead() -> Recounted:
     """Steps to more individuals at which fine-tuning's mean lead over the species alone falls."""
-    return cases(steps().groupby("individuals")["lead"].mean().dropna().diff() < 0)
+    return exactly((steps().groupby("individuals")["lead"].mean().dropna().diff() < 0).sum())

@@ -137,7 +137,8 @@ def sides() -> pd.DataFrame:
 
 def ends() -> pd.DataFrame:
     """Tables 4 and 5 for 0 and for 200 individuals beside Table 2, which has all individuals."""
-    none, most, two = recount.at(0), recount.at(200), recount.accuracy()
+    rows, two = recount.steps().set_index("species"), recount.accuracy()
+    none, most = rows[rows["individuals"] == 0], rows[rows["individuals"] == 200]
     table = two[["leave_one_out", "single_species", "multi_species"]].loc[none.index]
     table.insert(1, "table4_none", none["joint_training"])
     table.insert(2, "table5_none", none["fine_tuning"])
@@ -148,10 +149,9 @@ def ends() -> pd.DataFrame:
 
 def exceptions() -> pd.DataFrame:
     """Rows of Tables 4 and 5 where fine-tuning is above joint training, or below species-only."""
-    rows = recount.at(25, 50, 100, 200).reset_index()
+    rows = recount.steps().query("individuals > 0")
     names = ["species", "individuals", "species_only", "fine_tuning", "joint_training"]
-    above = rows["fine_tuning"] >= rows["joint_training"]
-    return rows.loc[above | (rows["lead"] <= 0), names]
+    return rows.query("fine_tuning >= joint_training or lead <= 0")[names]
 
 
 def gains() -> pd.DataFrame:
