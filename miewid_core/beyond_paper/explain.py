@@ -94,7 +94,8 @@ def lines(
     weight = similar[places, there] * strength[0] * strength[1][there]
     weight[back[there] != places] = 0
     best = weight.argsort(descending=True)[:count]
-    return [(int(place), int(there[place])) for place in best if weight[place] > 0]
+    least = max(weight.max() / 10, 1e-12)  # lines between places that carry little say nothing
+    return [(int(place), int(there[place])) for place in best if weight[place] >= least]
 
 
 def _stage(network: MiewIDNet, images: torch.Tensor, stride: int) -> torch.Tensor:
@@ -445,8 +446,12 @@ def match_figure(
     network.requires_grad_(False)
     matched = queries[queries["annotation_id"].isin(found["query"])]
     rows = panels(found[found["rank"] == 1], matched, known, chips_dir, preprocess.size)
-    drawn = Figure(title, 0.4 + 1.95 * len(rows), PAGE, photos=True)
-    grid = drawn.subplots(max(1, len(rows)), 4, squeeze=False)
+    height = 0.45 + 1.85 * max(1, len(rows))
+    drawn = Figure(title, height, PAGE, photos=True)
+    drawn.set_layout_engine("none")  # it would lay the title over the first captions
+    edges = {"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 1 - 0.65 / height}
+    spaces = edges | {"wspace": 0.05, "hspace": 0.15}
+    grid = drawn.subplots(max(1, len(rows)), 4, squeeze=False, gridspec_kw=spaces)
     for row, places in zip(rows, grid, strict=False):
         chips = [chip for chip, *_ in row]
         images = preprocess.batch(torch.from_numpy(np.stack(chips)))
