@@ -329,7 +329,8 @@ def _box(box: object) -> dict[str, str]:
     no box; anything else is kept, to be reported."""
     sides = box
     if isinstance(box, str):
-        sides = re.split(r"[,\s]+", box.strip("[]() ")) if box.strip("[]() ") else []
+        bare = re.fullmatch(r"[\[(]?([^][()]*)[\])]?", box.strip())
+        sides = re.findall(r"[^,\s]+", bare[1]) if bare else box
     if pd.api.types.is_list_like(sides, allow_sets=False) and len(sides) in (0, 4):
         return dict(zip("xywh", map(str, sides), strict=False))
     return {} if pd.api.types.is_scalar(box) and pd.isna(box) else {"x": str(box)}

@@ -135,8 +135,30 @@ def test_presets_and_bad_values_are_named():
         preset("demo", batch_size=0)
     with pytest.raises(ValueError, match="choose one of paper, released, level"):
         preset("demo", schedule="cosine")
-    with pytest.raises(ValueError, match="beta2 is 1"):
-        preset("demo", beta2=1.0)
+    with pytest.raises(ValueError, match="optimizer is 'sgd'; choose one of adam, muon"):
+        preset("demo", optimizer="sgd")
+
+
+def test_muon_turns_the_backbones_matrices_alike_in_all_directions_and_leaves_the_head_to_adam():
+    config = preset("demo", image_size=32, start_rate=0.01, optimizer="muon")
+    trainer = training.Trainer(np.array([4, 4]), config, 0, torch.device("cpu"))
+    parts = [*trainer.model.parameters()], [*trainer.head.parameters()]
+    before = [[weight.detach().clone() for weight in part] for part in parts]
+    generator = torch.Generator().manual_seed(0)
+    for part in parts:
+        for weight in part:
+            weight.grad = torch.randn(weight.shape, generator=generator)
+    trainer.optimizer.step()
+    matrices = 0
+    for weight, old in zip(parts[0], before[0], strict=True):
+        if weight.ndim > 1 and min(weight.flatten(1).shape) > 1:
+            moved = torch.linalg.svdvals((weight.detach() - old).flatten(1))
+            assert moved.min() > 0.4 * moved.max()  # Newton's five steps make them nearly equal
+            matrices += 1
+    assert matrices > 10
+    (weight,), (old,) = parts[1], before[1]
+    moved = (weight.detach() - old).abs()
+    assert moved.std() < 0.1 * moved.mean()  # Adam's first step has one size
 
 
 @given(st.integers(1, 300), st.integers(2, 64), st.integers(0, 5))

@@ -166,7 +166,7 @@ def test_the_stages_of_fine_tuning_are_told():
     words = few_shot.stages_in_words(preset("paper"))
     assert "3 epochs of the head alone at the schedule's first rates" in words
     words = few_shot.stages_in_words(preset("demo"))
-    assert "2 epochs of the head alone at a rate of 0.008" in words
+    assert "2 epochs of the head alone at a rate of 0.02" in words
     assert "then 8 epochs" in words
 
 

@@ -66,9 +66,11 @@ def one_grouping() -> Recounted:
     return recount.fitting_groupings(stated("species_total"), small)
 
 
-def trend(gain: str, name: str) -> Recounted:
-    """Rank correlation of a difference of Table 2's columns with a species' size."""
-    return recount.trend(recount.accuracy().eval(gain), name)
+def trend(columns: tuple[str, ...], name: str) -> Recounted:
+    """Rank correlation of a column of Table 2, or a difference of two, with a species' size."""
+    table = recount.accuracy()
+    first, *other = (table[column] for column in columns)
+    return recount.trend(first - other[0] if other else first, name)
 
 
 TRAINED = "individuals > 0 and "  # rows of Tables 4 and 5 with individuals to learn from
@@ -114,15 +116,15 @@ RECOUNT: dict[str, Callable[[], Recounted]] = {
     "gain_least": partial(recount.gain, "min"),
     "gain_most": partial(recount.gain, "max"),
     "order": recount.falling,
-    "trend_annotations": partial(trend, "gain", "annotations"),
-    "trend_individuals": partial(trend, "gain", "individuals"),
-    "trend_unseen": partial(trend, "multi_species - leave_one_out", "annotations"),
+    "trend_annotations": partial(trend, ("gain",), "annotations"),
+    "trend_individuals": partial(trend, ("gain",), "individuals"),
+    "trend_unseen": partial(trend, ("multi_species", "leave_one_out"), "annotations"),
     "mega_species": lambda: exactly(len(printed_table(3))),
     "mega_pixels": lambda: exactly(int(printed_table(3).columns[1].split("_")[-1])),
     "mega_gain": partial(recount.gain, "mean", "mega_gain"),
     "mega_gain_unseen": partial(recount.gain, "mean", "unseen_gain"),
     "mega_significant": lambda: recount.mean_interval(recount.accuracy()["mega_gain"].dropna()),
-    "rule_of_three": lambda: exactly(recount.steps().eval("annotations / individuals").min()),
+    "rule_of_three": lambda: exactly(recount.shown_each().min()),
     "tuned_trend": recount.falling_lead,
     "features_text": lambda: exactly(stated("features_appendix")),
     "features_rw": lambda: exactly(FEATURES["efficientnetv2_rw_m"]),

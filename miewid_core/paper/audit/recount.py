@@ -188,6 +188,12 @@ def queries() -> pd.DataFrame:
     return found
 
 
+def shown_each() -> pd.Series:
+    """Annotations for each individual in the rows of Tables 4 and 5."""
+    table = steps()
+    return table["annotations"] / table["individuals"]
+
+
 def steps() -> pd.DataFrame:
     """Tables 4 and 5 side by side by species and individuals, with Table 2's columns.
 
