@@ -92,7 +92,7 @@ def prepare_epoch(
     way: str, preset_name: str, photos: int, batch: int, classes: int, workers: int
 ) -> Run:
     """What is timed: an epoch, photos to weights, after three steps that don't count."""
-    config = preset(preset_name, pretrained=False, batch_size=batch)
+    config = preset(preset_name, pretrained=False, batch_size=batch, optimizer="adam")
     given = catalog(photos), np.arange(photos) % classes, config.image_size, batch
     batches = augmented_batches(way, *given, 0 if way == "textbook" else workers)
     if way == "ours":
@@ -121,8 +121,14 @@ def prepare_product(way: str, side: int) -> Run:
 
 
 def settings(preset_name: str, batch: int) -> TrainConfig:
-    """A preset with the loss that all packages have."""
-    loss = {"sub_centers": 1, "scale": SCALE, "margin_low": MARGIN, "margin_high": MARGIN}
+    """A preset with the loss and the optimizer that all packages have."""
+    loss = {
+        "optimizer": "adam",
+        "sub_centers": 1,
+        "scale": SCALE,
+        "margin_low": MARGIN,
+        "margin_high": MARGIN,
+    }
     return preset(preset_name, pretrained=False, batch_size=batch, **loss)
 
 

@@ -111,7 +111,7 @@ def textbook(config: TrainConfig, classes: int) -> tuple[Step, Network, OneHotAr
 
 def losses(way: str) -> list[list[float]]:
     """The losses of three steps of one batch from equal weights."""
-    config = dataclasses.replace(PRESETS["demo"], batch_size=16, peak_rate=1e-4)
+    config = dataclasses.replace(PRESETS["demo"], batch_size=16, peak_rate=1e-4, optimizer="adam")
     (chips, labels), ours = batch_of(config, 20), trainer(config, 20)
     if way == "ours":
         return [[our_step(ours, chips, labels) for _ in range(3)]]
@@ -135,7 +135,7 @@ VARIANTS = {  # of our step, and what each changes; three more are named in `pre
 
 def prepare_step(way: str, preset_name: str, batch: int, classes: int) -> Callable[[], float]:
     """What is timed: a step, after two that don't count; it returns the loss."""
-    config = preset(preset_name, pretrained=False, batch_size=batch)
+    config = preset(preset_name, pretrained=False, batch_size=batch, optimizer="adam")
     chips, labels = batch_of(config, classes)
     if way == "textbook":
         step, *_ = textbook(config, classes)

@@ -578,7 +578,8 @@ def beside_the_paper(
         axes.set(xlim=(-3, 103), xticks=range(0, 101, 20), xlabel="top-1 accuracy (%)")
         axes.set_title(head, loc="left")
     handles, labels = right.get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower left", ncols=3)
+    long = max(map(len, labels)) > 40  # such as a descriptor with its weights
+    drawn.legend(handles, labels, loc="outside lower left", ncols=2 if long else 3)
     return drawn
 
 
