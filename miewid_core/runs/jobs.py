@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
+from warnings import catch_warnings, filterwarnings
 
 import pandas as pd
 import torch
@@ -59,7 +60,9 @@ def _train(pending: list[Training], asked: int, executor: futures.Executor | Non
     if executor is None and count < 2:
         _train_in_turn(pending)
     elif executor is None and pending:
-        with _processes(min(count, len(pending)), cores // count) as pool:
+        with _processes(min(count, len(pending)), cores // count) as pool, catch_warnings():
+            # memory that trainings free is kept for the next one; loky takes that for a leak
+            filterwarnings("ignore", "A worker was restarted", UserWarning)
             try:
                 _train_beside(pending, pool, cores // count)
             except KeyboardInterrupt:  # the workers got it too, but would go on with other jobs
