@@ -308,8 +308,8 @@ def _by_species(rows: pd.DataFrame, gain: str, trainings: int) -> str:
     if trainings > 1:
         agreed = rows[rows[f"{gain}_same_sign"] == trainings]
         return (
-            f"All of the first's trainings are ahead on {(agreed[gain] > 0).sum()} species and "
-            f"behind on {(agreed[gain] < 0).sum()} of {len(rows)}."
+            f"On {(agreed[gain] > 0).sum()} of {len(rows)} species every training of the first is "
+            f"ahead, on {(agreed[gain] < 0).sum()} every one is behind."
         )
     shown = rows[rows[f"{gain}_p"] < 0.05]
     better, worse = (shown[gain] > 0).sum(), (shown[gain] < 0).sum()
@@ -418,7 +418,7 @@ def no_better_in_words(
                 f"({species})."
             )
         else:
-            lines.append(f"{words[name]}: better than untrained on all {count} species.")
+            lines.append(f"{words[name]}: above untrained on all {count} species.")
     return "\n".join(f"- {line}" for line in lines)
 
 

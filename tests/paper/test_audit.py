@@ -311,7 +311,7 @@ def test_a_claim_agrees_if_one_of_its_readings_does():
     assert verdicts[["a", "c", "d"]].tolist() == [True, False, True]
     assert verdicts.isna().tolist() == [False, True, False, False]
     assert audit.in_words(table) == (
-        "2 of 3 checkable claims agree at the printed precision; "
+        "Of 3 checkable claims 2 agree at the printed precision and 1 don't; "
         "1 more can't be decided from what is printed."
     )
 

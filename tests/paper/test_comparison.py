@@ -97,7 +97,7 @@ class TestNoBetterThanUntrained:
 
     def test_in_words(self):
         assert comparison.no_better_in_words(self.table(), ["multi", "single"]) == (
-            "- multi-species: better than untrained on all 3 species.\n"
+            "- multi-species: above untrained on all 3 species.\n"
             "- **single-species, equal epochs: no better than untrained on 2 of 2 species** "
             "(fin whale, ant)."
         )
@@ -107,7 +107,7 @@ class TestNoBetterThanUntrained:
         starts = {"multi": "untrained", "other": "other_before"}
         words = {"multi": "a", "other": "b"}
         assert comparison.no_better_in_words(table, starts, words) == (
-            "- a: better than untrained on all 3 species.\n"
+            "- a: above untrained on all 3 species.\n"
             "- **b: no better than untrained on 1 of 3 species** (bee)."
         )
 

@@ -187,6 +187,7 @@ def in_words(table: pd.DataFrame) -> str:
     verdicts = by_claim(table)
     known = verdicts.notna().sum()
     return (
-        f"{verdicts.sum()} of {known} checkable claims agree at the printed precision; "
-        f"{len(verdicts) - known} more can't be decided from what is printed."
+        f"Of {known} checkable claims {verdicts.sum()} agree at the printed precision and "
+        f"{known - verdicts.sum()} don't; {len(verdicts) - known} more can't be decided from what is "
+        "printed."
     )
