@@ -188,6 +188,6 @@ def in_words(table: pd.DataFrame) -> str:
     known = verdicts.notna().sum()
     return (
         f"Of {known} checkable claims {verdicts.sum()} agree at the printed precision and "
-        f"{known - verdicts.sum()} don't; {len(verdicts) - known} more can't be decided from what is "
-        "printed."
+        f"{known - verdicts.sum()} don't; "
+        f"{len(verdicts) - known} more can't be decided from what is printed."
     )
