@@ -371,7 +371,10 @@ def altered_in_words(table: pd.DataFrame) -> str:
             "its outline, gives some away. Compare photos of different places and days."
         )
     else:
-        verdict = "Without the animal nothing is shown to be better than chance, as it should be."
+        verdict = (
+            "With the animal greyed out none is shown to be better than chance: no use of the "
+            "background is shown."
+        )
     return f"The nearest photo is right for queries {'; '.join(words)}. {verdict}"
 
 

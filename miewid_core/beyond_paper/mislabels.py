@@ -161,7 +161,17 @@ def planting_test(
 
 def in_words(table: pd.DataFrame) -> str:
     """What a `planting_test` shows: a line per kind of wrong label and score."""
-    first, lines = table.iloc[0], []
+    first = table.iloc[0]
+    rows = table[(table["score"] == "suspicion") & (table["shown"] == 0.2)]
+    found = [
+        f"{100 * row.recall:.0f} % ({100 * row.recall_low:.0f} to {100 * row.recall_high:.0f}) of "
+        f"{KINDS[row.wrong]} wrong labels"
+        for row in rows.itertuples()
+    ]
+    lines = [
+        f"- The first 20 % of the list hold {' and '.join(found)}; of a list in random order they "
+        "hold 20 %."
+    ]
     for (kind, score), rows in table.groupby(["wrong", "score"], sort=False):
         parts = [
             f"the first {100 * row.shown:.0f} % of the list hold {100 * row.recall:.0f} % "

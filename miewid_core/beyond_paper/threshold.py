@@ -306,7 +306,7 @@ def detection_auc(found: pd.DataFrame) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The thresholds by species, RATES (a row a species), RELIABILITY, `detection`, and words."""
+    """Thresholds that help, RATES (a row a species), RELIABILITY, `detection`, and words."""
 
     thresholds: dict[str, Threshold]
     rates: pd.DataFrame
@@ -326,9 +326,10 @@ def report(found: pd.DataFrame, rate: float, seed: int) -> Report:
         row = {"species": species, "new_individuals": _new(own)["individual"].nunique()}
         chosen = choose(own, rate, seed)
         if chosen:
-            thresholds[species] = chosen
             limits = chosen.value, chosen.low, chosen.high
             row |= dict(zip(THRESHOLD, limits, strict=True)) | rates(own, chosen)
+            if row["FNIR"] < USELESS_FROM:
+                thresholds[species] = chosen
         rows.append(row)
     table, sure = pd.DataFrame(rows, columns=RATES), reliability(found)
     words = [_in_words(table, rate), _quality_in_words(found, sure)]
@@ -342,9 +343,10 @@ SENTENCE = (
     "{FNIR_high:.0f}): {called_new:.0f} % of known animals are called new, {wrong_match:.0f} % "
     "taken for another one.{useless}"
 )
+USELESS_FROM = 50  # percent of known animals that a threshold misses
 USELESS = (
     " **This threshold helps nobody: it misses most of the animals that you know.** Go through the "
-    "candidates yourself."
+    "candidates yourself; the review page doesn't mention it."
 )
 
 
@@ -354,7 +356,7 @@ def _in_words(table: pd.DataFrame, rate: float) -> str:
     lines, none = [], table[table["threshold"].isna()]
     for row in table.dropna(subset="threshold").to_dict("records"):
         held = "more than" if row["FPIR_low"] > 100 * rate else "consistent with"
-        useless = USELESS if row["FNIR"] >= 50 else ""
+        useless = USELESS if row["FNIR"] >= USELESS_FROM else ""
         lines.append(SENTENCE.format(**row, held=held, asked=100 * rate, useless=useless))
     if len(none):
         species = ", ".join(none["species"] + " (" + none["new_individuals"].astype(str) + ")")

@@ -188,9 +188,9 @@ def in_words(summary: pd.DataFrame, cost: pd.DataFrame, k: int = 1) -> str:
     return (
         f"{headline(cost, k)}: {one:.1f} % instead of {every:.1f} % with all ({every - one:+.1f} "
         f"points, 95 % interval {low:+.1f} to {high:+.1f}; mean over "
-        f"{summary['species'].iloc[-1]} species). From {enough['limit']:.0f} on, all give less "
-        f"than {ENOUGH:g} point more, by the interval's upper end; {enough['fewer']:.0f} % of the "
-        "queries have more true matches than that."
+        f"{summary['species'].iloc[-1]} species). With {enough['limit']:.0f} photos of each less "
+        f"than {ENOUGH:g} point is lost, by the interval's upper end; {enough['fewer']:.0f} % of "
+        "the queries have more than that."
     )
 
 

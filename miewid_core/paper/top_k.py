@@ -46,7 +46,7 @@ def top_k(
 
 
 def in_words(table: pd.DataFrame, level: float = 90) -> str:
-    """From which k on each model's mean is at least `level` percent, by `top_k`'s numbers."""
+    """From which k on each model's mean is at least `level` percent, and their order at k = 1."""
     parts = []
     for model, own in table[table["species"] == "mean"].groupby("model", sort=False):
         last = own["k"].max()
@@ -56,8 +56,12 @@ def in_words(table: pd.DataFrame, level: float = 90) -> str:
             for name in ("top_k", "high", "low")
         )
         parts.append(f"{k} with {model} (95 % interval {low} to {high})")
-    begin = f"To find the individual for {level:g} % of the queries (mean over species)"
-    return f"{begin}, so many of the nearest annotations must be looked at: {', '.join(parts)}."
+    means = table[(table["species"] == "mean") & (table["k"] == 1)].sort_values("top_k")[::-1]
+    order = [f"{row.model} ({row.top_k:.1f} %)" for row in means.itertuples()]
+    return (
+        f"{level:g} % of the queries (mean over species) find their individual among the nearest "
+        f"annotations up to k = {', '.join(parts)}. At k = 1 the order is {', '.join(order)}."
+    )
 
 
 @styled()

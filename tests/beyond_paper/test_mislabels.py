@@ -215,7 +215,7 @@ def test_words_and_curves_follow_the_table():
     embeddings, rows = animals(individuals=6, encounters=8)
     table = mislabels.planting_test(embeddings, rows, 0.05, plantings=4)
     words = mislabels.in_words(table)
-    assert words.startswith("- random wrong labels, by nearest neighbours, 96 judged: ")
+    assert "- random wrong labels, by nearest neighbours, 96 judged: " in words
     assert "5 of 96 labels were made wrong, 4 times" in words
     for kind, name in mislabels.KINDS.items():
         rows = table[(table["wrong"] == kind) & (table["score"] == "suspicion")]

@@ -296,8 +296,10 @@ class TestReport:
         assert "FNIR" in words
         assert "consistent with the 10 % asked for" in words
         assert "helps nobody" not in words
-        useless = threshold.report(made(60, known_mean=0.52), 0.1, 0).words
-        assert "helps nobody: it misses most of the animals that you know" in useless
+        useless = threshold.report(made(60, known_mean=0.52), 0.1, 0)
+        assert "helps nobody: it misses most of the animals that you know" in useless.words
+        assert useless.thresholds == {}  # no note on the page asks for a new animal
+        assert useless.rates["threshold"].notna().any()
 
     def test_a_refusal_leaves_tables_that_draw(self):
         report = threshold.report(made(9), 0.1, 0)

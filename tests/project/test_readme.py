@@ -337,7 +337,7 @@ def notebooks(read) -> Iterator[list[str]]:
         what, picture = line[3:].split(" | ")
         (path,) = (ROOT / "notebooks").glob(f"{line[:2]}_*.ipynb")
         answer = ended(nbformat.reads(in_git(f"notebooks/{path.name}"), 4), path.stem, 0).headline
-        shown = f'<img src="figures/{picture}" width="110" alt="{what}">'
+        shown = f'<img src="figures/{picture}" width="150" alt="{what}">'
         yield [line[:2], what, answer.replace("|", "/"), shown]
 
 
