@@ -185,10 +185,11 @@ def in_words(summary: pd.DataFrame, cost: pd.DataFrame, k: int = 1) -> str:
     one, every = summary[f"top_{k}"].iloc[[0, -1]]
     low, high = (cost[f"cost_{k}_{end}"].iloc[0] for end in ("low", "high"))
     enough = cost[cost[f"cost_{k}_high"][::-1].cummax()[::-1] < ENOUGH].iloc[0]
+    few = int(enough["limit"])
     return (
         f"{headline(cost, k)}: {one:.1f} % instead of {every:.1f} % with all ({every - one:+.1f} "
         f"points, 95 % interval {low:+.1f} to {high:+.1f}; mean over "
-        f"{summary['species'].iloc[-1]} species). With {enough['limit']:.0f} photos of each less "
+        f"{summary['species'].iloc[-1]} species). With {few} photo{'s' * (few > 1)} of each less "
         f"than {ENOUGH:g} point is lost, by the interval's upper end; {enough['fewer']:.0f} % of "
         "the queries have more than that."
     )
