@@ -183,9 +183,7 @@ def test_words_follow_the_numbers(computed):
     flat = cost.assign(cost_1_low=-1.0, cost_1_high=0.5)
     assert database_size.in_words(summary, flat).startswith("No cost in top-1")
     assert "no drop is shown" in database_size.drop_in_words(flat)
-    assert "With 1 photos of each less than 1 point is lost" in database_size.in_words(
-        summary, flat
-    )
+    assert "With 1 photo of each less than 1 point" in database_size.in_words(summary, flat)
     steep = cost.assign(cost_1_low=2.0, cost_1_high=[9.0] * (len(cost) - 1) + [0.0])
     assert f"With {limits[-1]} photos of each" in database_size.in_words(summary, steep)
     assert database_size.in_words(summary, steep).startswith("One annotation per individual in")
