@@ -37,11 +37,12 @@ SIZE = 32
 
 
 def contents(folder):
-    """Bytes of all files below a folder, but of temporary ones and locks."""
+    """Bytes of all files below a folder, but of locks and of temporary ones, ours and those that
+    safetensors makes."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".part-") and path.name != "lock"
+        if path.is_file() and not path.name.startswith((".part-", ".tmp")) and path.name != "lock"
     }
 
 
