@@ -227,7 +227,7 @@ def panels(
         annotations = pd.concat([queries.loc[[query.Index]], shown.loc[own["match"]]])
         chips = [store.read(key) for key in store.build(annotations)]
         new = query.individual and query.individual not in every
-        named = "new: none is right" if new else f"query {query.name or Path(query.path).name}"
+        named = "new animal" if new else f"query {query.name or Path(query.path).name}"
         captions = [f"{query.species}\n{named}"]
         pairs = zip(annotations["name"][1:], own["score"], strict=True)
         captions += [f"{name}\n{score:.2f}" for name, score in pairs]

@@ -232,7 +232,7 @@ def test_of_new_animals_no_candidate_can_be_right(photos, tmp_path):
     found = found.assign(individual=known["individual"].iloc[0], score=0.5, rank=1)
     panels = identify.panels(found, queries, known, tmp_path, 16)
     captions = [row[0][1].split("\n")[1] for row in panels]
-    assert captions == ["query a", "new: none is right"]
+    assert captions == ["query a", "new animal"]
     named = identify.by_file(found, queries, known)
     assert named["query"].tolist() == ["anta0.png", "beeb0.png"]
     assert named["match"].str.fullmatch(r"ant\w\d\.png").all()
