@@ -280,7 +280,7 @@ class TestVerdict:
         assert "mean over 4 species, 3 trainings of the first and 1 of the second" in found
         assert "this one training" not in found
         assert "Holm" not in found
-        assert found.endswith("are ahead on 2 species and behind on 1 of 4.")
+        assert found.endswith("every training of the first is ahead, on 1 every one is behind.")
         equal = self.table(1, 3, trainings=3).assign(single_trainings=3)
         assert "mean over 4 species, 3 trainings of each" in verdict(equal, WORDS)
 
