@@ -81,6 +81,19 @@ class MiewIDNet(nn.Module):
         """Length of an embedding."""
         return self.bn.num_features
 
+    def first_layers(self, stages: int) -> list[nn.Module]:
+        """The layers of the backbone's first `stages`, as timm groups them; its stem is the first.
+
+        Raises ValueError where there aren't so many.
+        """
+        from timm.models import group_modules  # as above
+
+        groups = group_modules(self.backbone, self.backbone.group_matcher(coarse=True))
+        if stages >= len(groups):
+            raise ValueError(f"{self.name} has {len(groups)} stages; freeze fewer than these")
+        names = [name for stage in sorted(groups)[:stages] for name in groups[stage]]
+        return [self.backbone.get_submodule(name) for name in names]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Embeddings (B, n_features) float32, not normalised."""
         return self.bn(self.pooling(self._channels_first(self.backbone.forward_features(x))))

@@ -94,15 +94,18 @@ class Trainer:
             group["lr"] = learning_rate(self.config, epochs)
 
     def _set_mode(self, number: int) -> None:
-        """Train all of the network, but of a fine-tuning at first the new head alone.
+        """Train all but the frozen stages, and of a fine-tuning at first the new head alone.
 
         BatchNorm's statistics stay as well then, unless the configuration's `batchnorm_adapts`;
-        after it the optimizer begins anew.
+        after it the optimizer begins anew. Those of frozen stages always stay.
         """
         tuned = isinstance(self.config, FineTuneConfig)
         frozen = tuned and number < self.config.frozen_epochs
         adapts = tuned and self.config.batchnorm_adapts
         self.model.train(adapts or not frozen).requires_grad_(not frozen)
+        if self.config.pretrained:
+            for layer in self.model.first_layers(self.config.frozen_stages):
+                layer.eval().requires_grad_(False)
         if tuned and number == self.config.frozen_epochs:
             self.optimizer.state.clear()
 

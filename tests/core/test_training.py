@@ -343,6 +343,45 @@ def test_a_frozen_network_takes_the_new_photos_statistics_where_it_is_to(photos,
     }
 
 
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A file of weights, as a pretrained backbone has."""
+    path = tmp_path_factory.mktemp("weights") / "backbone.safetensors"
+    save_file(model.MiewIDNet(TINY.backbone).backbone.state_dict(), path)
+    return str(path)
+
+
+def test_frozen_stages_stay_as_they_are_and_the_others_learn(photos, tmp_path, pretrained):
+    def ended(stages, epochs):
+        changes = {"frozen_stages": stages, "epochs": epochs, "pretrained": pretrained}
+        config = dataclasses.replace(TINY, **changes)
+        network, _, _ = fitted(photos, tmp_path, f"{stages} {epochs}", config=config)
+        return network.state_dict()
+
+    start, end, free = ended(2, 0), ended(2, 2), ended(0, 2)
+    moved = {name for name in start if not torch.equal(start[name], end[name])}
+    learned = {name for name in start if not torch.equal(start[name], free[name])}
+    still = ("backbone.conv_stem.", "backbone.bn1.", "backbone.blocks.0.")  # statistics as well
+    assert moved == {name for name in learned if not name.startswith(still)}
+    assert {name.rsplit(".", 1)[0] for name in moved} >= {"bn", "backbone.blocks.1.0.bn1"}
+    assert any(name.startswith(still) for name in learned)
+
+
+def test_nothing_is_frozen_that_was_never_trained(photos, tmp_path):
+    frozen = dataclasses.replace(TINY, frozen_stages=2, epochs=1)
+    network, _, _ = fitted(photos, tmp_path, "frozen", config=frozen)
+    free = dataclasses.replace(TINY, epochs=1)
+    assert same(network, fitted(photos, tmp_path, "free", config=free)[0])
+
+
+def test_more_frozen_stages_than_a_backbone_has_are_refused(photos, tmp_path, pretrained):
+    config = dataclasses.replace(TINY, frozen_stages=6, pretrained=pretrained)
+    with pytest.raises(ValueError, match="test_efficientnet has 6 stages"):
+        fitted(photos, tmp_path, "all", config=config)
+    with pytest.raises(ValueError, match="frozen_stages"):
+        dataclasses.replace(TINY, frozen_stages=-1)
+
+
 def test_adam_begins_anew_when_the_whole_network_learns(photos, tmp_path, start, monkeypatch):
     steps, step = [], training.Trainer.step
 
