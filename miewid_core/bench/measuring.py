@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import datetime
-import functools
 import importlib.util
 import multiprocessing
 import os
@@ -22,17 +21,19 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from miewid_core.files import replacing
+from miewid_core.files import CACHE, replacing
 
+FOLDER = CACHE / "bench"  # of the photos, catalogs and embeddings that are measured on
 UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
-NEEDS = {  # way: the package that it measures, of the optional extra `bench`
-    "pytorch-metric-learning": "pytorch_metric_learning",
-    "faiss": "faiss",
-    "wildlife-tools": "wildlife_tools",
-}
+PACKAGES = ("pytorch-metric-learning", "faiss", "wildlife-tools")  # of the optional extra `bench`
 RESULTS = ["seconds", "megabytes", "machine", "date", "load"]
 MEASURED = ["way", "round", *RESULTS]
 Case = Mapping[str, object]
+Run = Callable[[], object]  # what is timed
+
+
+def not_compared(way: str) -> None:
+    """The answer of a way that is only timed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Task:
     name: str
     ways: tuple[str, ...]
     sizes: Mapping[str, Sequence[Case]]
-    prepare: Callable[..., Callable[[], object]]
-    answer: Callable[[str], Sequence[np.ndarray] | None] | None = None
+    prepare: Callable[..., Run]
+    answer: Callable[[str], Sequence[np.ndarray] | None] = not_compared
     allowed: float = 0.0
     calls: int = 1
     gpu: bool = False
@@ -61,21 +62,18 @@ class Task:
         return [] if lacking else self.sizes[size]
 
 
+def missing() -> list[str]:
+    """The packages that are not installed, or don't run."""
+    lost = [name for name in PACKAGES if not importlib.util.find_spec(name.replace("-", "_"))]
+    # wildlife-tools 0.0.9 calls `fillna(method=...)`, which pandas 3 no longer has
+    old = int(pd.__version__.split(".")[0]) >= 3 and "wildlife-tools" not in lost
+    return [*lost, "wildlife-tools"] if old else lost
+
+
 def installed(ways: Sequence[str]) -> list[str]:
-    """Those of `ways` whose packages are there and run."""
-    return [way for way in ways if way not in NEEDS or _runs(NEEDS[way])]
-
-
-def _runs(package: str) -> bool:
-    """wildlife-tools 0.0.9 calls `fillna(method=...)`, which pandas 3 no longer has."""
-    old = package == "wildlife_tools" and int(pd.__version__.split(".")[0]) >= 3
-    return importlib.util.find_spec(package) is not None and not old
-
-
-def missing(ways: Sequence[str]) -> str:
-    """A line that says which of `ways` are left out; "" if none is."""
-    lost = [way for way in ways if way not in installed(ways)]
-    return f"Left out, as `make bench` installs them: {', '.join(lost)}." if lost else ""
+    """Those of `ways` that need no missing package."""
+    lost = missing()
+    return [way for way in ways if way not in lost]
 
 
 def here_and_now() -> dict[str, object]:
@@ -92,32 +90,25 @@ def here_and_now() -> dict[str, object]:
     return {"machine": ", ".join(machine), "date": today, "load": round(os.getloadavg()[0], 1)}
 
 
-def kept_table(path: Path | None, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The table in `path` (CSV); made where it is missing, or `path` is None."""
-    return pd.read_csv(path) if path and path.exists() else _written(make(), path)
+def kept_table(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The table in `path` (CSV); made where it is missing."""
+    return pd.read_csv(path) if path.exists() else _written(make(), path)
 
 
-def _written(table: pd.DataFrame, path: Path | None) -> pd.DataFrame:
-    if path:
-        with replacing(path) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
+def _written(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
     return table
 
 
-def compare(
-    task: Task,
-    size: str = "quick",
-    rounds: int = 3,
-    path: Path | None = None,
-    end: float = np.inf,
-) -> pd.DataFrame:
+def compare(task: Task, size: str, rounds: int, path: Path) -> pd.DataFrame:
     """Measure the ways of a task (those installed): one row per round, case and way.
 
     Columns: those of the cases; MEASURED: seconds is the median of the calls, megabytes how far a
-    call raises the peak memory, of the GPU where it uses one. Rows are added to the CSV `path`;
-    what it has is not measured again. Nothing is begun after `time.monotonic()` `end`.
+    call raises the peak memory, of the GPU where it uses one. Each row is added to the CSV `path`
+    at once; what it has is not measured again.
     """
-    rows = pd.read_csv(path).to_dict("records") if path and path.exists() else []
+    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
     known = [_key(row) for row in rows]
     wanted = [
         {name: value for name, value in case.items() if name != "ways"} | {"way": way, "round": n}
@@ -127,8 +118,6 @@ def compare(
     ]
     with _fresh_processes(task.prepare.__module__) as fresh:
         for row in tqdm([row for row in wanted if _key(row) not in known], task.name, unit="run"):
-            if time.monotonic() > end:
-                break
             seconds, megabytes = fresh.submit(_measure, task.prepare, task.calls, row).result()
             rows.append(row | {"seconds": seconds, "megabytes": megabytes} | here_and_now())
             _written(pd.DataFrame(rows), path)
@@ -149,7 +138,7 @@ def _fresh_processes(module: str) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
 
 
-def _measure(prepare: Callable, calls: int, row: Case) -> tuple[float, float]:
+def _measure(prepare: Callable[..., Run], calls: int, row: Case) -> tuple[float, float]:
     """Seconds and megabytes of `compare`, in the process where they are measured."""
     run = prepare(**{name: value for name, value in row.items() if name != "round"})
     times, on_gpu = [], torch.cuda.is_initialized()
@@ -172,35 +161,28 @@ def _peak(on_gpu: bool) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
 
 
-def agreement(task: Task, path: Path | None = None) -> pd.DataFrame:
+def agreement(task: Task) -> pd.DataFrame:
     """How far the answers of each way differ from ours: task, way, difference, allowed, compared.
 
-    `compared` is "ours", "yes" or "no"; only "yes" has a difference. What the CSV `path` has is not
-    compared again. Raises ValueError where a difference is more than the task allows.
+    `difference`: the largest of any array, relative to its largest value in ours. `compared` is
+    "ours", "yes" or "no"; only "yes" has a difference. Raises ValueError where one is more than the
+    task allows.
     """
-    return kept_table(path, functools.partial(_agreement, task))
-
-
-def _agreement(task: Task) -> pd.DataFrame:
-    ways = installed(task.ways)
-    answers = {way: task.answer(way) if task.answer else None for way in ways}
-    ours = answers.pop("ours")
-    found = {way: _difference(own, ours) for way, own in answers.items() if own is not None}
-    table = pd.DataFrame({"task": task.name, "way": ways})
-    table["difference"] = table["way"].map(found).astype(float)
-    table["allowed"] = np.where(table["way"].isin(found), task.allowed, np.nan)
-    table["compared"] = table["way"].isin(found).map({True: "yes", False: "no"})
-    table.loc[table["way"] == "ours", "compared"] = "ours"
-    wrong = table.loc[table["difference"] > table["allowed"], "way"]
-    if len(wrong):
-        raise ValueError(f"{task.name}: other answers than ours by {', '.join(wrong)}:\n{table}")
-    return table
-
-
-def _difference(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> float:
-    """The largest of any array, relative to its largest value in ours."""
-    pairs = [map(np.asarray, pair) for pair in zip(theirs, ours, strict=True)]
-    return float(max(np.nanmax(abs(one - own)) / np.nanmax(abs(own)) for one, own in pairs))
+    ours, rows = task.answer("ours"), [(task.name, "ours", np.nan, np.nan, "ours")]
+    for way in installed(task.ways[1:]):
+        answer = task.answer(way)
+        if answer is None:
+            rows.append((task.name, way, np.nan, np.nan, "no"))
+            continue
+        pairs = [map(np.asarray, pair) for pair in zip(answer, ours, strict=True)]
+        largest = max(np.nanmax(abs(one - own)) / np.nanmax(abs(own)) for one, own in pairs)
+        if largest > task.allowed:
+            raise ValueError(
+                f"{task.name}: other answers than ours by {way}: they differ by {largest:.2e}, "
+                f"{task.allowed:.2e} is allowed"
+            )
+        rows.append((task.name, way, float(largest), task.allowed, "yes"))
+    return pd.DataFrame(rows, columns=["task", "way", "difference", "allowed", "compared"])
 
 
 def ratios(measured: pd.DataFrame, against: str = "ours", column: str = "seconds") -> pd.DataFrame:

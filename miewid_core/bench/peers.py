@@ -8,11 +8,9 @@ the paper's preset, and the matrix products that bound it.
 
 import dataclasses
 import functools
-import importlib
 import inspect
 import itertools
 import re
-import textwrap
 
 import numpy as np
 import pandas as pd
@@ -22,16 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from miewid_core.bench import evaluation, step
-from miewid_core.bench.measuring import Task
-from miewid_core.bench.photos import (
-    FOLDER,
-    Run,
-    after_first_pass,
-    augmented_batches,
-    catalog,
-    chips_of,
-    drawn,
-)
+from miewid_core.bench.measuring import FOLDER, Run, Task
+from miewid_core.bench.photos import after_first_pass, augmented_batches, catalog, chips_of, drawn
 from miewid_core.bench.textbook import Network, Photos
 from miewid_core.chips import Batches, ChipDataset, ChipStore, augmentation, loader
 from miewid_core.config import TrainConfig, preset
@@ -41,8 +31,7 @@ from miewid_core.machine import default_device, keep_freed_memory
 from miewid_core.model import MiewIDNet, Preprocess
 from miewid_core.training import Trainer
 
-SCALE, MARGIN = 24.0, 0.2
-MEAN_LOSS = "train_loss_epoch_avg"
+MARGIN, SCALE = 0.2, 24.0
 CHIPS = FOLDER / "chips"
 
 
@@ -122,14 +111,8 @@ def prepare_product(way: str, side: int) -> Run:
 
 def settings(preset_name: str, batch: int) -> TrainConfig:
     """A preset with the loss and the optimizer that all packages have."""
-    loss = {
-        "optimizer": "adam",
-        "sub_centers": 1,
-        "scale": SCALE,
-        "margin_low": MARGIN,
-        "margin_high": MARGIN,
-    }
-    return preset(preset_name, pretrained=False, batch_size=batch, **loss)
+    loss = {"sub_centers": 1, "scale": SCALE, "margin_low": MARGIN, "margin_high": MARGIN}
+    return preset(preset_name, pretrained=False, batch_size=batch, optimizer="adam", **loss)
 
 
 def labelled(photos: int, kind: str, size: int) -> pd.DataFrame:
@@ -154,7 +137,7 @@ def use_ours_to_embed(rows: pd.DataFrame, config: TrainConfig, network: MiewIDNe
     return embed(network, preprocess, chips, config.batch_size)
 
 
-def use_ours_to_train(rows: pd.DataFrame, config: TrainConfig) -> Run:
+def use_ours_to_train(rows: pd.DataFrame, config: TrainConfig, network: MiewIDNet) -> Run:
     """A function that trains for an epoch."""
     store = ChipStore(CHIPS, config.image_size)
     labels, counts = rows["individual"].to_numpy(), np.bincount(rows["individual"])
@@ -168,22 +151,25 @@ def use_wildlife_tools_to_embed(
     rows: pd.DataFrame, config: TrainConfig, network: Network
 ) -> np.ndarray:
     """Embeddings (N, D)."""
-    wildlife = importlib.import_module("wildlife_tools.data")
-    features = importlib.import_module("wildlife_tools.features")
+    from wildlife_tools.data import WildlifeDataset
+    from wildlife_tools.features import DeepFeatures
+
     metadata = rows.assign(identity=rows["individual"], bbox=rows[list("xywh")].values.tolist())
     transform = v2.Compose([v2.Resize([config.image_size] * 2), v2.PILToTensor()])
-    dataset = wildlife.WildlifeDataset(metadata, img_load="bbox", transform=transform)
-    return features.DeepFeatures(network, config.batch_size, num_workers=0)(dataset)
+    dataset = WildlifeDataset(metadata, img_load="bbox", transform=transform)
+    return DeepFeatures(network, config.batch_size, num_workers=0)(dataset)
 
 
 def use_wildlife_tools_to_train(rows: pd.DataFrame, config: TrainConfig, network: Network) -> Run:
     """A function that trains for an epoch."""
-    wildlife = importlib.import_module("wildlife_tools.data")
+    from wildlife_tools.data import WildlifeDataset
+
     metadata = rows.assign(identity=rows["individual"], bbox=rows[list("xywh")].values.tolist())
     augment = augmentation(config.image_size)
     augmented = v2.Lambda(lambda photo: augment(image=np.asarray(photo))["image"])
-    transform = v2.Compose([v2.Resize([config.image_size] * 2), augmented, chip_first])
-    dataset = wildlife.WildlifeDataset(metadata, img_load="bbox", transform=transform)
+    channels_first = v2.Lambda(lambda chip: torch.from_numpy(chip.transpose(2, 0, 1).copy()))
+    transform = v2.Compose([v2.Resize([config.image_size] * 2), augmented, channels_first])
+    dataset = WildlifeDataset(metadata, img_load="bbox", transform=transform)
     return wildlife_tools_trainer(dataset, config, network, dataset.num_classes).train
 
 
@@ -191,26 +177,23 @@ def wildlife_tools_trainer(
     dataset: Dataset, config: TrainConfig, network: Network, classes: int
 ) -> object:
     """Its trainer with its ArcFace."""
-    train = importlib.import_module("wildlife_tools.train")
-    objective = train.ArcFaceLoss(classes, network.bn.num_features, MARGIN, SCALE)
+    from wildlife_tools.train import ArcFaceLoss, BasicTrainer
+
+    objective = ArcFaceLoss(classes, network.bn.num_features, MARGIN, SCALE)
     weights = itertools.chain(network.parameters(), objective.parameters())
     optimizer = torch.optim.Adam(weights, lr=config.peak_rate)
     options = {"batch_size": config.batch_size, "num_workers": 0, "device": "cpu"}
-    return train.BasicTrainer(dataset, network, objective, optimizer, 1, **options)
-
-
-def chip_first(chip: np.ndarray) -> torch.Tensor:
-    """(S, S, 3) to (3, S, S)."""
-    return torch.from_numpy(np.ascontiguousarray(chip.transpose(2, 0, 1)))
+    return BasicTrainer(dataset, network, objective, optimizer, 1, **options)
 
 
 def use_metric_learning_to_embed(
     rows: pd.DataFrame, config: TrainConfig, network: Network
 ) -> np.ndarray:
     """Embeddings (N, D); the package reads no photos: the textbook's Dataset does."""
-    testers = importlib.import_module("pytorch_metric_learning.testers")
+    from pytorch_metric_learning.testers import GlobalEmbeddingSpaceTester
+
     dataset = Photos(rows, rows["individual"].to_numpy(), config.image_size)
-    tester = testers.GlobalEmbeddingSpaceTester(
+    tester = GlobalEmbeddingSpaceTester(
         batch_size=config.batch_size, dataloader_num_workers=0, normalize_embeddings=False
     )
     return tester.get_all_embeddings(dataset, network, return_as_numpy=True)[0]
@@ -227,18 +210,16 @@ def metric_learning_trainer(
     dataset: Dataset, config: TrainConfig, network: Network, classes: int
 ) -> object:
     """Its trainer for a loss without a miner."""
-    losses = importlib.import_module("pytorch_metric_learning.losses")
-    trainers = importlib.import_module("pytorch_metric_learning.trainers")
-    head = losses.ArcFaceLoss(
-        classes, network.bn.num_features, margin=np.degrees(MARGIN), scale=SCALE
-    )
-    optimizers = {
-        f"{name}_optimizer": torch.optim.Adam(part.parameters(), lr=config.peak_rate)
-        for name, part in (("trunk", network), ("metric_loss", head))
-    }
-    return trainers.MetricLossOnly(
+    from pytorch_metric_learning.losses import ArcFaceLoss
+    from pytorch_metric_learning.trainers import MetricLossOnly
+
+    head = ArcFaceLoss(classes, network.bn.num_features, margin=np.degrees(MARGIN), scale=SCALE)
+    return MetricLossOnly(
         models={"trunk": network},
-        optimizers=optimizers,
+        optimizers={
+            "trunk_optimizer": torch.optim.Adam(network.parameters(), lr=config.peak_rate),
+            "metric_loss_optimizer": torch.optim.Adam(head.parameters(), lr=config.peak_rate),
+        },
         batch_size=config.batch_size,
         loss_funcs={"metric_loss": head},
         dataset=dataset,
@@ -246,21 +227,39 @@ def metric_learning_trainer(
     )
 
 
-EMBED = {
-    "ours": use_ours_to_embed,
-    "wildlife-tools": use_wildlife_tools_to_embed,
-    "pytorch-metric-learning": use_metric_learning_to_embed,
+WRITTEN = {  # by package and stage: what its user calls, and what else is to be written for it
+    "ours": {
+        "embedding": [use_ours_to_embed],
+        "epoch": [use_ours_to_train],
+        "evaluation": [evaluation.ours],
+    },
+    "wildlife-tools": {
+        "embedding": [use_wildlife_tools_to_embed],
+        "epoch": [use_wildlife_tools_to_train, wildlife_tools_trainer],
+        "evaluation": [evaluation.wildlife_tools],
+    },
+    "pytorch-metric-learning": {
+        "embedding": [use_metric_learning_to_embed, Photos],
+        "epoch": [use_metric_learning_to_train, metric_learning_trainer, Photos],
+        "evaluation": [evaluation.metric_learning],
+    },
 }
-TRAIN = {
-    "ours": use_ours_to_train,
-    "wildlife-tools": use_wildlife_tools_to_train,
-    "pytorch-metric-learning": use_metric_learning_to_train,
-}
-FURTHER = {  # what a user writes besides these: for both, then to train
-    "ours": ((), ()),
-    "wildlife-tools": ((), (wildlife_tools_trainer, chip_first)),
-    "pytorch-metric-learning": ((Photos,), (metric_learning_trainer,)),  # it reads no photos
-}
+
+
+def lines() -> pd.DataFrame:
+    """Lines of code that a user writes for each stage: stage, way, lines (docstrings apart)."""
+    rows = [
+        (stage, way, sum(map(lines_of, written)))
+        for way, stages in WRITTEN.items()
+        for stage, written in stages.items()
+    ]
+    return pd.DataFrame(rows, columns=["stage", "way", "lines"])
+
+
+def lines_of(written: object) -> int:
+    """Lines of a function or class but for docstrings, comments and empty ones."""
+    words = re.sub(r'""".*?"""', "", inspect.getsource(written), flags=re.DOTALL)
+    return len(re.findall(r"^ *[^ #\n]", words, re.MULTILINE))
 
 
 def prepare_peers(way: str, stage: str, kind: str, size: int, preset_name: str, batch: int) -> Run:
@@ -268,13 +267,11 @@ def prepare_peers(way: str, stage: str, kind: str, size: int, preset_name: str, 
     if stage == "evaluation":
         return evaluation.prepare_evaluation(way, size, evaluation.DIM, "six each")
     config, package = settings(preset_name, batch), way.removesuffix(", first pass")
-    rows = labelled(size, kind, config.image_size)
+    rows, use = labelled(size, kind, config.image_size), WRITTEN[package][stage][0]
     network = networks(preset_name)[package != "ours"]
+    run = functools.partial(use, rows, config, network)
     if stage == "epoch":
-        given = (rows, config) if package == "ours" else (rows, config, network)
-        run = TRAIN[package](*given)
-    else:
-        run = functools.partial(EMBED[package], rows, config, network)
+        run = run()
     run()
     return run if way == package else after_first_pass(run, rows, config.image_size)
 
@@ -284,11 +281,11 @@ def answer(way: str) -> list[object] | None:
 
     They are of chips "cut before": no package resizes these, so that all have equal pixels.
     """
-    if way not in EMBED:
+    if way not in WRITTEN:
         return None
     config = settings("demo", 8)
     rows = labelled(8, "cut before", config.image_size)
-    found = EMBED[way](rows, config, networks("demo")[way != "ours"])
+    found = WRITTEN[way]["embedding"][0](rows, config, networks("demo")[way != "ours"])
     return [found, three_losses(way, rows), *evaluation.shares(way)]
 
 
@@ -306,9 +303,10 @@ def three_losses(way: str, rows: pd.DataFrame) -> list[float]:
     centers = ours.head.weight.data.T.clone()
     if way == "wildlife-tools":
         made = wildlife_tools_trainer(batch, config, network, centers.shape[1])
-        made.objective.loss.W.data = centers
-        made.epochs = 3
-        made.epoch_callback = lambda epoch_data, **_: found.append(epoch_data[MEAN_LOSS])
+        made.objective.loss.W.data, made.epochs = centers, 3
+        made.epoch_callback = lambda epoch_data, **_: found.append(
+            epoch_data["train_loss_epoch_avg"]
+        )
         made.train()
     else:
         made = metric_learning_trainer(batch, config, network, centers.shape[1])
@@ -318,43 +316,29 @@ def three_losses(way: str, rows: pd.DataFrame) -> list[float]:
     return [float(loss) for loss in found]
 
 
-def lines() -> pd.DataFrame:
-    """Lines of code that a user writes for each stage: stage, way, lines (docstrings apart)."""
-    rows = []
-    for way, (both, to_train) in FURTHER.items():
-        written = {
-            "embedding": (EMBED[way], *both),
-            "epoch": (TRAIN[way], *both, *to_train),
-            "evaluation": (evaluation.WAYS[way][0],),
-        }
-        rows += [(stage, way, sum(map(_lines, parts))) for stage, parts in written.items()]
-    return pd.DataFrame(rows, columns=["stage", "way", "lines"])
-
-
-def _lines(written: object) -> int:
-    """Lines of a function or class but for docstrings, comments and empty ones."""
-    source = textwrap.dedent(inspect.getsource(written))
-    words = re.sub(r'""".*?"""', "", source, flags=re.DOTALL)
-    return sum(bool(line.strip()) and line.strip()[0] != "#" for line in words.split("\n"))
-
-
-def _cases(photos: int, embeddings: int, **options: object) -> list[dict[str, object]]:
-    cases = [
-        {"stage": stage, "kind": kind, "size": photos, "ways": ways}
-        for stage in ("embedding", "epoch")
-        for kind, ways in (("12 megapixels", WAYS), ("cut before", tuple(EMBED)))
-    ]
-    cases.append({"stage": "evaluation", "kind": "embeddings", "size": embeddings})
-    return [{"ways": tuple(EMBED)} | case | options for case in cases]
-
-
 WAYS = ("ours", "ours, first pass", "wildlife-tools", "pytorch-metric-learning")
+
+
+def cases(photos: int, embeddings: int, **options: object) -> list[dict[str, object]]:
+    """Each stage, of photos of either kind; the first pass where there is something to cut."""
+    kinds = {"12 megapixels": WAYS, "cut before": tuple(WRITTEN)}
+    return [
+        *(
+            {"stage": stage, "kind": kind, "size": photos, "ways": ways} | options
+            for stage in ("embedding", "epoch")
+            for kind, ways in kinds.items()
+        ),
+        {"stage": "evaluation", "kind": "embeddings", "size": embeddings, "ways": tuple(WRITTEN)}
+        | options,
+    ]
+
+
 PEERS = Task(
     "peers",
     WAYS,
     {
-        "quick": _cases(8, 300, preset_name="demo", batch=4),
-        "full": _cases(48, 5000, preset_name="compact", batch=16),
+        "quick": cases(8, 300, preset_name="demo", batch=4),
+        "full": cases(48, 5000, preset_name="compact", batch=16),
     },
     prepare_peers,
     answer,

@@ -1,11 +1,10 @@
-"""From photos to augmented batches: decoding, cutting, resizing, augmenting.
+"""From photos to augmented batches, beside the textbook's loop.
 
 Photos are drawn as a camera saves them: 12 megapixels, JPEG, with a box each.
 """
 
 import functools
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,33 +12,19 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 from torch.utils.data import DataLoader
-from torchvision.transforms import v2
 
-from miewid_core.bench.measuring import Task
+from miewid_core.bench.measuring import FOLDER, Run, Task
 from miewid_core.bench.textbook import Photos
-from miewid_core.chips import (
-    P_AFFINE,
-    P_EACH_TEXTURE,
-    P_JITTER,
-    P_TEXTURE,
-    Batches,
-    ChipDataset,
-    ChipStore,
-    augmentation,
-    loader,
-)
+from miewid_core.chips import Batches, ChipDataset, ChipStore, augmentation, loader
 from miewid_core.demo import draw_animals
 from miewid_core.files import CACHE, replacing
-from miewid_core.photos import crop, read_photo, read_reduced, resize
+from miewid_core.photos import read_reduced
 from miewid_core.readers.load import load_catalog
 
-FOLDER = CACHE / "bench"
 SIZE = 4000, 3000
 BATCH, FEW = 16, 48
-Run = Callable[[], object]
 
 
 def drawn(count: int) -> pd.DataFrame:
@@ -140,60 +125,6 @@ def pixels(way: str) -> list[np.ndarray] | None:
     return [np.stack([plain[row][0].permute(1, 2, 0).numpy() for row in range(2)])]
 
 
-def torchvision(size: int) -> v2.Transform:
-    """Our list in torchvision v2: without CLAHE, for which `equalize` stands in.
-
-    The photo is padded by its mirror image to twice the side, of which a shift is half as large a
-    share; else torchvision would leave its corners black.
-    """
-    look = {"scale": (0.8, 1.2), "interpolation": v2.InterpolationMode.BILINEAR}
-    mirror = v2.Pad(size // 2, padding_mode="reflect")
-    moved = [mirror, v2.RandomAffine(15, (0.125, 0.125), **look), v2.CenterCrop(size)]
-    texture = [v2.RandomAdjustSharpness(2, p=1), v2.Grayscale(3), v2.RandomEqualize(p=1)]
-    return v2.Compose(
-        [
-            v2.RandomApply([v2.RandomChoice(texture, [P_EACH_TEXTURE] * 3)], P_TEXTURE),
-            v2.RandomApply(moved, P_AFFINE),
-            v2.RandomApply([v2.ColorJitter(0.2, 0.2, 0.2, 0.2)], P_JITTER),
-        ]
-    )
-
-
-def augmented(way: str, photos: int, size: int, repeats: int) -> Callable[[], list[np.ndarray]]:
-    """A function that augments each of `photos` chips `repeats` times: (size, size, 3) uint8."""
-    torch.manual_seed(0)
-    rows = drawn(photos)
-    if way == "before resizing":
-        boxes = rows[["path", "x", "y", "w", "h"]].itertuples(index=False)
-        images = [crop(read_photo(path), tuple(box)) for path, *box in boxes]
-    else:
-        images = [np.asarray(chip) for chip, _ in chips_of(rows, size)]
-    if way == "torchvision":
-        transform = torchvision(size)
-        tensors = [torch.from_numpy(image).permute(2, 0, 1) for image in images]
-        return lambda: [transform(image) for _ in range(repeats) for image in tensors]
-    transform = augmentation(size)
-    transform.set_random_state(np.random.default_rng(0), random.Random(0))
-    each = [image for _ in range(repeats) for image in images]
-    if way == "before resizing":
-        return lambda: [resize(transform(image=image)["image"], size) for image in each]
-    return lambda: [transform(image=image)["image"] for image in each]
-
-
-def prepare_augmentation(way: str, photos: int, size: int, repeats: int) -> Run:
-    """What is timed, in one thread, as each of a loader's processes has."""
-    torch.set_num_threads(1)
-    run = augmented(way, photos, size, repeats)
-    augmented(way, 1, size, 20)()  # every part of it once
-    return run
-
-
-def brightness(way: str) -> list[list[float]]:
-    """Mean and standard deviation of augmented pixels."""
-    chips = np.stack([np.asarray(chip) for chip in augmented(way, 2, 256, 100)()])
-    return [[chips.mean(), chips.std()]]
-
-
 PHOTOS = Task(
     "photos",
     ("ours", "ours, first pass", "textbook", "least decoding"),
@@ -204,15 +135,4 @@ PHOTOS = Task(
     prepare_photos,
     pixels,
     allowed=0.06,  # of the brightest, of single pixels; on average they differ by 1 of 255
-)
-AUGMENT = Task(
-    "augment",
-    ("ours", "torchvision", "before resizing"),
-    {
-        "quick": [{"photos": 4, "size": 256, "repeats": 5}],
-        "full": [{"photos": 12, "size": 256, "repeats": 8}],
-    },
-    prepare_augmentation,
-    brightness,
-    allowed=0.03,
 )

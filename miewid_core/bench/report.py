@@ -7,21 +7,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from miewid_core.bench import evaluation, harness, measuring, paper_size, peers
+from miewid_core.bench import harness, measuring, peers
+from miewid_core.bench.evaluation import LARGEST
 from miewid_core.config import preset
-from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, Figure, plain_numbers, styled
+from miewid_core.figures import BLUE, PAGE, Figure, plain_numbers, styled
 from miewid_core.model import MiewIDNet
 from miewid_core.paper.backbones import multiply_adds
 
-AXES = {
-    "annotations": "annotations (N)",
-    "classes": "classes (C)",
-    "species": f"species, of {evaluation.TOTAL:,} annotations",
-} | dict.fromkeys(paper_size.STAGES, "annotations")
-EXPECTED = evaluation.EXPECTED | paper_size.STAGES  # slopes of time and memory
 NOT_MEASURED = "Not measured yet: `python -m miewid_core bench {}` does."
 RESULTS = ("way", "seconds", "ratio", "low", "high", "megabytes", "memory")
-LARGE, MILLION = {"n": 20_000}, {"size": 1_000_000}
+LARGE = {"n": 20_000}
 UNITS = {"seconds": "time", "megabytes": "extra memory"}
 
 
@@ -42,23 +37,19 @@ TARGETS = (
     Target("evaluation", "ours", "product", "<= 1.25", LARGE),
     Target("evaluation", "pytorch-metric-learning", "ours", ">= 1", {"n": 10_000}),
     Target("evaluation", "wildlife-tools", "ours", ">= 1", {"n": 10_000}),
-    Target("largest_species", "ours", "product", "<= 1.25"),
+    Target("evaluation", "ours", "product", "<= 1.25", {"n": LARGEST}),
     Target("loss", "ours", "products", "<= 1.25"),
     Target("loss", "ours", "textbook", "<= 0.6", column="megabytes"),
     Target("photos", "textbook", "ours, first pass", ">= 2"),
     Target("photos", "textbook", "ours", ">= 20"),
-    Target("augment", "torchvision", "ours", ">= 1"),
-    Target("augment", "before resizing", "ours", ">= 1"),
     Target("step", "textbook", "ours", ">= 1.4"),
     Target("epoch", "textbook", "ours", ">= 4"),
     Target("embedding", "textbook", "ours", ">= 1.5"),
     Target("embedding", "textbook", "ours, first pass", ">= 1.5"),
     Target("peers", "wildlife-tools", "ours", ">= 1"),
     Target("peers", "pytorch-metric-learning", "ours", ">= 1"),
-    Target("startup", "miewid_core", "", "<= 0.3"),
-    Target("startup", "papermill 04_multi_vs_single", "", "<= 15"),
-    Target("paper_size", "ours", "", "<= 30", {"axis": "load and check"} | MILLION),
-    Target("paper_size", "ours", "", "<= 30", {"axis": "split"} | MILLION),
+    Target("growth", "ours", "", "<= 30", {"axis": "load and check", "size": 1_000_000}),
+    Target("growth", "ours", "", "<= 30", {"axis": "split", "size": 1_000_000}),
 )
 FLOORS = (  # what any way with the same answers has to do: nothing else in its task can be saved
     Target("evaluation", "textbook", "product", case=LARGE),
@@ -101,16 +92,13 @@ def _found(measured: pd.DataFrame | None, target: Target) -> list[tuple[str, flo
     unknown = [(_words(target.case), np.nan, np.nan, np.nan)]
     if measured is None:
         return unknown
-    rows = measured
-    for key, value in target.case.items():
-        rows = rows[rows[key] == value]
-    own = rows.loc[rows["way"] == target.way, target.column]
+    rows = measured[(measured[list(target.case)] == pd.Series(target.case)).all(axis=1)]
     if not target.against:
+        own = rows.loc[rows["way"] == target.way, target.column]
         return [(_words(target.case), own.median(), own.min(), own.max())]
     table = measuring.ratios(rows, target.against, target.column).dropna().reset_index()
-    table = table[table["way"] == target.way].drop(columns="way")
-    cases = table.drop(columns=["ratio", "low", "high"]).to_dict("records")
-    numbers = table[["ratio", "low", "high"]].to_numpy().tolist()
+    cases = table[table["way"] == target.way].drop(columns="way").to_dict("records")
+    numbers = [[case.pop(name) for name in ("ratio", "low", "high")] for case in cases]
     return [(_words(case), *three) for case, three in zip(cases, numbers, strict=True)] or unknown
 
 
@@ -135,11 +123,6 @@ def floors(measured: Mapping[str, pd.DataFrame]) -> str:
     """How many times as fast as the textbook the bare work alone would be, by task and case."""
     told = "{task} ({case}): {what}, {found:.2f} ({low:.2f} to {high:.2f})."
     return bullets(targets(measured, FLOORS), told)
-
-
-def computed() -> str:
-    """What comes out of each way of the evaluation."""
-    return "\n".join(f"- evaluation, {way}: {what}." for way, (_, what) in evaluation.WAYS.items())
 
 
 def together(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -189,47 +172,6 @@ def beside(table: pd.DataFrame, title: str) -> Figure:
     return drawn
 
 
-def slopes(measured: pd.DataFrame) -> pd.DataFrame:
-    """Per axis the slope in a log-log plot, of medians: axis, seconds, megabytes, expected, reason.
-
-    What is fixed (a call's own costs) flattens the slopes of small sizes.
-    """
-    rows = []
-    for axis, own in measured.groupby("axis", sort=False):
-        medians = own.groupby("size")[["seconds", "megabytes"]].median().clip(lower=1e-9)
-        fitted = np.polyfit(np.log(medians.index), np.log(medians), 1)[0]
-        rows.append((axis, *fitted, *EXPECTED[axis]))
-    columns = ["axis", "seconds", "megabytes", "expected_seconds", "expected_megabytes", "reason"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-@styled()
-def growth(measured: pd.DataFrame, slopes: pd.DataFrame, title: str) -> Figure:
-    """Our time and memory against what grows, log-log, with slopes (of `slopes`)."""
-    drawn = Figure(title, 3.6, PAGE)
-    grid = drawn.subplots(2, len(slopes), squeeze=False)
-    looks = (("seconds", "time (s)", BLUE, "o"), ("megabytes", "extra memory (MB)", ORANGE, "s"))
-    for place, row in enumerate(slopes.to_dict("records")):
-        own = measured[measured["axis"] == row["axis"]]
-        for axes, (column, words, colour, marker) in zip(grid[:, place], looks, strict=True):
-            axes.plot(own["size"], own[column], ".", color=GREY, ls="")
-            axes.plot(own.groupby("size")[column].median(), f"-{marker}", color=colour)
-            axes.set(xscale="log", yscale="log", xlabel=AXES[row["axis"]])
-            axes.set(ylabel="" if place else words)
-            slope = f"slope {row[column]:.2f} (expected {row[f'expected_{column}']:g})"
-            axes.set_title(slope, loc="left")
-            plain_numbers(axes.xaxis)
-            plain_numbers(axes.yaxis)
-    return drawn
-
-
-def growth_in_words(slopes: pd.DataFrame) -> str:
-    """Each axis's slopes beside the expected ones, and the reason of these."""
-    time = "{axis}: time {seconds:.2f} ({expected_seconds:g} expected), "
-    memory = "memory {megabytes:.2f} ({expected_megabytes:g} expected): {reason}."
-    return bullets(slopes, time + memory)
-
-
 def did_not_pay(measured: pd.DataFrame) -> str:
     """What was tried for a training step (`tried`): each variant's time relative to ours."""
     table = measuring.summary(measured)
@@ -257,21 +199,6 @@ def agreement_in_words(agreement: pd.DataFrame) -> str:
     lines = [f"{within} of the {len(compared)} ways that were compared gave our answers."]
     words = bullets(left.agg(", ".join).reset_index(), "Not compared, of {task}: {way}.")
     return "\n".join([*lines, words])
-
-
-def largest_in_words(measured: Mapping[str, pd.DataFrame]) -> str:
-    """Time and memory of the largest species' evaluation, beside the bare product's."""
-    if "largest_species" not in measured:
-        return NOT_MEASURED.format("largest_species")
-    table = measuring.summary(measured["largest_species"]).set_index("way")
-    ours, product = table.loc["ours"], table.loc["product"]
-    return (
-        f"One-vs-all of {ours['n']:,.0f} annotations of one species, {ours['dim']:,.0f} features "
-        f"each, memory-mapped: {ours['seconds']:.0f} s and {ours['megabytes']:,.0f} MB, pages of "
-        f"the file included. The bare product of all pairs takes {product['seconds']:.0f} s: ours "
-        f"compares at {product['ratio']:.2f} times its rate ({product['low']:.2f} to "
-        f"{product['high']:.2f})."
-    )
 
 
 def peers_table(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib
 import math
 from collections.abc import Callable
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from miewid_core.bench.measuring import Task
+from miewid_core.bench.measuring import Run, Task
 from miewid_core.bench.textbook import Network, OneHotArcFace
 from miewid_core.config import PRESETS, TrainConfig, preset
 from miewid_core.loss import SubCenterArcFace
@@ -28,12 +27,12 @@ def head(way: str, classes: int, dim: int) -> nn.Module:
         return SubCenterArcFace(dim, classes, margins, SCALE, K)
     if way == "textbook":
         return OneHotArcFace(dim, classes, margins, SCALE, K)
-    losses = importlib.import_module("pytorch_metric_learning.losses")
-    options = {"num_classes": classes, "embedding_size": dim, "sub_centers": K}
-    return losses.SubCenterArcFaceLoss(margin=math.degrees(MARGIN), scale=SCALE, **options)
+    from pytorch_metric_learning.losses import SubCenterArcFaceLoss
+
+    return SubCenterArcFaceLoss(classes, dim, math.degrees(MARGIN), SCALE, K)
 
 
-def prepare_loss(way: str, classes: int, dim: int, batch: int) -> Callable[[], list]:
+def prepare_loss(way: str, classes: int, dim: int, batch: int) -> Run:
     """What is timed: a step without the optimizer; or its products alone, three in all.
 
     It returns the loss, and its gradients to embeddings (B, D) and centers (C * K, D).
@@ -121,19 +120,7 @@ def losses(way: str) -> list[list[float]]:
     return [[step(chips.permute(0, 3, 1, 2), labels) for _ in range(3)]]
 
 
-VARIANTS = {  # of our step, and what each changes; three more are named in `prepare_tried`
-    "torch.compile": lambda made: made.model.compile(),
-    "bfloat16": lambda made: setattr(  # outside, it would not reach into the step: float32 there
-        made.model, "forward", torch.autocast("cpu", torch.bfloat16)(made.model.forward)
-    ),
-    "NCHW": lambda made: made.model.to(memory_format=torch.contiguous_format),
-    "Adam unfused": lambda made: setattr(
-        made, "optimizer", torch.optim.Adam(made.parameters, lr=made.config.peak_rate)
-    ),
-}
-
-
-def prepare_step(way: str, preset_name: str, batch: int, classes: int) -> Callable[[], float]:
+def prepare_step(way: str, preset_name: str, batch: int, classes: int) -> Run:
     """What is timed: a step, after two that don't count; it returns the loss."""
     config = preset(preset_name, pretrained=False, batch_size=batch, optimizer="adam")
     chips, labels = batch_of(config, classes)
@@ -144,22 +131,14 @@ def prepare_step(way: str, preset_name: str, batch: int, classes: int) -> Callab
         if way != "memory given back":
             keep_freed_memory()
         made = trainer(config, classes)
-        if way in VARIANTS:
-            VARIANTS[way](made)
+        if way == "torch.compile":
+            made.model.compile()
+        if way == "bfloat16":  # around the call it would not reach into the step: float32 there
+            made.model.forward = torch.autocast("cpu", torch.bfloat16)(made.model.forward)
         step = functools.partial(our_step, made)
     run = functools.partial(step, chips, labels)
     run(), run()
     return run
-
-
-def prepare_tried(way: str, preset_name: str, batch: int, classes: int) -> Callable[[], object]:
-    """What is timed: two steps of `batch` photos, or one of twice as many."""
-    if way == "twice the batch":
-        return prepare_step(way, preset_name, 2 * batch, classes)
-    # sampled classes: the batch's own, and random others up to a third
-    fewer = classes // 3 if way == "a third of classes" else classes
-    step = prepare_step(way, preset_name, batch, fewer)
-    return lambda: (step(), step())
 
 
 LOSS = Task(
@@ -186,8 +165,8 @@ STEP = Task(
 )
 TRIED = Task(  # what changes the weights was not kept anyway: nothing is compared
     "tried",
-    ("ours", *VARIANTS, "twice the batch", "a third of classes", "memory given back"),
+    ("ours", "torch.compile", "bfloat16", "memory given back"),
     {"quick": [], "full": [COMPACT]},  # compiling alone takes a minute
-    prepare_tried,
-    calls=2,
+    prepare_step,
+    calls=4,
 )

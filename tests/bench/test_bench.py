@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from miewid_core.bench import harness, measuring, peers, photos, report, startup, step
+from miewid_core.bench import growth, harness, measuring, peers, photos, report, sharing, step
 
 
 def prepare(way, size):
@@ -32,7 +32,7 @@ MADE = measuring.Task("made", WAYS, {"quick": [{"size": 64}]}, prepare)
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     path = tmp_path_factory.mktemp("bench") / "made.csv"
-    return path, measuring.compare(MADE, rounds=2, path=path)
+    return path, measuring.compare(MADE, "quick", 2, path)
 
 
 @pytest.mark.slow
@@ -48,19 +48,17 @@ def test_ways_take_turns_and_what_was_measured_is_kept(measured):
     path, table = measured
     assert table["way"].tolist() == ["ours", "holds", "held before", "waits"] * 2
     assert table["round"].tolist() == [0] * 4 + [1] * 4
-    again = measuring.compare(dataclasses.replace(MADE, ways=WAYS[:2]), rounds=2, path=path)
+    again = measuring.compare(dataclasses.replace(MADE, ways=WAYS[:2]), "quick", 2, path)
     pd.testing.assert_frame_equal(again, table)
-    more = measuring.compare(dataclasses.replace(MADE, ways=WAYS[:1]), rounds=3, path=path)
+    more = measuring.compare(dataclasses.replace(MADE, ways=WAYS[:1]), "quick", 3, path)
     assert len(more) == len(table) + 1
     assert more["machine"].eq(measuring.here_and_now()["machine"]).all()
-    assert measuring.compare(MADE, rounds=9, path=path, end=0)["round"].max() == 2
 
 
-def test_what_is_not_installed_is_left_out_and_said(monkeypatch):
-    monkeypatch.setattr(measuring, "NEEDS", {"faiss": "no_such_package"})
-    assert measuring.installed(["ours", "faiss"]) == ["ours"]
-    assert measuring.missing(["ours", "faiss"]).endswith("faiss.")
-    assert measuring.missing(["ours"]) == ""
+def test_what_is_not_installed_is_left_out(monkeypatch):
+    monkeypatch.setattr(measuring, "PACKAGES", ("no-such-package",))
+    assert "no-such-package" in measuring.missing()
+    assert measuring.installed(["ours", "no-such-package"]) == ["ours"]
 
 
 def made(ours, textbook, n=20_000):
@@ -109,19 +107,10 @@ def test_targets_are_judged_by_their_case_and_sense():
 
 
 def test_what_is_asked_for_in_seconds_is_judged_by_the_median():
-    ways = ["miewid_core"] * 3 + ["papermill 04_multi_vs_single"] * 3
-    starting = pd.DataFrame({"way": ways, "seconds": [0.1, 0.2, 9, 14, 16, 15.5]})
-    table = report.targets({"startup": starting}).set_index("task").loc["startup"]
-    assert table["what"].tolist() == [f"seconds, {way}" for way in ways[::3]]
-    assert table["required"].tolist() == ["<= 0.3", "<= 15"]
-    assert table["found"].tolist() == [0.2, 15.5]
-    assert table["reached"].tolist() == ["yes", "no"]
-
-
-def test_a_size_that_was_not_measured_is_neither_reached_nor_missed():
-    rows = {"way": ["ours"], "axis": ["split"], "size": [1_000_000], "seconds": [4.0]}
-    table = report.targets({"paper_size": pd.DataFrame(rows)}).set_index("task").loc["paper_size"]
-    assert table["reached"].tolist() == ["not measured here", "yes"]
+    rows = {"way": "ours", "axis": "split", "size": 1_000_000, "seconds": [4.0, 31.0, 90.0]}
+    table = report.targets({"growth": pd.DataFrame(rows)}).set_index("task").loc["growth"]
+    assert table["reached"].tolist() == ["not measured here", "no"]
+    assert table.iloc[1][["what", "found", "low", "high"]].tolist() == ["seconds, ours", 31, 4, 90]
 
 
 def test_slopes_of_power_laws():
@@ -130,7 +119,7 @@ def test_slopes_of_power_laws():
         for axis, power in (("annotations", 2), ("classes", 1), ("species", -1))
         for size in (10, 100, 1000)
     ]
-    table = report.slopes(pd.DataFrame(rows))
+    table = growth.slopes(pd.DataFrame(rows))
     assert table["seconds"].tolist() == pytest.approx([2, 1, -1])
     assert table["megabytes"].tolist() == pytest.approx([0.5] * 3)
 
@@ -147,14 +136,15 @@ def answering(difference, allowed=0.2):
 def test_other_answers_than_ours_are_an_error():
     with pytest.raises(ValueError, match="step: other answers than ours by textbook"):
         measuring.agreement(answering(1.0))
+    assert measuring.agreement(answering(0.1))["difference"].iloc[1] == pytest.approx(0.1)
 
 
-def test_answers_that_were_compared_are_not_compared_again(tmp_path):
-    path = tmp_path / "kept" / "step.csv"
-    first = measuring.agreement(answering(0.1), path)
-    again = measuring.agreement(answering(9.0), path)
+def test_answers_that_were_compared_are_not_compared_again(tmp_path, monkeypatch):
+    monkeypatch.setitem(harness.TASKS, "step", answering(0.1))
+    first = harness.agreement(["step"], tmp_path / "kept")
+    monkeypatch.setitem(harness.TASKS, "step", answering(9.0))
+    again = harness.agreement(["step"], tmp_path / "kept")
     pd.testing.assert_frame_equal(again, first)
-    assert first["difference"].tolist()[1] == pytest.approx(0.1)
 
 
 def test_what_was_not_compared_has_no_difference_and_is_named():
@@ -182,12 +172,12 @@ def test_tasks_reach_a_fresh_process_as_they_are():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # wildlife-tools calls what pandas 3 lacks
 @pytest.mark.parametrize(
-    "name", ["evaluation", "loss", "photos", "augment", "step", "embedding", "epoch", "peers"]
+    "name", ["evaluation", "loss", "photos", "step", "embedding", "epoch", "peers"]
 )
 def test_all_compared_ways_give_our_answers(name):
     table = measuring.agreement(harness.TASKS[name]).set_index("way")
     assert table.loc["ours", "compared"] == "ours"
-    assert table["compared"].eq("yes").any() or not set(table.index) & set(measuring.NEEDS)
+    assert table["compared"].eq("yes").any() or not set(table.index) & set(measuring.PACKAGES)
 
 
 @pytest.mark.slow
@@ -197,9 +187,9 @@ def test_photos_at_reduced_size_differ_little_on_average():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["photos", "step", "paper_size", "largest_species"])
-def test_a_task_measures_each_way(name):
-    table = measuring.compare(harness.TASKS[name], "quick", rounds=1)
+@pytest.mark.parametrize("name", ["photos", "step", "growth"])
+def test_a_task_measures_each_way(name, tmp_path):
+    table = measuring.compare(harness.TASKS[name], "quick", 1, tmp_path / "measured.csv")
     cases = [column for column in table if column not in measuring.MEASURED]
     assert not table.duplicated([*cases, "way"]).any()
     assert set(table["way"]) == set(harness.TASKS[name].ways)
@@ -244,14 +234,8 @@ def test_lines_of_user_code_leave_out_what_explains_it():
 
         return 1
 
-    assert peers._lines(written) == 2
-    assert set(peers.lines()["way"]) == set(peers.EMBED)
-
-
-def test_imports_are_measured():
-    table = startup.imports(1, ["json", "miewid_core.figures"]).set_index("way")
-    assert (table["torch_and_timm"] > 0).all()
-    assert table.loc["json", "seconds"] < table.loc["miewid_core.figures", "seconds"]
+    assert peers.lines_of(written) == 2
+    assert set(peers.lines()["way"]) == set(peers.WRITTEN)
 
 
 def test_sharing_counts_a_training_once(monkeypatch):
@@ -261,27 +245,27 @@ def test_sharing_counts_a_training_once(monkeypatch):
 
     a, b = Job("a", 100), Job("b", 50)
     asked = {"04": [a, b], "05": [a], "11": [a, b, b]}
-    monkeypatch.setattr(startup.plan, "asked", lambda study, preset: asked)
-    table = startup.bill(None, "demo")
+    monkeypatch.setattr(sharing.plan, "asked", lambda study, preset: asked)
+    table = sharing.bill(None, "demo")
     assert table["photos"].tolist() == [150, 100, 150, 400]
     assert table["new_photos"].tolist() == [150, 0, 0, 150]
-    assert startup.factor(table) == pytest.approx(400 / 150)
+    assert sharing.factor(table) == pytest.approx(400 / 150)
 
 
 @pytest.mark.parametrize("name", harness.measured())
 def test_what_is_committed_was_measured_in_full(name):
     table = harness.measured()[name]
     assert {"way", "round", "seconds"} <= set(table)
-    if name != "startup":
-        task = harness.TASKS[name]
-        cases = {
-            tuple((key, case[key]) for key in sorted(case.keys() - {"ways"}))
-            for case in task.sizes["full"]
-        }
-        names = sorted(set(table) - set(measuring.MEASURED))
-        assert {
-            tuple(zip(names, row, strict=True)) for row in table[names].to_numpy().tolist()
-        } <= cases
+    task = harness.TASKS[name]
+    cases = {
+        tuple((key, case[key]) for key in sorted(case.keys() - {"ways"}))
+        for case in task.sizes["full"]
+    }
+    names = sorted(set(table) - set(measuring.MEASURED))
+    assert {
+        tuple(zip(names, row, strict=True)) for row in table[names].to_numpy().tolist()
+    } <= cases
+    assert set(table["way"]) <= set(task.ways)
 
 
 def test_where_and_when_is_said_of_each_measurement():
@@ -297,13 +281,8 @@ def test_where_and_when_is_said_of_each_measurement():
 
 
 def test_what_was_not_measured_is_said():
-    assert "bench largest_species" in report.largest_in_words({})
     assert report.peers_table({}).empty
     assert report.on_a_gpu({}).endswith("bench gpu` does.")
-    large = made([10], [20], n=67_106).replace({"textbook": "product"}).assign(dim=2152)
-    words = report.largest_in_words({"largest_species": large})
-    assert words.startswith("One-vs-all of 67,106 annotations")
-    assert "2.00 times its rate" in words
 
 
 def test_rates_on_a_gpu_are_shares_of_its_products():
