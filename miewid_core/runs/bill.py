@@ -27,13 +27,10 @@ class Asked(NamedTuple):
 
 def entry(training: Training) -> Asked:
     """What a bill says of a training; one without photos (no path) is never done."""
-    done = bool(training.rows["path"].all()) and _begun(training) and training.finished
+    # where no run is kept at all, no photo need be hashed to know that this one isn't
+    begun = training.rows["path"].all() and any(training.runs_dir.glob("*/run.json"))
+    done = bool(begun) and training.finished
     return Asked(training.key, len(training.rows), training.photos, done)
-
-
-def _begun(training: Training) -> bool:
-    """Whether any run is kept: else no photo need be hashed to know that this one isn't."""
-    return any(training.runs_dir.glob("*/run.json"))
 
 
 def summary(

@@ -144,7 +144,7 @@ def _end_with(parent: int) -> None:
 
 
 def _follow(submitted: Sequence[futures.Future], pending: list[Training]) -> None:
-    """Show how far the trainings are, by their checkpoints, until all have ended."""
+    """Show how far the trainings are, by their checkpoints, until all have ended or one failed."""
     total = sum(training.photos for training in pending)
     begun = sum(training.photos_done for training in pending)
     with tqdm(total=total, initial=begun, desc="trainings", unit="photo") as bar:
@@ -153,21 +153,16 @@ def _follow(submitted: Sequence[futures.Future], pending: list[Training]) -> Non
             ended, waiting = futures.wait(
                 waiting, timeout=POLL, return_when=futures.FIRST_COMPLETED
             )
-            _raise_failed(ended)
+            try:
+                for future in ended:
+                    future.result()
+            except futures.BrokenExecutor as error:
+                raise RuntimeError(
+                    "a training's process died, most likely for want of memory: lower batch_size "
+                    "or image_size. Asked for again, each training goes on from its last epoch"
+                ) from error
             bar.set_postfix_str(f"{len(submitted) - len(waiting)} of {len(submitted)} done")
             bar.update(sum(training.photos_done for training in pending) - bar.n)
-
-
-def _raise_failed(ended: set[futures.Future]) -> None:
-    """Raise the first error of the trainings that ended."""
-    try:
-        for future in ended:
-            future.result()
-    except futures.BrokenExecutor as error:
-        raise RuntimeError(
-            "a training's process died, most likely for want of memory: lower batch_size or "
-            "image_size. Asked for again, each training goes on from its last epoch"
-        ) from error
 
 
 if TYPE_CHECKING:  # optional: pip install -e .[dask]

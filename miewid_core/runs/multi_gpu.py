@@ -27,8 +27,8 @@ def joined() -> Iterator[bool]:
     """
     join()
     first = dist.get_rank() == 0
-    if not first:
-        _serve()
+    while not first and (heard := listen()) is not None:
+        fit(*heard[0], **heard[1])
     yield first
     if first:
         dist.broadcast_object_list([None])
@@ -60,13 +60,8 @@ def fit(*given: object, **named: object) -> tuple[MiewIDNet, Preprocess, pd.Data
     return training.fit(*given, **named, trainer=SharedTrainer)
 
 
-def _serve() -> None:
-    """Share the trainings that the first process begins, until it has no more."""
-    while (heard := _listen()) is not None:
-        fit(*heard[0], **heard[1])
-
-
-def _listen() -> tuple[tuple, dict] | None:
+def listen() -> tuple[tuple, dict] | None:
+    """The arguments of the next training that the first process begins; None once it has left."""
     heard = [None]
     dist.broadcast_object_list(heard)
     return heard[0]

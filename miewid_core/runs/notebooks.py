@@ -27,12 +27,11 @@ from tqdm import tqdm
 from miewid_core.files import ABOUT, ROOT, digest
 from miewid_core.runs.skipping import KEPT, SKIPPED
 
-TYPES = {"list": list, "int": int, "float": (int, float), "bool": bool}
-KINDS = {
-    "list": "a list, such as zebra,leopard",
-    "int": "a whole number",
-    "float": "a number, with a point",
-    "bool": "true or false",
+KINDS = {  # of parameters, beside text
+    "list": (list, "a list, such as zebra,leopard"),
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number, with a point"),
+    "bool": (bool, "true or false"),
 }
 
 
@@ -64,13 +63,13 @@ def typed(name: str, value: str, kind: str) -> object:
         return value
     if kind == "list" and not value.startswith("["):
         value = f"[{value.replace(';', ',')}]"
+    types, words = KINDS[kind]
     try:
         read = yaml.safe_load(value)
     except yaml.YAMLError:
-        raise ParameterError(f"{name}: {value!r} can't be read as {KINDS[kind]}") from None
-    right = isinstance(read, TYPES[kind]) and not (kind != "bool" and isinstance(read, bool))
-    if not right:
-        raise ParameterError(f"{name} is {value!r}; give {KINDS[kind]}")
+        raise ParameterError(f"{name}: {value!r} can't be read as {words}") from None
+    if not isinstance(read, types) or (kind != "bool" and isinstance(read, bool)):
+        raise ParameterError(f"{name} is {value!r}; give {words}")
     return read
 
 
@@ -84,24 +83,19 @@ CLIENT = "jupyter_client.asynchronous.AsyncKernelClient"  # what nbclient awaits
 
 
 @contextmanager
-def started(beside: int) -> Iterator[KernelManager]:
-    """A running kernel of this Python; it is ended with the block, whatever it is doing.
+def started(beside: int = 1, cwd: Path | None = None) -> Iterator[KernelManager]:
+    """A running kernel of this Python, of `beside`; it ends with the block, whatever it is doing.
 
     It has its share of the cores: two kernels with two threads each on two cores get a third as
     much done, as a thread that waits for another keeps its core busy.
     """
     kernel = KernelManager(kernel_name="python3", client_class=CLIENT)
     share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // beside))} if beside > 1 else {}
-    kernel.start_kernel(env=share | os.environ)
+    kernel.start_kernel(env=share | os.environ, cwd=cwd)
     try:
         yield kernel
     finally:
         kernel.shutdown_kernel(now=True)
-
-
-def forget(kernel: KernelManager) -> None:
-    """Empty an idle kernel's namespace: the next notebook finds none of the last one's names."""
-    _silently(kernel, RESET)
 
 
 def _silently(kernel: KernelManager, code: str) -> None:
@@ -231,38 +225,23 @@ def about(notebook: Path, parameters: dict[str, object]) -> str:
 
 
 def execute(
-    notebook: Path, output: Path, parameters: dict[str, object], cwd: Path | None, **options: object
+    notebook: Path,
+    output: Path,
+    parameters: dict[str, object],
+    kernel: KernelManager,
+    **options: object,
 ) -> None:
-    """Run one notebook into `output`, its progress bars on this terminal.
+    """Run one notebook into `output` in an idle kernel, which finds `about` it in its environment.
 
-    Its kernel finds `about` it in its environment. `options` are papermill's. Raises NotebookError
-    with what a cell raised.
+    `options` are papermill's. Raises NotebookError with what a cell raised.
     """
-    with _told(options.get("km"), about(notebook, parameters)):
-        _execute(notebook, output, parameters, cwd, **options)
-
-
-@contextmanager
-def _told(kernel: KernelManager | None, words: str) -> Iterator[None]:
-    """A kernel, or those started within the block, find `words` in their environment."""
-    if kernel:
-        _silently(kernel, f"__import__('os').environ[{ABOUT!r}] = {words!r}")
-        yield
-        return
-    os.environ[ABOUT] = words
-    try:
-        yield
-    finally:
-        del os.environ[ABOUT]
-
-
-def _execute(
-    notebook: Path, output: Path, parameters: dict[str, object], cwd: Path | None, **options: object
-) -> None:
+    _silently(kernel, f"__import__('os').environ[{ABOUT!r}] = {about(notebook, parameters)!r}")
     output.parent.mkdir(parents=True, exist_ok=True)
-    options = {"kernel_name": "python3", "stderr_file": sys.stderr, "cwd": cwd} | options
+    options = {"stderr_file": sys.stderr} | options
     try:
-        papermill.execute_notebook(notebook, output, parameters, **options)
+        papermill.execute_notebook(
+            notebook, output, parameters, kernel_name="python3", km=kernel, **options
+        )
     except papermill.PapermillExecutionError as error:
         told = f"{error.ename} in a cell of {notebook.name}: {error.evalue}"
         raise NotebookError(told) from None
@@ -288,30 +267,20 @@ def run(
 ) -> list[Ended]:
     """Run notebooks, each with those of the parameters that it has (see `shared`).
 
-    Of several, `at_once` run side by side (0: as many as make sense), one after the other in the
-    same process, which loads the packages once; what two of them ask for is still trained once
-    (see `run.Training`). Raises NotebookError when one fails: no other one begins then.
+    `at_once` run side by side (0: as many as make sense), one after the other in the same process,
+    which loads the packages once; what two of them ask for is still trained once (see
+    `run.Training`). Raises NotebookError when one fails: no other one begins then.
     """
     given = shared(notebooks, parameters)
     if len(notebooks) == 1:
-        sys.stderr.write(f"{notebooks[0].name}\n")
-        begun, executed = time.monotonic(), output / notebooks[0].name
-        execute(notebooks[0], executed, given[0], cwd=None)
-        notebook = nbformat.read(executed, 4)
-        return [ended(notebook, executed.stem, time.monotonic() - begun)]
-    both = dict(zip(notebooks, given, strict=True))
-    return _run_beside(both, output, at_once or _most_at_once(parameters))
-
-
-def _run_beside(given: dict[Path, dict[str, object]], output: Path, at_once: int) -> list[Ended]:
-    """Run notebooks, each with the parameters that `given` has for it."""
-    running, every = set(), []
+        at_once = 1
+    at_once, running, every = at_once or _most_at_once(parameters), set(), []
     with ThreadPoolExecutor(at_once) as pool, ExitStack() as stack:
         places = [(line, stack.enter_context(started(at_once))) for line in range(at_once)]
         interrupted = stack.enter_context(_interrupts())
-        for number, (notebook, parameters) in enumerate(given.items(), 1):
+        for number, (notebook, own) in enumerate(zip(notebooks, given, strict=True), 1):
             title = f"[{number}/{len(given)}] {notebook.stem}"
-            every.append(pool.submit(_run_in, places, notebook, title, output, parameters))
+            every.append(pool.submit(_run_in, places, notebook, title, output, own))
             running.add(every[-1])
             if len(running) == at_once:
                 running = _wait(running, FIRST_COMPLETED, interrupted)
@@ -361,11 +330,11 @@ def _run_in(
         told = Line(title, bar)
         shown = {"stderr_file": told, "progress_bar": {"file": told}}
         try:
-            execute(notebook, output / notebook.name, parameters, None, km=kernel, **shown)
+            execute(notebook, output / notebook.name, parameters, kernel, **shown)
         except NotebookError as error:  # which is raised when what runs beside it has ended
-            tqdm.write(f"{title} failed, the others end first: {error}", file=sys.stderr)
+            tqdm.write(f"{title} failed: {error}", file=sys.stderr)
             raise
-    forget(kernel)
+    _silently(kernel, RESET)  # the next notebook finds none of this one's names
     places.append((line, kernel))
     executed = nbformat.read(output / notebook.name, 4)
     done = ended(executed, notebook.stem, time.monotonic() - begun)
@@ -386,6 +355,7 @@ def refresh(notebooks: list[Path]) -> None:
     os.environ["TQDM_DISABLE"] = "1"  # the kernel inherits it: no progress bars in what is kept
     for notebook in notebooks:
         sys.stderr.write(f"{notebook.name}\n")
-        execute(notebook, notebook, {}, cwd=FOLDER)
+        with started(cwd=FOLDER) as kernel:
+            execute(notebook, notebook, {}, kernel)
         options = ["--keep-output", "--keep-count", "--extra-keys", VOLATILE]
         subprocess.run([sys.executable, "-m", "nbstripout", *options, str(notebook)], check=True)

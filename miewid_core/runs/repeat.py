@@ -88,20 +88,16 @@ def differences(first: Run, second: Run) -> pd.Series:
 
     Indexed by the tensors' names, largest first; empty where all weights are equal bit by bit.
     """
-    pair = [read_tensors(run.weights) for run in (first, second)]
-    found = {
-        name: _difference(*(tensors.get(name) for tensors in pair))
-        for name in sorted(set().union(*pair))
-    }
-    return pd.Series(found, dtype=float).dropna().sort_values(ascending=False, kind="stable")
-
-
-def _difference(first: torch.Tensor | None, second: torch.Tensor | None) -> float | None:
-    if first is None or second is None or first.shape != second.shape:
-        return float("inf")
-    if first.dtype == second.dtype and _bits(first).equal(_bits(second)):
-        return None
-    return float((first.double() - second.double()).abs().nan_to_num(float("inf")).max())
+    ours, theirs = (read_tensors(run.weights) for run in (first, second))
+    found = {}
+    for name in sorted(ours.keys() | theirs.keys()):
+        pair = [tensors[name] for tensors in (ours, theirs) if name in tensors]
+        if len(pair) < 2 or pair[0].shape != pair[1].shape:
+            found[name] = float("inf")
+        elif pair[0].dtype != pair[1].dtype or not _bits(pair[0]).equal(_bits(pair[1])):
+            apart = (pair[0].double() - pair[1].double()).abs()
+            found[name] = float(apart.nan_to_num(float("inf")).max())
+    return pd.Series(found, dtype=float).sort_values(ascending=False, kind="stable")
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:

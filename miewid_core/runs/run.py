@@ -211,7 +211,9 @@ class Training:
         weights file lie doesn't matter. Fields of the configuration at their default are left out,
         so that a new one leaves the folders of earlier trainings where they are.
         """
-        pairs = sorted(zip(self._chips(), self.rows["individual"], strict=True))
+        store = ChipStore(self.chips_dir, self.config.image_size)
+        chips = self.rows["chip"] if "chip" in self.rows else store.keys(self.rows)
+        pairs = sorted(zip(chips, self.rows["individual"], strict=True))
         data = digest(*(text for pair in pairs for text in pair))
         fields = _fields(self.config)
         spec = {"recipe": RECIPE, "data": data, "rows": len(pairs), "config": fields}
@@ -263,9 +265,12 @@ class Training:
         from miewid_core.runs.multi_gpu import fit  # not for what is trained already
 
         begun = time.monotonic()
-        rows = self._rows_with_chips()
-        labels, names = pd.factorize(rows["individual"], sort=True)
         store = ChipStore(self.chips_dir, self.config.image_size)
+        rows = self.rows
+        if "chip" not in rows:
+            rows = rows.sort_values("annotation_id", ignore_index=True)
+            rows = rows[["annotation_id", "species", "individual"]].assign(chip=store.build(rows))
+        labels, names = pd.factorize(rows["individual"], sort=True)
         dataset = ChipDataset(
             store,
             rows["chip"].tolist(),
@@ -287,20 +292,6 @@ class Training:
         # last: its presence means a whole result
         write_record(self.folder, self.spec, self.title, time.monotonic() - begun)
         checkpoint.unlink(missing_ok=True)
-
-    def _chips(self) -> list[str]:
-        """Keys of the chips of `rows`, of which none is made."""
-        if "chip" in self.rows:
-            return self.rows["chip"].tolist()
-        return ChipStore(self.chips_dir, self.config.image_size).keys(self.rows).tolist()
-
-    def _rows_with_chips(self) -> pd.DataFrame:
-        """Rows as `Run.rows`, in the order of training; chips that are missing are made."""
-        if "chip" in self.rows:
-            return self.rows
-        rows = self.rows.sort_values("annotation_id", ignore_index=True)
-        store = ChipStore(self.chips_dir, self.config.image_size)
-        return rows[["annotation_id", "species", "individual"]].assign(chip=store.build(rows))
 
 
 def folder_name(spec: dict[str, object]) -> str:

@@ -131,7 +131,7 @@ def test_shares_make_up_the_batches():
 def trained(photos, chips, checkpoint, config, start):
     """History and weights after a training on 23 photos, in batches of 8, 8 and 7."""
     if dist.is_initialized() and dist.get_rank() > 0:
-        arguments, named = multi_gpu._listen()
+        arguments, named = multi_gpu.listen()
         return multi_gpu.fit(*arguments, **named)[0].state_dict()
     photos = photos.iloc[:23]
     store = ChipStore(chips, config.image_size)
