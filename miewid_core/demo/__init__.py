@@ -9,23 +9,18 @@ SIDES_DIFFER = "speckled_shark", "coral_turtle"  # species whose sides carry dif
 
 
 def draw_animals(
-    folder: Path,
-    seed: int = 0,
-    scale: float = 1.0,
-    workers: int | None = None,
-    homes: bool = False,
+    folder: Path, seed: int = 0, scale: float = 1.0, workers: int | None = None
 ) -> Path:
     """Draw all scenes below `folder`, once for a seed and scale; returns their annotations.csv.
 
-    `scale` multiplies the number of individuals. `homes`: an individual is always seen in the same
-    place, which gives it away. A killed drawing is begun anew; a second process waits for the
-    first. The files' bytes don't depend on the number of workers.
+    `scale` multiplies the number of individuals. A killed drawing is begun anew; a second process
+    waits for the first. The files' bytes don't depend on the number of workers.
     """
-    here = Path(folder) / f"v{VERSION}-seed{seed}-scale{scale:g}{'-homes' * homes}"
+    here = Path(folder) / f"v{VERSION}-seed{seed}-scale{scale:g}"
     here.mkdir(parents=True, exist_ok=True)
     with FileLock(here / "lock"):
         if not (here / "annotations.csv").exists():
             from miewid_core.demo.draw import draw  # not for what is drawn already
 
-            draw(here, seed, scale, workers, homes)
+            draw(here, seed, scale, workers)
     return here / "annotations.csv"

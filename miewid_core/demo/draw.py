@@ -36,13 +36,13 @@ STRANGER = 10**6  # the first of the unnamed animals, seen in passing
 Key = tuple[int, ...]  # of a random generator: what is drawn depends on nothing else
 
 
-def draw(here: Path, seed: int, scale: float, workers: int | None, homes: bool) -> None:
+def draw(here: Path, seed: int, scale: float, workers: int | None) -> None:
     """Draw all scenes into the folder `here`, last their annotations.csv (see `draw_animals`)."""
     for stale in here.rglob(".part-*"):  # of a drawing that was killed
         stale.unlink()
     jobs = [rows for _, rows in plan(seed, scale).groupby("encounter", sort=False)]
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        drawn = pool.map(lambda rows: _encounter(here, rows, seed, homes), jobs)
+        drawn = pool.map(lambda rows: _encounter(here, rows, seed), jobs)
         found = list(tqdm(drawn, "drawing animals", len(jobs), unit="encounter"))
     with replacing(here / "annotations.csv") as temporary:
         pd.concat(found)[COLUMNS].to_csv(temporary, index=False)
@@ -106,7 +106,7 @@ def anatomy(photos: pd.DataFrame) -> Iterator[np.ndarray]:
     """
     if photos.empty:
         return
-    _, seed, scale, *_ = Path(photos["path"].iloc[0]).parts[-3].split("-")
+    _, seed, scale = Path(photos["path"].iloc[0]).parts[-3].split("-")
     seed, scale = int(seed.removeprefix("seed")), float(scale.removeprefix("scale"))
     rows = plan(seed, scale)
     keys = dict(zip(rows["file_path"], rows["key"], strict=True))
@@ -136,13 +136,12 @@ def _variation(seed: int, number: int) -> np.ndarray:
     return 255 * spread / spread.max()
 
 
-def _encounter(folder: Path, rows: pd.DataFrame, seed: int, homes: bool = False) -> pd.DataFrame:
+def _encounter(folder: Path, rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Draw the frames of an encounter; returns its rows with boxes."""
     boxes = []
     number, individual, side, encounter, _ = rows["key"].iloc[0]
     at = [seed, 2, number, encounter]
-    where = [seed, 3, number, individual, side] if homes else [*at, 0]
-    ground = scenes.background(SPECIES[number].biome, default_rng(where))
+    ground = scenes.background(SPECIES[number].biome, default_rng([*at, 0]))
     worn = _coat(seed, number, individual, side)
     for path, key in zip(rows["file_path"], rows["key"], strict=True):
         photo, box = _frame(key, worn, ground, at)

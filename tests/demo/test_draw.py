@@ -167,27 +167,6 @@ def test_anatomy_lies_in_the_box_and_names_the_body(drawn, photos):
     assert 0.3 < np.mean(filled) < 0.5
 
 
-def test_at_home_the_background_gives_an_animal_away(monkeypatch, tmp_path):
-    monkeypatch.setattr(draw, "SPECIES", SPECIES[:1])
-    apart = {}
-    for homes in (False, True):
-        table = draw_animals(tmp_path, scale=0.03, homes=homes)
-        rows = pd.read_csv(table).drop_duplicates("encounter")
-        edges = {}
-        for row in rows.itertuples():
-            photo = read_photo(table.parent / row.file_path).astype(float)
-            edge = np.concatenate([photo[:12].mean(2), photo[-12:].mean(2)])
-            edges.setdefault(row.name, []).append((edge - edge.mean()) / edge.std())
-        own = [
-            np.corrcoef(a.ravel(), b.ravel())[0, 1]
-            for name in edges.values()
-            for a, b in itertools.pairwise(name)
-        ]
-        apart[homes] = np.median(own)
-    assert apart[True] > apart[False] + 0.1
-    assert len({folder.name for folder in tmp_path.iterdir()}) == 2
-
-
 def test_annotations_per_individual_have_a_long_tail():
     table = plan()
     assert 3000 <= len(table) <= 3700
