@@ -190,7 +190,7 @@ def left_out(rows: pd.DataFrame, named: bool) -> tuple[pd.Series, list[pd.DataFr
 
 def similar(rows: pd.DataFrame) -> list[pd.DataFrame]:
     """Labels that could be one, but for capitals, accents, spaces, zeros or a letter."""
-    return [_similar(rows, ["species"]), _similar(rows, ["species", "name"])]
+    return [_similar(rows, columns) for columns in (["species"], ["species", "name"])]
 
 
 def _similar(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

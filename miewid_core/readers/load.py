@@ -70,8 +70,7 @@ def load_catalog(
     levels = (("name",) if species else sources.LEVELS) if named else ()
     given = sources.read(source, photos_dir, levels)
     rows, told = _normalised(given, source, species, named)
-    differ = _listed(sides_differ)
-    _check_sides(differ, rows, source)
+    differ = _differing(sides_differ, rows, source)
     rows, more = _chosen(rows, differ, named, source)
     told += more
     root = given.root.resolve()
@@ -151,20 +150,18 @@ def _text(cell: object) -> str:
     return text if text.isascii() else HALF.sub("\ufffd", text)
 
 
-def _listed(given: Collection[str] | None) -> set[str]:
+def _differing(given: Collection[str] | None, rows: pd.DataFrame, source: object) -> set[str]:
+    """The species of `sides_differ`, all of which the rows have."""
     several = isinstance(given, Collection) and not isinstance(given, str)
     names = given if several else [given] * (given is not None)
     if not all(isinstance(name, str) for name in names):
         raise ValueError(f"sides_differ is {given!r}; give a list of names of species")
-    return set(names)
-
-
-def _check_sides(differ: set[str], rows: pd.DataFrame, source: object) -> None:
-    known = set(rows["species"].unique())
-    there, strange = ", ".join(sorted(known - {""})), ", ".join(sorted(differ - known))
-    if strange:
+    known = set(rows["species"])
+    if strange := ", ".join(sorted(set(names) - known)):
+        there = ", ".join(sorted(known - {""}))
         problem = f"sides_differ names {strange}, which no row has"
         raise fatal(source, [("species", problem, f"the species are {there}")])
+    return set(names)
 
 
 def _chosen(

@@ -119,7 +119,7 @@ def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Findings)
         if not path.is_file():
             return Look(key=key, **_missing(path, link))
         state = path.stat()
-        size = _known_size(path, state, verify, memory)
+        size = _size(path, state, verify, memory)
         return Look(str(path if inside else root / key), key, *size, state.st_size, state.st_mtime)
     except UNREADABLE as error:
         huge = isinstance(error, Image.DecompressionBombError)
@@ -146,34 +146,23 @@ def _alike(root: Path, file: str) -> str:
     """The path below `root` that `file` is but for its case, accents or slashes; "" for none."""
     here = root
     for part in Path(file.replace("\\", "/")).parts:
-        listable = here.is_dir() and os.access(here, os.R_OK)
-        names = [path for path in here.iterdir() if _same(path.name, part)] if listable else []
+        listable, look = here.is_dir() and os.access(here, os.R_OK), shown(part).casefold()
+        names = [p for p in here.iterdir() if shown(p.name).casefold() == look] if listable else []
         if len(names) != 1:
             return ""
         here = names[0]
     return here.relative_to(root).as_posix() if here.is_file() else ""
 
 
-def _same(name: str, other: str) -> bool:
-    return shown(name).casefold() == shown(other).casefold()
-
-
-def _known_size(
+def _size(
     path: Path, state: os.stat_result, verify: bool, memory: Findings
 ) -> tuple[int, int, bool]:
-    if known := memory.of(str(path), state):
-        return tuple(known)
-    size = _size(path, verify)
-    if verify:
-        memory.note(str(path), state, size)
-    return size
-
-
-def _size(path: Path, verify: bool) -> tuple[int, int, bool]:
     """Width and height in pixels of the upright photo, whether it is stored on its side.
 
-    With `verify`, after decoding it.
+    With `verify`, after decoding it, which is remembered.
     """
+    if known := memory.of(str(path), state):
+        return tuple(known)
     with open_photo(path) as photo:
         refuse_what_is_no_photo(photo)
         # Pillow swaps a turned TIFF's sides by itself, on opening it or later
@@ -183,4 +172,7 @@ def _size(path: Path, verify: bool) -> tuple[int, int, bool]:
         if verify:
             photo.draft(None, (max(1, width // 8), max(1, height // 8)))  # quick, JPEG only
             photo.load()
-    return (height, width, turned) if turned else (width, height, turned)
+    size = (height, width, turned) if turned else (width, height, turned)
+    if verify:
+        memory.note(str(path), state, size)
+    return size

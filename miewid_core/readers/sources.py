@@ -132,8 +132,9 @@ def _placed(found: Source, places: list[Path]) -> Source:
     """The source with the first of the places that has some of its photos, or just the first."""
     rows = found.rows
     names = rows["file"].dropna().astype(str).head(20) if "file" in rows else []
+    names = [name for name in names if not name.startswith("/") and ".." not in Path(name).parts]
     for place in places:
-        if any(_is_file(place / name) for name in names if not _climbs(name)):
+        if any(_is_file(place / name) for name in names):
             moved = (str(place), f"the photos aren't in {places[0]}", "taken from this folder")
             told = () if place == places[0] else (moved,)
             return found._replace(root=place, notices=(*found.notices, *told))
@@ -145,10 +146,6 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
-
-
-def _climbs(name: str) -> bool:
-    return name.startswith("/") or ".." in Path(name).parts
 
 
 def _csv(path: Path) -> Source:
