@@ -29,7 +29,8 @@ def head(way: str, classes: int, dim: int) -> nn.Module:
         return OneHotArcFace(dim, classes, margins, SCALE, K)
     from pytorch_metric_learning.losses import SubCenterArcFaceLoss
 
-    return SubCenterArcFaceLoss(classes, dim, math.degrees(MARGIN), SCALE, K)
+    options = {"num_classes": classes, "embedding_size": dim, "sub_centers": K}
+    return SubCenterArcFaceLoss(margin=math.degrees(MARGIN), scale=SCALE, **options)
 
 
 def prepare_loss(way: str, classes: int, dim: int, batch: int) -> Run:
