@@ -13,15 +13,6 @@ from tempfile import TemporaryDirectory
 
 from miewid_core.files import CACHE, ROOT
 
-HELP = {
-    "figures": "run the notebooks; tables and figures go to figures/<data>/",
-    "refresh": "rewrite the committed notebooks, executed on the demo data",
-    "verify": "compare the tables in figures/<data>/ with the committed ones",
-    "plan": "what would be trained for the notebooks, and how long it would take",
-    "train": "one training shared by the GPUs of this computer; start it with torchrun",
-    "repeat": "train a finished run again and compare the weights bit by bit",
-    "bench": "measure the comparisons of notebook 13 in full",
-}
 WORDS = "parameters as the notebooks have them, such as CATALOG=photos.csv PRESET=compact SEED=1"
 
 
@@ -29,8 +20,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command; exits with its status: 2 where its arguments can't be taken."""
     parser = argparse.ArgumentParser(prog="miewid", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, add in COMMANDS.items():
-        add(commands.add_parser(name, help=HELP[name], description=f"{HELP[name].capitalize()}."))
+    for name, (told, add) in COMMANDS.items():
+        add(commands.add_parser(name, help=told, description=f"{told.capitalize()}."))
     given, rest = parser.parse_known_args(arguments)
     try:
         given.run(given, rest)
@@ -168,9 +159,8 @@ def _plan(given: argparse.Namespace, rest: list[str]) -> None:
     rate = float(words.pop("rate", 0))
     _refuse_unknown(words, open_study, plan.asked)
     few = _taken(words, plan.asked)
-    study = plan.paper_study(**_taken(words, plan.paper_study)) if of_paper else None
-    if study is None:
-        study = open_study(**_taken(words, open_study))
+    opened = plan.paper_study if of_paper else open_study
+    study = opened(**_taken(words, opened))
     asked = plan.asked(study, **few) | {"12": identify.asked(study)}
     table = bill.summary(asked, study.config, rate)
     sys.stdout.write(f"{table.to_string(index=False, float_format='{:.2f}'.format)}\n")
@@ -263,23 +253,26 @@ def _repeat(given: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=lambda given, rest: _bench(rest))
+    parser.set_defaults(run=_bench)
 
 
-def _bench(rest: list[str]) -> None:
+def _bench(given: argparse.Namespace, rest: list[str]) -> None:
     from miewid_core.bench import harness
 
     harness.main(rest)
 
 
 COMMANDS = {
-    "figures": _add_figures,
-    "refresh": _add_refresh,
-    "verify": _add_verify,
-    "plan": _add_plan,
-    "train": _add_train,
-    "repeat": _add_repeat,
-    "bench": _add_bench,
+    "figures": ("run the notebooks; tables and figures go to figures/<data>/", _add_figures),
+    "refresh": ("rewrite the committed notebooks, executed on the demo data", _add_refresh),
+    "verify": ("compare the tables in figures/<data>/ with the committed ones", _add_verify),
+    "plan": ("what would be trained for the notebooks, and how long it would take", _add_plan),
+    "train": (
+        "one training shared by the GPUs of this computer; start it with torchrun",
+        _add_train,
+    ),
+    "repeat": ("train a finished run again and compare the weights bit by bit", _add_repeat),
+    "bench": ("measure the comparisons of notebook 13 in full", _add_bench),
 }
 
 if __name__ == "__main__":

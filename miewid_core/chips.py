@@ -4,7 +4,6 @@ import math
 import multiprocessing
 import os
 import random
-import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -118,8 +117,9 @@ class ChipStore:
     def _digests(self, paths: np.ndarray) -> dict[str, str]:
         """SHA-256 of each photo, remembered until the photo changes."""
         known = Findings(self.folder / "photos.json")
-        states = {path: _state(path) for path in paths}
-        _refuse([f"{path}: there is no such file" for path in paths if states[path] is None])
+        lost = [path for path in paths if not Path(path).is_file()]
+        _refuse([f"{path}: there is no such file" for path in lost])
+        states = {path: Path(path).stat() for path in paths}
         new = [path for path in paths if known.of(path, states[path]) is None]
         with ThreadPoolExecutor() as pool:
             quiet = len(new) <= 5000  # over in seconds
@@ -137,15 +137,6 @@ def _may_be_deep(path: str) -> bool:
     with Path(path).open("rb") as opened:
         start = opened.read(25)
     return start[:2] in (b"II", b"MM") or (start[1:4] == b"PNG" and start[24:] == b"\x10")
-
-
-def _state(path: str) -> os.stat_result | None:
-    """What the system knows of a file; None where there is none."""
-    try:
-        state = Path(path).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return state if stat.S_ISREG(state.st_mode) else None
 
 
 def _refuse(errors: list[str]) -> None:

@@ -155,14 +155,14 @@ class Findings:
     def save(self) -> None:
         """Write the findings about files that still exist, if there are new ones."""
         if self._changed:
-            kept = {mark: found for mark, found in self.found.items() if _exists(mark)}
+            kept = {
+                mark: found
+                for mark, found in self.found.items()
+                if Path(mark.rsplit("|", 2)[0]).exists()
+            }
             with replacing(self.path) as temporary:
                 temporary.write_text(json.dumps(kept))
 
 
 def _mark(file: str, state: os.stat_result) -> str:
     return f"{file}|{state.st_size}|{state.st_mtime_ns}"
-
-
-def _exists(mark: str) -> bool:
-    return Path(mark.rsplit("|", 2)[0]).exists()

@@ -104,7 +104,7 @@ class SubCenterArcFace(nn.Module):
             raise ValueError(f"margins have shape {tuple(margins.shape)}, not ({n_classes},)")
         self.scale, self.k = scale, k
         self.weight = nn.Parameter(torch.empty(n_classes * k, n_features))  # (C * K, D)
-        bound = n_features**-0.5  # the authors': norms near 0.577 whatever the number of classes
+        bound = n_features**-0.5
         nn.init.uniform_(self.weight, -bound, bound, generator=generator)
         self.register_buffer("margins", margins)
 

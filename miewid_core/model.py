@@ -47,14 +47,14 @@ def known(name: str) -> "PretrainedCfg":
 class GeM(nn.Module):
     """Generalised-mean pooling of (B, C, ...) to (B, C): mean(x ** p) ** (1 / p), p learned."""
 
-    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
+    def __init__(self, p: float = 3.0) -> None:
         super().__init__()
-        self.p, self.eps = nn.Parameter(torch.full((1,), p)), eps
+        self.p = nn.Parameter(torch.full((1,), p))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Pool over all but the first two axes, in float32 whatever autocast says."""
         with torch.autocast(x.device.type, enabled=False):
-            powers = x.float().clamp(min=self.eps).pow(self.p)
+            powers = x.float().clamp(min=1e-6).pow(self.p)
             # a channel without any signal is 0 in float32 once p passes 7: its root has no slope
             means = powers.flatten(2).mean(2).clamp(min=torch.finfo(torch.float32).tiny)
             return means.pow(1 / self.p)
@@ -223,13 +223,11 @@ class Preprocess:
 
     def __call__(self, image: Image.Image | np.ndarray) -> torch.Tensor:
         """A PIL image or (H, W, 3) uint8 array to (3, size, size) float32."""
-        pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
-        return self.batch(torch.from_numpy(self._resized(pixels))[None])[0]
-
-    def _resized(self, pixels: np.ndarray) -> np.ndarray:
         from miewid_core.photos import resize  # a network alone doesn't need OpenCV
 
-        return resize(pixels, self.size, self.resizing)
+        pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+        chip = torch.from_numpy(resize(pixels, self.size, self.resizing))
+        return self.batch(chip[None])[0]
 
     def batch(self, chips: torch.Tensor) -> torch.Tensor:
         """Chips (B, S, S, 3) uint8 to (B, 3, S, S) float32 on their device, channels_last."""

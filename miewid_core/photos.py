@@ -180,17 +180,13 @@ def open_photo(path: Path | str) -> Image.Image:
 def _as_rgb(image: Image.Image) -> Image.Image:
     """Any mode to RGB: 16 bits and more are scaled, transparency shows white."""
     if image.mode[0] in "IF":
-        return _as_eight_bits(image).convert("RGB")
+        usual = {"I": (*BITS, 2**31 - 1), "F": (1, *BITS)}.get(image.mode, BITS)
+        grey = Image.fromarray(_scaled(np.asarray(image, dtype=np.float64), usual))
+        return grey.convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
-
-
-def _as_eight_bits(image: Image.Image) -> Image.Image:
-    """Modes I;16, I and F to L."""
-    usual = {"I": (*BITS, 2**31 - 1), "F": (1, *BITS)}.get(image.mode, BITS)
-    return Image.fromarray(_scaled(np.asarray(image, dtype=np.float64), usual))
 
 
 BITS = (255, 1023, 4095, 16_383, 65_535)  # white where 8, 10, 12, 14 and 16 bits are used

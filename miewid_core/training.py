@@ -79,7 +79,8 @@ class Trainer:
             seeds = np.random.SeedSequence([self.seed, number, self.rank])
             torch.manual_seed(int(seeds.generate_state(1)[0]))
             for done, ((chips, labels), size) in enumerate(zip(batches, sizes, strict=True)):
-                self._set_rate(number + done / len(sizes))
+                for group in self.optimizer.param_groups:
+                    group["lr"] = learning_rate(self.config, number + done / len(sizes))
                 summed += self.step(chips, labels, size)
                 progress(size)
         loss = float(summed) / sum(sizes)
@@ -88,10 +89,6 @@ class Trainer:
                 f"the loss is {loss} in epoch {number + 1}: lower peak_rate or check the photos"
             )
         self.history.append({"epoch": number + 1, "loss": loss, "rate": rate})
-
-    def _set_rate(self, epochs: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, epochs)
 
     def _set_mode(self, number: int) -> None:
         """Train all but the frozen stages, and of a fine-tuning at first the new head alone.
@@ -215,7 +212,13 @@ def fit(
         cores = max(1, (os.cpu_count() or 1) // begun.processes)
         workers = 0 if device.type == "cpu" else min(cores, 8)
     source = loader(dataset, batches, workers)
-    with threads(_threads(config, device)), _bar(begun, len(dataset), title) as bar:
+    small = device.type == "cpu" and config.batch_size * config.image_size**2 <= SMALL
+    total, done = (epochs * len(dataset) for epochs in (config.epochs, len(begun.history)))
+    silent = {"disable": True} if begun.rank else {}  # disable=False would ignore TQDM_DISABLE
+    with (
+        threads(1 if small else torch.get_num_threads()),
+        tqdm(total=total, initial=done, desc=title, unit="photo", **silent) as bar,
+    ):
         while len(begun.history) < config.epochs:
             begun.epoch(source, bar.update)
             last = begun.history[-1]
@@ -236,15 +239,3 @@ def _resumed(begin: Callable[[], Trainer], checkpoint: Path, title: str) -> Trai
             tqdm.write(f"{title} begins anew: {error}")
             return begin()
     return trainer
-
-
-def _threads(config: TrainConfig, device: torch.device) -> int:
-    small = device.type == "cpu" and config.batch_size * config.image_size**2 <= SMALL
-    return 1 if small else torch.get_num_threads()
-
-
-def _bar(trainer: Trainer, photos: int, title: str) -> tqdm:
-    """How many photos of all epochs were shown; the first of several processes shows it."""
-    total, done = trainer.config.epochs * photos, len(trainer.history) * photos
-    silent = {"disable": True} if trainer.rank else {}  # disable=False would ignore TQDM_DISABLE
-    return tqdm(total=total, initial=done, desc=title, unit="photo", **silent)
