@@ -14,8 +14,7 @@ from tqdm import tqdm
 
 from miewid_core.config import TrainConfig
 from miewid_core.machine import default_device
-from miewid_core.paper.comparison import with_interval
-from miewid_core.paper.intervals import per_species
+from miewid_core.paper.comparison import ENDS, compare, with_interval
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
     # 6 million multiply-adds a photo at 64 px, the backbone 9; others learn nothing at demo's rate
@@ -102,17 +101,12 @@ def costs(networks: Mapping[str, nn.Module], size: int, rates: pd.DataFrame) -> 
 
     `rates`: of `photos_per_second`; the median of its rounds, and `slowest` and `fastest` of them.
     """
-    measured = rates.groupby("network")["rate"].agg([statistics.median, "min", "max"])
-    return pd.DataFrame(
-        {
-            "network": list(networks),
-            "parameters": [parameters(network) for network in networks.values()],
-            "multiply_adds": [multiply_adds(network, size) for network in networks.values()],
-            "photos_per_second": [measured["median"][name] for name in networks],
-            "slowest": [measured["min"][name] for name in networks],
-            "fastest": [measured["max"][name] for name in networks],
-        }
+    counts = {name: (parameters(own), multiply_adds(own, size)) for name, own in networks.items()}
+    table = pd.DataFrame(counts, ["parameters", "multiply_adds"]).T.rename_axis("network")
+    measured = rates.groupby("network")["rate"].agg(
+        photos_per_second="median", slowest="min", fastest="max"
     )
+    return table.join(measured).reset_index()
 
 
 def beside_costs(
@@ -124,28 +118,27 @@ def beside_costs(
     (percent), then those of the costs.
     """
     mean, networks = table.iloc[-1], costs["network"]
-    scores = {
-        f"top_1{end}": [mean[f"{name}{end}"] for name in networks] for end in ("", "_low", "_high")
-    }
+    scores = {f"top_1{end}": [mean[f"{name}{end}"] for name in networks] for end in ENDS}
     who = {"network": networks, "name": networks.map(words), "species": len(table) - 1}
     return pd.DataFrame(who | scores).join(costs.drop(columns="network"))
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `beside_costs` for a reader."""
-    rate = with_interval(table, "photos_per_second", "slowest", "fastest", decimals=0)
     return pd.DataFrame(
         {
             "network": table["name"],
             "top-1 (%)": with_interval(table, "top_1"),
             "parameters (million)": (table["parameters"] / 1e6).map("{:,.2f}".format),
             "multiply-adds (million)": (table["multiply_adds"] / 1e6).map("{:,.1f}".format),
-            "photos per second": rate,
+            "photos per second": with_interval(
+                table, "photos_per_second", "slowest", "fastest", decimals=0
+            ),
         }
     )
 
 
-def spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
+def spread(trainings: Sequence[pd.DataFrame]) -> float:
     """Standard deviation, in points, of the mean over species between trainings of one network."""
-    means = [100 * per_species(ranks, k)["top_k"].mean() for ranks in trainings]
+    means = [compare({"top_1": ranks})["top_1"].iloc[-1] for ranks in trainings]
     return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0

@@ -36,9 +36,7 @@ def asked(
     ]
     few: dict[str, list[Asked]] = {method: [] for method in few_shot.METHODS}
     chosen = few_shot.targets(study, targets)
-    for cell in tqdm(
-        few_shot.each_cell(study, chosen, counts=counts, draws=draws), "few individuals"
-    ):
+    for cell in tqdm(few_shot.cells(study, chosen, counts=counts, draws=draws), "few individuals"):
         few[cell.method].append(entry(cell.training))
     both = pair(preset, study.config).values()
     backbones = [study.training(study.train, str(own["backbone"]), **own) for own in both]
