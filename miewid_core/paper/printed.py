@@ -69,24 +69,3 @@ def combined_table1() -> pd.DataFrame:
         .agg(lambda column: column.sum(skipna=False))
         .reset_index()
     )
-
-
-def beside_table1(ours: pd.DataFrame) -> pd.DataFrame:
-    """Our Table 1 (of `table1.summary`) and the paper's, of the species that both have.
-
-    A row `of` "here" and one of "the paper" for each species, n_species 1, and last for species
-    "all species": our total and the totals that the paper's text states. Columns n_species,
-    annotations, individuals, and annotations per individual as mean_ and median_per_individual; the
-    paper prints no median of one species.
-    """
-    total = ours["species"] == "total"
-    here = ours.assign(of="here", n_species=total.map({True: (~total).sum(), False: 1}))
-    paper = combined_table1().assign(n_species=1)
-    paper["mean_per_individual"] = paper["annotations"] / paper["individuals"]
-    paper = pd.concat([paper, pd.DataFrame([{"species": "total", **PRINTED}])])
-    paper = paper.assign(of="the paper").set_index("species")
-    names = here["species"].map(species_name)
-    here, names = here[names.isin(paper.index)], names[names.isin(paper.index)]
-    theirs = paper.loc[names].set_axis(here.index).assign(species=here["species"])
-    both = pd.concat([here, theirs]).sort_index(kind="stable").replace("total", "all species")
-    return both[["species", "of", *PRINTED]].reset_index(drop=True)

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from miewid_core.figures import COLOURS, THIN, Figure, plain_numbers, spelt, styled
-from miewid_core.paper.printed import PRINTED
+from miewid_core.paper.printed import PRINTED, combined_table1, species_name
 from miewid_core.paper.training_report import LINES
 
 
@@ -11,8 +11,7 @@ from miewid_core.paper.training_report import LINES
 def long_tail_figure(tail: pd.DataFrame, title: str) -> Figure:
     """Share of individuals with at least so many annotations, of each species and of all.
 
-    `tail`: species, per_individual, individuals, as of `census.long_tail`. More than six species
-    are thin grey lines without names.
+    `tail`: of `tail_rows`. More than six species are thin grey lines without names.
     """
     species = dict(list(tail.groupby("species")))
     named = len(species) <= 6
@@ -68,6 +67,27 @@ def _counts(species: str, annotations: pd.DataFrame) -> dict[str, object]:
         "median_per_individual": each.median(),
         "share_with_one": (each == 1).mean(),
     }
+
+
+def beside_paper(ours: pd.DataFrame) -> pd.DataFrame:
+    """Our Table 1 (of `summary`) and the paper's, of the species that both have.
+
+    A row `of` "here" and one of "the paper" for each species, n_species 1, and last for species
+    "all species": our total and the totals that the paper's text states. Columns n_species,
+    annotations, individuals, and annotations per individual as mean_ and median_per_individual; the
+    paper prints no median of one species.
+    """
+    total = ours["species"] == "total"
+    here = ours.assign(of="here", n_species=total.map({True: (~total).sum(), False: 1}))
+    paper = combined_table1().assign(n_species=1)
+    paper["mean_per_individual"] = paper["annotations"] / paper["individuals"]
+    paper = pd.concat([paper, pd.DataFrame([{"species": "total", **PRINTED}])])
+    paper = paper.assign(of="the paper").set_index("species")
+    names = here["species"].map(species_name)
+    here, names = here[names.isin(paper.index)], names[names.isin(paper.index)]
+    theirs = paper.loc[names].set_axis(here.index).assign(species=here["species"])
+    both = pd.concat([here, theirs]).sort_index(kind="stable").replace("total", "all species")
+    return both[["species", "of", *PRINTED]].reset_index(drop=True)
 
 
 def tail_rows(annotations: pd.DataFrame) -> pd.DataFrame:

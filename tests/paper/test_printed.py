@@ -12,7 +12,6 @@ from miewid_core.paper.printed import (
     KNOWN,
     PRINTED,
     SPELLINGS,
-    beside_table1,
     combined_table1,
     printed_table,
     species_name,
@@ -111,7 +110,7 @@ def test_no_such_table(number):
 def test_ours_beside_table_1():
     rows = [("Nyala", "a", "1"), ("Nyala", "a", "2"), ("Nyala", "b", ""), ("ant", "c", "")]
     photos = pd.DataFrame(rows, columns=["species", "individual", "encounter"])
-    beside = beside_table1(table1.summary(photos))
+    beside = table1.beside_paper(table1.summary(photos))
     assert beside[["species", "of"]].to_numpy().tolist() == [
         ["Nyala", "here"],
         ["Nyala", "the paper"],
