@@ -52,10 +52,9 @@ def parameters(network: nn.Module) -> int:
 
 
 def multiply_adds(network: nn.Module, size: int) -> int:
-    """Multiplications, each with its addition, for one photo of `size` pixels a side.
+    """Multiply-adds of convolutions and matrix products for one photo of `size` pixels a side.
 
-    Those of convolutions and matrix products, attention's among them; what works value by value
-    (normalisation, activations) doesn't count, as is usual.
+    Normalisation and activations don't count, as is usual.
     """
     photo = torch.zeros(1, 3, size, size, device=next(network.parameters()).device)
     # fused attention is one operation whose products FlopCounterMode doesn't see on a CPU
@@ -114,8 +113,7 @@ def beside_costs(
 ) -> pd.DataFrame:
     """Costs (of `costs`) with each network's name and mean top-1 from a table of `compare`.
 
-    Columns network, name, species (how many the mean is over), top_1, top_1_low, top_1_high
-    (percent), then those of the costs.
+    Columns network, name, species (of the mean), top_1, _low, _high (percent), costs.
     """
     mean, networks = table.iloc[-1], costs["network"]
     scores = {f"top_1{end}": [mean[f"{name}{end}"] for name in networks] for end in ENDS}

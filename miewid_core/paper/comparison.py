@@ -58,20 +58,18 @@ def compare(
 ) -> pd.DataFrame:
     """Top-k in percent of each ranking of the same queries, and the first's gain over each other.
 
-    `rankings`: by name, ranks as of `evaluation.one_vs_all`, or a list of them, one a training of
-    the network with another seed; a ranking may lack species of the first. `train`: the training
-    annotations. One row per species, by decreasing number of these, then the "mean" over the
-    species that all rankings have. Columns species, queries, individuals, train_annotations; of
-    each ranking its name, name_low, name_high and name_trainings, how many; of each but the first
-    gain_over_name with _low, _high (points, paired by query), _p (two-sided; of species corrected
-    by Holm) and, if the first has several trainings, _same_sign: in how many of them the gain has
-    the sign of their mean; chance, a random ranking's top-k. Of each ranking also name_seen and
-    name_new with _low, _high, section 3.3's two halves of the test set: of the individuals in
-    `seen` (by default those of `train`), and of the others.
+    `rankings`: by name, ranks as of `evaluation.one_vs_all`, or a list of them, one a training with
+    another seed; a ranking may lack species of the first. `train`: the training annotations.
+    `training_sd`: in points, by name, what is known from elsewhere of the mean's spread between
+    trainings. Raises ValueError when the queries differ.
 
-    Intervals (95 %) are those of `intervals.by_species`. `training_sd`: in points, by name, what is
-    known from elsewhere of the mean's spread between trainings. Raises ValueError when the queries
-    differ.
+    One row per species, by decreasing number of training annotations, then the "mean" over the
+    species that all rankings have. Columns species, queries, individuals, train_annotations; of
+    each ranking name, name_low, name_high (95 %, as of `intervals.by_species`), name_trainings; of
+    each but the first gain_over_name with _low, _high (points, paired by query), _p (of species by
+    Holm) and, if the first has several trainings, _same_sign: in how many of them the gain has the
+    sign of their mean; chance, a random ranking's top-k; name_seen and name_new with _low, _high,
+    section 3.3's halves of the test set: individuals in `seen` (else those of `train`) or not.
     """
     hits = {name: _hits(ranks, k) for name, ranks in rankings.items()}
     first, *others = hits
@@ -176,8 +174,7 @@ def _by_size(table: pd.DataFrame, train: pd.DataFrame, shared: list[str]) -> pd.
 def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame, k: int = 1) -> pd.DataFrame:
     """Each training of a network set against one ranking: how far the gain moves between them.
 
-    Columns seed (0, 1, ... in the order of `runs`), top_k and gain (means over species, in percent
-    and points), ahead and behind (on how many species).
+    Columns seed, top_k and gain (means over species), ahead and behind (on how many species).
     """
     rows = []
     for seed, ranks in enumerate(runs):
@@ -189,10 +186,10 @@ def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame, k: int = 
 
 
 def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
-    """How far a mean over species lies from its expectation, each by a network trained once.
+    """How far, in points, a mean over species lies from its expectation, each network trained once.
 
-    The standard deviation in points, from several `trainings` of one network (ranks of each): the
-    root mean square of the species' deviations between them, over the root of their number.
+    By several `trainings` of one network: the root mean square of the species' standard deviations
+    between them, over the root of their number.
     """
     hits = _hits(trainings, k)
     deviations = 100 * hits.groupby(level=1).mean().std(axis=1, ddof=1)
@@ -210,8 +207,7 @@ def verdict(
 
     `words`: the two columns' names in text, the table's first ranking first. `claims`: what is said
     if it is better, worse, or neither. `spread_known`: the table has a `training_sd` for networks
-    that were trained once. With one training it counts the species that are better or worse
-    (Holm-corrected); with several, those on which all of them agree, which is no verdict.
+    that were trained once.
     """
     (first, _), (second, _) = words.items()
     gain, mean, rows = f"gain_over_{second}", table.iloc[-1], _averaged(table)
@@ -264,10 +260,9 @@ def _by_species(rows: pd.DataFrame, gain: str, trainings: int) -> str:
 
 
 def beside_paper(table: pd.DataFrame, number: int, columns: Mapping[str, str]) -> pd.DataFrame:
-    """A table of `compare` with columns of the paper's Table `number`, which are top-1, in percent.
+    """A table of `compare` with columns of the paper's Table `number`: top-1, in percent.
 
-    `columns`: by the name that each gets, "paper_" before it; a species that the paper lacks has
-    NaN, the mean that of the paper's own rows.
+    `columns`: the paper's, by the name that each gets, "paper_" before it. The mean is of its rows.
     """
     printed = printed_table(number).set_index("species")[[*columns.values()]]
     printed.columns = [f"paper_{name}" for name in columns]
@@ -277,11 +272,7 @@ def beside_paper(table: pd.DataFrame, number: int, columns: Mapping[str, str]) -
 
 
 def printed_gain_in_words(number: int, first: str, second: str) -> str:
-    """The mean gain of column `first` over `second` of the paper's Table `number`, from its rows.
-
-    Its Table 2 has multi_species, single_species, leave_one_out; its Table 3 miewid_leave_one_out
-    and megadescriptor_l_384.
-    """
+    """The mean gain of column `first` over `second` of the paper's Table `number`."""
     printed = printed_table(number)
     gain = (printed[first] - printed[second]).dropna()
     return (
@@ -293,9 +284,9 @@ def printed_gain_in_words(number: int, first: str, second: str) -> str:
 def readable(table: pd.DataFrame, words: Mapping[str, str], gain: str) -> pd.DataFrame:
     """A table of `compare` for a reader: species, sizes, "58.7 (49.7 to 67.0)", and the gain.
 
-    `words`: columns and their heads. `gain`: the column that the first is set against. Where the
-    table has them: of the first, "66.1, 55.0" for individuals seen in training and for new ones; of
-    the gain, in how many trainings its direction is that of the mean.
+    `words`: columns and their heads. `gain`: the column that the first is set against. Of the first
+    also "66.1, 55.0" for individuals seen in training and for new ones; of the gain, in how many
+    trainings its direction is that of the mean.
     """
     shown = {
         "species": table["species"].map(spelt),
@@ -340,8 +331,7 @@ def no_better_in_words(
 ) -> str:
     """Which networks end no better than they began, by species.
 
-    `names`: columns of `table`, or to each the column of the network as it was before; without one
-    that is "untrained". `words`: what text calls them.
+    `names`: columns of `table`, or to each that of the network before training ("untrained").
     """
     befores = names if isinstance(names, Mapping) else dict.fromkeys(names, "untrained")
     lines = []
@@ -396,8 +386,7 @@ def _rank_correlation(sizes: pd.Series, gains: pd.Series) -> tuple[float, float]
 def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     """The first network's gain, with 95 % interval, against a species' training annotations.
 
-    `table`: of `compare`; the mean's gain and interval are a line and a band. The three species
-    with the largest and the three with the smallest gain are named.
+    `table`: of `compare`. The three largest and the three smallest gains are named.
     """
     gain, low, high = (f"gain_over_{against}{end}" for end in ENDS)
     shown = table[table[gain].notna() & (table["species"] != "mean")]
@@ -447,9 +436,8 @@ def dots(
 ) -> Figure:
     """Top-k of networks by species, and the first one's gain over another (Figures 1, 2, 4 to 12).
 
-    `table`: of `compare`, in the order to draw, the mean last; `words`: its columns and what they
-    are called; `gain`: the column that the first is set against. Bars are 95 % intervals; a gain
-    whose interval holds zero is open.
+    `table`: of `compare`, in the order to draw; `words`: its columns and what they are called;
+    `gain`: what the first is set against. A gain whose 95 % interval holds zero is open.
     """
     gain = gain or [*words][1]
     drawn = Figure(title, 1.2 + (0.2 if len(words) < 3 else 0.26) * len(table), PAGE)
@@ -499,10 +487,7 @@ def beside_the_paper(
 
 
 def printed_by_size(names: Sequence[str], number: int = 2) -> pd.DataFrame:
-    """The paper's Table 2 or 3, its species by the annotations that Table 1 counts, the mean last.
-
-    Columns species, and of each of `names` its printed column; those not counted come last.
-    """
+    """The paper's Table 2 or 3, by the annotations that Table 1 counts, the mean last."""
     columns = {PRINTED[number][name]: name for name in names}
     table = printed_table(number)[["species", *columns]].rename(columns=columns).dropna()
     sizes = combined_table1().set_index("species")["annotations"]

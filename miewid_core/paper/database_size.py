@@ -75,9 +75,9 @@ def ranks(
     """Rank of the first true match (N, draws, limits) with at most so many of each individual.
 
     `embeddings`, `annotations`: as for `databases`. Each draw orders each individual's rows at
-    random and a database takes the first of them, so that a larger limit only adds annotations. A
-    query is never in its own database, and is asked at every limit; without any true match it has
-    NaN. A tie with a wrong candidate counts as behind it. Raises ValueError for a limit below 1.
+    random and a database takes the first of them. A query is never in its own database, and is
+    asked at every limit; without any true match it has NaN. A tie with a wrong candidate counts as
+    behind it. Raises ValueError for a limit below 1.
     """
     if min(limits, default=0) < 1:
         raise ValueError(f"limits are {list(limits)}; a database needs at least one annotation")
@@ -140,8 +140,7 @@ def summary(by_draw: pd.DataFrame) -> pd.DataFrame:
     """Figure 3's data: per limit the mean over species, in percent, and the standard deviations.
 
     Columns limit, species (their number), queries; for each top-k its mean, `_deviation` (over
-    species, each the mean of its draws) and `_draws` (of that mean from draw to draw, a measure of
-    what the sampling adds). A deviation of a single value is NaN.
+    species, each the mean of its draws) and `_draws` (of that mean from draw to draw).
     """
     tops = [f"top_{k}" for k in TOPS]
     species = by_draw.groupby(["limit", "species"])[["queries", *tops]].mean()
@@ -158,8 +157,7 @@ def cost(ranks: np.ndarray, annotations: pd.DataFrame, limits: Sequence[int]) ->
     """What each limit costs against the largest one, in points, as a mean over species.
 
     Columns limit; for each top-k `cost_k` with its 95 % interval `_low`, `_high` (paired over
-    queries, each the mean of its draws, as of `intervals.by_species`); and `fewer`: the
-    share in percent of queries that have more true matches than the limit lets in.
+    queries); `fewer`: percent of the queries with more true matches than the limit lets in.
     """
     others = annotations.groupby(["species", "individual"])["individual"].transform("size") - 1
     counted, last = annotations[others > 0], len(limits) - 1
@@ -190,10 +188,7 @@ def in_words(summary: pd.DataFrame, cost: pd.DataFrame, k: int = 1) -> str:
 
 
 def drop_in_words(cost: pd.DataFrame) -> str:
-    """The paper's claim of Figure 3, that the drop with one or two annotations is small, checked.
-
-    `cost`: of `cost`.
-    """
+    """The paper's claim of Figure 3, that the drop with one or two is small, checked."""
     parts = [
         f"{row.cost_1:.1f} points with {row.limit:.0f} (95 % interval {row.cost_1_low:+.1f} to "
         f"{row.cost_1_high:+.1f})"
@@ -219,8 +214,7 @@ def headline(cost: pd.DataFrame, k: int = 1) -> str:
 def accuracy_figure(summary: pd.DataFrame, by_species: pd.DataFrame, title: str) -> Figure:
     """Figure 3: a panel each for top-1 and top-5 against the annotations in the database.
 
-    `summary`: mean over species, thick, with its standard deviation; `by_species`: species, limit,
-    top_1, top_5, a thin line each.
+    `summary`: mean over species, thick; `by_species`: species, limit, top_1, top_5, thin.
     """
     drawn = Figure(title, 2.9, PAGE)
     limits = summary["limit"]

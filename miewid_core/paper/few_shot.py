@@ -77,11 +77,10 @@ def cells(
 ) -> Iterator[Cell]:
     """All trainings of Tables 4 and 5: each of `species` with each number of its individuals.
 
-    `counts`: numbers of individuals, clipped to what there is; by default the paper's. A smaller
-    number's individuals are some of the larger one's (`splits.few_shot`). Each draw has its own
-    individuals and its own seed of the training. None and all of them can't be drawn: they have one
-    training, n = 0 the leave-one-out network, which never saw the species. One cell at a time: at
-    the paper's scale the rows of all of them take gigabytes.
+    `counts`: numbers of individuals, clipped to what there is; by default the paper's. Each draw
+    has its own individuals (`splits.few_shot`) and seed of the training. None and all can't be
+    drawn: they have one training, n = 0 the leave-one-out network. One cell at a time: at the
+    paper's scale the rows of all of them take gigabytes.
     """
     counts = counts or (*(DEMO_COUNTS if study.drawn else PAPER_COUNTS), ALL)
     for own in species:
@@ -131,7 +130,7 @@ def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
     """Ranks of each cell's species by its network, trained now where it isn't yet.
 
     Rows as of `one_vs_all`, with n, trained_on (annotations), method, draw, and seen: whether the
-    individual is one of the n. The queries never change with n.
+    individual is one of the n.
     """
     study.run([cell.training for cell in asked])  # side by side
     parts = []
@@ -144,13 +143,11 @@ def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
 
 
 def summary(ranked: pd.DataFrame, before: Mapping[str, float]) -> pd.DataFrame:
-    """Top-1 in percent of each species, n and method, with its 95 % interval.
+    """Top-1 in percent of each species, n and method, with the 95 % interval of the mean over draws.
 
-    The interval is that of the mean over draws, each with a training of its own, where there are
-    several. `before`: of `untrained`. Columns species, individuals, annotations (mean over draws),
-    method, queries, draws, top_k, low, high, deviation (standard, over draws; NaN for one), seen
-    and new with _low, _high (the same of test individuals that were trained on, and of those that
-    were not; draws together), untrained.
+    `before`: of `untrained`. Columns species, individuals, annotations (mean over draws), method,
+    queries, draws, top_k, low, high, deviation (standard, over draws; NaN for one), seen and new
+    with _low, _high (of test individuals trained on, and of others; draws together), untrained.
     """
     rows = []
     for (species, n, method), own in ranked.groupby(["species", "n", "method"]):
@@ -180,11 +177,9 @@ def _draws(ranked: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def differences(ranked: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
-    """Top-1 of method `one` minus `other` at each n, in points, with its 95 % interval.
+    """Top-1 of method `one` minus `other` at each n, in points, paired by query, as of `compare`.
 
-    Paired by query. The interval is that of other individuals and, where there are several draws,
-    of the mean over draws and their trainings. Columns species, individuals, draws, difference,
-    low, high.
+    Columns species, individuals, draws, difference, and its 95 % interval low, high.
     """
     found = []
     for (species, n), own in ranked.groupby(["species", "n"]):
@@ -253,8 +248,8 @@ def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
 def stops_paying(table: pd.DataFrame) -> pd.DataFrame:
     """Where fine-tuning stops paying: the least n from which on it is not shown to be better.
 
-    `table`: of `differences`, fine_tuned minus species_only. Columns species, individuals (NaN when
-    it is better at every n), of_the_paper: the same by Table 5's printed numbers.
+    `table`: of `differences`, fine_tuned minus species_only. Columns species, individuals (NaN: it
+    is better at every n), of_the_paper: the same by Table 5's printed numbers.
     """
     printed = printed_table(5).query("individuals > 0")
     printed = printed.assign(better=printed["fine_tuning"] > printed["species_only"])
@@ -299,8 +294,7 @@ LOOKS = {  # method: marker, line, colour, fill
 def curves_figure(table: pd.DataFrame, title: str) -> Figure:
     """Top-1 against the number of individuals, a line each method: the paper's, then our species.
 
-    `table`: of `summary`, whose intervals are the bars. The first panel has the paper's six
-    species, thin, and their mean (Tables 4 and 5).
+    `table`: of `summary`. The first panel has the paper's six species and their mean.
     """
     species = table["species"].unique()
     rows = -(-(1 + len(species)) // 2)

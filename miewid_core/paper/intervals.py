@@ -89,9 +89,8 @@ def mean_interval(
     """95 % interval of the mean of hits (N,) in [0, 1], all queries of an individual together.
 
     Wilson's, with a design effect for queries that are alike within an individual, and Student's t
-    of as many individuals. It is that of other individuals in the same gallery. With all hits or
-    none it has a width too. `signed`: of paired differences of hits, in [-1, 1], Agresti and Min's.
-    NaN without queries, and for a single individual, which tells nothing of how much they differ.
+    of as many individuals: that of other individuals in the same gallery. `signed`: of paired
+    differences of hits, in [-1, 1], Agresti and Min's. NaN for no query or a single individual.
     """
     if not len(values):
         return np.nan, np.nan
@@ -156,10 +155,9 @@ def by_species(
     is over the species in `averaged` (None: all). Columns species, queries, individuals, value,
     low, high; of differences p, two-sided and not corrected.
 
-    The interval is that of other individuals of the same species, in the same gallery. Where there
-    are several trainings it is that of the mean over trainings, and has their spread s^2 / R. Of
-    one training nothing is known, and the interval is that of this training. `training_sd` adds to
-    the mean what is known from elsewhere: the standard deviation of the mean over species.
+    The 95 % interval is that of other individuals of the same species, in the same gallery. Of
+    several trainings it is that of their mean, and has their spread s^2 / R; of one, that of this
+    training. `training_sd` adds to the mean's what is known from elsewhere.
     """
     signed, counted = against is not None, ranks.index.isin(values.index)
     parts = [values, against] if signed else [values]

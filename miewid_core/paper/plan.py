@@ -57,9 +57,8 @@ def asked(
 def paper_study(preset: str = "paper", seed: int = 0) -> Study:
     """The study that Table 1's numbers would give, without photos: for the paper's whole bill.
 
-    Table 1 has annotations and individuals of each species; how the annotations spread over the
-    individuals is drawn from a long tail (lognormal), each annotation an encounter of its own.
-    Species whose numbers can't be read are left out.
+    How a species' annotations spread over its individuals is drawn from a long tail (lognormal),
+    each an encounter of its own. Species whose numbers can't be read are left out.
     """
     rng = np.random.default_rng(seed)
     counts = combined_table1().dropna()

@@ -209,12 +209,10 @@ def open_study(
     """Read and split the catalog that a notebook's parameters name; empty ones mean the default.
 
     `catalog`: "demo" for the drawn animals, or what `load_catalog` reads, as `photos_dir`,
-    `absolute_paths` and `species` say. `sides_differ`: species whose sides are different
-    individuals, as a list or separated by commas. `pretrained`: a weights file in place of the
-    preset's own. `on_problem`: "raise", or "drop" photos with problems. `scheduler`: address of the
-    Dask scheduler whose workers train ("" for this computer). Relative paths count from the working
-    directory, ~ is the user's home. Raises ValueError (CatalogError for the photos) naming what to
-    mend.
+    `absolute_paths`, `species` and `on_problem` say. `sides_differ`: species whose sides are
+    different individuals, as a list or separated by commas. `pretrained`: a weights file in place
+    of the preset's own. `scheduler`: address of the Dask scheduler whose workers train ("" for this
+    computer). Raises ValueError (CatalogError for the photos) naming what to mend.
     """
     drawn = isinstance(catalog, str) and catalog == DEMO
     catalog, photos_dir, species = map(_text, (catalog, photos_dir, species))

@@ -43,9 +43,8 @@ def _at_least(tail: pd.DataFrame) -> tuple[pd.Index, pd.Series]:
 def summary(annotations: pd.DataFrame) -> pd.DataFrame:
     """Table 1 for a catalog: one row per species by decreasing annotations, then "total".
 
-    Columns: species, annotations, individuals, encounters, mean_per_individual and
-    median_per_individual (annotations), share_with_one (of the individuals, in [0, 1]). An
-    annotation without an encounter is one of its own.
+    Columns species, annotations, individuals, encounters (one without a name counts), mean_ and
+    median_per_individual (annotations), share_with_one (of the individuals, in [0, 1]).
     """
     rows = [_counts(species, own) for species, own in annotations.groupby("species")]
     table = pd.DataFrame(rows).sort_values("annotations", ascending=False, kind="stable")
@@ -72,10 +71,9 @@ def _counts(species: str, annotations: pd.DataFrame) -> dict[str, object]:
 def beside_paper(ours: pd.DataFrame) -> pd.DataFrame:
     """Our Table 1 (of `summary`) and the paper's, of the species that both have.
 
-    A row `of` "here" and one of "the paper" for each species, n_species 1, and last for species
-    "all species": our total and the totals that the paper's text states. Columns n_species,
-    annotations, individuals, and annotations per individual as mean_ and median_per_individual; the
-    paper prints no median of one species.
+    A row `of` "here" and one of "the paper" for each species, n_species 1, and last for "all
+    species": our total and what the paper's text states. Columns n_species, annotations,
+    individuals, and annotations per individual as mean_ and median_per_individual.
     """
     total = ours["species"] == "total"
     here = ours.assign(of="here", n_species=total.map({True: (~total).sum(), False: 1}))
@@ -93,8 +91,7 @@ def beside_paper(ours: pd.DataFrame) -> pd.DataFrame:
 def tail_rows(annotations: pd.DataFrame) -> pd.DataFrame:
     """How many individuals have how many annotations, the data of the long-tail figure.
 
-    One row per species and number of annotations of an individual (`per_individual`), by both:
-    `individuals` that have that many, and `annotations` of all of these together.
+    Columns species, per_individual, individuals that have so many, annotations of all of these.
     """
     each = annotations.groupby(["species", "individual"]).size().rename("per_individual")
     tail = each.reset_index().groupby(["species", "per_individual"]).size()

@@ -24,9 +24,8 @@ def top_k(
 ) -> pd.DataFrame:
     """Top-k in percent of each of `rankings`, by species, then their "mean": appendix A.2.
 
-    Species by decreasing number of their annotations in `train`, as in Figure 1. Columns model (the
-    ranking's name), species, queries, individuals, k, top_k, low, high (95 % interval) and chance,
-    as of `compare`: a ranking may lack species of the first, means are over those that all have.
+    Species by decreasing number of annotations in `train`, as in Figure 1. Columns model (the
+    ranking's name), species, queries, individuals, k, top_k, low, high, chance, as of `compare`.
     """
     tables = {k: compare(rankings, k=k) for k in tqdm(ks, "top-k")}
     parts = [

@@ -133,10 +133,7 @@ def arcface_figure(embedding: np.ndarray, centers: np.ndarray, margin: float) ->
 
 @styled()
 def margins_figure(margins: pd.DataFrame, title: str) -> Figure:
-    """Margin of an individual against its training annotations, and how many have that many.
-
-    `margins`: of the function of that name.
-    """
+    """Margin of an individual against its training annotations, and how many have that many."""
     drawn = Figure(title, 3)
     above, below = drawn.subplots(2, sharex=True, height_ratios=[2, 1])
     points = margins.groupby("annotations")["margin"].agg(["first", "size"])

@@ -60,8 +60,7 @@ def compared(before: bytes, after: bytes) -> Iterator[tuple[str, str, object, ob
     """What differs between two CSV files (b"": missing), as COLUMNS.
 
     `within`: whether it is a number inside the committed 95 % interval of its row. Rows are matched
-    by their texts, and in their order where these are equal. The ends of an interval, its p-value
-    and deviation follow their estimate: they aren't compared.
+    by their texts, and in their order where these are equal. How sure a number is isn't compared.
     """
     if not (before and after):
         yield "", "", *(("a file", "missing") if before else ("missing", "a file")), False
