@@ -15,6 +15,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 EXPORTS = {  # public name: module, name there
     "open_study": ("paper.study", "open_study"),
+    "parameters": ("paper.study", "parameters"),
     "compare": ("paper.comparison", "compare"),
     "verdict": ("paper.comparison", "verdict"),
     "one_vs_all": ("evaluation", "one_vs_all"),

@@ -61,8 +61,8 @@ def curve(ahead: pd.DataFrame) -> pd.DataFrame:
     """Top-1 in percent by gallery size: of each species from 2 individuals to all that it has.
 
     Columns size, species, queries, top_1, low, high (95 % interval, as in `intervals.by_species`).
-    The last row of a species is its top-1 of `intervals.per_species`. Up to the common size the
-    last row of each size is the "mean" over species.
+    The last row of a species is its top-1 of `compare`. Up to the common size the last row of each
+    size is the "mean" over species.
     """
     counted, common = ahead[ahead["ahead"].notna()], common_size(ahead)
     full = counted.groupby("species")["others"].max() + 1

@@ -14,8 +14,7 @@ from tqdm import tqdm
 
 from miewid_core.config import TrainConfig
 from miewid_core.machine import default_device
-from miewid_core.paper.comparison import with_interval
-from miewid_core.paper.intervals import per_species
+from miewid_core.paper.comparison import ENDS, compare, with_interval
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
     # 6 million multiply-adds a photo at 64 px, the backbone 9; others learn nothing at demo's rate
@@ -53,10 +52,9 @@ def parameters(network: nn.Module) -> int:
 
 
 def multiply_adds(network: nn.Module, size: int) -> int:
-    """Multiplications, each with its addition, for one photo of `size` pixels a side.
+    """Multiply-adds of convolutions and matrix products for one photo of `size` pixels a side.
 
-    Those of convolutions and matrix products, attention's among them; what works value by value
-    (normalisation, activations) doesn't count, as is usual.
+    Normalisation and activations don't count, as is usual.
     """
     photo = torch.zeros(1, 3, size, size, device=next(network.parameters()).device)
     # fused attention is one operation whose products FlopCounterMode doesn't see on a CPU
@@ -102,17 +100,12 @@ def costs(networks: Mapping[str, nn.Module], size: int, rates: pd.DataFrame) -> 
 
     `rates`: of `photos_per_second`; the median of its rounds, and `slowest` and `fastest` of them.
     """
-    measured = rates.groupby("network")["rate"].agg([statistics.median, "min", "max"])
-    return pd.DataFrame(
-        {
-            "network": list(networks),
-            "parameters": [parameters(network) for network in networks.values()],
-            "multiply_adds": [multiply_adds(network, size) for network in networks.values()],
-            "photos_per_second": [measured["median"][name] for name in networks],
-            "slowest": [measured["min"][name] for name in networks],
-            "fastest": [measured["max"][name] for name in networks],
-        }
+    counts = {name: (parameters(own), multiply_adds(own, size)) for name, own in networks.items()}
+    table = pd.DataFrame(counts, ["parameters", "multiply_adds"]).T.rename_axis("network")
+    measured = rates.groupby("network")["rate"].agg(
+        photos_per_second="median", slowest="min", fastest="max"
     )
+    return table.join(measured).reset_index()
 
 
 def beside_costs(
@@ -120,32 +113,30 @@ def beside_costs(
 ) -> pd.DataFrame:
     """Costs (of `costs`) with each network's name and mean top-1 from a table of `compare`.
 
-    Columns network, name, species (how many the mean is over), top_1, top_1_low, top_1_high
-    (percent), then those of the costs.
+    Columns network, name, species (of the mean), top_1, _low, _high (percent), costs.
     """
     mean, networks = table.iloc[-1], costs["network"]
-    scores = {
-        f"top_1{end}": [mean[f"{name}{end}"] for name in networks] for end in ("", "_low", "_high")
-    }
+    scores = {f"top_1{end}": [mean[f"{name}{end}"] for name in networks] for end in ENDS}
     who = {"network": networks, "name": networks.map(words), "species": len(table) - 1}
     return pd.DataFrame(who | scores).join(costs.drop(columns="network"))
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `beside_costs` for a reader."""
-    rate = with_interval(table, "photos_per_second", "slowest", "fastest", decimals=0)
     return pd.DataFrame(
         {
             "network": table["name"],
             "top-1 (%)": with_interval(table, "top_1"),
             "parameters (million)": (table["parameters"] / 1e6).map("{:,.2f}".format),
             "multiply-adds (million)": (table["multiply_adds"] / 1e6).map("{:,.1f}".format),
-            "photos per second": rate,
+            "photos per second": with_interval(
+                table, "photos_per_second", "slowest", "fastest", decimals=0
+            ),
         }
     )
 
 
-def spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
+def spread(trainings: Sequence[pd.DataFrame]) -> float:
     """Standard deviation, in points, of the mean over species between trainings of one network."""
-    means = [100 * per_species(ranks, k)["top_k"].mean() for ranks in trainings]
+    means = [compare({"top_1": ranks})["top_1"].iloc[-1] for ranks in trainings]
     return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0

@@ -8,20 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 from scipy.stats import permutation_test, rankdata, spearmanr
 
-from miewid_core import evaluation
-from miewid_core.figures import (
-    BLUE,
-    GREY,
-    ORANGE,
-    PAGE,
-    VERMILION,
-    Figure,
-    label_rows,
-    number_columns,
-    plain_numbers,
-    spelt,
-    styled,
-)
+from miewid_core import evaluation, figures
+from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
 from miewid_core.paper import intervals
 from miewid_core.paper.printed import combined_table1, printed_table, species_name
 
@@ -47,6 +35,7 @@ LOOKS = {  # of a network's dots: marker, colour, fill
 EXACT = 7  # species: up to so many, all orders of them are tried (5,040)
 Ranking = pd.DataFrame | Sequence[pd.DataFrame]
 QUERY = ["annotation_id", "species", "individual", "relevant"]
+SIZES = ["queries", "individuals"]
 ENDS = ["", "_low", "_high"]
 CLAIMS = (
     "{first} is better than {second}",
@@ -64,56 +53,63 @@ def compare(
     rankings: Mapping[str, Ranking],
     train: pd.DataFrame | None = None,
     k: int = 1,
-    next_training: bool = False,
     training_sd: Mapping[str, float] | None = None,
     seen: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Top-k in percent of each ranking of the same queries, and the first's gain over each other.
 
-    `rankings`: by name, ranks as of `evaluation.one_vs_all`, or a list of them, one a training of
-    the network with another seed; a ranking may lack species of the first. `train`: the training
-    annotations. One row per species, by decreasing number of these, then the "mean" over the
-    species that all rankings have. Columns species, queries, individuals, train_annotations; of
-    each ranking its name, name_low, name_high and name_trainings, how many; of each but the first
-    gain_over_name with _low, _high (points, paired by query), _p (two-sided; of species corrected
-    by Holm) and, if the first has several trainings, _same_sign: in how many of them the gain has
-    the sign of their mean; chance, a random ranking's top-k. Of each ranking also
-    name_seen and name_new with _low, _high: of the test individuals that are in training (`seen`,
-    by default those of `train`), and of the others; the mean is over the species that have such.
+    `rankings`: by name, ranks as of `evaluation.one_vs_all`, or a list of them, one a training with
+    another seed; a ranking may lack species of the first. `train`: the training annotations.
+    `training_sd`: in points, by name, what is known from elsewhere of the mean's spread between
+    trainings. Raises ValueError when the queries differ.
 
-    Intervals (95 %) are those of `intervals.by_species`: of other individuals of these species in
-    this gallery, and of the mean over trainings where a ranking has several, else of this one
-    training. `next_training` gives those of one more training of each instead; `training_sd` in
-    points, by name, adds to the mean's what is known from elsewhere. Raises ValueError when the
-    queries differ.
+    One row per species, by decreasing number of training annotations, then the "mean" over the
+    species that all rankings have. Columns species, queries, individuals, train_annotations; of
+    each ranking name, name_low, name_high (95 %, as of `intervals.by_species`), name_trainings; of
+    each but the first gain_over_name with _low, _high (points, paired by query), _p (of species by
+    Holm) and, if the first has several trainings, _same_sign: in how many of them the gain has the
+    sign of their mean; chance, a random ranking's top-k; name_seen and name_new with _low, _high,
+    section 3.3's halves of the test set: individuals in `seen` (else those of `train`) or not.
     """
     hits = {name: _hits(ranks, k) for name, ranks in rankings.items()}
-    (first, one), *others = hits.items()
-    ranks = _all_of(next(iter(rankings.values())))[0]
-    queries = ranks.set_index(QUERY, drop=False).rename_axis([None] * len(QUERY))
-    for _, other in others:
-        _check_same(one, other)
-    shared = sorted(set.intersection(*(_species(other) for other in hits.values())))
+    first, *others = hits
+    for name in others:
+        _check_same(hits[first], hits[name])
+    shared = sorted(set.intersection(*map(_species, hits.values())))
     spread = {name: (training_sd or {}).get(name, 0) / 100 for name in hits}
-    table = _measured(one, queries, shared, None, next_training, spread[first])
-    table = _named(table, first).assign(**{f"{first}_trainings": one.shape[1]})
-    for name, other in others:
-        own = _measured(other, queries, shared, None, next_training, spread[name])
-        table = table.join(_named(own, name)[[name + end for end in ENDS]])
-        table[f"{name}_trainings"] = other.shape[1]
-    for name, other in others:
-        sd = np.hypot(spread[first], spread[name])
-        matched = one[_species_of(one).isin(_species(other))]
-        gain = _measured(matched, queries, shared, other, next_training, sd)
-        table = table.join(_gain(gain, matched, other, f"gain_over_{name}", shared))
+    ranks = _all_of(rankings[first])[0]
+    queries = ranks.set_index(QUERY, drop=False).rename_axis([None] * len(QUERY))
+
+    def measured(name: str, values: pd.DataFrame, sd: float, *against: pd.DataFrame):
+        """By species, the value and its ends named after `name`, in percent."""
+        found = intervals.by_species(values, queries, *against, training_sd=sd, averaged=shared)
+        found[["value", "low", "high"]] *= 100
+        heads = {"value": name} | {end: f"{name}_{end}" for end in ("low", "high", "p")}
+        return found.rename(columns=heads).set_index("species")
+
+    scores = {name: measured(name, own, spread[name]) for name, own in hits.items()}
+    table = scores[first][SIZES]
+    for name, own in scores.items():
+        table = table.join(own.drop(columns=SIZES))
+        table[f"{name}_trainings"] = hits[name].shape[1]
+    for name in others:
+        gain = f"gain_over_{name}"
+        one = hits[first][_species_of(hits[first]).isin(_species(hits[name]))]
+        own = measured(gain, one, np.hypot(spread[first], spread[name]), hits[name])
+        own.loc[own.index != "mean", f"{gain}_p"] = holm(own[f"{gain}_p"].drop("mean"))
+        table = table.join(own.drop(columns=SIZES))
+        if one.shape[1] > 1:
+            runs = one.sub(hits[name].mean(axis=1), axis=0).groupby(level=1).mean()
+            runs.loc["mean"] = runs.loc[shared].mean()
+            table[f"{gain}_same_sign"] = same_sign(runs, table[gain])
     table["chance"] = _chance(ranks, k, shared)
     if seen is None and train is not None:
         seen = set(train["individual"])
-    if seen is not None:
-        for name, own in hits.items():
-            arguments = queries, shared, None, next_training, spread[name]
-            table = table.join(_seen_and_new(name, own, seen, arguments))
-    return _ordered(table, train, shared).reset_index()
+    for name, own in hits.items() if seen is not None else ():
+        known = own.index.get_level_values(2).isin(seen)
+        for half, values in ((f"{name}_seen", own[known]), (f"{name}_new", own[~known])):
+            table = table.join(measured(half, values, spread[name]).drop(columns=SIZES))
+    return (table if train is None else _by_size(table, train, shared)).reset_index()
 
 
 def _all_of(ranking: Ranking) -> list[pd.DataFrame]:
@@ -145,84 +141,6 @@ def _check_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
         raise ValueError(f"{len(strange)} queries are in one ranking only: {strange[:5]}")
 
 
-def _measured(
-    hits: pd.DataFrame,
-    queries: pd.DataFrame,
-    shared: list[str],
-    against: pd.DataFrame | None,
-    next_training: bool,
-    sd: float,
-) -> pd.DataFrame:
-    """A table of `by_species` in percent, indexed by species; the mean over `shared` alone."""
-    arguments = {"next_training": next_training, "training_sd": sd}
-    table = intervals.by_species(hits, queries, against, **arguments)
-    if len(table) - 1 > len(shared):
-        own = queries[queries["species"].isin(shared)]
-        mean = intervals.by_species(hits, own, against, **arguments)
-        table = pd.concat([table[:-1], mean[-1:]])
-    table[["value", "low", "high"]] *= 100
-    return table.set_index("species")
-
-
-def _named(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    return table.rename(columns={"value": name, "low": f"{name}_low", "high": f"{name}_high"})
-
-
-def _gain(
-    table: pd.DataFrame, one: pd.DataFrame, other: pd.DataFrame, name: str, shared: list[str]
-) -> pd.DataFrame:
-    """The columns of a gain: its interval, corrected p, and in how many trainings it is alike."""
-    species = table.index != "mean"
-    table.loc[species, "p"] = holm(table.loc[species, "p"])
-    table = _named(table.drop(columns=intervals.KEYS[1:]), name).rename(columns={"p": f"{name}_p"})
-    if one.shape[1] > 1:
-        runs = one.sub(other.mean(axis=1), axis=0)
-        runs = runs.groupby(level=1).mean()
-        runs.loc["mean"] = runs.loc[shared].mean()
-        table[f"{name}_same_sign"] = same_sign(runs, table[name])
-    return table
-
-
-def _seen_and_new(
-    name: str, hits: pd.DataFrame, seen: Collection[str], arguments: tuple
-) -> pd.DataFrame:
-    """Section 3.3's two halves of the test set apart: their individuals are in training, or new.
-
-    `arguments`: of `_measured`, after the hits.
-    """
-    known, found = hits.index.get_level_values(2).isin(seen), []
-    for part, chosen in ((f"{name}_seen", known), (f"{name}_new", ~known)):
-        own = _named(_measured(hits[chosen], *arguments), part)
-        found.append(own[[f"{part}{end}" for end in ENDS]])
-    return pd.concat(found, axis=1)
-
-
-def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame, k: int = 1) -> pd.DataFrame:
-    """Each training of a network set against one ranking: how far the gain moves between them.
-
-    Columns seed (0, 1, ... in the order of `runs`), top_k and gain (means over species, in percent
-    and points), ahead and behind (on how many species).
-    """
-    rows = []
-    for seed, ranks in enumerate(runs):
-        table = compare({"top_k": ranks, "other": against}, k=k)
-        gains = _averaged(table)["gain_over_other"].round(9)
-        mean = table.iloc[-1][["top_k", "gain_over_other"]]
-        rows.append([seed, *mean, int((gains > 0).sum()), int((gains < 0).sum())])
-    return pd.DataFrame(rows, columns=["seed", "top_k", "gain", "ahead", "behind"])
-
-
-def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
-    """How far a mean over species lies from its expectation, each by a network trained once.
-
-    The standard deviation in points, from several `trainings` of one network (ranks of each): the
-    root mean square of the species' deviations between them, over the root of their number.
-    """
-    hits = _hits(trainings, k)
-    deviations = 100 * hits.groupby(level=1).mean().std(axis=1, ddof=1)
-    return float(np.sqrt((deviations**2).mean() / len(deviations)))
-
-
 def same_sign(runs: pd.DataFrame, gain: pd.Series) -> pd.Series:
     """In how many trainings (columns) the gain of each species (rows) has the sign of `gain`."""
     runs = runs.reindex(gain.index)
@@ -239,19 +157,43 @@ def holm(p: pd.Series) -> pd.Series:
 
 def _chance(ranks: pd.DataFrame, k: int, shared: list[str]) -> pd.Series:
     grouped = ranks.groupby("species")
-    chance = {species: 100 * evaluation.random_top_k(own, k) for species, own in grouped}
-    return pd.Series(chance | {"mean": pd.Series(chance, dtype=float)[shared].mean()})
+    chance = pd.Series({name: 100 * evaluation.random_top_k(own, k) for name, own in grouped})
+    chance["mean"] = chance[shared].mean()
+    return chance
 
 
-def _ordered(table: pd.DataFrame, train: pd.DataFrame | None, shared: list[str]) -> pd.DataFrame:
+def _by_size(table: pd.DataFrame, train: pd.DataFrame, shared: list[str]) -> pd.DataFrame:
     """With the number of training annotations; species that have most first, and the mean last."""
-    if train is None:
-        return table
     counts = train["species"].value_counts().reindex(table.index, fill_value=0)
     counts["mean"] = counts[shared].sum()
     table.insert(2, "train_annotations", counts)
     order = counts.drop("mean").sort_values(ascending=False, kind="stable").index
     return table.loc[[*order, "mean"]]
+
+
+def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame, k: int = 1) -> pd.DataFrame:
+    """Each training of a network set against one ranking: how far the gain moves between them.
+
+    Columns seed, top_k and gain (means over species), ahead and behind (on how many species).
+    """
+    rows = []
+    for seed, ranks in enumerate(runs):
+        table = compare({"top_k": ranks, "other": against}, k=k)
+        gains = _averaged(table)["gain_over_other"].round(9)
+        mean = table.iloc[-1][["top_k", "gain_over_other"]]
+        rows.append([seed, *mean, int((gains > 0).sum()), int((gains < 0).sum())])
+    return pd.DataFrame(rows, columns=["seed", "top_k", "gain", "ahead", "behind"])
+
+
+def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
+    """How far, in points, a mean over species lies from its expectation, each network trained once.
+
+    By several `trainings` of one network: the root mean square of the species' standard deviations
+    between them, over the root of their number.
+    """
+    hits = _hits(trainings, k)
+    deviations = 100 * hits.groupby(level=1).mean().std(axis=1, ddof=1)
+    return float(np.sqrt((deviations**2).mean() / len(deviations)))
 
 
 def verdict(
@@ -264,10 +206,8 @@ def verdict(
     """Which of two networks of a table of `compare` is better, in words that its numbers decide.
 
     `words`: the two columns' names in text, the table's first ranking first. `claims`: what is said
-    if it is better, worse, or neither. The sentence names the trainings that it is about;
-    `spread_known`: the table has a `training_sd` for networks that were trained once. With one
-    training it counts the species that are better or worse (Holm-corrected); with several, those
-    on which all of them agree, which is no verdict.
+    if it is better, worse, or neither. `spread_known`: the table has a `training_sd` for networks
+    that were trained once.
     """
     (first, _), (second, _) = words.items()
     gain, mean, rows = f"gain_over_{second}", table.iloc[-1], _averaged(table)
@@ -320,10 +260,9 @@ def _by_species(rows: pd.DataFrame, gain: str, trainings: int) -> str:
 
 
 def beside_paper(table: pd.DataFrame, number: int, columns: Mapping[str, str]) -> pd.DataFrame:
-    """A table of `compare` with columns of the paper's Table `number`, which are top-1, in percent.
+    """A table of `compare` with columns of the paper's Table `number`: top-1, in percent.
 
-    `columns`: by the name that each gets, "paper_" before it; a species that the paper lacks has
-    NaN, the mean that of the paper's own rows.
+    `columns`: the paper's, by the name that each gets, "paper_" before it. The mean is of its rows.
     """
     printed = printed_table(number).set_index("species")[[*columns.values()]]
     printed.columns = [f"paper_{name}" for name in columns]
@@ -333,11 +272,7 @@ def beside_paper(table: pd.DataFrame, number: int, columns: Mapping[str, str]) -
 
 
 def printed_gain_in_words(number: int, first: str, second: str) -> str:
-    """The mean gain of column `first` over `second` of the paper's Table `number`, from its rows.
-
-    Its Table 2 has multi_species, single_species, leave_one_out; its Table 3 miewid_leave_one_out
-    and megadescriptor_l_384.
-    """
+    """The mean gain of column `first` over `second` of the paper's Table `number`."""
     printed = printed_table(number)
     gain = (printed[first] - printed[second]).dropna()
     return (
@@ -346,12 +281,12 @@ def printed_gain_in_words(number: int, first: str, second: str) -> str:
     )
 
 
-def readable(table: pd.DataFrame, words: Mapping[str, str], gain: str = "") -> pd.DataFrame:
+def readable(table: pd.DataFrame, words: Mapping[str, str], gain: str) -> pd.DataFrame:
     """A table of `compare` for a reader: species, sizes, "58.7 (49.7 to 67.0)", and the gain.
 
-    `words`: columns and their heads. `gain`: the column that the first is set against, "" for none.
-    Where the table has them: of the first, "66.1, 55.0" for individuals seen in training and for
-    new ones; of the gain, in how many trainings its direction is that of the mean.
+    `words`: columns and their heads. `gain`: the column that the first is set against. Of the first
+    also "66.1, 55.0" for individuals seen in training and for new ones; of the gain, in how many
+    trainings its direction is that of the mean.
     """
     shown = {
         "species": table["species"].map(spelt),
@@ -361,34 +296,26 @@ def readable(table: pd.DataFrame, words: Mapping[str, str], gain: str = "") -> p
     shown |= {head: with_interval(table, name) for name, head in words.items()}
     first, head = next(iter(words.items()))
     if f"{first}_seen" in table and first != "left_out":  # which has seen none of them
-        halves = zip(table[f"{first}_seen"], table[f"{first}_new"], strict=True)
-        shown[f"{head}: seen, new animals"] = [f"{_one(seen)}, {_one(new)}" for seen, new in halves]
-    if gain:
-        shown["gain (points)"] = with_interval(table, f"gain_over_{gain}")
-    if f"gain_over_{gain}_same_sign" in table:
-        alike = table[f"gain_over_{gain}_same_sign"]
-        pairs = zip(alike, table[f"{first}_trainings"], strict=True)
+        halves = table[[f"{first}_seen", f"{first}_new"]].map("{:.1f}".format)
+        shown[f"{head}: seen, new animals"] = halves.replace("nan", "none").agg(", ".join, axis=1)
+    gain = f"gain_over_{gain}"
+    shown["gain (points)"] = with_interval(table, gain)
+    if f"{gain}_same_sign" in table:
+        pairs = zip(table[f"{gain}_same_sign"], table[f"{first}_trainings"], strict=True)
         shown["direction"] = [f"{n} of {of}" if pd.notna(n) else "" for n, of in pairs]
     return pd.DataFrame(shown)
-
-
-def _one(value: float) -> str:
-    return "none" if np.isnan(value) else f"{value:.1f}"
 
 
 def with_interval(
     table: pd.DataFrame, name: str, low: str = "", high: str = "", decimals: int = 1
 ) -> list[str]:
     """A column with its 95 % interval (`name`_low, `name`_high if not named) as text, or ""."""
-    rows = table[[name, low or f"{name}_low", high or f"{name}_high"]].itertuples(index=False)
-    return [_as_text(*row, decimals) for row in rows]
-
-
-def _as_text(value: float, low: float, high: float, decimals: int) -> str:
-    if np.isnan(value):
-        return ""
-    value, low, high = (f"{number:,.{decimals}f}" for number in (value, low, high))
-    return value if low == "nan" else f"{value} ({low} to {high})"
+    rows = table[[name, low or f"{name}_low", high or f"{name}_high"]]
+    written = rows.map(f"{{:,.{decimals}f}}".format).itertuples(index=False)
+    return [
+        "" if value == "nan" else value if least == "nan" else f"{value} ({least} to {most})"
+        for value, least, most in written
+    ]
 
 
 def no_better(table: pd.DataFrame, name: str, before: str = "untrained") -> list[str]:
@@ -404,22 +331,20 @@ def no_better_in_words(
 ) -> str:
     """Which networks end no better than they began, by species.
 
-    `names`: columns of `table`, or to each the column of the network as it was before; without one
-    that is "untrained". `words`: what text calls them.
+    `names`: columns of `table`, or to each that of the network before training ("untrained").
     """
     befores = names if isinstance(names, Mapping) else dict.fromkeys(names, "untrained")
     lines = []
     for name, before in befores.items():
         lost, count = no_better(table, name, before), table[name][:-1].notna().sum()
+        line = f"{words[name]}: above untrained on all {count} species."
         if lost:
-            species = ", ".join(map(spelt, lost))
-            lines.append(
+            line = (
                 f"**{words[name]}: no better than untrained on {len(lost)} of {count} species** "
-                f"({species})."
+                f"({', '.join(map(spelt, lost))})."
             )
-        else:
-            lines.append(f"{words[name]}: above untrained on all {count} species.")
-    return "\n".join(f"- {line}" for line in lines)
+        lines.append(f"- {line}")
+    return "\n".join(lines)
 
 
 def increasing(table: pd.DataFrame) -> pd.DataFrame:
@@ -451,13 +376,9 @@ def _rank_correlation(sizes: pd.Series, gains: pd.Series) -> tuple[float, float]
     """Spearman's rho and its two-sided p, which is exact where so few species make its t bold."""
     rho, p = spearmanr(sizes, gains)
     if len(sizes) <= EXACT:
-        ranks = rankdata(gains)
-
-        def products(order: np.ndarray, axis: int) -> np.ndarray:
-            return (order * ranks).sum(axis)  # rises with rho
-
+        ranks = rankdata(gains)  # whose product with the others' rises with rho
         every = {"permutation_type": "pairings", "n_resamples": np.inf}
-        p = permutation_test((rankdata(sizes),), products, vectorized=True, **every).pvalue
+        p = permutation_test((rankdata(sizes),), lambda order: order @ ranks, **every).pvalue
     return rho, p
 
 
@@ -465,8 +386,7 @@ def _rank_correlation(sizes: pd.Series, gains: pd.Series) -> tuple[float, float]
 def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     """The first network's gain, with 95 % interval, against a species' training annotations.
 
-    `table`: of `compare`; the mean's gain and interval are a line and a band. The three species
-    with the largest and the three with the smallest gain are named.
+    `table`: of `compare`. The three largest and the three smallest gains are named.
     """
     gain, low, high = (f"gain_over_{against}{end}" for end in ENDS)
     shown = table[table[gain].notna() & (table["species"] != "mean")]
@@ -482,7 +402,7 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     axes.set(xscale="log", xlabel="training annotations of the species")
     axes.set(ylabel=f"gain over\n{NETWORKS[against]} (points)")
     axes.margins(x=0.12, y=0.3)
-    plain_numbers(axes.xaxis)
+    figures.plain_numbers(axes.xaxis)
     ranked = shown.sort_values(gain)
     _name_ends(axes, ranked[3:][-3:], ranked[high].fillna(ranked[gain]), above=True)
     _name_ends(axes, ranked[:3], ranked[low].fillna(ranked[gain]), above=False)
@@ -516,26 +436,19 @@ def dots(
 ) -> Figure:
     """Top-k of networks by species, and the first one's gain over another (Figures 1, 2, 4 to 12).
 
-    `table`: of `compare`, in the order to draw, the mean last; `words`: its columns and what they
-    are called; `gain`: the column that the first is set against. Bars are 95 % intervals; a gain
-    whose interval holds zero is open.
+    `table`: of `compare`, in the order to draw; `words`: its columns and what they are called;
+    `gain`: what the first is set against. A gain whose 95 % interval holds zero is open.
     """
-    height = 1.2 + (0.2 if len(words) < 3 else 0.26) * len(table)
-    drawn = Figure(title, height, PAGE)
+    gain = gain or [*words][1]
+    drawn = Figure(title, 1.2 + (0.2 if len(words) < 3 else 0.26) * len(table), PAGE)
     left, right = drawn.subplots(1, 2, width_ratios=[3, 2])
-    places = _places(table)
-    _scores(left, table, words, places)
-    label_rows(left, places, [*table["species"][:-1], f"mean of {len(_averaged(table))} species"])
-    left.set(xlim=(-3, 103), xticks=range(0, 101, 20), xlabel=f"top-{k} accuracy (%)")
-    _gains(right, table, places, f"gain_over_{gain or [*words][1]}")
-    label_rows(right, places, [""] * len(table))
-    right.set_xlabel(f"gain over\n{words[gain or [*words][1]]} (points)")
-    columns = {
-        "queries": table["queries"],
-        "animals": table["individuals"],
-        "training\nphotos": table["train_annotations"],
-    }
-    number_columns(right, places, columns)
+    places = _scores(left, table, words)
+    left.set_xlabel(f"top-{k} accuracy (%)")
+    _gains(right, table, places, f"gain_over_{gain}")
+    figures.label_rows(right, places, [""] * len(table))
+    right.set_xlabel(f"gain over\n{words[gain]} (points)")
+    heads = {"individuals": "animals", "train_annotations": "training\nphotos"}
+    figures.number_columns(right, places, table[["queries", *heads]].rename(columns=heads))
     drawn.legend(loc="outside lower left", ncols=3)
     return drawn
 
@@ -543,16 +456,12 @@ def dots(
 @styled()
 def dots_by_k(tables: Mapping[int, pd.DataFrame], words: Mapping[str, str], title: str) -> Figure:
     """Top-k of networks by species, a panel for each k (Figures 5 to 8 and 9 to 12)."""
-    one = next(iter(tables.values()))
-    drawn = Figure(title, 1.2 + 0.2 * len(one), PAGE)
+    drawn = Figure(title, 1.2 + 0.2 * len(next(iter(tables.values()))), PAGE)
     panels = drawn.subplots(1, len(tables), sharey=True)
-    places = _places(one)
     for axes, (k, table) in zip(panels, tables.items(), strict=True):
-        _scores(axes, table, words, places)
-        label_rows(axes, places, [*one["species"][:-1], f"mean of {len(_averaged(one))} species"])
-        axes.set(xlim=(-4, 104), xticks=range(0, 101, 20), xlabel=f"top-{k} (%)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower left", ncols=3)
+        _scores(axes, table, words)
+        axes.set_xlabel(f"top-{k} (%)")
+    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
     return drawn
 
 
@@ -566,39 +475,25 @@ def beside_the_paper(
     """
     printed = printed_by_size([name for name in words if name in PRINTED[number]], number)
     drawn = Figure(title, 1.2 + 0.145 * len(printed), PAGE)
-    left, right = drawn.subplots(1, 2)
-    for axes, rows, head in (
-        (left, printed, f"the paper (redrawn from its Table {number})"),
-        (right, table, "here"),
-    ):
-        places = _places(rows)
-        own = {name: label for name, label in words.items() if name in rows}
-        _scores(axes, rows, own, places)
-        label_rows(axes, places, [*rows["species"][:-1], "mean"])
-        axes.set(xlim=(-3, 103), xticks=range(0, 101, 20), xlabel="top-1 accuracy (%)")
+    panels = {f"the paper (redrawn from its Table {number})": printed, "here": table}
+    for axes, (head, rows) in zip(drawn.subplots(1, 2), panels.items(), strict=True):
+        _scores(axes, rows, {name: label for name, label in words.items() if name in rows})
+        axes.set_xlabel("top-1 accuracy (%)")
         axes.set_title(head, loc="left")
-    handles, labels = right.get_legend_handles_labels()
+    handles, labels = axes.get_legend_handles_labels()
     long = max(map(len, labels)) > 40  # such as a descriptor with its weights
     drawn.legend(handles, labels, loc="outside lower left", ncols=2 if long else 3)
     return drawn
 
 
 def printed_by_size(names: Sequence[str], number: int = 2) -> pd.DataFrame:
-    """The paper's Table 2 or 3, its species by the annotations that Table 1 counts, the mean last.
-
-    Columns species, and of each of `names` its printed column; those not counted come last.
-    """
+    """The paper's Table 2 or 3, by the annotations that Table 1 counts, the mean last."""
     columns = {PRINTED[number][name]: name for name in names}
     table = printed_table(number)[["species", *columns]].rename(columns=columns).dropna()
     sizes = combined_table1().set_index("species")["annotations"]
     order = table["species"].map(sizes).sort_values(ascending=False, kind="stable").index
     mean = table[names].mean().to_frame().T.assign(species="mean")
     return pd.concat([table.loc[order], mean], ignore_index=True)
-
-
-def _places(table: pd.DataFrame) -> np.ndarray:
-    """Heights of the rows; the mean stands apart."""
-    return np.append(np.arange(len(table) - 1), len(table) - 0.6)
 
 
 def _averaged(table: pd.DataFrame) -> pd.DataFrame:
@@ -608,7 +503,9 @@ def _averaged(table: pd.DataFrame) -> pd.DataFrame:
     return table[:-1].dropna(subset=known)
 
 
-def _scores(axes: Axes, table: pd.DataFrame, words: Mapping[str, str], places: np.ndarray) -> None:
+def _scores(axes: Axes, table: pd.DataFrame, words: Mapping[str, str]) -> np.ndarray:
+    """Dots of networks, a row for each species and one apart for their mean: the rows' heights."""
+    places = np.append(np.arange(len(table) - 1), len(table) - 0.6)
     shifts = np.linspace(-0.24, 0.24, len(words)) if len(words) > 1 else [0]
     others = iter([("o", BLUE, BLUE), ("D", ORANGE, "white"), ("s", VERMILION, "white")])
     for shift, (name, label) in zip(shifts, words.items(), strict=True):
@@ -622,6 +519,10 @@ def _scores(axes: Axes, table: pd.DataFrame, words: Mapping[str, str], places: n
         look = {"color": GREY, "markersize": 5, "ls": "", "label": "random ranking"}
         axes.plot(table["chance"], places, "|", **look)
     axes.axhline(places[-1] - 0.7, color="black", linewidth=0.6)
+    mean = f"mean of {len(_averaged(table))} species"
+    figures.label_rows(axes, places, [*table["species"][:-1], mean])
+    axes.set(xlim=(-3, 103), xticks=range(0, 101, 20))
+    return places
 
 
 def _gains(axes: Axes, table: pd.DataFrame, places: np.ndarray, gain: str) -> None:
@@ -630,7 +531,7 @@ def _gains(axes: Axes, table: pd.DataFrame, places: np.ndarray, gain: str) -> No
     axes.hlines(places, low, high, "black", linewidth=1)
     axes.xaxis.set_major_locator(MultipleLocator(20))
     shown = (low > 0) | (high < 0)
-    axes.plot(table[gain][shown], places[shown], "s", color="black", ls="")
-    look = {"color": "black", "markerfacecolor": "white", "ls": ""}
-    axes.plot(table[gain][~shown], places[~shown], "s", **look)
+    for rows, fill in ((shown, "black"), (~shown, "white")):
+        look = {"color": "black", "markerfacecolor": fill, "ls": ""}
+        axes.plot(table[gain][rows], places[rows], "s", **look)
     axes.axhline(places[-1] - 0.7, color="black", linewidth=0.6)

@@ -75,23 +75,21 @@ def ranks(
     """Rank of the first true match (N, draws, limits) with at most so many of each individual.
 
     `embeddings`, `annotations`: as for `databases`. Each draw orders each individual's rows at
-    random and a database takes the first of them, so that a larger limit only adds annotations. A
-    query is never in its own database, and is asked at every limit; without any true match it has
-    NaN. Ranks are counted as in `evaluation.one_vs_all`, a tie with a wrong candidate behind it.
+    random and a database takes the first of them. A query is never in its own database, and is
+    asked at every limit; without any true match it has NaN. A tie with a wrong candidate counts as
+    behind it. Raises ValueError for a limit below 1.
     """
     if min(limits, default=0) < 1:
         raise ValueError(f"limits are {list(limits)}; a database needs at least one annotation")
     found = np.full((len(annotations), draws, len(limits)), np.nan, np.float32)
-    for database in tqdm(
-        databases(embeddings, annotations), "species", annotations["species"].nunique()
-    ):
+    species = annotations["species"].nunique()
+    for database in tqdm(databases(embeddings, annotations), "species", species):
         rng = np.random.default_rng([seed, zlib.crc32(str(database.species).encode())])
         turns = [_turns(database, rng) for _ in range(draws)]
         for queries, true, wrong in database.blocks():
             for draw, turn in enumerate(turns):
-                found[database.rows[queries], draw] = _limited(
-                    true, wrong, turn, turn[queries], limits
-                )
+                place = database.rows[queries], draw
+                found[place] = _limited(true, wrong, turn, turn[queries], limits)
     return found
 
 
@@ -142,8 +140,7 @@ def summary(by_draw: pd.DataFrame) -> pd.DataFrame:
     """Figure 3's data: per limit the mean over species, in percent, and the standard deviations.
 
     Columns limit, species (their number), queries; for each top-k its mean, `_deviation` (over
-    species, each the mean of its draws) and `_draws` (of that mean from draw to draw, a measure of
-    what the sampling adds). A deviation of a single value is NaN.
+    species, each the mean of its draws) and `_draws` (of that mean from draw to draw).
     """
     tops = [f"top_{k}" for k in TOPS]
     species = by_draw.groupby(["limit", "species"])[["queries", *tops]].mean()
@@ -160,30 +157,25 @@ def cost(ranks: np.ndarray, annotations: pd.DataFrame, limits: Sequence[int]) ->
     """What each limit costs against the largest one, in points, as a mean over species.
 
     Columns limit; for each top-k `cost_k` with its 95 % interval `_low`, `_high` (paired over
-    queries, each the mean of its draws, as of `intervals.by_species`); and `fewer`: the
-    share in percent of queries that have more true matches than the limit lets in.
+    queries); `fewer`: percent of the queries with more true matches than the limit lets in.
     """
     others = annotations.groupby(["species", "individual"])["individual"].transform("size") - 1
-    counted = annotations[others > 0]
-    rows = []
-    for place, limit in enumerate(limits):
-        row = {"limit": limit}
-        for k in TOPS:
-            hit = pd.DataFrame((ranks[others > 0] <= k).mean(axis=1), counted.index)
-            mean = 100 * by_species(hit.iloc[:, -1], counted, hit[place]).iloc[-1, 3:6]
-            if place == len(limits) - 1:  # against itself
-                mean[:] = 0
-            row |= {f"cost_{k}": mean["value"]}
-            row |= {f"cost_{k}_{end}": mean[end] for end in ("low", "high")}
-        fewer = 100 * (others[others > 0] > limit)
-        rows.append(row | {"fewer": fewer.groupby(counted["species"]).mean().mean()})
-    return pd.DataFrame(rows)
+    counted, last = annotations[others > 0], len(limits) - 1
+    table = pd.DataFrame({"limit": limits})
+    for k in TOPS:
+        hits = pd.DataFrame((ranks[others > 0] <= k).mean(axis=1), counted.index)
+        means = [by_species(hits[last], counted, hits[place]).iloc[-1] for place in hits]
+        costs = 100 * pd.DataFrame(means)[["value", "low", "high"]].to_numpy(float)
+        costs[last] = 0  # against itself
+        table[[f"cost_{k}{end}" for end in ("", "_low", "_high")]] = costs
+    more = [100 * (others[others > 0] > limit) for limit in limits]
+    return table.assign(fewer=[own.groupby(counted["species"]).mean().mean() for own in more])
 
 
 def in_words(summary: pd.DataFrame, cost: pd.DataFrame, k: int = 1) -> str:
     """What few annotations per individual cost, in sentences that the numbers decide."""
     one, every = summary[f"top_{k}"].iloc[[0, -1]]
-    low, high = (cost[f"cost_{k}_{end}"].iloc[0] for end in ("low", "high"))
+    low, high = cost[[f"cost_{k}_low", f"cost_{k}_high"]].iloc[0]
     enough = cost[cost[f"cost_{k}_high"][::-1].cummax()[::-1] < ENOUGH].iloc[0]
     few = int(enough["limit"])
     return (
@@ -195,38 +187,34 @@ def in_words(summary: pd.DataFrame, cost: pd.DataFrame, k: int = 1) -> str:
     )
 
 
-def drop_in_words(cost: pd.DataFrame, k: int = 1) -> str:
-    """The paper's claim of Figure 3, that the drop with one or two annotations is small, checked.
-
-    `cost`: of `cost`.
-    """
+def drop_in_words(cost: pd.DataFrame) -> str:
+    """The paper's claim of Figure 3, that the drop with one or two is small, checked."""
     parts = [
-        f"{row[f'cost_{k}']:.1f} points with {row['limit']:.0f} (95 % interval "
-        f"{row[f'cost_{k}_low']:+.1f} to {row[f'cost_{k}_high']:+.1f})"
-        for _, row in cost[:2].iterrows()
+        f"{row.cost_1:.1f} points with {row.limit:.0f} (95 % interval {row.cost_1_low:+.1f} to "
+        f"{row.cost_1_high:+.1f})"
+        for row in cost[:2].itertuples()
     ]
-    shown = (cost[f"cost_{k}_low"][:2] > 0).sum()
+    shown = (cost["cost_1_low"][:2] > 0).sum()
     verdict = ("no drop is shown", "the drop with one is shown", "both drops are shown")[shown]
     return (
         'The paper calls the drop with one or two annotations "not too significant" and prints no '
-        f"number. Here top-{k} loses {' and '.join(parts)}: {verdict}."
+        f"number. Here top-1 loses {' and '.join(parts)}: {verdict}."
     )
 
 
 def headline(cost: pd.DataFrame, k: int = 1) -> str:
     """What the first limit costs, for titles."""
-    if cost[f"cost_{k}_low"].iloc[0] <= 0:
+    points, low = cost[[f"cost_{k}", f"cost_{k}_low"]].iloc[0]
+    if low <= 0:
         return f"No cost in top-{k} of one annotation per individual is shown"
-    points = f"{cost[f'cost_{k}'].iloc[0]:.0f} points of top-{k}"
-    return f"One annotation per individual in the database costs {points}"
+    return f"One annotation per individual in the database costs {points:.0f} points of top-{k}"
 
 
 @styled()
 def accuracy_figure(summary: pd.DataFrame, by_species: pd.DataFrame, title: str) -> Figure:
     """Figure 3: a panel each for top-1 and top-5 against the annotations in the database.
 
-    `summary`: mean over species, thick, with its standard deviation; `by_species`: species, limit,
-    top_1, top_5, a thin line each.
+    `summary`: mean over species, thick; `by_species`: species, limit, top_1, top_5, thin.
     """
     drawn = Figure(title, 2.9, PAGE)
     limits = summary["limit"]

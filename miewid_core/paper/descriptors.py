@@ -39,13 +39,10 @@ class Descriptor:
     def load(self) -> tuple[nn.Module, Preprocess]:
         """The network in evaluation mode, and its native input size, mean and standard deviation.
 
-        Two parts of its preprocessing are left out. The crop: timm cuts away the border of a photo,
-        where the animal seldom is, but a chip's box ends at the animal's muzzle and tail; the whole
-        chip is resized to a square. The kind of interpolation: chips are resized bilinearly with
-        antialiasing, as MegaDescriptor's instructions do (`Resize([384, 384])` of PIL images).
-        With EfficientNet-Lite0 on the demo's photos timm's bicubic one gives 33.6 % top-1, this
-        33.5 %, timm's crop 32.8 % (mean over species, split seed 1). Raises ValueError
-        for what timm can't load or download, and for weights that don't fit, with the remedy.
+        Its crop is left out, as a chip's box ends at the animal, and chips are resized bilinearly
+        with antialiasing, as MegaDescriptor's instructions do. With EfficientNet-Lite0 on the demo
+        timm's bicubic gives 33.6 % top-1, this 33.5 %, timm's crop 32.8 %. Raises ValueError for
+        what timm can't load or download, and for weights that don't fit.
         """
         with torch.random.fork_rng():  # timm draws weights from torch's global generator
             torch.manual_seed(self.seed)
@@ -93,9 +90,7 @@ def choose(preset: str, config: TrainConfig, name: str = "", weights: str = "") 
     """The descriptor that a notebook's parameters name; the default of each where it is empty.
 
     Of preset "paper" that is MegaDescriptor-L-384. Else it is the backbone of `config` with the
-    ImageNet weights that its training starts from: random ones where it starts from random ones
-    (`demo`). The title says which, and at how many pixels: the descriptor sees its native size,
-    while a study's `untrained` network sees chips of `config.image_size`, and is another thing.
+    weights that its training starts from, seeing photos of its native size.
     """
     paper = preset == "paper"
     chosen = name or (MEGADESCRIPTOR if paper else config.backbone)

@@ -1,15 +1,13 @@
 """How sure a mean of hits is: 95 % intervals over individuals and trainings (not in the paper)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
-from miewid_core.evaluation import hits
-
-KEYS = ["species", "queries", "individuals"]
+LEVEL = 0.95
 TINY = 1e-12
 
 
@@ -65,58 +63,59 @@ def clustered(values: Sequence[float], individuals: Sequence[str]) -> Clustered:
     return Clustered(mean, square, variance, count / effect, people)
 
 
-def satterthwaite(variances: Iterable[float], freedoms: Iterable[float]) -> float:
-    """Degrees of freedom of a sum of independent variances; of all together if all are 0."""
-    variances, freedoms = np.array([*variances], float), np.array([*freedoms], float)
+def _freedom(parts: Sequence[tuple[float, float]]) -> float:
+    """Satterthwaite's: of a sum of independent variances; of all together where all are 0."""
+    variances, freedoms = np.array(parts, float).T
     squares = (variances**2 / freedoms).sum()
     return variances.sum() ** 2 / squares if squares > 0 else freedoms.sum()
 
 
-def mean_interval(
-    values: Sequence[float], individuals: Sequence[str], level: float = 0.95, signed: bool = False
-) -> tuple[float, float]:
-    """Interval of the mean of hits (N,) in [0, 1], all queries of an individual together.
-
-    Wilson's, with a design effect for queries that are alike within an individual, and Student's t
-    of as many individuals. It is that of other individuals in the same gallery: the gallery is
-    taken as it is. With all hits or none it has a width too. `signed`: of paired differences of
-    hits, in [-1, 1], Agresti and Min's. NaN without queries, and for a single individual, which
-    tells nothing of how much individuals differ.
-    """
-    units = clustered(values, individuals) if len(values) else None
-    return _one_species(units, [], signed, level)[:2] if units else (np.nan, np.nan)
-
-
-def _one_species(
-    units: Clustered, training: list[tuple[float, float]], signed: bool, level: float
-) -> tuple[float, float, float]:
-    """Low, high, and the two-sided p of no difference; `training`: variances and their freedoms."""
-    if units.individuals < 2:
-        return np.nan, np.nan, np.nan
-    added = sum(variance for variance, _ in training)
-    center, variance = units.agresti_min()
-    parts = [(variance, units.individuals - 1), *training]
-    freedom = satterthwaite(*zip(*parts, strict=True))
-    quantile = stdtrit(freedom, (1 + level) / 2)  # Student's t
-    if signed:
-        return _student(center, variance + added, freedom, level, -1)
-    ends = np.array(units.wilson(quantile)) - units.mean
-    low, high = units.mean + np.sign(ends) * np.sqrt(ends**2 + quantile**2 * added)
-    return max(0.0, low), min(1.0, high), np.nan
-
-
 def _student(
-    center: float, variance: float, freedom: float, level: float, least: float
+    center: float, parts: Sequence[tuple[float, float]], least: float, more: float = 0
 ) -> tuple[float, float, float]:
-    """Low, not below `least`, high, and p, of a t distributed center."""
-    error = np.sqrt(variance)
-    half = stdtrit(freedom, (1 + level) / 2) * error
+    """Low, not below `least`, high, and the two-sided p of 0, of a t distributed center.
+
+    `parts`: its variances, each with its degrees of freedom; `more`: a variance without any.
+    """
+    freedom, error = _freedom(parts), np.sqrt(sum(one for one, _ in parts) + more)
+    half = stdtrit(freedom, (1 + LEVEL) / 2) * error
     p = 2 * stdtr(freedom, -abs(center) / error)
     return max(least, center - half), min(1.0, center + half), p
 
 
+def mean_interval(
+    values: Sequence[float], individuals: Sequence[str], signed: bool = False
+) -> tuple[float, float]:
+    """95 % interval of the mean of hits (N,) in [0, 1], all queries of an individual together.
+
+    Wilson's, with a design effect for queries that are alike within an individual, and Student's t
+    of as many individuals: that of other individuals in the same gallery. `signed`: of paired
+    differences of hits, in [-1, 1], Agresti and Min's. NaN for no query or a single individual.
+    """
+    if not len(values):
+        return np.nan, np.nan
+    return _one_species(clustered(values, individuals), [], signed)[:2]
+
+
+def _one_species(
+    units: Clustered, training: list[tuple[float, float]], signed: bool
+) -> tuple[float, float, float]:
+    """Low, high, and p (of hits NaN); `training`: variances that it adds, and their freedoms."""
+    if units.individuals < 2:
+        return np.nan, np.nan, np.nan
+    center, variance = units.agresti_min()
+    parts = [(variance, units.individuals - 1), *training]
+    if signed:
+        return _student(center, parts, -1)
+    quantile = stdtrit(_freedom(parts), (1 + LEVEL) / 2)
+    ends = np.array(units.wilson(quantile)) - units.mean
+    added = sum(one for one, _ in training)
+    low, high = units.mean + np.sign(ends) * np.sqrt(ends**2 + quantile**2 * added)
+    return max(0.0, low), min(1.0, high), np.nan
+
+
 def _over_species(
-    units: list[Clustered], training: list[tuple[float, float]], signed: bool, level: float
+    units: list[Clustered], training: list[tuple[float, float]], signed: bool
 ) -> tuple[float, float, float]:
     """As `_one_species`, of the mean over species, which are fixed.
 
@@ -125,7 +124,7 @@ def _over_species(
     A species with one individual is taken to vary as the others do.
     """
     if len(units) < 2:
-        return _one_species(units[0], training, signed, level) if units else (np.nan,) * 3
+        return _one_species(units[0], training, signed) if units else (np.nan,) * 3
     people = np.array([one.individuals for one in units])
     variances = np.array([one.variance for one in units])
     if np.isnan(variances).all():
@@ -133,66 +132,54 @@ def _over_species(
     between = np.nanmean(variances * people)
     variances = np.where(people > 1, variances, between) / len(units) ** 2
     parts = [*zip(variances, np.maximum(people - 1, 1), strict=True), *training]
-    freedom = satterthwaite(*zip(*parts, strict=True))
-    variance = sum(one for one, _ in parts) + 0.5 / people.sum() ** 2
     mean = np.mean([one.mean for one in units])
-    return _student(mean, variance, freedom, level, -1 if signed else 0)
+    return _student(mean, parts, -1 if signed else 0, 0.5 / people.sum() ** 2)
 
 
-def _of_training(
-    runs: Sequence[np.ndarray], next_training: bool, training_sd: float = 0
-) -> list[tuple[float, float]]:
+def _of_training(runs: Sequence[np.ndarray]) -> list[tuple[float, float]]:
     """Variances that trainings add, and their degrees of freedom. `runs`: means (R,) by network."""
-    several = [means for means in runs if len(means) > 1]
-    parts = [(m.var(ddof=1) * (1 / len(m) + next_training), len(m) - 1) for m in several]
-    return [*parts, (training_sd**2, np.inf)] if training_sd else parts
+    return [(m.var(ddof=1) / len(m), len(m) - 1) for m in runs if len(m) > 1]
 
 
 def by_species(
     values: pd.Series | pd.DataFrame,
     ranks: pd.DataFrame,
     against: pd.Series | pd.DataFrame | None = None,
-    level: float = 0.95,
-    next_training: bool = False,
     training_sd: float = 0,
+    averaged: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Mean of `values` in [0, 1] per species with its interval; last the "mean" over species.
 
     `values` has the index of counted `ranks`, and a column for each training (R) of its network;
-    so has `against`, and what is shown is then `values` minus `against`, paired by query. Columns
-    species, queries, individuals, value, low, high; of differences p, two-sided and not corrected.
+    so has `against`, and what is shown is then `values` minus `against`, paired by query. The mean
+    is over the species in `averaged` (None: all). Columns species, queries, individuals, value,
+    low, high; of differences p, two-sided and not corrected.
 
-    The interval is that of other individuals of the same species, in the same gallery. Where there
-    are several trainings it is that of the mean over trainings, and has their spread s^2 / R; for
-    `next_training`, one more training of each, s^2 (1 + 1 / R). Nothing is known of the spread of a
-    network with one training, and its interval is that of this training. `training_sd` adds to the
-    mean what is known from elsewhere: the standard deviation of the mean over species, sd / sqrt(N)
-    for N networks that each know one species.
+    The 95 % interval is that of other individuals of the same species, in the same gallery. Of
+    several trainings it is that of their mean, and has their spread s^2 / R; of one, that of this
+    training. `training_sd` adds to the mean's what is known from elsewhere.
     """
     signed, counted = against is not None, ranks.index.isin(values.index)
     parts = [values, against] if signed else [values]
     networks = [pd.DataFrame(part).reindex(ranks.index).to_numpy(float) for part in parts]  # (N, R)
     value = networks[0].mean(axis=1) - (networks[1].mean(axis=1) if signed else 0)
     individuals = ranks["individual"].to_numpy()
-    rows, units, runs = [], [], []
+    rows, units, runs = [], {}, {}
     for species, places in sorted(ranks.groupby("species").indices.items()):
         own = places[counted[places]]
         rows.append([species, len(own), len({*individuals[own]}), *[np.nan] * 4])
         if len(own):
-            units.append(clustered(value[own], individuals[own]))
-            runs.append([network[own].mean(axis=0) for network in networks])
-            training = _of_training(runs[-1], next_training)
-            rows[-1][3:] = units[-1].mean, *_one_species(units[-1], training, signed, level)
-    means = [sum(own) / len(own) for own in zip(*runs, strict=True)]
-    training = _of_training(means, next_training, training_sd)
-    ends = _over_species(units, training, signed, level)
-    mean = np.mean([one.mean for one in units]) if units else np.nan
-    rows.append(["mean", sum(row[1] for row in rows), sum(row[2] for row in rows), mean, *ends])
-    table = pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "p"])
+            units[species] = unit = clustered(value[own], individuals[own])
+            runs[species] = means = [network[own].mean(axis=0) for network in networks]
+            rows[-1][3:] = unit.mean, *_one_species(unit, _of_training(means), signed)
+    shared = [name for name in units if averaged is None or name in averaged]
+    means = zip(*(runs[name] for name in shared), strict=True)
+    training = _of_training([sum(own) / len(own) for own in means])
+    training += [(training_sd**2, np.inf)] if training_sd else []
+    sizes = [sum(row[place] for row in rows if row[0] in shared) for place in (1, 2)]
+    mean = np.mean([units[name].mean for name in shared]) if shared else np.nan
+    ends = _over_species([units[name] for name in shared], training, signed)
+    rows.append(["mean", *sizes, mean, *ends])
+    columns = ["species", "queries", "individuals", "value", "low", "high", "p"]
+    table = pd.DataFrame(rows, columns=columns)
     return table if signed else table.drop(columns="p")
-
-
-def per_species(ranks: pd.DataFrame, k: int) -> pd.DataFrame:
-    """Top-k per species with its 95 % interval: species, queries, individuals, top_k, low, high."""
-    table = by_species(hits(ranks, k).astype(float), ranks)
-    return table.rename(columns={"value": "top_k"})[:-1]

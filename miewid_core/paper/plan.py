@@ -36,9 +36,7 @@ def asked(
     ]
     few: dict[str, list[Asked]] = {method: [] for method in few_shot.METHODS}
     chosen = few_shot.targets(study, targets)
-    for cell in tqdm(
-        few_shot.each_cell(study, chosen, counts=counts, draws=draws), "few individuals"
-    ):
+    for cell in tqdm(few_shot.cells(study, chosen, counts=counts, draws=draws), "few individuals"):
         few[cell.method].append(entry(cell.training))
     both = pair(preset, study.config).values()
     backbones = [study.training(study.train, str(own["backbone"]), **own) for own in both]
@@ -59,9 +57,8 @@ def asked(
 def paper_study(preset: str = "paper", seed: int = 0) -> Study:
     """The study that Table 1's numbers would give, without photos: for the paper's whole bill.
 
-    Table 1 has annotations and individuals of each species; how the annotations spread over the
-    individuals is drawn from a long tail (lognormal), each annotation an encounter of its own.
-    Species whose numbers can't be read are left out.
+    How a species' annotations spread over its individuals is drawn from a long tail (lognormal),
+    each an encounter of its own. Species whose numbers can't be read are left out.
     """
     rng = np.random.default_rng(seed)
     counts = combined_table1().dropna()

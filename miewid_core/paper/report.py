@@ -4,7 +4,6 @@ It is made of what lies in the folder (tables, figures, MANIFEST.json) and of th
 in its folder `notebooks`, whichever of them are there. Its pages load nothing from the network.
 """
 
-import dataclasses
 import json
 import os
 import re
@@ -43,85 +42,39 @@ STATES = ("made", "skipped", "failed", "not made yet")
 PICTURES = {"image/png", "image/jpeg"}
 
 
-@dataclasses.dataclass
-class Section:
-    """A notebook on the page; texts are HTML, files relative to the page.
-
-    `paper`: its row of REGENERATED, empty for what is beyond the paper. `state`: one of STATES, and
-    `why`. `command`: what makes it. `said`: its conclusion. `printed`: the paper's table. `page`:
-    the executed notebook's, "" for none; `committed`: it is the committed one. `items`: what it
-    shows. `files`: all that it saved. `entry`: in the manifest.
-    """
-
-    stem: str
-    title: str
-    paper: dict[str, str]
-    state: str
-    why: str
-    command: str
-    headline: str = ""
-    said: str = ""
-    printed: str = ""
-    page: str = ""
-    committed: bool = False
-    items: list[dict[str, str]] = dataclasses.field(default_factory=list)
-    files: list[str] = dataclasses.field(default_factory=list)
-    entry: dict = dataclasses.field(default_factory=dict)
-    manifest: str = ""
-
-    @property
-    def beside(self) -> dict[str, str] | None:
-        """What stands beside the printed table."""
-        return next((item for item in self.items if item["name"] == self.paper.get("here")), None)
-
-    @property
-    def main(self) -> list[dict[str, str]]:
-        """The other items that the paper prints; where there are none, the first of all."""
-        named = [item for item in self.items if item["name"].startswith(("table", "figure"))]
-        return [item for item in named or self.items[:1] if item is not self.beside]
-
-    @property
-    def more(self) -> list[dict[str, str]]:
-        """The items that are left."""
-        return [item for item in self.items if item not in (self.beside, *self.main)]
-
-    @property
-    def made_with(self) -> str:
-        """The commit, machine and versions."""
-        return made_with({"": self.entry})
-
-
 def write(folder: Path, catalog: str, words: dict[str, str]) -> Path:
     """Write index.html into a folder of figures, and executed notebooks as HTML; returns its path.
 
     `catalog`: the name of the data. `words`: parameters for the commands of notebooks that have not
     run here.
     """
-    folder = Path(folder)
-    executed = dict(_executed(folder))
-    sections = [_section(path, executed.get(path.stem), folder, words) for path in _every()]
-    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = template.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    folder, drawn = Path(folder), catalog == DEMO
+    every = sorted(notebooks.chosen([]), key=lambda path: path.name[:2] not in _regenerated())
+    executed = {path.stem: found for path in every if (found := _executed(path, folder))}
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     colours = HtmlFormatter(style="default").get_style_defs(".highlight")
     for stem, path in executed.items():
         title, body = _title(nbformat.read(path, 4)), _body(path, folder, executed)
-        told = {"title": title, "body": body, "stem": stem, "colours": colours}
-        _write(folder / "notebooks" / f"{stem}.html", page.render(told))
-    drawn = catalog == DEMO
-    told = {
-        "title": f"The MiewID paper beside {'drawn animals' if drawn else Path(catalog).name}",
-        "drawn": drawn,
-        "sections": sections,
-        "notices": _notices(folder),
-        "counts": _counted([section.state for section in sections]),
-    }
-    _write(folder / "index.html", page.render(told))
-    return folder / "index.html"
+        text = page.render(title=title, body=body, stem=stem, colours=colours)
+        _write(folder / "notebooks" / f"{stem}.html", text)
+    sections = [_section(path, executed.get(path.stem), folder, words) for path in every]
+    states = [section["state"] for section in sections]
+    counts = [f"{states.count(state)} {state}" for state in STATES if state in states]
+    text = page.render(
+        title=f"The MiewID paper beside {'drawn animals' if drawn else Path(catalog).name}",
+        drawn=drawn,
+        sections=sections,
+        notices=_notices(folder),
+        counts=f"Of {len(states)} notebooks: {', '.join(counts)}.",
+    )
+    return _write(folder / "index.html", text)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str) -> Path:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+    return path
 
 
 @cache
@@ -131,24 +84,13 @@ def _regenerated() -> dict[str, dict[str, str]]:
     return rows.set_index("notebook").to_dict("index")
 
 
-def _every() -> list[Path]:
-    """The notebooks, those of the paper first."""
-    return sorted(notebooks.chosen([]), key=lambda path: path.name[:2] not in _regenerated())
-
-
-def _executed(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Each notebook executed into the folder; a committed one where its results lie there."""
-    for path in _every():
-        own = folder / "notebooks" / path.name
-        entry = _saved(folder, path.name)[1]
-        if own.exists():
-            yield path.stem, own
-        elif entry and not entry["parameters"] and _code(path) == entry["code"]:
-            yield path.stem, path
-
-
-def _code(path: Path) -> str:
-    return json.loads(notebooks.about(path, {}))["code"]
+def _executed(path: Path, folder: Path) -> Path | None:
+    """The notebook executed into the folder, or the committed one if its results lie there."""
+    own, (_, entry) = folder / "notebooks" / path.name, _saved(folder, path.name)
+    if own.exists():
+        return own
+    code = json.loads(notebooks.about(path, {}))["code"]
+    return path if entry and not entry["parameters"] and code == entry["code"] else None
 
 
 def _saved(folder: Path, notebook: str) -> tuple[Path, dict]:
@@ -159,28 +101,47 @@ def _saved(folder: Path, notebook: str) -> tuple[Path, dict]:
     return folder, {}
 
 
-def _section(path: Path, executed: Path | None, folder: Path, words: dict[str, str]) -> Section:
-    place, entry = _saved(folder, path.name)
+def _section(
+    path: Path, executed: Path | None, folder: Path, words: dict[str, str]
+) -> dict[str, object]:
+    """A notebook on the page, as the template takes it; texts are HTML, files relative to the page.
+
+    `paper`: its row of REGENERATED, {} for what is beyond the paper. `state`: one of STATES, and
+    `why`. `said`: its conclusion. `beside`: what stands beside the printed table; `main`: what else
+    the paper prints, or the first of all; `more`: the rest. `entry`: in the manifest.
+    """
     paper = _regenerated().get(path.name[:2], {})
-    title = _title(nbformat.read(path, 4))
-    section = Section(path.stem, title, paper, "not made yet", "", _command(path.stem, words))
+    section = {"stem": path.stem, "title": _title(nbformat.read(path, 4)), "paper": paper}
     if paper.get("table"):
-        section.printed = _printed(paper)
+        section["printed"] = _printed(paper)
     if executed is None:
-        return section
-    notebook = nbformat.read(executed, 4)
+        return section | {"state": "not made yet", "command": _command(path.stem, words)}
+    notebook, (place, entry) = nbformat.read(executed, 4), _saved(folder, path.name)
     ended = notebooks.ended(notebook, executed.stem, 0)
-    section.page, section.committed = f"notebooks/{path.stem}.html", executed == path
-    section.headline, section.said = ended.headline, _html(ended.conclusion, folder)
-    section.why = ended.skipped or ended.failed
-    section.state = "skipped" if ended.skipped else "failed" if ended.failed else "made"
-    section.command = _command(path.stem, _parameters(notebook))
     where = Path(os.path.relpath(place, folder))
     saved = (name for name in entry.get("files", ()) if not name.endswith(".md"))  # a CSV again
-    section.files = [(where / name).as_posix() for name in saved]
-    section.items, section.entry = list(_items(notebook, section.files, folder)), entry
-    section.manifest = (where / manifest.NAME).as_posix()
-    return section
+    files = [(where / name).as_posix() for name in saved]
+    items = list(_items(notebook, files, folder))
+    beside = next((item for item in items if item["name"] == paper.get("here")), None)
+    named = [item for item in items if item["name"].startswith(("table", "figure"))]
+    main = [item for item in named or items[:1] if item is not beside]
+    given = notebook.metadata.get("papermill", {}).get("parameters", {})
+    return section | {
+        "state": "skipped" if ended.skipped else "failed" if ended.failed else "made",
+        "why": ended.skipped or ended.failed,
+        "command": _command(path.stem, given),
+        "headline": ended.headline,
+        "said": _html(ended.conclusion, folder),
+        "beside": beside,
+        "main": main,
+        "more": [item for item in items if item not in (beside, *main)],
+        "files": files,
+        "page": f"notebooks/{path.stem}.html",
+        "committed": executed == path,
+        "entry": entry,
+        "made_with": made_with({"": entry} if entry else {}),
+        "manifest": (where / manifest.NAME).as_posix(),
+    }
 
 
 def _command(stem: str, parameters: dict[str, object]) -> str:
@@ -193,11 +154,6 @@ def _as_word(value: object) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _parameters(notebook: NotebookNode) -> dict[str, object]:
-    """Those that an executed notebook was given."""
-    return notebook.metadata.get("papermill", {}).get("parameters", {})
 
 
 def _title(notebook: NotebookNode) -> str:
@@ -222,7 +178,11 @@ def _items(notebook: NotebookNode, files: list[str], folder: Path) -> Iterator[d
         for name in SAVED.findall(cell.source) if cell.get("outputs") else ():
             suffixes = {Path(file).suffix: file for file in files if Path(file).stem == name}
             picture = suffixes.get(".png") or suffixes.get(".jpg", "")
-            described = _described(cell)
+            described = [
+                output.metadata.get(kind, {}).get("alt", "")
+                for output in cell.outputs
+                for kind in PICTURES & set(output.get("data", ()))
+            ]
             table = "" if picture and described else _table(cell, folder)
             if picture or table:
                 item = {"name": name, "caption": _html(caption, folder), "table": table}
@@ -237,18 +197,9 @@ def _caption(source: str) -> str:
     return re.sub(r":$", ".", paragraphs[-1].strip()) if paragraphs else ""
 
 
-def _described(cell: NotebookNode) -> list[str]:
-    """A description of each picture that a cell shows, "" where it has none."""
-    return [
-        output.metadata.get(kind, {}).get("alt", "")
-        for output in cell.outputs
-        for kind in PICTURES & set(output.get("data", ()))
-    ]
-
-
 def _table(cell: NotebookNode, folder: Path) -> str:
     """The last table that a cell shows, as HTML; "" without one."""
-    for output in reversed(cell.get("outputs", [])):
+    for output in reversed(cell.outputs):
         data = output.get("data", {})
         if "<table" in data.get("text/html", ""):  # without its style and the rows' numbers
             return re.sub(r"(?s)<style.*?</style>|<th>\d*</th>", "", data["text/html"])
@@ -259,25 +210,20 @@ def _table(cell: NotebookNode, folder: Path) -> str:
 
 def _html(text: str, folder: Path) -> str:
     """Markdown of a notebook as HTML for the page in a folder of figures."""
-    return _relinked(markdown2html(with_mathml(text)), folder, "")
+    return _relinked(markdown2html(_with_mathml(text)), folder, "")
 
 
-def with_mathml(text: str) -> str:
+def _with_mathml(text: str) -> str:
     """Markdown with its formulas, in LaTeX between dollars, as MathML, which browsers draw."""
-    return FORMULA.sub(_as_mathml, text)
 
+    def drawn(found: re.Match) -> str:
+        block, inline = found.groups()
+        if not (block or inline):
+            return found[0]
+        formula = convert(block or inline, display="block" if block else "inline")
+        return formula.replace("*", "&#42;").replace("_", "&#95;")  # which Markdown would read
 
-def _as_mathml(found: re.Match) -> str:
-    block, inline = found.groups()
-    if not (block or inline):
-        return found[0]
-    drawn = convert(block or inline, display="block" if block else "inline")
-    return drawn.replace("*", "&#42;").replace("_", "&#95;")  # which Markdown would read
-
-
-def _counted(states: list[str]) -> str:
-    counts = [f"{states.count(state)} {state}" for state in STATES if state in states]
-    return f"Of {len(states)} notebooks: {', '.join(counts)}."
+    return FORMULA.sub(drawn, text)
 
 
 def _notices(folder: Path) -> tuple[str, str] | None:
@@ -286,7 +232,7 @@ def _notices(folder: Path) -> tuple[str, str] | None:
     found = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else []
     if not len(found):
         return None
-    notices = "1 notice" if len(found) == 1 else f"{len(found):,} notices"
+    notices = f"{len(found):,} notice{'s'[: len(found) != 1]}"
     return notices, found.head(50).to_html(index=False, border=0)
 
 
@@ -297,18 +243,18 @@ def _exporter() -> HTMLExporter:
     return HTMLExporter(template_name="basic", config=shown)
 
 
-def _body(path: Path, folder: Path, executed: dict[str, Path]) -> str:
+def _body(path: Path, folder: Path, executed: Collection[str]) -> str:
     """An executed notebook as HTML, without a page around it: it has neither scripts nor styles."""
     notebook, prose = nbformat.read(path, 4), ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            prose, cell.source = _caption(cell.source), with_mathml(cell.source)
+            prose, cell.source = _caption(cell.source), _with_mathml(cell.source)
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             for kind in PICTURES & set(data):
                 output.metadata.setdefault(kind, {}).setdefault("alt", prose)
             if "text/markdown" in data:
-                data["text/markdown"] = with_mathml(data["text/markdown"])
+                data["text/markdown"] = _with_mathml(data["text/markdown"])
     body, _ = _exporter().from_notebook_node(notebook)
     return _relinked(body, folder / "notebooks", "../index.html", executed)
 

@@ -1,6 +1,7 @@
 """What a notebook works on: a catalog, its split, a configuration, and where results go."""
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -122,30 +123,20 @@ class Study:
         It trains for the epochs of the multi-species network, as in the paper; `matched`: for its
         steps, each epoch showing as many photos.
         """
-        trained = sorted(self.train["species"].unique())
         changes = {"epoch_photos": len(self.train)} if matched else {}
-        steps = ", equal steps" if matched else ""
+        title, trained = "{} alone" + ", equal steps" * matched, self.train["species"]
         return {
-            own: self.training(
-                self.train[self.train["species"] == own], f"{own} alone{steps}", **changes
-            )
-            for own in self._known(species, trained, "trained")
+            own: self.training(self.train[trained == own], title.format(own), **changes)
+            for own in _some_of(trained, species, "trained")
         }
 
     def left_out(self, species: Sequence[str] = ()) -> dict[str, Training]:
         """A leave-one-out network for each of `species` (all tested ones) (section 5.2)."""
-        tested = sorted(self.test["species"].unique())
+        trained = self.train["species"]
         return {
-            own: self.training(self.train[self.train["species"] != own], f"all but {own}")
-            for own in self._known(species, tested, "tested")
+            own: self.training(self.train[trained != own], f"all but {own}")
+            for own in _some_of(self.test["species"], species, "tested")
         }
-
-    def _known(self, species: Sequence[str] | str, known: list[str], what: str) -> Sequence[str]:
-        species = _listed(species)
-        strange = ", ".join(sorted(set(species) - set(known)))
-        if strange:
-            raise ValueError(f"species: no {strange} is {what}; there are {', '.join(known)}")
-        return species or known
 
     def run(self, trainings: Sequence[Training]) -> list[Run]:
         """The finished runs of `trainings`; what is not trained yet is trained, side by side."""
@@ -170,17 +161,12 @@ class Study:
         Of a mapping each species is ranked by its own network; the others have no rows.
         """
         if isinstance(trainings, Training):
-            return self._ranks(trainings, self.test)
-        tested = [own for own in trainings if (self.test["species"] == own).any()]
-        self.run([trainings[own] for own in tested])  # side by side
-        parts = [self._ranks(trainings[own], self._tested(own)) for own in tested]
+            return self.rank(self.embeddings(trainings))
+        tested = dict(list(self.test.groupby("species")))
+        rows = {own: tested[own].reset_index(drop=True) for own in trainings if own in tested}
+        self.run([trainings[own] for own in rows])  # side by side
+        parts = (self.rank(self.embeddings(trainings[own], of), of) for own, of in rows.items())
         return pd.concat(parts, ignore_index=True)
-
-    def _tested(self, species: str) -> pd.DataFrame:
-        return self.test[self.test["species"] == species].reset_index(drop=True)
-
-    def _ranks(self, training: Training, rows: pd.DataFrame) -> pd.DataFrame:
-        return self.rank(self.embeddings(training, rows), rows)
 
     def rank(self, embeddings: np.ndarray, rows: pd.DataFrame | None = None) -> pd.DataFrame:
         """One row per query of `rows` (the test annotations), ranked by their embeddings (N, D)."""
@@ -222,42 +208,41 @@ def open_study(
 ) -> Study:
     """Read and split the catalog that a notebook's parameters name; empty ones mean the default.
 
-    `catalog`: "demo" for the drawn animals, or what `load_catalog` reads. `sides_differ`: species
-    whose sides are different individuals, as a list or separated by commas. `pretrained`: a weights
-    file in place of the preset's own. Relative paths count from the working directory, ~ is the
-    user's home. `on_problem`: "raise", or "drop" photos with problems. `scheduler`: address of the
-    Dask scheduler whose workers train ("" for this computer). `photos_dir`, `absolute_paths` and
-    `species` say where photos lie and what they show (see `load_catalog`). Raises ValueError
-    (CatalogError for the photos) naming what to mend.
+    `catalog`: "demo" for the drawn animals, or what `load_catalog` reads, as `photos_dir`,
+    `absolute_paths`, `species` and `on_problem` say. `sides_differ`: species whose sides are
+    different individuals, as a list or separated by commas. `pretrained`: a weights file in place
+    of the preset's own. `scheduler`: address of the Dask scheduler whose workers train ("" for this
+    computer). Raises ValueError (CatalogError for the photos) naming what to mend.
     """
+    drawn = isinstance(catalog, str) and catalog == DEMO
     catalog, photos_dir, species = map(_text, (catalog, photos_dir, species))
     changes = {"pretrained": pretrained, "image_size": image_size, "epochs": epochs}
     config = training_preset(preset, **{key: value for key, value in changes.items() if value})
     _refuse_weights(config.pretrained)
-    name, _ = _named(catalog)
-    figures_dir = _folder("figures_dir", figures_dir, figures_folder(catalog))
-    runs_dir = _folder("runs_dir", runs_dir, CACHE / "runs")
-    chips_dir = _folder("chips_dir", "", CACHE / "chips")
-    _refuse_address(scheduler)
-    sides = _listed(sides_differ) or (SIDES_DIFFER if _is_demo(catalog) else ())
-    source = draw_animals(CACHE / "demo") if _is_demo(catalog) else catalog
-    where = {"photos_dir": photos_dir, "absolute_paths": absolute_paths, "species": species}
-    annotations = load_catalog(source, sides_differ=sides, on_problem=on_problem, **where)
-    split = splits.split(annotations, seed)
-    return Study(
-        name=name,
-        drawn=_is_demo(catalog),
-        annotations=annotations,
-        split=split,
-        train=splits.rows(annotations, split, "train"),
-        test=splits.rows(annotations, split, "test"),
-        config=config,
-        seed=seed,
-        figures_dir=figures_dir,
-        runs_dir=runs_dir,
-        chips_dir=chips_dir,
-        scheduler=scheduler,
+    if scheduler != "" and not (isinstance(scheduler, str) and ADDRESS.fullmatch(scheduler)):
+        raise ValueError(f'scheduler is {scheduler!r}; give an address such as "tcp://host:8786"')
+    folders = (
+        _folder("figures_dir", figures_dir, figures_folder(catalog)),
+        _folder("runs_dir", runs_dir, CACHE / "runs"),
+        _folder("chips_dir", "", CACHE / "chips"),
     )
+    annotations = load_catalog(
+        draw_animals(CACHE / "demo") if drawn else catalog,
+        sides_differ=_listed(sides_differ) or (SIDES_DIFFER if drawn else ()),
+        on_problem=on_problem,
+        photos_dir=photos_dir,
+        absolute_paths=absolute_paths,
+        species=species,
+    )
+    split = splits.split(annotations, seed)
+    parts = (splits.rows(annotations, split, part) for part in ("train", "test"))
+    name = _named(catalog)[0]
+    return Study(name, drawn, annotations, split, *parts, config, seed, *folders, scheduler)
+
+
+def parameters(names: Mapping[str, object]) -> dict[str, object]:
+    """Those of a notebook's names (its `globals()`) that are parameters of `open_study`."""
+    return {name: names[name] for name in inspect.signature(open_study).parameters if name in names}
 
 
 def figures_folder(catalog: object) -> Path:
@@ -265,13 +250,9 @@ def figures_folder(catalog: object) -> Path:
     return FIGURES / _named(catalog)[1]
 
 
-def _is_demo(catalog: object) -> bool:
-    return isinstance(catalog, str) and catalog == DEMO
-
-
 def _named(catalog: object) -> tuple[str, str]:
     """A catalog's name in titles, and its folder of figures: another catalog's is another one."""
-    if _is_demo(catalog):
+    if isinstance(catalog, str) and catalog == DEMO:
         return DEMO, DEMO
     place = catalog.root if hasattr(catalog, "df") else catalog
     path = Path(str(place)).expanduser().resolve()
@@ -289,6 +270,14 @@ def _listed(words: Sequence[str] | str) -> Sequence[str]:
     if not isinstance(words, str):
         return words
     return [word.strip() for word in words.split(",") if word.strip()]
+
+
+def _some_of(every: pd.Series, wanted: Sequence[str] | str, what: str) -> Sequence[str]:
+    """The species that are wanted, or every one; ValueError for one that there isn't."""
+    known, wanted = sorted(every.unique()), _listed(wanted)
+    if strange := ", ".join(sorted(set(wanted) - set(known))):
+        raise ValueError(f"species: no {strange} is {what}; there are {', '.join(known)}")
+    return wanted or known
 
 
 def _refuse_weights(pretrained: bool | str) -> None:
@@ -310,8 +299,3 @@ def _folder(name: str, wanted: str | Path, default: Path) -> Path:
     if not there.is_dir():
         raise ValueError(f"{name} is {folder}, but {there} is a file; name a folder")
     return folder
-
-
-def _refuse_address(scheduler: str) -> None:
-    if scheduler != "" and not (isinstance(scheduler, str) and ADDRESS.fullmatch(scheduler)):
-        raise ValueError(f'scheduler is {scheduler!r}; give an address such as "tcp://host:8786"')

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from miewid_core.figures import COLOURS, THIN, Figure, plain_numbers, spelt, styled
-from miewid_core.paper.printed import PRINTED
+from miewid_core.paper.printed import PRINTED, combined_table1, species_name
 from miewid_core.paper.training_report import LINES
 
 
@@ -11,8 +11,7 @@ from miewid_core.paper.training_report import LINES
 def long_tail_figure(tail: pd.DataFrame, title: str) -> Figure:
     """Share of individuals with at least so many annotations, of each species and of all.
 
-    `tail`: species, per_individual, individuals, as of `census.long_tail`. More than six species
-    are thin grey lines without names.
+    `tail`: of `tail_rows`. More than six species are thin grey lines without names.
     """
     species = dict(list(tail.groupby("species")))
     named = len(species) <= 6
@@ -44,9 +43,8 @@ def _at_least(tail: pd.DataFrame) -> tuple[pd.Index, pd.Series]:
 def summary(annotations: pd.DataFrame) -> pd.DataFrame:
     """Table 1 for a catalog: one row per species by decreasing annotations, then "total".
 
-    Columns: species, annotations, individuals, encounters, mean_per_individual and
-    median_per_individual (annotations), share_with_one (of the individuals, in [0, 1]). An
-    annotation without an encounter is one of its own.
+    Columns species, annotations, individuals, encounters (one without a name counts), mean_ and
+    median_per_individual (annotations), share_with_one (of the individuals, in [0, 1]).
     """
     rows = [_counts(species, own) for species, own in annotations.groupby("species")]
     table = pd.DataFrame(rows).sort_values("annotations", ascending=False, kind="stable")
@@ -70,11 +68,30 @@ def _counts(species: str, annotations: pd.DataFrame) -> dict[str, object]:
     }
 
 
+def beside_paper(ours: pd.DataFrame) -> pd.DataFrame:
+    """Our Table 1 (of `summary`) and the paper's, of the species that both have.
+
+    A row `of` "here" and one of "the paper" for each species, n_species 1, and last for "all
+    species": our total and what the paper's text states. Columns n_species, annotations,
+    individuals, and annotations per individual as mean_ and median_per_individual.
+    """
+    total = ours["species"] == "total"
+    here = ours.assign(of="here", n_species=total.map({True: (~total).sum(), False: 1}))
+    paper = combined_table1().assign(n_species=1)
+    paper["mean_per_individual"] = paper["annotations"] / paper["individuals"]
+    paper = pd.concat([paper, pd.DataFrame([{"species": "total", **PRINTED}])])
+    paper = paper.assign(of="the paper").set_index("species")
+    names = here["species"].map(species_name)
+    here, names = here[names.isin(paper.index)], names[names.isin(paper.index)]
+    theirs = paper.loc[names].set_axis(here.index).assign(species=here["species"])
+    both = pd.concat([here, theirs]).sort_index(kind="stable").replace("total", "all species")
+    return both[["species", "of", *PRINTED]].reset_index(drop=True)
+
+
 def tail_rows(annotations: pd.DataFrame) -> pd.DataFrame:
     """How many individuals have how many annotations, the data of the long-tail figure.
 
-    One row per species and number of annotations of an individual (`per_individual`), by both:
-    `individuals` that have that many, and `annotations` of all of these together.
+    Columns species, per_individual, individuals that have so many, annotations of all of these.
     """
     each = annotations.groupby(["species", "individual"]).size().rename("per_individual")
     tail = each.reset_index().groupby(["species", "per_individual"]).size()

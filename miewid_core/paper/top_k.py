@@ -24,25 +24,23 @@ def top_k(
 ) -> pd.DataFrame:
     """Top-k in percent of each of `rankings`, by species, then their "mean": appendix A.2.
 
-    Species by decreasing number of their annotations in `train`, as in Figure 1. Columns model (the
-    ranking's name), species, queries, individuals, k, top_k, low, high (95 % interval, as in
-    `intervals.by_species`), chance (a random ranking's). Means are over the species that all
-    rankings have.
+    Species by decreasing number of annotations in `train`, as in Figure 1. Columns model (the
+    ranking's name), species, queries, individuals, k, top_k, low, high, chance, as of `compare`.
     """
-    common = set.intersection(*(set(ranks["species"]) for ranks in rankings.values()))
-    parts = []
-    for (model, ranks), k in tqdm(list(itertools.product(rankings.items(), ks)), "top-k"):
-        shared = ranks["species"].isin(common)
-        table = compare({"top_k": ranks[shared]}, k=k)
-        rest = [compare({"top_k": ranks[~shared]}, k=k)[:-1]] if not shared.all() else []
-        parts.append(pd.concat([table[:-1], *rest, table[-1:]]).assign(model=model, k=k))
+    tables = {k: compare(rankings, k=k) for k in tqdm(ks, "top-k")}
+    parts = [
+        table.rename(columns={f"{model}_low": "low", f"{model}_high": "high"}).assign(
+            model=model, k=k, top_k=table[model]
+        )
+        for model in rankings
+        for k, table in tables.items()
+    ]
     columns = ["model", "species", "queries", "individuals", "k", "top_k", "low", "high", "chance"]
-    renamed = {"top_k_low": "low", "top_k_high": "high"}
-    table = pd.concat(parts, ignore_index=True).rename(columns=renamed)[columns]
+    table = pd.concat([part[columns] for part in parts]).dropna(subset="top_k")
     sizes = table["species"].map(train["species"].value_counts()).fillna(0)
-    last = sizes.mask(table["species"] == "mean", -1)
-    order = last.sort_values(ascending=False, kind="stable").index
-    return table.loc[order].reset_index(drop=True)
+    sizes = sizes.mask(table["species"] == "mean", -1).reset_index(drop=True)
+    order = sizes.sort_values(ascending=False, kind="stable").index
+    return table.iloc[order].reset_index(drop=True)
 
 
 def in_words(table: pd.DataFrame, level: float = 90) -> str:
@@ -71,6 +69,7 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
     `table`: of `top_k`, of models that LOOKS names. Bands are 95 % intervals.
     """
     species = [name for name in table["species"].unique() if name != "mean"]
+    shared = set.intersection(*table.groupby("model")["species"].agg(set)) - {"mean"}
     drawn, mean, panels = _panel_grid(title, len(species))
     for name, axes in zip(["mean", *species], [mean, *panels], strict=True):
         own = table[table["species"] == name]
@@ -81,7 +80,7 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
             axes.plot(points["k"], points["top_k"], label=model, **look)
         chance = own.drop_duplicates("k")
         axes.plot(chance["k"], chance["chance"], label="random ranking", **THIN)
-        words = f"mean of {_averaged(table)} species" if name == "mean" else name
+        words = f"mean of {len(shared)} species" if name == "mean" else name
         _head_panel(axes, words, own.iloc[0][["queries", "individuals"]])
     last = table["k"].max()
     mean.set(ylim=(0, 102), xlim=(0, last + 1), xticks=[1, *range(20, last + 1, 20)])
@@ -116,10 +115,3 @@ def _head_panel(axes: Axes, words: str, numbers: pd.Series) -> None:
     letters = 95 * len(spec.colspan) // spec.get_gridspec().ncols  # 95 fill a page
     name = textwrap.fill(words.replace("_", " "), letters)
     axes.set_title("{}\n{:,} / {:,}".format(name, *numbers), loc="left", fontsize=7)
-
-
-def _averaged(table: pd.DataFrame) -> int:
-    """How many species all models of `table` have: those that its means are over."""
-    named = table[table["species"] != "mean"]
-    models = named.groupby("species")["model"].nunique()
-    return int((models == table["model"].nunique()).sum())

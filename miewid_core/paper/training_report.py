@@ -13,33 +13,24 @@ from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
+from miewid_core import figures
 from miewid_core.chips import ChipStore, augmentation
 from miewid_core.config import PRESETS, TrainConfig, learning_rate
-from miewid_core.figures import (
-    BLUE,
-    COLOURS,
-    COLUMN,
-    GREY,
-    MARKERS,
-    PAGE,
-    Figure,
-    Panel,
-    plain_numbers,
-    spelt,
-    styled,
-)
+from miewid_core.figures import BLUE, COLOURS, GREY, MARKERS, PAGE, Figure, Panel, styled
 from miewid_core.loss import dynamic_margins
 from miewid_core.model import MiewIDNet
+from miewid_core.paper.printed import FOLDER
 
 MANY = 12  # species: figures of more are as wide as a page
+CHIP = 128  # pixels of the chips that are shown
+HISTORY = {"loss": "training loss", "rate": "learning rate"}
 LINES = ["-", "--", ":", "-."]
-TABLE = Path(__file__).parent / "tables" / "a1_against_code.csv"
 
 
 def a1_against_code() -> pd.DataFrame:
     """Where appendix A.1 and the authors' code differ or one is silent: what, paper, released,
     here, why."""
-    return pd.read_csv(TABLE)
+    return pd.read_csv(FOLDER / "a1_against_code.csv")
 
 
 def schedules(config: TrainConfig = PRESETS["paper"]) -> pd.DataFrame:
@@ -53,17 +44,27 @@ def schedules(config: TrainConfig = PRESETS["paper"]) -> pd.DataFrame:
 
 
 @styled()
-def schedules_figure(rates: pd.DataFrame, title: str) -> Figure:
-    """Learning rate by epoch, a line for each schedule (`rates`: as of `schedules`)."""
-    drawn = Figure(title, 2.4)
-    axes = drawn.subplots()
-    for number, (name, own) in enumerate(rates.groupby("schedule", sort=False)):
-        look = {"color": COLOURS[number], "ls": LINES[number]}
-        axes.plot(own["epoch"], own["rate"], label=f"{name} schedule", **look)
-    axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+def epochs_figure(table: pd.DataFrame, title: str, of: str = "run") -> Figure:
+    """Learning rate by epoch, and above it the loss where the table has one.
+
+    `table`: epoch, rate, loss, and a column `of`, whose values have a line each.
+    """
+    panels = {name: words for name, words in HISTORY.items() if name in table}
+    drawn = Figure(title, 1.8 + 0.6 * len(panels))
+    shape = {"sharex": True, "squeeze": False, "height_ratios": [3, 2][-len(panels) :]}
+    for axes, column in zip(drawn.subplots(len(panels), **shape).flat, panels, strict=True):
+        for number, (name, own) in enumerate(table.groupby(of, sort=False)):
+            look = {"color": COLOURS[number % 8], "ls": LINES[number % 4], "label": name}
+            axes.plot(own["epoch"], own[column], **look)
+        axes.set_ylabel(panels[column])
+    axes.set(xlabel="epoch", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    plain_numbers(axes.yaxis, log=False)
-    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    figures.plain_numbers(axes.yaxis, log=False)
+    drawn.align_ylabels()
+    if len(axes.lines) > 1:
+        handles = axes.get_legend_handles_labels()
+        drawn.legend(*handles, loc="outside lower left", ncols=3, title=of)
     return drawn
 
 
@@ -132,10 +133,7 @@ def arcface_figure(embedding: np.ndarray, centers: np.ndarray, margin: float) ->
 
 @styled()
 def margins_figure(margins: pd.DataFrame, title: str) -> Figure:
-    """Margin of an individual against its training annotations, and how many have that many.
-
-    `margins`: of the function of that name.
-    """
+    """Margin of an individual against its training annotations, and how many have that many."""
     drawn = Figure(title, 3)
     above, below = drawn.subplots(2, sharex=True, height_ratios=[2, 1])
     points = margins.groupby("annotations")["margin"].agg(["first", "size"])
@@ -144,75 +142,45 @@ def margins_figure(margins: pd.DataFrame, title: str) -> Figure:
     below.vlines(points.index, 0, points["size"], color=BLUE, linewidth=1.5)
     below.set(xscale="log", ylim=(0, None), ylabel="individuals")
     below.set_xlabel(f"training annotations per individual (n = {len(margins):,})")
-    plain_numbers(below.xaxis)
+    figures.plain_numbers(below.xaxis)
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     drawn.align_ylabels()
     return drawn
 
 
 @styled()
-def loss_figure(history: pd.DataFrame, title: str) -> Figure:
-    """Loss above and learning rate below, by epoch (`history`: run, epoch, loss, rate)."""
-    drawn = Figure(title, 3)
-    above, below = drawn.subplots(2, sharex=True, height_ratios=[3, 2])
-    for number, (run, own) in enumerate(history.groupby("run", sort=False)):
-        look = {"color": COLOURS[number % 8], "ls": LINES[number % 4], "label": run}
-        above.plot(own["epoch"], own["loss"], **look)
-        below.plot(own["epoch"], own["rate"], **look)
-    above.set_ylabel("training loss")
-    below.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
-    below.xaxis.set_major_locator(MaxNLocator(integer=True))
-    below.yaxis.set_major_locator(MaxNLocator(4))
-    plain_numbers(below.yaxis, log=False)
-    drawn.align_ylabels()
-    if history["run"].nunique() > 1:
-        drawn.legend(*above.get_legend_handles_labels(), loc="outside lower left", ncols=3)
-    return drawn
-
-
-@styled()
 def embedding_map(data: pd.DataFrame, title: str) -> Figure:
     """Annotations on two axes of a projection, by species (`data`: x, y, species)."""
-    import seaborn  # half a second, which no other figure needs
-
-    counts = data["species"].value_counts().sort_index()
-    labels = {name: f"{spelt(name)} ({n:,})" for name, n in counts.items()}
-    wide = len(labels) > MANY
+    species = data.groupby("species")
+    wide = len(species) > MANY
     columns = 3 if wide else 2
-    rows = -(-len(labels) // columns)
-    drawn = Figure(title, (5 if wide else 2.8) + 0.14 * rows, PAGE if wide else COLUMN)
+    height = (5 if wide else 2.8) + 0.14 * -(-len(species) // columns)
+    drawn = Figure(title, height, PAGE if wide else figures.COLUMN)
     axes = drawn.subplots()
-    names = list(labels.values())
-    look = {
-        "palette": dict(zip(names, itertools.cycle(COLOURS))),
-        "markers": dict(zip(names, itertools.cycle(MARKERS))),
-        **{"s": 14, "linewidth": 0.2, "edgecolor": "black"},
-    }
-    shown = data.assign(species=data["species"].map(labels))
-    order = {"hue_order": names, "style_order": names}
-    seaborn.scatterplot(
-        shown, x="x", y="y", hue="species", style="species", **order, **look, ax=axes
-    )
-    axes.get_legend().remove()
-    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=columns)
+    looks = zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS))
+    for name, own in species:
+        colour, marker = next(looks)
+        look = {"markersize": 3.7, "markeredgewidth": 0.2, "markeredgecolor": "black", "ls": ""}
+        label = f"{figures.spelt(name)} ({len(own):,})"
+        axes.plot(own["x"], own["y"], marker, color=colour, label=label, **look)
+    drawn.legend(loc="outside lower left", ncols=columns)
     axes.set(xlabel=f"t-SNE axis 1 (no unit; n = {len(data):,})", ylabel="t-SNE axis 2 (no unit)")
     axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
     return drawn
 
 
 def species_sheet(
-    annotations: pd.DataFrame, chips_dir: Path, seed: int, size: int = 128
+    annotations: pd.DataFrame, chips_dir: Path, seed: int
 ) -> tuple[list[np.ndarray], list[str]]:
-    """Chips (size, size, 3) uint8 and captions: six of each species, three of each of two animals.
+    """Chips (128, 128, 3) uint8 and captions: three of each of two animals of each species.
 
     The animals are drawn at random among the quarter with most encounters, one photo an encounter.
     """
     generator = np.random.default_rng(seed)
     chosen = pd.concat(_two_animals(rows, generator) for _, rows in annotations.groupby("species"))
-    store = ChipStore(chips_dir, size)
-    keys = store.build(chosen)
+    store = ChipStore(chips_dir, CHIP)
     captions = chosen["species"] + "\n" + chosen["name"]
-    return [store.read(key) for key in keys], captions.tolist()
+    return [store.read(key) for key in store.build(chosen)], captions.tolist()
 
 
 def _two_animals(rows: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
@@ -221,10 +189,8 @@ def _two_animals(rows: pd.DataFrame, generator: np.random.Generator) -> pd.DataF
     seen = apart["individual"].value_counts()
     most = sorted(seen[seen >= seen.quantile(0.75)].index)
     animals = generator.choice(most, size=min(2, len(most)), replace=False)
-    return pd.concat(
-        apart[apart["individual"] == animal].sort_values("annotation_id").head(3)
-        for animal in animals
-    )
+    apart = apart.sort_values("annotation_id")
+    return pd.concat(apart[apart["individual"] == animal].head(3) for animal in animals)
 
 
 def augmented(chip: np.ndarray, seed: int) -> list[Panel]:
@@ -234,8 +200,7 @@ def augmented(chip: np.ndarray, seed: int) -> list[Panel]:
     """
     import albumentations  # half a second
 
-    whole = augmentation(len(chip))
-    one_of, *others = whole.transforms
+    one_of, *others = augmentation(len(chip)).transforms
     pictures: list[Panel] = [(chip, "as it is", None)]
     for part in [*one_of.transforms, *others]:
         part.p = 1
@@ -269,39 +234,26 @@ def projection(embeddings: np.ndarray, annotations: pd.DataFrame, seed: int) -> 
 
 
 def matches(
-    embeddings: np.ndarray,
-    annotations: pd.DataFrame,
-    chips_dir: Path,
-    seed: int,
-    k: int = 5,
-    size: int = 128,
+    embeddings: np.ndarray, annotations: pd.DataFrame, chips_dir: Path, seed: int
 ) -> list[list[Panel]]:
-    """For one random query of each species: the query, then its k nearest other annotations.
+    """For one random query of each species: the query, then its five nearest other annotations.
 
     `embeddings`: (N, D) of `annotations`. A query has at least one true match among the candidates.
     Captions give the individual's name and the cosine similarity.
     """
-    embeddings = normalize(embeddings)
-    store = ChipStore(chips_dir, size)
-    generator = np.random.default_rng(seed)
-    panels = []
-    for _, rows in annotations.groupby("species"):
+    embeddings, panels = normalize(embeddings), []
+    store, generator = ChipStore(chips_dir, CHIP), np.random.default_rng(seed)
+    for species, rows in annotations.groupby("species"):
         matched = rows[rows["individual"].duplicated(keep=False)]
         if matched.empty:
             continue
         query = generator.choice(matched.index)
         scores = pd.Series(embeddings[rows.index] @ embeddings[query], rows.index).drop(query)
-        nearest = scores.nlargest(k)
-        panels.append(_panel_row(annotations, query, nearest, store))
+        nearest = scores.nlargest(5)
+        shown = rows.loc[[query, *nearest.index]]
+        names, right = shown["name"].tolist(), shown["individual"].eq(rows["individual"][query])
+        captions = [f"{species}\nquery {names[0]}"]
+        captions += [f"{name}\n{score:.2f}" for name, score in zip(names[1:], nearest, strict=True)]
+        chips = (store.read(key) for key in store.build(shown))
+        panels.append(list(zip(chips, captions, [None, *right[1:].tolist()], strict=True)))
     return panels
-
-
-def _panel_row(
-    annotations: pd.DataFrame, query: int, nearest: pd.Series, store: ChipStore
-) -> list[Panel]:
-    shown = annotations.loc[[query, *nearest.index]]
-    chips = [store.read(key) for key in store.build(shown)]
-    first = f"{shown['species'].iloc[0]}\nquery {shown['name'].iloc[0]}"
-    captions = [f"{annotations['name'][row]}\n{score:.2f}" for row, score in nearest.items()]
-    right = shown["individual"].eq(annotations["individual"][query]).tolist()
-    return list(zip(chips, [first, *captions], [None, *right[1:]], strict=True))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from miewid_core.beyond_paper import gallery_size
 from miewid_core.evaluation import hits, one_vs_all
 from miewid_core.paper.comparison import compare
-from miewid_core.paper.intervals import per_species
+from tests.paper.made import per_species
 
 
 def example(seed=0, people=(9, 14, 30), least=1):

@@ -7,7 +7,7 @@ from PIL import Image, ImageEnhance
 
 from miewid_core.beyond_paper import leakage
 from miewid_core.evaluation import one_vs_all
-from miewid_core.paper.intervals import per_species
+from tests.paper.made import per_species
 
 
 def scene(seed, size=96):

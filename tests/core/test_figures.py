@@ -94,7 +94,7 @@ KINDS = {
     "long_tail": lambda n: table1.long_tail_figure(tails(n), TITLE),
     "split_bars": lambda n: split_report.split_figure(splits(n), TITLE),
     "embedding_map": lambda n: training_report.embedding_map(mapped(n), TITLE),
-    "curves": lambda n: training_report.loss_figure(history(min(n, 3)), TITLE),
+    "curves": lambda n: training_report.epochs_figure(history(min(n, 3)), TITLE),
     "margins": lambda n: training_report.margins_figure(margins(), TITLE),
 }
 
@@ -188,7 +188,7 @@ class TestGrey:
         assert len(looks) == 49
 
     def test_lines_differ_in_dashes_too(self):
-        axes = training_report.loss_figure(history(3), TITLE).axes[0]
+        axes = training_report.epochs_figure(history(3), TITLE).axes[0]
         assert len({line.get_linestyle() for line in axes.lines}) == 3
 
 
@@ -230,7 +230,7 @@ class TestNumbers:
 
     def test_curves_share_epochs_not_an_axis(self):
         table = history(1)
-        above, below = training_report.loss_figure(table, TITLE).axes
+        above, below = training_report.epochs_figure(table, TITLE).axes
         np.testing.assert_array_equal(above.lines[0].get_xydata(), table[["epoch", "loss"]])
         np.testing.assert_array_equal(below.lines[0].get_xydata(), table[["epoch", "rate"]])
         assert above.get_shared_x_axes().joined(above, below)
@@ -243,8 +243,10 @@ class TestNumbers:
     def test_map_draws_every_annotation(self):
         data = mapped(10)
         figure = training_report.embedding_map(data, TITLE)
-        (points,) = figure.axes[0].collections
-        np.testing.assert_array_equal(points.get_offsets(), data[["x", "y"]])
+        points = np.concatenate([line.get_xydata() for line in figure.axes[0].lines])
+        np.testing.assert_array_equal(
+            points, data.sort_values("species", kind="stable")[["x", "y"]]
+        )
         words = [text.get_text() for text in figure.legends[0].get_texts()]
         assert words == sorted(f"{name.replace('_', ' ')} (5)" for name in names(10))
 
@@ -384,7 +386,7 @@ class TestExtremes:
         equal = pd.DataFrame({"annotations": [4, 4], "margin": [0.35, 0.35]})
         assert training_report.margins_figure(equal, TITLE).png()
         assert training_report.embedding_map(mapped(1), TITLE).png()
-        assert training_report.loss_figure(history(1).head(1), TITLE).png()
+        assert training_report.epochs_figure(history(1).head(1), TITLE).png()
         assert split_report.split_figure(splits(1), TITLE).png()
         one = compared(3).iloc[[0, -1]].reset_index(drop=True)
         assert comparison.dots(one, WORDS, TITLE).png()

@@ -2,6 +2,9 @@
 
 import pandas as pd
 
+from miewid_core.evaluation import hits
+from miewid_core.paper.intervals import by_species
+
 CANDIDATES = 9
 
 
@@ -20,3 +23,9 @@ def training(**counts):
     """So many annotations of the first individual of each species."""
     table = pd.DataFrame({"species": [name for name, n in counts.items() for _ in range(n)]})
     return table.assign(individual=table["species"] + "0")
+
+
+def per_species(ranks, k):
+    """Top-k with its interval by species: species, queries, individuals, top_k, low, high."""
+    table = by_species(hits(ranks, k).astype(float), ranks)
+    return table.rename(columns={"value": "top_k"})[:-1]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from miewid_core.evaluation import one_vs_all
 from miewid_core.paper import database_size
-from miewid_core.paper.intervals import per_species
+from tests.paper.made import per_species
 
 
 def photos_of(individuals, species):

@@ -1,5 +1,7 @@
 """Few individuals of a species: what is trained on what, and the tables of the results."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from miewid_core.paper.printed import printed_table
 from miewid_core.paper.study import Study
 from miewid_core.runs import bill
 
+BEFORE = {"ant": 30.0}  # top-1 of the untrained network
 TINY = preset("demo", image_size=32, batch_size=8, epochs=1, warmup_epochs=0)
 
 
@@ -25,7 +28,8 @@ def study(photos, tmp_path):
 
 
 def test_targets_are_the_species_with_most_individuals_unless_named(study):
-    assert few_shot.targets(study, most=1) == ["ant"]
+    assert few_shot.targets(study) == ["ant", "bee"]
+    assert few_shot.targets(dataclasses.replace(study, drawn=True)) == ["ant"]
     assert few_shot.targets(study, ["bee"]) == ["bee"]
     with pytest.raises(
         ValueError, match="targets: cow is not trained and tested; there are ant, b"
@@ -34,7 +38,7 @@ def test_targets_are_the_species_with_most_individuals_unless_named(study):
 
 
 def test_cells_hold_what_tables_4_and_5_train_on(study):
-    asked = few_shot.cells(study, ["ant"], counts=[0, 2, 100], draws=3)
+    asked = list(few_shot.cells(study, ["ant"], counts=[0, 2, 100], draws=3))
     found = {(cell.individuals, cell.draw, cell.method): cell for cell in asked}
     assert len(found) == len(asked) == 2 + 3 * 3 + 3  # none: one network; all: one draw
     few_shot.check_nested(asked)
@@ -54,16 +58,16 @@ def test_cells_hold_what_tables_4_and_5_train_on(study):
 
 
 def test_draws_differ_in_individuals_or_seed(study):
-    asked = few_shot.cells(study, ["ant"], ["joint"], counts=[1], draws=6)
+    asked = list(few_shot.cells(study, ["ant"], ["joint"], counts=[1], draws=6))
     assert len({cell.training.key for cell in asked}) == 6
     drawn = {tuple(cell.training.rows["annotation_id"]) for cell in asked}
     assert len(drawn) == 3  # one of three ants
 
 
 def test_larger_numbers_hold_smaller_ones_or_it_is_said(study):
-    one, two = (few_shot.cells(study, ["ant"], ["joint"], [n], 1)[0] for n in (1, 2))
+    one, two = few_shot.cells(study, ["ant"], ["joint"], [1, 2], 1)
     few_shot.check_nested([two, one])
-    bees = few_shot.cells(study, ["bee"], ["joint"], [2], 1)[0]
+    (bees,) = few_shot.cells(study, ["bee"], ["joint"], [2], 1)
     swapped = few_shot.Cell("ant", 3, 4, "joint", 0, bees.training)
     with pytest.raises(AssertionError, match="ant"):
         few_shot.check_nested([two, swapped])
@@ -76,9 +80,10 @@ def test_the_paper_numbers_are_the_default(study):
 
 
 def test_trained_and_ranked_on_the_same_queries(study):
-    ranked = few_shot.ranks(study, few_shot.cells(study, ["ant"], counts=[0, 2], draws=2))
+    asked = list(few_shot.cells(study, ["ant"], counts=[0, 2], draws=2))
+    ranked = few_shot.ranks(study, asked)
     few_shot.check_same_queries(ranked)
-    table = few_shot.summary(ranked, k=1)
+    table = few_shot.summary(ranked, few_shot.untrained(study, ["ant"]))
     assert len(table) == 2 + 3
     none = table[table["individuals"] == 0]
     assert none["seen"].isna().all()  # of a species that is left out
@@ -108,7 +113,7 @@ def ranked(**first_ranks):
 
 
 def test_summary_by_hand():
-    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9], [1, 1, 1, 1]]))
+    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9], [1, 1, 1, 1]]), BEFORE)
     assert table[["individuals", "draws", "annotations", "queries"]].to_numpy().tolist() == [
         [5, 2, 10, 4]
     ]
@@ -116,7 +121,6 @@ def test_summary_by_hand():
     assert table["deviation"].item() == pytest.approx(np.std([50, 100], ddof=1))
     assert table[["seen", "new"]].to_numpy().tolist() == [[100, 50]]
     assert table["new_low"].item() < 50 < table["new_high"].item()
-    assert "untrained" not in table
 
 
 def test_summary_has_the_untrained_network_beside_each_row():
@@ -176,16 +180,16 @@ def test_readable_tables_have_the_interval_in_one_column():
     assert shown.to_dict("records") == [
         {"species": "fin whale", "individuals": 5, "draws": 3, "gain (points)": "5.0 (1.0 to 9.0)"}
     ]
-    ours = few_shot.readable(few_shot.summary(ranked(joint=[[1]])), "top_k", "top-1 (%)")
+    ours = few_shot.readable(few_shot.summary(ranked(joint=[[1]]), BEFORE), "top_k", "top-1 (%)")
     assert ours["method"].tolist() == ["joint training"]
 
 
 def test_networks_no_better_than_untrained_are_named():
-    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]], species_only=[[9, 1, 9, 9]]))
-    assert few_shot.no_better_in_words(table, pd.Series({"ant": 25.0})) == (
+    ours = ranked(joint=[[1, 1, 2, 9]], species_only=[[9, 1, 9, 9]])
+    assert few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 25.0})) == (
         "**No better than the untrained network**: species-only training, n = 5, ant."
     )
-    words = few_shot.no_better_in_words(table, pd.Series({"ant": 24.0}))
+    words = few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 24.0}))
     assert words == "Every network is better than the untrained one."
 
 
@@ -210,8 +214,8 @@ def test_where_it_stops_paying_in_the_paper():
 
 
 def test_beside_paper_has_its_means():
-    ours = few_shot.summary(ranked(joint=[[1]], species_only=[[9]])).assign(individuals=25)
-    table = few_shot.beside_paper(ours, ["species_only", "joint"]).set_index("individuals")
+    ours = few_shot.summary(ranked(joint=[[1]], species_only=[[9]]), BEFORE).assign(individuals=25)
+    table = few_shot.beside_paper(ours).set_index("individuals")
     assert table.loc[25, ["species_only", "joint"]].tolist() == [0, 100]
     paper = printed_table(4)
     expected = paper.loc[paper["individuals"] == 200, "joint_training"].mean()
@@ -220,12 +224,12 @@ def test_beside_paper_has_its_means():
 
 
 def test_the_figure_draws_the_table():
-    five = few_shot.summary(ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 9], [1, 9]]))
+    ours = ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 9], [1, 9]])
+    five = few_shot.summary(ours, {"ant": 40.0})
     table = pd.concat([five, five.assign(individuals=9, top_k=80, low=70, high=90)])
-    before = pd.Series({"ant": 40.0})
-    paper, axes = few_shot.curves_figure(table, before, "Title · demo", few_shot.METHODS).axes
+    paper, axes = few_shot.curves_figure(table, "Title · demo").axes
     means = [line for line in paper.lines if line.get_marker() != "None"]
-    for line, column in zip(means, ("species_only", "joint_training"), strict=False):
+    for line, column in zip(means, ("species_only", "joint_training"), strict=True):
         printed = printed_table(4).groupby("individuals")[column].mean()
         np.testing.assert_allclose(line.get_ydata(), printed)
         assert line.get_xdata().tolist() == printed.index.tolist()

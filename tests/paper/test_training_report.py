@@ -12,11 +12,11 @@ from miewid_core.paper.training_report import (
     a1_against_code,
     arcface_figure,
     augmented,
+    epochs_figure,
     few_individuals,
     network_figure,
     projection,
     schedules,
-    schedules_figure,
 )
 
 
@@ -68,7 +68,7 @@ def test_both_schedules_are_drawn_as_their_table_says():
     rates = schedules(PRESETS["paper"])
     peaks = rates.loc[rates.groupby("schedule")["rate"].idxmax()].set_index("schedule")["epoch"]
     assert peaks.to_dict() == {"paper": 16, "released": 8}
-    (axes,) = schedules_figure(rates, "A title").axes
+    (axes,) = epochs_figure(rates, "A title", "schedule").axes
     assert len(axes.lines) == 2
     for line, (_, own) in zip(axes.lines, rates.groupby("schedule"), strict=True):
         np.testing.assert_allclose(line.get_xydata(), own[["epoch", "rate"]])

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from miewid_core import catalog, chips, model, photos, splits
-from miewid_core.paper import split_report, study
+from miewid_core.paper import study
 from miewid_core.paper.study import open_study
 from miewid_core.readers.load import load_catalog
 from miewid_core.readers.weights import load_model
@@ -584,13 +584,6 @@ def test_a_seed_that_is_none(folder, seed):
     some_rows().to_csv(folder / "a.csv", index=False)
     photos = load_catalog(folder / "a.csv")
     refused(lambda: splits.split(photos, seed), folder, "seed is .*; give a whole number")
-
-
-@pytest.mark.parametrize("name", ["nowhere.csv", "."])
-def test_a_split_that_is_not_there(tmp_path, name):
-    refused(
-        lambda: split_report.load(tmp_path / name), tmp_path, "there is no such file; save a split"
-    )
 
 
 PARAMETERS = {  # what a notebook is given: a name for each that is wrong, and what is said of it

@@ -17,6 +17,7 @@ DOUBTS = [
     {"horse_wild_tunisian+face": "horse_wild"},
 ]
 CHOICES = list(itertools.product([False, True], repeat=len(DOUBTS)))
+ACCURACIES = ["multi_species", "single_species", "leave_one_out"]  # columns of Table 2
 HALF_DIGIT = 0.05 + 1e-9  # of a percentage as printed; 12.45 may be a little less in binary
 
 
@@ -78,8 +79,7 @@ def fitting_groupings(n_species: float, below: dict[int, float]) -> Recounted:
     found = []
     for by in groupings():
         own = column("annotations", np.inf).groupby(by).sum()
-        counts = {bound: (own < bound).sum() for bound in below}
-        found.append(len(own) == n_species and counts == below)
+        found.append(len(own) == n_species and {n: (own < n).sum() for n in below} == below)
     return exactly(sum(found))
 
 
@@ -133,6 +133,13 @@ def gain(statistic: str, name: str = "gain") -> Recounted:
     return exactly(accuracy()[name].agg(statistic), 2 * HALF_DIGIT)
 
 
+def gain_interval(name: str) -> Recounted:
+    """Mean gain over species with its 95 % interval (normal)."""
+    values = accuracy()[name].dropna()
+    half = 1.96 * values.sem()
+    return Recounted(values.mean(), values.mean() - half, values.mean() + half)
+
+
 def gain_of_all(n_species: float) -> Recounted:
     """Mean gain of so many species, those that Table 2 lacks between its least and greatest."""
     own = accuracy()["gain"]
@@ -141,18 +148,12 @@ def gain_of_all(n_species: float) -> Recounted:
     return Recounted(np.nan, low, high, 2 * HALF_DIGIT)
 
 
-def mean_interval(values: pd.Series) -> Recounted:
-    """Mean over species with its 95 % interval (normal)."""
-    half = 1.96 * values.sem()
-    return Recounted(values.mean(), values.mean() - half, values.mean() + half)
-
-
 def trend(values: pd.Series, name: str) -> Recounted:
     """Spearman's rank correlation with a species' size (a column of Table 1).
 
     Its range is Fisher's 95 % interval, and covers what the unreadable cell may be.
     """
-    rho = [values.rank().corr(own.rank()) for own in size_range(values.index, name)]
+    rho = [values.corr(own, method="spearman") for own in size_range(values.index, name)]
     middle, half = np.arctanh(rho), 1.96 * np.sqrt(1.06 / (len(values) - 3))
     return Recounted(*np.tanh([middle.mean(), middle.min() - half, middle.max() + half]))
 
@@ -160,8 +161,8 @@ def trend(values: pd.Series, name: str) -> Recounted:
 def falling() -> Recounted:
     """Neighbouring rows of Table 2, the upper one with at least as many annotations."""
     sized = size_range(accuracy().index, "annotations")
-    found = [float((own >= own.shift(-1)).sum()) for own in sized]
-    return Recounted(found[0], min(found), max(found))
+    found = [(own >= own.shift(-1)).sum() for own in sized]
+    return Recounted(*map(float, (found[0], min(found), max(found))))
 
 
 def fewest_queries(percentages: np.ndarray, most: float) -> float:
@@ -180,25 +181,19 @@ def queries() -> pd.DataFrame:
 
     Not more than its annotations in Table 1 (infinite where they can't be read).
     """
-    own = accuracy()[["multi_species", "single_species", "leave_one_out"]]
-    found = own.assign(annotations=size_range(own.index, "annotations")[1])
+    found = accuracy()[ACCURACIES]
+    found["annotations"] = size_range(found.index, "annotations")[1]
     for name, width in {"two": 2, "all": 3}.items():
-        rows = zip(own.to_numpy()[:, :width], found["annotations"], strict=True)
+        rows = zip(found[ACCURACIES[:width]].to_numpy(), found["annotations"], strict=True)
         found[f"queries_{name}"] = [fewest_queries(row, most) for row, most in rows]
     return found
 
 
-def shown_each() -> pd.Series:
-    """Annotations for each individual in the rows of Tables 4 and 5."""
-    table = steps()
-    return table["annotations"] / table["individuals"]
-
-
 def steps() -> pd.DataFrame:
-    """Tables 4 and 5 side by side by species and individuals, with Table 2's columns.
+    """Tables 4 and 5 side by side by species and individuals, with Table 2's leave_one_out.
 
-    `_5` marks what stands in Table 5 too, `same_in_5` says whether all of it is the same; `size` is
-    the species' annotations in Table 1; `_0`: with no individuals.
+    `_5`: of Table 5; `same_in_5`: whether all of it is the same; `lead`: fine-tuning's over the
+    species alone; `size`: annotations in Table 1; `shown`: per individual; `_0`: with none.
     """
     keys, twice = ["species", "individuals"], ["annotations", "species_only"]
     both = printed_table(4).merge(printed_table(5), on=keys, suffixes=("", "_5"))
@@ -206,11 +201,7 @@ def steps() -> pd.DataFrame:
     both["same_in_5"] = both[twice].fillna(-1).eq(five.fillna(-1)).all(axis=1)
     both["lead"] = both["fine_tuning"] - both["species_only"]
     both["size"] = size_range(both["species"], "annotations")[0].to_numpy()
+    both["shown"] = both["annotations"] / both["individuals"]
     none = both[both["individuals"] == 0].set_index("species")["joint_training"]
     both["joint_training_0"] = both["species"].map(none)
     return both.merge(accuracy()["leave_one_out"], left_on="species", right_index=True)
-
-
-def falling_lead() -> Recounted:
-    """Steps to more individuals at which fine-tuning's mean lead over the species alone falls."""
-    return exactly((steps().groupby("individuals")["lead"].mean().dropna().diff() < 0).sum())

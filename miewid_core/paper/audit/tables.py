@@ -1,13 +1,17 @@
 """Behind the audit's verdicts: the printed cells that a claim is about, side by side, and drawn."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 
 from miewid_core import figures
 from miewid_core.paper.audit import recount
-from miewid_core.paper.audit.claims import printed_range, stated, total
-from miewid_core.paper.printed import combined_table1, printed_table
+from miewid_core.paper.audit.claims import SMALL, printed_range, stated
+from miewid_core.paper.audit.recount import ACCURACIES
+from miewid_core.paper.printed import PRINTED, combined_table1, printed_table
 
+GAINS = {"gain": "gain_mean", "mega_gain": "mega_gain"}  # and the claims that state their means
 OVER = {2: "over single-species", 3: "over MegaDescriptor"}
 # Individuals of a species' public set, each once: in the repository that nyala's photos come from,
 # and as wildlife-datasets reports HyenaID2022 and LeopardID2022.
@@ -18,13 +22,12 @@ LEGIBLE = 6706  # all digits that can be read of Table 1's cell "67,06"
 def totals() -> pd.DataFrame:
     """Annotations and individuals: what the text states and what Table 1 adds up to.
 
-    `largest_sets`: only the largest image set of each species, as if it held the others. The cell
-    that can't be read is left out.
+    `largest_sets`: only the largest image set of each species, as if it held the others.
     """
     sets, rows = printed_table(1), []
     for name in ("annotations", "individuals"):
         largest = sets.groupby("species")[name].max().sum()
-        rows.append((name, int(total(name)), sets[name].sum(), largest))
+        rows.append((name, PRINTED[name], sets[name].sum(), largest))
     return pd.DataFrame(rows, columns=["of", "text", "all_sets", "largest_sets"])
 
 
@@ -47,20 +50,19 @@ def unreadable_cell() -> pd.DataFrame:
 def groupings() -> pd.DataFrame:
     """Species by size for each way to group Table 1's image sets, and what the text states.
 
-    `otherwise`: what isn't grouped as by `reported` (see `recount.DOUBTS`). The cell that can't be
-    read is left out, which changes nothing below 1,000.
+    `otherwise`: what isn't grouped as ours (`recount.DOUBTS`). The unreadable cell is left out.
     """
-    rows = [["stated in the text", *map(stated, ["species_total", "above_10000_species"])]]
-    rows[0] += [stated(f"below_{bound}_species") for bound in (1000, 500, 250)]
+    names = ["above_10000", *(f"below_{bound}" for bound in SMALL)]
+    said = [stated(f"{name}_species") for name in names]
+    rows = [["stated in the text", stated("species_total"), *said]]
     guesses = ["chimpanzee", "pilot whale", "spotted dolphin", "horse"]
-    cells = recount.column("annotations", 0)
     for chosen, by in zip(recount.CHOICES, recount.groupings(), strict=True):
-        own = cells.groupby(by).sum()
-        words = ", ".join(np.array(guesses)[list(chosen)]) or "none: ours"
-        counts = [(own < bound).sum() for bound in (1000, 500, 250)]
+        own = recount.column("annotations", 0).groupby(by).sum()
+        words = ", ".join(itertools.compress(guesses, chosen)) or "none: ours"
+        counts = [(own < bound).sum() for bound in SMALL]
         rows.append([words, len(own), (own > 10_000).sum(), *counts])
-    names = ["otherwise", "species", "above_10000", "below_1000", "below_500", "below_250"]
-    return pd.DataFrame(rows, columns=names).astype(dict.fromkeys(names[1:], int))
+    table = pd.DataFrame(rows, columns=["otherwise", "species", *names])
+    return table.astype(dict.fromkeys(["species", *names], int))
 
 
 def lacking() -> pd.DataFrame:
@@ -70,18 +72,10 @@ def lacking() -> pd.DataFrame:
 
 
 def averages() -> pd.DataFrame:
-    """Several averages of each gain in top-1 over species, beside the one that the text states.
-
-    Weights are of Table 1, its unreadable cell left out.
-    """
-    found = recount.accuracy()
+    """Averages of each gain in top-1, also weighted by Table 1, beside the one in the text."""
+    found, rows = recount.accuracy(), []
     by = {name: recount.size_range(found.index, name)[0] for name in ("annotations", "individuals")}
-    rows = []
-    for name, claim in {
-        "gain": "gain_mean",
-        "mega_gain": "mega_gain",
-        "unseen_gain": "mega_gain",
-    }.items():
+    for name, claim in {**GAINS, "unseen_gain": "mega_gain"}.items():
         own = found[name].dropna()
         weighted = [np.average(own, weights=size[own.index]) for size in by.values()]
         rows.append((name, stated(claim), own.mean(), own.median(), *weighted))
@@ -103,18 +97,14 @@ def no_whole_queries() -> pd.DataFrame:
 
 
 def zero_cells() -> pd.DataFrame:
-    """Accuracies of Table 2 that are printed as 0.0: species, column, the row's others, means.
-
-    `mean`: of the column as printed; `mean_without`: without these cells.
-    """
-    own = recount.accuracy()[["multi_species", "single_species", "leave_one_out"]]
+    """Accuracies of Table 2 printed as 0.0: species, column, the row's others, means."""
+    own = recount.accuracy()[ACCURACIES]
     zeros = own.stack()[lambda cells: cells == 0]
     table = zeros.index.to_frame(index=False, name=["species", "column"])
-    pairs = zip(table["species"], table["column"], strict=True)
-    table["others"] = [" and ".join(map(str, own.loc[name].drop(at))) for name, at in pairs]
-    table["mean"] = table["column"].map(own.mean())
-    table["mean_without"] = table["column"].map(own.mask(own == 0).mean())
-    return table
+    others = [" and ".join(map(str, own.loc[name].drop(column))) for name, column in zeros.index]
+    means = {"mean": own.mean(), "mean_without": own.mask(own == 0).mean()}
+    means = {name: table["column"].map(values) for name, values in means.items()}
+    return table.assign(others=others, **means)
 
 
 def zeros_in_words(table: pd.DataFrame) -> str:
@@ -130,8 +120,8 @@ def zeros_in_words(table: pd.DataFrame) -> str:
 def sides() -> pd.DataFrame:
     """Individuals in Table 1 beside those of the species' public set, where sides count once."""
     own = combined_table1().set_index("species")["individuals"].astype(int)
-    table = pd.DataFrame({"species": list(PUBLIC), "public": list(PUBLIC.values())})
-    table.insert(1, "table1", table["species"].map(own))
+    table = pd.DataFrame({"table1": own[[*PUBLIC]], "public": PUBLIC})
+    table = table.rename_axis("species").reset_index()
     return table.assign(per_animal=(table["table1"] / table["public"]).round(2))
 
 
@@ -159,12 +149,12 @@ def gains() -> pd.DataFrame:
 
     `recomputed` is the mean of the table's gains, `stated` the text's.
     """
-    found, parts = recount.accuracy(), []
-    for name, claim in {"gain": "gain_mean", "mega_gain": "mega_gain"}.items():
-        own = found[name].dropna().sort_values(kind="stable").rename("gain").reset_index()
-        means = {"recomputed": own["gain"].mean(), "stated": stated(claim)}
-        own.insert(0, "table", {"gain": 2, "mega_gain": 3}[name])
-        parts.append(own.assign(place=range(1, len(own) + 1), **means))
+    parts = []
+    for number, (name, claim) in enumerate(GAINS.items(), 2):
+        own = recount.accuracy()[name].dropna().sort_values(kind="stable").rename("gain")
+        own = own.reset_index().assign(place=range(1, len(own) + 1), recomputed=own.mean())
+        own.insert(0, "table", number)
+        parts.append(own.assign(stated=stated(claim)))
     return pd.concat(parts, ignore_index=True)
 
 
