@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from miewid_core.paper.comparison import printed_by_size
+from miewid_core.paper.comparison import printed_by_size, with_interval
 from miewid_core.paper.printed import combined_table1, printed_table
 
 UNKNOWN = float("nan")
@@ -32,6 +32,16 @@ def claims(folder: Path) -> pd.DataFrame:
         [table["low"] > 0, table["high"] < 0], ["holds", "the reverse is shown"], "not shown"
     )
     return table
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `claims` for a reader."""
+    paper = table["paper"].map("{:+.1f}".format).replace("+nan", "")
+    counts = table["ahead"].astype(str) + ", " + table["behind"].astype(str)
+    shown = {"section": table["section"], "the paper's claim": table["claim"], "paper": paper}
+    shown["here (95 % interval)"] = with_interval(table, "here", "low", "high")
+    shown["species for, against"] = counts.where(table["ahead"].notna(), "")
+    return pd.DataFrame(shown | {"verdict": table["verdict"]})
 
 
 def _read(folder: Path, name: str) -> pd.DataFrame:
@@ -61,9 +71,9 @@ def _gain(
     table: pd.DataFrame, section: str, claim: str, paper: float, other: str
 ) -> Iterator[list[object]]:
     """A mean gain of a table of `compare`."""
-    if table.empty:
-        return
     gain = f"gain_over_{other}"
+    if gain not in table:
+        return
     mean, species = table.iloc[-1], table[:-1]
     shown = species[species[f"{gain}_p"] < 0.05][gain]
     counts = [int((shown > 0).sum()), int((shown < 0).sum())]
@@ -75,7 +85,7 @@ def _trend(table: pd.DataFrame) -> Iterator[list[object]]:
 
     Its interval is Fisher's with Bonett and Wright's variance (2000).
     """
-    rows = table[:-1].dropna(subset="gain_over_matched") if len(table) else table
+    rows = table[:-1].dropna(subset="gain_over_matched") if "gain_over_matched" in table else []
     if len(rows) < 5:
         return
     printed = printed_by_size(["multi", "single"])[:-1]

@@ -25,6 +25,7 @@ from traitlets.config import Config
 from miewid_core.figures import spelt
 from miewid_core.files import ROOT, replacing
 from miewid_core.paper import manifest
+from miewid_core.paper.claims import claims, readable
 from miewid_core.paper.printed import FOLDER, printed_table
 from miewid_core.paper.study import DEMO
 from miewid_core.paper.verify import made_with
@@ -65,6 +66,7 @@ def write(folder: Path, catalog: str, words: dict[str, str]) -> Path:
         title=f"The MiewID paper beside {'drawn animals' if drawn else Path(catalog).name}",
         drawn=drawn,
         sections=sections,
+        claims=_claims(folder),
         notices=_notices(folder),
         counts=f"Of {len(states)} notebooks: {', '.join(counts)}.",
     )
@@ -224,6 +226,12 @@ def _with_mathml(text: str) -> str:
         return formula.replace("*", "&#42;").replace("_", "&#95;")  # which Markdown would read
 
     return FORMULA.sub(drawn, text)
+
+
+def _claims(folder: Path) -> str:
+    """Which of the paper's claims hold by what lies in the folder, as HTML; "" without any."""
+    table = claims(folder)
+    return "" if table.empty else readable(table).to_html(index=False, border=0)
 
 
 def _notices(folder: Path) -> tuple[str, str] | None:

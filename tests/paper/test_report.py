@@ -194,6 +194,16 @@ def test_notices_on_the_catalog_are_shown_as_text(folder):
     assert "<img" not in text
 
 
+def test_claims_that_the_tables_answer_stand_first(folder):
+    folder.path.mkdir()
+    cost = {"limit": [1], "cost_1": [9.04], "cost_1_low": [5.0], "cost_1_high": [13.0]}
+    pd.DataFrame(cost).to_csv(folder.path / "figure3_cost.csv", index=False)
+    text, _ = folder.write()
+    head = text.partition('<nav id="contents"')[0]
+    assert "Does each claim hold here?" in head
+    assert re.search("9.0 \\(5.0 to 13.0\\).*holds", head, re.DOTALL)
+
+
 def test_pages_load_nothing_from_the_network(folder):
     names = ("04_multi", "05_unseen", "12_yours")
     for name in names:
