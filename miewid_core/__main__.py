@@ -131,7 +131,7 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(given: argparse.Namespace, rest: list[str]) -> None:
-    from miewid_core.paper.verify import verify
+    from miewid_core.runs.verify import verify
 
     if rest:
         raise ValueError(f"{' '.join(rest)} is none of its arguments; --help lists them")

@@ -24,12 +24,11 @@ from traitlets.config import Config
 
 from miewid_core.figures import spelt
 from miewid_core.files import ROOT, replacing
-from miewid_core.paper import manifest
 from miewid_core.paper.claims import claims, readable
 from miewid_core.paper.printed import FOLDER, printed_table
 from miewid_core.paper.study import DEMO
-from miewid_core.paper.verify import made_with
-from miewid_core.runs import notebooks
+from miewid_core.runs import manifest, notebooks
+from miewid_core.runs.verify import made_with
 
 TEMPLATE = Path(__file__).with_name("report.html")
 # what notebooks regenerate, in the paper's order: where it stands in the paper, what that says, the

@@ -18,9 +18,8 @@ from miewid_core.demo import SIDES_DIFFER, draw_animals
 from miewid_core.evaluation import one_vs_all
 from miewid_core.files import CACHE, FIGURES, digest
 from miewid_core.model import refuse_pickle
-from miewid_core.paper import manifest
 from miewid_core.readers.load import load_catalog
-from miewid_core.runs import bill
+from miewid_core.runs import bill, manifest
 from miewid_core.runs.embeddings import kept_vectors
 from miewid_core.runs.jobs import train_all, workers_of
 from miewid_core.runs.run import Run, Training

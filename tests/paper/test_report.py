@@ -11,9 +11,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from miewid_core import figures
 from miewid_core.files import ABOUT
-from miewid_core.paper import manifest, report
+from miewid_core.paper import report
 from miewid_core.paper.printed import printed_table
-from miewid_core.runs import notebooks
+from miewid_core.runs import manifest, notebooks
 from tests.browser import needs_browser, wait_for
 
 NASTY = "<img src=http://x.y/z.png onerror=alert(1)>"

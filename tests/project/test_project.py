@@ -19,8 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from miewid_core.files import file_digest
-from miewid_core.paper import manifest
-from miewid_core.runs import notebooks
+from miewid_core.runs import manifest, notebooks
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

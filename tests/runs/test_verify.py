@@ -8,7 +8,7 @@ import pytest
 
 from miewid_core.__main__ import main
 from miewid_core.files import ABOUT
-from miewid_core.paper import manifest, verify
+from miewid_core.runs import manifest, verify
 
 COMMITTED = pd.DataFrame(
     {

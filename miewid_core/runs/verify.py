@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from miewid_core.files import file_digest
-from miewid_core.paper import manifest
+from miewid_core.runs import manifest
 
 MEASURED_FILES = "performance_"  # how their names start: measured times and memory
 MEASURED = {"seconds", "photos_per_second", "slowest", "fastest"}  # columns of other tables

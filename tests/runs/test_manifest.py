@@ -9,8 +9,8 @@ import pytest
 
 from miewid_core import figures
 from miewid_core.files import ABOUT, file_digest
-from miewid_core.paper import manifest
 from miewid_core.paper.study import open_study
+from miewid_core.runs import manifest
 
 TABLE = pd.DataFrame({"species": ["ant", "bee"], "top_1": [0.5, 0.25]})
 
