@@ -157,9 +157,8 @@ def holm(p: pd.Series) -> pd.Series:
 
 def _chance(ranks: pd.DataFrame, k: int, shared: list[str]) -> pd.Series:
     grouped = ranks.groupby("species")
-    chance = pd.Series({name: 100 * evaluation.random_top_k(own, k) for name, own in grouped})
-    chance["mean"] = chance[shared].mean()
-    return chance
+    chance = {name: 100 * evaluation.random_top_k(own, k) for name, own in grouped}
+    return pd.Series(chance | {"mean": pd.Series(chance, dtype=float)[shared].mean()})
 
 
 def _by_size(table: pd.DataFrame, train: pd.DataFrame, shared: list[str]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 
 from miewid_core.config import preset
 from miewid_core.files import FIGURES
-from miewid_core.paper.study import Study, figures_folder, open_study
+from miewid_core.paper.study import Study, figures_folder, open_study, parameters
 
 
 def test_the_drawn_animals_have_a_folder_that_no_catalog_gets(tmp_path):
@@ -40,6 +40,11 @@ def test_photos_elsewhere_and_species_are_parameters_of_a_study(small_catalog, t
     study = open_study(str(tmp_path / "a.csv"), species="whale", **{where: value})
     assert study.annotations["individual"].unique().tolist() == ["whale/a", "whale/b", "whale/c"]
     assert study.annotations["path"].str.startswith(str(small_catalog.parent)).all()
+
+
+def test_a_notebook_opens_its_study_by_the_parameters_among_its_names():
+    names = {"catalog": "a.csv", "seed": 2, "draws": 3, "open_study": open_study}
+    assert parameters(names) == {"catalog": "a.csv", "seed": 2}
 
 
 @pytest.mark.parametrize(("name", "told"), [("demo", "not used"), ("compact", "2")])
