@@ -71,22 +71,6 @@ def test_each_notebook_gets_the_parameters_that_it_has(notebook, tmp_path):
         notebooks.shared([notebook, other], {"sed": "1"})
 
 
-@pytest.mark.slow
-def test_runs_with_parameters_and_says_what_failed(notebook, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
-    main(["figures", "SEED=3"])
-    cells = nbformat.read(executed(tmp_path)[0], as_version=4).cells
-    assert cells[-1].outputs[0]["data"]["text/plain"] == "3"
-    with pytest.raises(SystemExit) as stopped:
-        main(["figures", "SEED=7"])
-    assert stopped.value.code == 1
-    told = capsys.readouterr()
-    assert "AssertionError in a cell of 01_one.ipynb: too big" in told.err
-    report = tmp_path / "figures" / "demo" / "index.html"
-    assert told.out.endswith(f"Report: {report}\n")
-    assert "AssertionError: too big" in report.read_text()
-
-
 MEET = """import pathlib, time
 pathlib.Path("{own}").touch()
 while not pathlib.Path("{other}").exists():
@@ -126,6 +110,20 @@ def wait_until(holds, seconds=60):
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_runs_with_parameters_and_says_what_failed(project, capfd):
+    write(project / "notebooks" / "01_one.ipynb", "assert seed < 5, 'too big'\nseed")
+    assert run_in(project, "SEED=3").returncode == 0
+    cells = nbformat.read(executed(project)[0], as_version=4).cells
+    assert cells[-1].outputs[0]["data"]["text/plain"] == "3"
+    done = run_in(project, "SEED=7")
+    assert done.returncode == 1
+    assert "AssertionError in a cell of 01_one.ipynb: too big" in done.stderr
+    report = project / "figures" / "demo" / "index.html"
+    assert capfd.readouterr().out.endswith(f"Report: {report}\n")
+    assert "AssertionError: too big" in report.read_text()
 
 
 @pytest.mark.slow
