@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
-from miewid_core.beyond_paper.threshold import nearest
+from miewid_core.beyond_paper.embeddings import nearest
 from miewid_core.chips import ChipStore
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, Figure, Panel, styled
 
