@@ -376,7 +376,7 @@ def test_words_follow_the_interval(best, preset, words):
 
 @pytest.mark.parametrize("seed", [0, 7])
 def test_search_and_check_score_no_individual_in_common(halves, seed):
-    train, test = halves
+    train, _ = halves
     both = search_and_check(train, seed)
     for name, further in (("search", 1), ("check", 2)):
         whole = parts_of(train, seed + further)
