@@ -110,7 +110,7 @@ def _scores(name: str, ranks: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable(summary: pd.DataFrame) -> pd.DataFrame:
-    """A table of `summary` as text, one row per species; "not known" where the catalog is silent."""
+    """A table of `summary` as text, one row per species; "not known": the catalog doesn't say."""
     table = summary[["species", "queries"]].drop_duplicates("species").set_index("species")
     for kind, own in summary.groupby("kind", sort=False):
         own = own.set_index("species")
