@@ -13,7 +13,10 @@ from tqdm import tqdm
 
 from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, label_rows, plain_numbers, styled
 
-LINKAGES = ("single", "average")  # joined by the best match, or by the mean of all
+LINKAGES = {  # joined by the best match, or by the mean of all; how it is drawn
+    "single": (BLUE, "-", "o"),
+    "average": (ORANGE, "--", "D"),
+}
 THRESHOLDS = np.linspace(0, 1, 51).round(2)  # of the cosine similarity
 HALVES = 400  # of the individuals, drawn for an interval
 NUMBERS = ["annotations", "individuals", "count", "splits", "merges"]
@@ -206,7 +209,6 @@ PANELS = {  # column of a `sweep`: label of the axis, factor
     "pair_precision": ("pairwise precision (%)", 100),
     "pair_recall": ("pairwise recall (%)", 100),
 }
-LOOKS = {"single": (BLUE, "-"), "average": (ORANGE, "--")}
 
 
 @styled()
@@ -217,7 +219,7 @@ def curves(table: pd.DataFrame, title: str) -> Figure:
     mean = table[table["species"] == "mean"]
     for panel, (name, (label, times)) in zip(axes, PANELS.items(), strict=True):
         for method, rows in mean.groupby("linkage", sort=False):
-            colour, line = LOOKS[method]
+            colour, line, _ = LINKAGES[method]
             value, low, high = (times * rows[name + end] for end in ENDS)
             panel.fill_between(rows["threshold"], low, high, color=colour, alpha=0.25, linewidth=0)
             panel.plot(rows["threshold"], value, line, color=colour, label=method)
@@ -253,9 +255,9 @@ def counts(chosen: pd.DataFrame, title: str, goal: str = "count") -> Figure:
         return drawn
     places, labels = pd.factorize(names)
     axes.axvline(1, color="black", linewidth=0.6)
-    for method, marker, shift in (("single", "o", -0.17), ("average", "D", 0.17)):
-        colour, own = LOOKS[method][0], rows[rows["linkage"] == method]
-        place = places[rows["linkage"] == method] + shift
+    for shift, (method, (colour, _, marker)) in zip((-0.17, 0.17), LINKAGES.items(), strict=True):
+        of_method = rows["linkage"] == method
+        own, place = rows[of_method], places[of_method] + shift
         axes.hlines(place, own["ratio_low"], own["ratio_high"], colour, linewidth=1)
         axes.plot(own["ratio"], place, marker, color=colour, label=f"{method} linkage")
     label_rows(axes, np.arange(len(labels)), labels)
