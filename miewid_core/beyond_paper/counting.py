@@ -6,14 +6,17 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import csr_array
+from scipy.spatial.distance import squareform
 from sklearn.metrics.cluster import contingency_matrix
-from sklearn.preprocessing import normalize
+from sklearn.metrics.pairwise import cosine_distances
 from tqdm import tqdm
 
 from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, label_rows, plain_numbers, styled
 
-BLOCK = 256  # annotations at once
-LINKAGES = ("single", "average")  # joined by the best match, or by the mean of all
+LINKAGES = {  # joined by the best match, or by the mean of all; how it is drawn
+    "single": (BLUE, "-", "o"),
+    "average": (ORANGE, "--", "D"),
+}
 THRESHOLDS = np.linspace(0, 1, 51).round(2)  # of the cosine similarity
 HALVES = 400  # of the individuals, drawn for an interval
 NUMBERS = ["annotations", "individuals", "count", "splits", "merges"]
@@ -26,24 +29,14 @@ COLUMNS = [
 ]
 
 
-def distances(embeddings: np.ndarray) -> np.ndarray:
-    """Cosine distances (N (N - 1) / 2,) of `embeddings` (N, D), in scipy's order: 4 N^2 bytes.
+def joined(embeddings: np.ndarray, thresholds: np.ndarray, method: str) -> list[np.ndarray]:
+    """Counted individual (N,) of each of `embeddings` (N, D), at each of the cosine `thresholds`.
 
-    Raises ValueError for embeddings that are not finite (scikit-learn's).
+    By "single" linkage any match of at least the threshold joins, so that one false match makes two
+    animals one; by "average" the mean of all matches must reach it. Takes 16 N^2 bytes. Raises
+    ValueError for embeddings that are not finite (scikit-learn's).
     """
-    unit, parts = normalize(np.asarray(embeddings, dtype=np.float64)), []
-    for start in range(0, len(unit), BLOCK):
-        block = 1 - unit[start : start + BLOCK] @ unit[start:].T
-        parts += [row[place + 1 :] for place, row in enumerate(block)]
-    return np.concatenate(parts).clip(0)
-
-
-def joined(apart: np.ndarray, thresholds: np.ndarray, method: str) -> list[np.ndarray]:
-    """Counted individual (N,) of each annotation, at each of the cosine `thresholds`.
-
-    `apart`: of `distances`. By "single" linkage any match of at least the threshold joins, so that
-    one false match makes two animals one; by "average" the mean of all matches must reach it.
-    """
+    apart = squareform(cosine_distances(np.asarray(embeddings, float)), checks=False)
     if not len(apart):
         return [np.zeros(1, dtype=int)] * len(thresholds)
     tree = linkage(apart, method)
@@ -118,20 +111,18 @@ def sweep(
     rows = []
     for species, place in tqdm(annotations.groupby("species").indices.items(), "counting"):
         people = annotations["individual"].to_numpy(object)[place]
-        apart = distances(embeddings[place])
         halves = _halves(len(set(people)), [seed, zlib.crc32(str(species).encode())])
         for method in LINKAGES:
-            for threshold, counted in zip(
-                thresholds, joined(apart, thresholds, method), strict=True
-            ):
+            counts = joined(embeddings[place], thresholds, method)
+            for threshold, counted in zip(thresholds, counts, strict=True):
                 numbers, drawn = _count(cells(people, counted), halves)
                 draws.setdefault((method, threshold), []).append(drawn)
                 rows.append([method, species, threshold, len(people), *numbers, *_intervals(drawn)])
     table = pd.DataFrame(rows, columns=COLUMNS)
     sums = table.groupby(["linkage", "threshold"])[NUMBERS].sum()
     mean = [
-        [key[0], "mean", key[1], *sums.loc[key], *_intervals(np.mean(drawn, axis=0))]
-        for key, drawn in draws.items()
+        [method, "mean", at, *sums.loc[(method, at)], *_intervals(np.mean(drawn, axis=0))]
+        for (method, at), drawn in draws.items()
     ]
     return pd.concat([table, pd.DataFrame(mean, columns=COLUMNS)], ignore_index=True)
 
@@ -168,15 +159,14 @@ def chosen_elsewhere(table: pd.DataFrame) -> pd.DataFrame:
     species = table[table["species"] != "mean"]
     parts = [species.head(0).assign(goal="")]
     for _, rows in species.groupby("linkage", sort=False):
-        grid = rows.pivot(index="threshold", columns="species")
-        for name in grid["ari"] if rows["species"].nunique() > 1 else ():
-            others = grid["ari"].columns != name
+        grid = rows.pivot(index="threshold", columns="species", values=["ari", "ratio"])
+        for name, own in rows.groupby("species") if rows["species"].nunique() > 1 else ():
+            others = grid.drop(columns=name, level="species").T.groupby(level=0).mean().T
             best = {
-                "identities": grid["ari"].loc[:, others].mean(axis=1).idxmax(),
-                "count": np.log(grid["ratio"].loc[:, others].mean(axis=1)).abs().idxmin(),
+                "identities": others["ari"].idxmax(),
+                "count": np.log(others["ratio"]).abs().idxmin(),
             }
-            own = rows[rows["species"] == name].set_index("threshold", drop=False)
-            parts += [own.loc[[threshold]].assign(goal=goal) for goal, threshold in best.items()]
+            parts += [own[own["threshold"] == at].assign(goal=goal) for goal, at in best.items()]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -219,7 +209,6 @@ PANELS = {  # column of a `sweep`: label of the axis, factor
     "pair_precision": ("pairwise precision (%)", 100),
     "pair_recall": ("pairwise recall (%)", 100),
 }
-LOOKS = {"single": (BLUE, "-"), "average": (ORANGE, "--")}
 
 
 @styled()
@@ -230,7 +219,7 @@ def curves(table: pd.DataFrame, title: str) -> Figure:
     mean = table[table["species"] == "mean"]
     for panel, (name, (label, times)) in zip(axes, PANELS.items(), strict=True):
         for method, rows in mean.groupby("linkage", sort=False):
-            colour, line = LOOKS[method]
+            colour, line, _ = LINKAGES[method]
             value, low, high = (times * rows[name + end] for end in ENDS)
             panel.fill_between(rows["threshold"], low, high, color=colour, alpha=0.25, linewidth=0)
             panel.plot(rows["threshold"], value, line, color=colour, label=method)
@@ -266,9 +255,9 @@ def counts(chosen: pd.DataFrame, title: str, goal: str = "count") -> Figure:
         return drawn
     places, labels = pd.factorize(names)
     axes.axvline(1, color="black", linewidth=0.6)
-    for method, marker, shift in (("single", "o", -0.17), ("average", "D", 0.17)):
-        colour, own = LOOKS[method][0], rows[rows["linkage"] == method]
-        place = places[rows["linkage"] == method] + shift
+    for shift, (method, (colour, _, marker)) in zip((-0.17, 0.17), LINKAGES.items(), strict=True):
+        of_method = rows["linkage"] == method
+        own, place = rows[of_method], places[of_method] + shift
         axes.hlines(place, own["ratio_low"], own["ratio_high"], colour, linewidth=1)
         axes.plot(own["ratio"], place, marker, color=colour, label=f"{method} linkage")
     label_rows(axes, np.arange(len(labels)), labels)

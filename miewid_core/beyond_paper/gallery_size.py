@@ -84,15 +84,15 @@ def equal(curve: pd.DataFrame) -> pd.DataFrame:
     equal_top_1 with its 95 % interval equal_low, equal_high; last their "mean".
     """
     common = curve.loc[curve["species"] == "mean", "size"].max()
-    scores = ["top_1", "low", "high"]
-    table = curve[curve["size"] == common].set_index("species")[["queries", *scores]]
-    table = table.rename(columns={name: f"equal_{name}" for name in scores})
+    table = curve[curve["size"] == common].set_index("species")
     whole = curve[curve["species"] != "mean"].groupby("species").last()
-    table.insert(1, "individuals", whole["size"].astype("Int64"))
-    table.insert(2, "top_1", whole["top_1"])
-    table.loc["mean", "top_1"] = whole["top_1"].mean()
-    table.insert(3, "equal_individuals", common)
-    return table.reset_index()
+    found = table[["queries"]].assign(
+        individuals=whole["size"].astype("Int64"),
+        top_1=whole["top_1"],
+        equal_individuals=common,
+    )
+    found.loc["mean", "top_1"] = whole["top_1"].mean()
+    return found.join(table[["top_1", "low", "high"]].add_prefix("equal_")).reset_index()
 
 
 def in_words(table: pd.DataFrame) -> str:

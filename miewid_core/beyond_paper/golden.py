@@ -1,5 +1,6 @@
 """A drawn photo and the embeddings that it must give: checks a preprocessing without weights.
 
+`tests/beyond_paper/test_golden.py` drew the photo, and writes both files anew.
 Two preprocessings of MiewID are in use, "card" and "plugin" (see `model.Preprocess`).
 """
 
@@ -13,7 +14,7 @@ import torch
 from numpy.random import PCG64
 from PIL import Image
 
-from miewid_core.files import digest, replacing
+from miewid_core.files import digest
 from miewid_core.model import IMAGENET, RELEASED, RESIZINGS, MiewIDNet, Preprocess
 
 FOLDER = Path(__file__).parent / "golden_data"
@@ -21,19 +22,6 @@ FOLDER = Path(__file__).parent / "golden_data"
 # apart, and of the mistakes that the test makes the least, bicubic, is 0.056 off the nearer one
 TOLERANCE = 0.02
 Transform = Callable[[Image.Image], torch.Tensor]  # photo (RGB) to (3, 440, 440) float32
-
-
-def photo() -> Image.Image:
-    """The photo as it was drawn, 600 by 320: wider than the network's input, and less high.
-
-    Stripes, rings and a slope of colours from whole numbers, the same pixels everywhere.
-    """
-    y, x = np.mgrid[:320, :600]
-    ring = (x - 300) ** 2 // 4 + (y - 160) ** 2
-    stripes = (x + ring // 400) // 5 % 2
-    sky = np.stack([x * 120 // 600 // 8 * 8 + 90, y // 40 * 16 + 60, 200 - y // 40 * 16], axis=2)
-    body = np.stack([200 - 150 * stripes, 170 - 140 * stripes, 90 - 70 * stripes], axis=2)
-    return Image.fromarray(np.where(ring[..., None] < 19600, body, sky).astype(np.uint8))
 
 
 def network() -> MiewIDNet:
@@ -99,13 +87,3 @@ def check(transform: Transform | None = None, device: str | torch.device = "cpu"
             "albumentations)"
         )
     return nearest
-
-
-def write(folder: Path = FOLDER) -> None:
-    """Draw the photo and compute its embeddings anew: photo.png, embeddings.csv."""
-    with replacing(folder / "photo.png") as temporary:
-        photo().quantize(128).save(temporary, optimize=True)
-    transforms = {name: Preprocess(RELEASED["size"], *IMAGENET, name) for name in RESIZINGS}
-    table = pd.DataFrame({name: embed(transform) for name, transform in transforms.items()})
-    with replacing(folder / "embeddings.csv") as temporary:
-        table.rename_axis("feature").to_csv(temporary, float_format="%.6e", lineterminator="\n")

@@ -41,10 +41,10 @@ AT_RANDOM = 4  # trials before the sampler learns from them; the known settings 
 SPARED = 2  # trials that are never stopped early: the later ones are measured against them
 ENOUGH = 50  # trials below which neither importance nor scatter tells more than chance
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-KEYS = {  # what counts as the same; an encounter without a name is none
-    "annotations": ["annotation_id"],
-    "encounters": ["species", "encounter"],
-    "individuals": ["species", "individual"],
+LABELS = {  # what is counted; an encounter without a name is none
+    "annotations": "annotation_id",
+    "encounters": "encounter",
+    "individuals": "individual",
 }
 WORDS = {
     "preset": "the preset",
@@ -63,36 +63,16 @@ class Parts(NamedTuple):
     validation: pd.DataFrame
 
 
-def parts_of(train: pd.DataFrame, test: pd.DataFrame, seed: int) -> Parts:
-    """Split the final training rows by section 3.3 once more, with another seed than the final one.
-
-    Raises ValueError where `train` has an annotation or an encounter of the final test rows, and
-    where too few animals are left to learn from or to score.
-    """
-    touched = shared_with_test(Parts(train, train[:0]), test).iloc[0]
-    if touched[["annotations_in_test", "encounters_in_test"]].any():
-        raise ValueError(
-            f"{touched['annotations_in_test']} annotations and {touched['encounters_in_test']} "
-            "encounters are in the final test set too: pass the training rows of one split"
-        )
-    drawn = splits.split(train, seed)
-    parts = Parts(*(splits.rows(train, drawn, part) for part in ("train", "test")))
-    if parts.train.empty or parts.validation.empty:
-        raise ValueError(
-            f"{len(train)} training annotations are too few to split once more: "
-            f"{len(parts.train)} would train, {len(parts.validation)} validate"
-        )
-    return parts
-
-
-def search_and_check(train: pd.DataFrame, test: pd.DataFrame, seed: int) -> dict[str, Parts]:
+def search_and_check(train: pd.DataFrame, seed: int) -> dict[str, Parts]:
     """Parts to "search" on, by seed + 1, and to "check" the outcome on, by seed + 2.
 
     They score no individual in common: half of each species' are drawn for the search, of which the
-    best trial is partly the luckiest. Raises ValueError as `parts_of`, and where none is left.
+    best trial is partly the luckiest. Raises ValueError where too few animals are left.
     """
-    search, check = (parts_of(train, test, seed + further) for further in (1, 2))
-    drawn = _half(search.validation, seed + 1)
+    search, check = (parts_of(train, seed + further) for further in (1, 2))
+    each = search.validation.drop_duplicates("individual").sort_values("individual")
+    each = each.sample(frac=1, random_state=np.random.default_rng(seed + 1)).groupby("species")
+    drawn = each["individual"].apply(lambda own: own.head(-(-len(own) // 2)))  # of three, two
     scored = search.validation["individual"].isin(drawn)
     free = ~check.validation["individual"].isin(drawn)
     if not free.any():
@@ -106,11 +86,19 @@ def search_and_check(train: pd.DataFrame, test: pd.DataFrame, seed: int) -> dict
     }
 
 
-def _half(rows: pd.DataFrame, seed: int) -> pd.Series:
-    """A random half of each species' individuals; of an odd number the larger half."""
-    each = rows.drop_duplicates("individual").sort_values("individual")
-    each = each.sample(frac=1, random_state=np.random.default_rng(seed)).groupby("species")
-    return each["individual"].apply(lambda own: own.head(-(-len(own) // 2)))
+def parts_of(train: pd.DataFrame, seed: int) -> Parts:
+    """Split the final training rows by section 3.3 once more, with another seed than the final one.
+
+    Raises ValueError where too few animals are left to learn from or to score.
+    """
+    drawn = splits.split(train, seed)
+    parts = Parts(*(splits.rows(train, drawn, part) for part in ("train", "test")))
+    if parts.train.empty or parts.validation.empty:
+        raise ValueError(
+            f"{len(train)} training annotations are too few to split once more: "
+            f"{len(parts.train)} would train, {len(parts.validation)} validate"
+        )
+    return parts
 
 
 def shared_with_test(parts: Parts, test: pd.DataFrame) -> pd.DataFrame:
@@ -121,16 +109,15 @@ def shared_with_test(parts: Parts, test: pd.DataFrame) -> pd.DataFrame:
     """
     table = []
     for part, rows in parts._asdict().items():
-        mine, theirs = _distinct(rows), _distinct(test)
-        counts = {name: len(own) for name, own in mine.items()}
-        common = {f"{name}_in_test": len(mine[name] & theirs[name]) for name in KEYS}
+        counts, common = {}, {}
+        for name, label in LABELS.items():
+            mine, theirs = (
+                {*of.loc[of[label] != "", ["species", label]].itertuples(index=False, name=None)}
+                for of in (rows, test)
+            )
+            counts[name], common[f"{name}_in_test"] = len(mine), len(mine & theirs)
         table.append({"part": part} | counts | common)
     return pd.DataFrame(table)
-
-
-def _distinct(rows: pd.DataFrame) -> dict[str, set]:
-    named = {name: rows.loc[rows[key[-1]] != "", key] for name, key in KEYS.items()}
-    return {name: {*own.itertuples(index=False, name=None)} for name, own in named.items()}
 
 
 def values_of(config: TrainConfig) -> Point:
@@ -144,6 +131,11 @@ def settings_of(values: Point) -> dict[str, float]:
     settings = dict(values)
     width = settings.pop("margin_width")
     return settings | {"margin_high": settings["margin_low"] + width}
+
+
+def known_points(config: TrainConfig) -> dict[str, Point]:
+    """The settings to compare with: those of the "preset", and appendix A.1's, "a1_values"."""
+    return {"preset": values_of(config), "a1_values": values_of(PRESETS["paper"])}
 
 
 def rungs_of(config: TrainConfig, epochs: int = 0) -> tuple[int, ...]:
@@ -164,16 +156,6 @@ class Search:
     rungs: tuple[int, ...]
     seed: int
     chips_dir: Path
-
-    def __post_init__(self) -> None:
-        for name, value in values_of(self.config).items():
-            if not SPACE[name].low <= value <= SPACE[name].high:
-                raise ValueError(f"{name} is {value}, outside of {SPACE[name]}: widen SPACE")
-
-    def known(self) -> list[Point]:
-        """The settings that are tried first: the preset's, then A.1's where they differ."""
-        preset, paper = values_of(self.config), values_of(PRESETS["paper"])
-        return [preset] if preset == paper else [preset, paper]
 
     def path(self, runs_dir: Path) -> Path:
         """The SQLite file of this search below the folder of runs.
@@ -230,28 +212,28 @@ def _sampler(task: Search, done: int) -> optuna.samplers.BaseSampler:
     """Gives the trial after `done` finished ones: a known setting, or the sampler's next idea."""
     seed = int(np.random.SeedSequence([task.seed, done]).generate_state(1)[0])
     tpe = optuna.samplers.TPESampler(n_startup_trials=AT_RANDOM, seed=seed)
-    if done >= len(task.known()):
+    preset, paper = known_points(task.config).values()
+    first = [preset] if preset == paper else [preset, paper]
+    if done >= len(first):
         return tpe
     with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-        return optuna.samplers.PartialFixedSampler(task.known()[done], tpe)
+        return optuna.samplers.PartialFixedSampler(first[done], tpe)
 
 
 def _try(study: optuna.Study, task: Search, folder: Path, title: str) -> None:
     """One trial, and its end noted in the study; its checkpoints are then deleted."""
     trial = study.ask(SPACE)
     own = folder / digest(json.dumps(trial.params, sort_keys=True))[:16]
+    own.mkdir(exist_ok=True)
     try:
-        score = _score(trial, task, own, title)
+        study.tell(trial, _score(trial, task, own, title))
     except (optuna.TrialPruned, FloatingPointError):  # not worth going on with, or diverged
         study.tell(trial, state=TrialState.PRUNED)
-    else:
-        study.tell(trial, score)
     shutil.rmtree(own)
 
 
 def _score(trial: optuna.Trial, task: Search, folder: Path, title: str) -> float:
     """Train from rung to rung, report each score, and return the last one."""
-    folder.mkdir(exist_ok=True)
     config = dataclasses.replace(task.config, **settings_of(trial.params))
     before = None
     for rung in task.rungs:
@@ -296,8 +278,7 @@ def table(study: optuna.Study) -> pd.DataFrame:
 
 def settled(study: optuna.Study, task: Search) -> dict[str, Point]:
     """The settings worth a comparison, as points of SPACE: "best", "preset", "a1_values"."""
-    named = {"preset": values_of(task.config), "a1_values": values_of(PRESETS["paper"])}
-    return {"best": study.best_params} | named
+    return {"best": study.best_params} | known_points(task.config)
 
 
 def beside(study: optuna.Study, task: Search) -> pd.DataFrame:

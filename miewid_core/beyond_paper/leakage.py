@@ -57,20 +57,14 @@ def flags(annotations: pd.DataFrame, nearest: np.ndarray, prints: np.ndarray) ->
     these" goes by those that are known. What has no true match is all <NA>.
     """
     seen = annotations["encounter"].replace("", pd.NA), annotations["date"].dt.normalize()
-    columns = [_equal(values, values.iloc[nearest]) for values in seen]
-    columns.append((prints != prints[nearest]).sum(axis=1) <= NEAR)
-    table = pd.DataFrame(dict(zip(KINDS, columns, strict=False)), annotations.index).astype(
-        "boolean"
-    )
-    table[KINDS[-1]] = table.fillna(False).any(axis=1)
+    table = pd.DataFrame(index=annotations.index)
+    for kind, values in zip(KINDS, seen, strict=False):
+        match = values.iloc[nearest].set_axis(values.index)
+        table[kind] = values.eq(match).astype("boolean").mask(values.isna() | match.isna())
+    table[KINDS[2]] = pd.array((prints != prints[nearest]).sum(axis=1) <= NEAR, "boolean")
+    table[KINDS[3]] = table.fillna(False).any(axis=1).astype("boolean")
     table[nearest < 0] = pd.NA
     return table
-
-
-def _equal(own: pd.Series, match: pd.Series) -> pd.Series:
-    """Whether values are those of their matches, in the same order; <NA> where one is not known."""
-    match = match.set_axis(own.index)
-    return own.eq(match).astype("boolean").mask(own.isna() | match.isna())
 
 
 def audit(study: Study, training: Training) -> pd.DataFrame:
@@ -116,8 +110,7 @@ def _scores(name: str, ranks: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable(summary: pd.DataFrame) -> pd.DataFrame:
-    """One row per species: how many percent of its queries leak in each way, and top-1 with (all
-    queries) and without any such query, as text; what the catalog doesn't tell is "not known"."""
+    """A table of `summary` as text, one row per species; "not known": the catalog doesn't say."""
     table = summary[["species", "queries"]].drop_duplicates("species").set_index("species")
     for kind, own in summary.groupby("kind", sort=False):
         own = own.set_index("species")
@@ -167,24 +160,18 @@ def train_duplicates(study: Study) -> pd.DataFrame:
     """
     size, chips_dir = study.config.image_size, study.chips_dir
     test, train = (hashes(rows, chips_dir, size) for rows in (study.test, study.train))
+    shown, learned = (rows["individual"].to_numpy() for rows in (study.test, study.train))
     rows = []
     for species, places in study.test.groupby("species").indices.items():
-        own = np.flatnonzero(study.train["species"] == species)
-        who = study.test["individual"].to_numpy()[places]
-        near, trained = _near(test[places], train[own], study.train["individual"].to_numpy()[own])
-        rows.append([species, len(places), near.sum(), (near & (who != trained)).sum()])
+        own, near, others = np.flatnonzero(study.train["species"] == species), 0, 0
+        if len(own):
+            args = test[places], train[own]
+            nearest, apart = pairwise_distances_argmin_min(*args, metric="hamming")  # in chunks
+            close = np.rint(64 * apart) <= NEAR
+            near = close.sum()
+            others = (close & (shown[places] != learned[own[nearest]])).sum()
+        rows.append([species, len(places), near, others])
     table = pd.DataFrame(rows, columns=["species", "photos", "near_duplicates", "of_others"])
     table.loc[len(table)] = ["all", *table[table.columns[1:]].sum()]
     table.insert(3, "share", 100 * table["near_duplicates"] / table["photos"])
     return table
-
-
-def _near(
-    prints: np.ndarray, others: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each of `prints` (N, 64) has a near-duplicate in `others` (M, 64), and the nearest's
-    of their `labels` (M,)."""
-    if not len(others):
-        return np.zeros(len(prints), bool), np.full(len(prints), "")
-    nearest, apart = pairwise_distances_argmin_min(prints, others, metric="hamming")  # in chunks
-    return np.rint(64 * apart) <= NEAR, labels[nearest]

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
-from miewid_core.beyond_paper.threshold import nearest
+from miewid_core.beyond_paper.embeddings import nearest
 from miewid_core.chips import ChipStore
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, Figure, Panel, styled
 
@@ -208,40 +207,31 @@ def curves(table: pd.DataFrame, title: str) -> Figure:
 
     `table`: of `planting_test`; bars are the range of 95 % of the plantings.
     """
-    drawn = Figure(title, 3.8, PAGE)
-    grid, shown, first = (
-        drawn.subplots(2, 2, sharex=True, sharey="row"),
-        np.array(SHOWN),
-        table.iloc[0],
-    )
-    wrong = np.full(len(shown), first["planted"] / first["annotations"])
+    drawn, first = Figure(title, 3.8, PAGE), table.iloc[0]
+    grid, shown = drawn.subplots(2, 2, sharex=True, sharey="row"), 100 * np.array(SHOWN)
+    chance = {"recall": shown}
+    chance["precision"] = np.full(len(shown), 100 * first["planted"] / first["annotations"])
+    looks = dict(zip(SCORES, ((BLUE, "o-", 0.97), (ORANGE, "D--", 1.03)), strict=True))
     for column, (kind, words) in zip(grid.T, KINDS.items(), strict=True):
-        rows = table[table["wrong"] == kind]
-        for axes, name, chance in zip(column, MEASURES, (wrong, shown), strict=True):
-            _panel(axes, rows, name)
-            axes.plot(100 * shown, 100 * chance, ":", color=GREY, label="random order")
+        for axes, name in zip(column, MEASURES, strict=True):
+            for score, (colour, line, shift) in looks.items():
+                own = table[(table["wrong"] == kind) & (table["score"] == score)]
+                value, low, high = (100 * own[name + end] for end in ("", "_low", "_high"))
+                axes.vlines(shift * shown, low, high, colour, linewidth=1)
+                axes.plot(shift * shown, value, line, color=colour, label=SCORES[score])
+            axes.plot(shown, chance[name], ":", color=GREY, label="random order")
         column[0].set_title(f"{words} wrong labels")
         column[1].set_xlabel(
             f"first part of the list (% of {first['annotations']:,.0f} annotations)"
         )
     for axes, (label, top) in zip(grid[:, 0], MEASURES.values(), strict=True):
         axes.set(xscale="log", ylabel=label, ylim=(0, top))
-    grid[1, 0].set_xticks(100 * shown, [f"{100 * share:.0f}" for share in shown], minor=False)
+    grid[1, 0].set_xticks(shown, [f"{share:.0f}" for share in shown], minor=False)
     grid[1, 0].xaxis.set_minor_locator(NullLocator())
     words = f"{first['planted']:.0f} wrong labels, {first['plantings']} times; bars: 95 % of them"
     lines = grid[0, 0].get_legend_handles_labels()
     drawn.legend(*lines, title=words, loc="outside lower left", alignment="left", ncols=3)
     return drawn
-
-
-def _panel(axes: Axes, rows: pd.DataFrame, name: str) -> None:
-    """A measure by both scores, side by side, with its ranges."""
-    looks = zip(SCORES.items(), (BLUE, ORANGE), ("o-", "D--"), (0.97, 1.03), strict=True)
-    for (score, words), colour, line, shift in looks:
-        own = rows[rows["score"] == score]
-        place = 100 * shift * own["shown"]
-        axes.vlines(place, 100 * own[f"{name}_low"], 100 * own[f"{name}_high"], colour, linewidth=1)
-        axes.plot(place, 100 * own[name], line, color=colour, label=words)
 
 
 def panels(

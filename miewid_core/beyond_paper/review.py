@@ -94,72 +94,55 @@ def save_page(
     """
     path = Path(path)
     folder = path.with_name(f"{path.stem}_photos")
-    photos: dict[str, tuple] = {}  # catalog rows of what is shown
-    cards = _cards(found, queries, known, notes or {}, photos)
+    queries, known = _with_keys(queries, "query"), _with_keys(known, "known")
+    cards = _cards(found, queries, known, notes or {})
+    keys = {card["photo"] for card in cards}
+    keys |= {key for card in cards for one in card["candidates"] for key in one["photos"]}
+    rows = [*queries.itertuples(), *known.itertuples()]
+    photos = {row.key: row for row in rows if row.key in keys}
     thumbnails = _draw(photos, folder)
     shown = {key: _facts(row) | {"image": thumbnails[key]} for key, row in photos.items()}
-    page = _page(cards, {"cards": cards, "photos": shown, "folder": f"{folder.name}/"}, title)
+    page = _page({"cards": cards, "photos": shown, "folder": f"{folder.name}/"}, title)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
 
 
-def _cards(
-    found: pd.DataFrame,
-    queries: pd.DataFrame,
-    known: pd.DataFrame,
-    notes: dict[str, str],
-    photos: dict[str, tuple],
-) -> list[dict[str, object]]:
-    """What the page shows of each query; adds the rows of its photos to `photos`, by their keys."""
-    of_individual = _photos_by_individual(known[known["individual"].isin(found["individual"])])
-    candidates = {query: list(rows.itertuples()) for query, rows in found.groupby("query")}
-    cards = []
-    queries = queries.assign(side=sides(queries["viewpoint"]))
-    for row, given in zip(sheet(found, queries).itertuples(), queries.itertuples(), strict=True):
-        card = {name: getattr(row, name) for name in COLUMNS[:4]}
-        words = getattr(given, "note", ""), notes.get(row.query, "")
-        card["note"] = "; ".join(filter(None, words))
-        card["photo"] = _added(photos, "query", given)
-        card["candidates"] = [
-            {
-                "individual": of.individual,
-                "name": of.individual.removeprefix(f"{own[0].species}/"),
-                "species": own[0].species,
-                "score": round(float(of.score), 4),
-                "photos": [_added(photos, "known", photo) for photo in own],
-            }
-            for of in candidates.get(row.query, [])
-            if (own := _nearest_first(of_individual[of.individual], of.match, given.side))
-        ]
-        cards.append(card)
-    return cards
-
-
-def _added(photos: dict[str, tuple], kind: str, row: tuple) -> str:
-    """The key of an annotation's photo, which names its file, too."""
-    key = digest(kind, row.annotation_id)[:12]
-    photos[key] = row
-    return key
-
-
-def _photos_by_individual(known: pd.DataFrame) -> dict[str, list[tuple]]:
-    """Rows of each individual, with their side: one of each encounter first, the latest first."""
-    rows = known.assign(side=sides(known["viewpoint"]))
-    rows = rows.sort_values("date", ascending=False, kind="stable")
-    again = (rows["encounter"] != "") & rows.duplicated(["individual", "encounter"])
-    rows = rows.assign(again=again).sort_values("again", kind="stable")
-    return {name: list(own.itertuples()) for name, own in rows.groupby("individual")}
-
-
-def _nearest_first(photos: list[tuple], match: str, side: str) -> list[tuple]:
-    """At most PHOTOS of an individual's: the nearest, then those of the query's side."""
-    order = sorted(photos, key=lambda row: (row.annotation_id != match, row.side != side))
-    return order[:PHOTOS]
+def _with_keys(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Catalog rows with the key that names their photo, and the side that it shows."""
+    keys = [digest(kind, annotation)[:12] for annotation in rows["annotation_id"]]
+    return rows.assign(key=keys, side=sides(rows["viewpoint"]))
 
 
 def _facts(row: tuple) -> dict[str, str]:
     date = "" if pd.isna(row.date) else f"{row.date:%Y-%m-%d}"
     return {"date": date, "side": row.side, "site": getattr(row, "site", "")}
+
+
+def _cards(
+    found: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame, notes: dict[str, str]
+) -> list[dict[str, object]]:
+    """What the page shows of each query; photos by their keys."""
+    # an individual's photos: one of each encounter first, the latest first
+    rows = known.sort_values("date", ascending=False, kind="stable")
+    again = (rows["encounter"] != "") & rows.duplicated(["individual", "encounter"])
+    rows = rows.assign(again=again).sort_values("again", kind="stable")
+    rows = rows[rows["individual"].isin(found["individual"])]
+    photos = {name: list(own.itertuples()) for name, own in rows.groupby("individual")}
+    cards = []
+    for row, query in zip(sheet(found, queries).itertuples(), queries.itertuples(), strict=True):
+        words = getattr(query, "note", ""), notes.get(row.query, "")
+        card = {name: getattr(row, name) for name in COLUMNS[:4]}
+        card |= {"photo": query.key, "note": "; ".join(filter(None, words)), "candidates": []}
+        for one in found[found["query"] == row.query].itertuples():
+            own = photos[one.individual]  # first the nearest, then those of the query's side
+            own = sorted(own, key=lambda p: (p.annotation_id != one.match, p.side != query.side))
+            candidate = {"individual": one.individual, "species": own[0].species}
+            candidate["name"] = one.individual.removeprefix(f"{own[0].species}/")
+            candidate["score"] = round(float(one.score), 4)
+            candidate["photos"] = [photo.key for photo in own[:PHOTOS]]
+            card["candidates"].append(candidate)
+        cards.append(card)
+    return cards
 
 
 def _draw(photos: dict[str, tuple], folder: Path) -> dict[str, str]:
@@ -188,9 +171,9 @@ def _draw_one(row: tuple, path: Path) -> str:
         return base64.b64encode(whole.getvalue()).decode()
 
 
-def _page(cards: list[dict[str, object]], content: dict[str, object], title: str) -> str:
+def _page(content: dict[str, object], title: str) -> str:
     """The template with its data. Only its own style and script may run, by their hashes."""
-    data = json.dumps(content | {"key": digest(json.dumps(cards))[:16]})
+    data = json.dumps(content | {"key": digest(json.dumps(content["cards"]))[:16]})
     # in a script element only these could end it; the page puts all text in as text
     data = data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     page = TEMPLATE.read_text(encoding="utf-8")
@@ -209,16 +192,12 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def read(
-    path: Path | str, queries: pd.DataFrame | None = None, known: pd.DataFrame | None = None
-) -> pd.DataFrame:
+def read(path: Path | str, queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     """The decisions in a CSV that the page exported, or in a `sheet` that was filled in.
 
-    Returns COLUMNS and OPTIONAL ("" where the file has none) of the decided rows, as text but for
-    date (NaT where unknown) and score. With
-    `queries` and `known` (catalog rows) the dates are the queries' own, accepted names become
-    individuals of the query's species, and what fits no query or no known animal is refused.
-    Raises ValueError naming the lines to mend.
+    `queries`, `known`: catalog rows. Returns COLUMNS and OPTIONAL ("" where the file has none) of
+    the decided rows, as text but for date (the query's own; NaT where unknown) and score. Accepted
+    names become individuals of the query's species. Raises ValueError naming the lines to mend.
     """
     rows, _, _ = read_table(Path(path).expanduser())
     missing = [name for name in COLUMNS if name not in rows]
@@ -228,23 +207,33 @@ def read(
     rows[[*COLUMNS, *OPTIONAL]] = rows[[*COLUMNS, *OPTIONAL]].fillna("").map(original)
     for name in ("decision", "certainty"):
         rows[name] = rows[name].str.strip().str.lower()
-    rows["individual"] = rows["individual"].str.strip()
-    wrong = _misspelt(rows)
-    if queries is not None:
-        rows["taken"] = rows["query"].map(queries.set_index("annotation_id")["date"])
-        wrong |= _unmatched(rows, queries, known)
-        accept = rows["decision"] == DECISIONS[0]
-        rows["individual"] = _matched(rows, queries, known).where(accept, _bare(rows, queries))
-    days = [_day(text, taken) for text, taken in zip(rows["date"], _taken(rows), strict=True)]
+    names, page = rows["individual"].str.strip(), queries.set_index("annotation_id")
+    species, taken = (rows["query"].map(page[name]) for name in ("species", "date"))
+    labels = pd.DataFrame({"species": species.fillna(""), "name": names, "viewpoint": ""})
+    whole = _whole_names(labels, known)
+    days = [_day(text, own) for text, own in zip(rows["date"], taken, strict=True)]
+    wrong = _faults(rows, whole, species, known)
     wrong["date can be two days, or none: write it as 2024-05-31"] = pd.Series(days) == ""
-    _refuse(rows, wrong, path)
+    problems = [
+        f"{row}: {words}"
+        for words, bad in wrong.items()
+        for row in rows.loc[bad.to_numpy(bool), "row"]
+    ]
+    if problems:
+        raise ValueError(f"{path}: {'; '.join(problems[:20])}")
+    bare = [name.removeprefix(f"{own}/") for name, own in zip(names, species, strict=True)]
+    rows["individual"] = whole.where(rows["decision"] == "accept", bare)  # as new ones are called
     rows["date"] = pd.to_datetime(pd.Series(days, dtype=object))
     rows["score"] = pd.to_numeric(rows["score"], errors="coerce")
     return rows.loc[rows["decision"] != "", [*COLUMNS, *OPTIONAL]].reset_index(drop=True)
 
 
-def _taken(rows: pd.DataFrame) -> pd.Series:
-    return rows["taken"] if "taken" in rows else pd.Series(pd.NaT, rows.index)
+def _whole_names(labels: pd.DataFrame, known: pd.DataFrame) -> pd.Series:
+    """Individuals as in the catalog: a name alone is one of the query's species, where known."""
+    names, species = labels["name"], labels["species"]
+    begins = [name.startswith(f"{own}/") for name, own in zip(names, species, strict=True)]
+    whole = np.array(begins) | names.isin(["", *known["individual"]]) | (species == "")
+    return names.where(whole, individuals(labels))
 
 
 def _day(text: str, taken: datetime) -> datetime | str | None:
@@ -256,69 +245,33 @@ def _day(text: str, taken: datetime) -> datetime | str | None:
     return days.pop() if len(days) == 1 else ""
 
 
-def _misspelt(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    named = rows["decision"].isin(DECISIONS[:2])
+def _faults(
+    rows: pd.DataFrame, names: pd.Series, species: pd.Series, known: pd.DataFrame
+) -> dict[str, pd.Series]:
+    """Which rows can't be right, by what is wrong with them.
+
+    `names`: individuals as in the catalog; `species`: the query's, NaN where it is none of ours.
+    """
+    accept, new = (rows["decision"] == decision for decision in DECISIONS[:2])
+    decided, named = rows["decision"] != "", names != ""
+    there, folded = names.isin(known["individual"]), names.str.casefold()
+    alike = folded.isin(known["individual"].str.casefold())
+    of = names.map(known.drop_duplicates("individual").set_index("individual")["species"])
+    spellings = names.where(new).groupby(folded).transform("nunique")
     return {
         f"decision is none of {', '.join(DECISIONS)}": ~rows["decision"].isin(["", *DECISIONS]),
-        "accept and new need an individual": named & (rows["individual"] == ""),
+        "accept and new need an individual": (accept | new) & ~named,
         f"certainty is none of {', '.join(CERTAINTY)}": ~rows["certainty"].isin(["", *CERTAINTY]),
-    }
-
-
-def _unmatched(
-    rows: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame
-) -> dict[str, pd.Series]:
-    """What of the decided rows fits no query, or no known animal."""
-    decided = rows["decision"] != ""
-    accept, new = (rows["decision"] == decision for decision in DECISIONS[:2])
-    names = _matched(rows, queries, known)
-    there = names.isin(known["individual"])
-    alike = names.str.casefold().isin(known["individual"].str.casefold())
-    species = rows["query"].map(queries.set_index("annotation_id")["species"]).fillna("")
-    of = names.map(known.drop_duplicates("individual").set_index("individual")["species"])
-    named, sure = rows["individual"] != "", species != ""
-    queried = rows["query"].where(decided)
-    twice = queried.duplicated(keep=False) & decided
-    called = names.where(new).dropna()
-    spelt = called.groupby(called.str.casefold()).transform("nunique").reindex(names.index) > 1
-    return {
-        "this query is not on the page": decided & ~rows["query"].isin(queries["annotation_id"]),
-        "this query is decided twice": twice,
+        "this query is not on the page": decided & species.isna(),
+        "this query is decided twice": decided
+        & rows["query"].where(decided).duplicated(keep=False),
         "accepts an individual that isn't known: write it as on the page": accept & named & ~there,
-        "accepts an individual of another species": accept & there & (of != species) & sure,
+        "accepts an individual of another species": (
+            accept & there & (of != species) & (species.fillna("") != "")
+        ),
         "calls an animal new that is known: accept it, or name it otherwise": new & named & alike,
-        "spells a new animal in two ways: write it as elsewhere": spelt,
+        "spells a new animal in two ways: write it as elsewhere": new & (spellings > 1),
     }
-
-
-def _matched(rows: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame) -> pd.Series:
-    """Individuals as in the catalog: a name alone is one of the query's species."""
-    species = rows["query"].map(queries.set_index("annotation_id")["species"]).fillna("")
-    labels = pd.DataFrame({"species": species, "name": rows["individual"], "viewpoint": ""})
-    of_species = individuals(labels).where(species != "", rows["individual"])
-    complete = set(known["individual"]) | {""}
-    whole = [
-        name in complete or name.startswith(f"{kind}/")
-        for name, kind in zip(rows["individual"], species, strict=True)
-    ]
-    return rows["individual"].where(whole, of_species)
-
-
-def _bare(rows: pd.DataFrame, queries: pd.DataFrame) -> list[str]:
-    """Individuals without the query's species, as new ones are called."""
-    species = rows["query"].map(queries.set_index("annotation_id")["species"]).fillna("")
-    pairs = zip(rows["individual"], species, strict=True)
-    return [name.removeprefix(f"{kind}/") for name, kind in pairs]
-
-
-def _refuse(rows: pd.DataFrame, wrong: dict[str, pd.Series], path: Path | str) -> None:
-    problems = [
-        f"{row}: {words}"
-        for words, bad in wrong.items()
-        for row in rows.loc[bad.to_numpy(bool), "row"]
-    ]
-    if problems:
-        raise ValueError(f"{path}: {'; '.join(problems[:20])}")
 
 
 def decisions(

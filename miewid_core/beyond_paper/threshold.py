@@ -6,14 +6,14 @@ import math
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import det_curve, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler, normalize
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from miewid_core.beyond_paper.embeddings import Embeddings
-from miewid_core.evaluation import BLOCK
+from miewid_core.beyond_paper.embeddings import Embeddings, by_species, nearest
 from miewid_core.figures import BLUE, GREY, Figure, styled
 from miewid_core.paper.intervals import mean_interval
 
@@ -28,6 +28,7 @@ RATES = [
 RELIABILITY = ["stated", "observed", "low", "high", "searches", "individuals"]
 BINS = 8  # of the reliability curve, each with as many searches
 FOLDS = 5  # of the calibration; both outcomes need twice as many individuals
+LOGISTIC = make_pipeline(StandardScaler(), LogisticRegression())
 DRAWS = 1000  # of a bootstrap
 
 
@@ -35,16 +36,14 @@ DRAWS = 1000  # of a bootstrap
 class Threshold:
     """Of one species: a search whose best score (cosine) is at most `value` finds a new animal.
 
-    `low`, `high`: 95 % interval of `value`. `rate`: of false positives, asked for. `individuals`:
-    how many it was chosen on. `slope`, `intercept`: of the log-odds, by score, that the best match
-    is right.
+    `low`, `high`: 95 % interval of `value`. `rate`: of false positives, asked for. `slope`,
+    `intercept`: of the log-odds, by score, that the best match is right.
     """
 
     value: float
     low: float
     high: float
     rate: float
-    individuals: int
     slope: float
     intercept: float
 
@@ -69,47 +68,17 @@ def searches(
 ) -> pd.DataFrame:
     """The best score of each query in `database` among its own individual's photos, and others'.
 
-    Returns LABELS, true_score, other_score (cosines in [-1, 1]), learned. The query itself and its
-    own individual's photos of the same encounter don't count; `true_score` is NaN without any
-    other, `other_score` likewise. Were the individual's photos taken out of the database,
-    `other_score` would be the best: so each query is a search for a known and one for a new animal.
-    Candidates are of the query's species. `learned`: individuals that the network was trained on,
-    which can't stand for new ones.
+    Returns LABELS, true_score, other_score (cosines in [-1, 1]; NaN without any), learned. What
+    counts as whose is said in `embeddings.nearest`. Were the individual's photos taken out of the
+    database, `other_score` would be the best: so each query is a search for a known and one for a
+    new animal. `learned`: individuals that the network was trained on, which are no new ones.
     """
     parts = [queries.rows[LABELS].head(0).assign(true_score=0.0, other_score=0.0)]
-    for species in queries.rows["species"].unique():
-        own, others = (of.of(of.rows["species"] == species) for of in (queries, database))
-        scores = nearest(own.vectors, own.rows, others.vectors, others.rows)[1]
-        parts.append(own.rows[LABELS].assign(true_score=scores[0], other_score=scores[1]))
+    for own, others in by_species(queries, database):
+        _, (true, other) = nearest(own.vectors, own.rows, others.vectors, others.rows)
+        parts.append(own.rows[LABELS].assign(true_score=true, other_score=other))
     found = pd.concat(parts, ignore_index=True)
     return found.assign(learned=found["individual"].isin(learned))
-
-
-def nearest(
-    vectors: np.ndarray, rows: pd.DataFrame, others: np.ndarray, of_others: pd.DataFrame
-) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `vectors` (Q, D) the nearest of `others` by cosine: of its individual, and not.
-
-    Returns places (2, Q) among the `others` (N, D), and cosines (2, Q), NaN where there is none.
-    `rows`, `of_others`: their annotation_id, individual, encounter. What an individual's encounter
-    shows itself doesn't count: frames of one sighting, labelled together, vouch for one another.
-    """
-    both = pd.concat([rows, of_others])
-    named = both["encounter"] != ""
-    sightings = both["encounter"].where(named, "photo " + both["annotation_id"])
-    codes = [pd.factorize(labels)[0] for labels in (both["individual"], sightings)]
-    unit, of_unit = normalize(vectors), normalize(others)
-    places, cosines = np.zeros((2, len(rows)), int), np.full((2, len(rows)), np.nan)
-    for start in range(0, len(rows), BLOCK) if len(others) else ():
-        block = slice(start, start + BLOCK)
-        cosine = unit[block] @ of_unit.T
-        own, together = (code[: len(rows)][block, None] == code[len(rows) :] for code in codes)
-        for kind, wanted in enumerate((own & ~together, ~own)):
-            scores = np.where(wanted, cosine, -np.inf)
-            places[kind, block] = scores.argmax(axis=1)
-            best = scores.max(axis=1)
-            cosines[kind, block] = np.where(np.isinf(best), np.nan, best)
-    return places, cosines
 
 
 def _new(found: pd.DataFrame) -> pd.DataFrame:
@@ -147,7 +116,7 @@ def choose(found: pd.DataFrame, rate: float, seed: int) -> Threshold | None:
     drawn = [_lowest(scores, weights * draw[codes], rate) for draw in draws]
     low, high = map(float, np.quantile(drawn, [0.025, 0.975]))
     value, fitted = _lowest(scores, weights, rate), _calibrated(_known(found))
-    return Threshold(value, low, high, rate, len(names), *fitted)
+    return Threshold(value, low, high, rate, *fitted)
 
 
 def _lowest(scores: np.ndarray, weights: np.ndarray, rate: float) -> float:
@@ -174,22 +143,18 @@ def _calibrated(known: pd.DataFrame) -> tuple[float, float]:
     """
     if not _both_outcomes(known):
         return 0.0, float(logit(_succession(known)))
-    scaler, fitted = _logistic().fit(known[["score"]].to_numpy(), known["right"])
-    slope = float(fitted.coef_[0, 0] / scaler.scale_[0])
-    return slope, float(fitted.intercept_[0] - slope * scaler.mean_[0])
+    fitted = clone(LOGISTIC).fit(known[["score"]].to_numpy(), known["right"])
+    intercept, end = fitted.decision_function([[0.0], [1.0]])
+    return float(end - intercept), float(intercept)
 
 
 def _stated(known: pd.DataFrame) -> np.ndarray:
     """Probability that each best match is right, from the searches for other individuals."""
     if not _both_outcomes(known):
         return np.full(len(known), _succession(known))
-    folds, score = StratifiedGroupKFold(FOLDS), known[["score"]].to_numpy()
-    given = {"groups": known["individual"], "cv": folds, "method": "predict_proba"}
-    return cross_val_predict(_logistic(), score, known["right"], **given)[:, 1]
-
-
-def _logistic() -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression())
+    given = {"groups": known["individual"], "cv": StratifiedGroupKFold(FOLDS)}
+    score, right = known[["score"]].to_numpy(), known["right"]
+    return cross_val_predict(LOGISTIC, score, right, method="predict_proba", **given)[:, 1]
 
 
 def _both_outcomes(known: pd.DataFrame) -> bool:
@@ -233,12 +198,12 @@ def reliability(found: pd.DataFrame) -> pd.DataFrame:
     Columns stated, observed, low, high (95 % interval), searches, individuals; in percent, pooled
     over species. What is stated of an individual comes from the searches for others of its species.
     """
-    known = _known(found)
-    for _, place in known.groupby("species").indices.items():
-        known.loc[known.index[place], "stated"] = _stated(known.iloc[place])
+    known = _known(found).reset_index(drop=True).assign(stated=np.nan)
+    for place in known.groupby("species").indices.values():
+        known.loc[place, "stated"] = _stated(known.iloc[place])
+    known = known.sort_values("stated", kind="stable", ignore_index=True)
     rows, bins = [], min(BINS, max(1, len(known) // 10))
-    places = known["stated"].rank(method="first") - 1 if len(known) else pd.Series(dtype=float)
-    for _, part in known.groupby(places * bins // max(1, len(known))):
+    for _, part in known.groupby(known.index * bins // max(1, len(known))):
         shares = part["stated"].mean(), part["right"].mean()
         shares = 100 * np.array([*shares, *mean_interval(part["right"], part["individual"])])
         rows.append([*shares, len(part), part["individual"].nunique()])
@@ -260,11 +225,15 @@ def detection(found: pd.DataFrame) -> pd.DataFrame:
     columns, parts = ["thresholds", "threshold", "FPIR", "FNIR"], _trials(found)
     if not parts:
         return pd.DataFrame(columns=columns)
-    fpir = np.linspace(0, 100, 201)
-    fnir = np.mean([_missed_at(fpir, _curve(part)) for part in parts], axis=0)
-    own = pd.DataFrame({"thresholds": "one a species", "FPIR": fpir, "FNIR": fnir})
-    pooled = _curve(pd.concat(parts)).assign(thresholds="one for all")
-    return pd.concat([pooled, own], ignore_index=True)[columns]
+    fpir, curves = np.linspace(0, 100, 201), [_curve(part) for part in parts]
+    # the least FNIR of each curve at no more than each FPIR; all are missed where there is none
+    places = [np.searchsorted(curve["FPIR"], fpir + 1e-9, side="right") for curve in curves]
+    fnir = [np.append(100.0, c["FNIR"])[at] for c, at in zip(curves, places, strict=True)]
+    each = pd.DataFrame({"FPIR": fpir, "FNIR": np.mean(fnir, axis=0)})
+    tables = [_curve(pd.concat(parts)), each]
+    named = zip(tables, ("one for all", "one a species"), strict=True)
+    rows = pd.concat([table.assign(thresholds=name) for table, name in named], ignore_index=True)
+    return rows[columns]
 
 
 def _trials(found: pd.DataFrame) -> list[pd.DataFrame]:
@@ -284,12 +253,6 @@ def _curve(trials: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame({"threshold": at, "FPIR": 100 * fpr, "FNIR": 100 * fnr})
     table = table[table["threshold"] > -2]
     return table.sort_values(["FPIR", "FNIR"], ascending=[True, False], ignore_index=True)
-
-
-def _missed_at(fpir: np.ndarray, curve: pd.DataFrame) -> np.ndarray:
-    """The least FNIR of a curve at no more than each of `fpir`."""
-    fnir = np.append(100.0, curve["FNIR"])
-    return fnir[np.searchsorted(curve["FPIR"], fpir + 1e-9, side="right")]
 
 
 def detection_auc(found: pd.DataFrame) -> float:
@@ -332,8 +295,9 @@ def report(found: pd.DataFrame, rate: float, seed: int) -> Report:
                 thresholds[species] = chosen
         rows.append(row)
     table, sure = pd.DataFrame(rows, columns=RATES), reliability(found)
-    words = [_in_words(table, rate), _quality_in_words(found, sure)]
-    return Report(thresholds, table, sure, detection(found), "\n\n".join(words))
+    quality = _quality_in_words(detection_auc(found), calibration_error(sure))
+    words = f"{_in_words(table, rate)}\n\n{quality}"
+    return Report(thresholds, table, sure, detection(found), words)
 
 
 SENTENCE = (
@@ -367,14 +331,13 @@ def _in_words(table: pd.DataFrame, rate: float) -> str:
     return "\n".join(lines)
 
 
-def _quality_in_words(found: pd.DataFrame, sure: pd.DataFrame) -> str:
-    auc = detection_auc(found)
+def _quality_in_words(auc: float, error: float) -> str:
     if np.isnan(auc):
         return "Without known and new animals nothing can be said of how well scores part them."
     return (
         f"Pooled over species: a known animal's best score is above a new one's in {100 * auc:.0f} "
         f"% of pairs (AUROC {auc:.2f}; 0.5 is chance). The stated probability of a match is off by "
-        f"{calibration_error(sure):.0f} points on average (ECE)."
+        f"{error:.0f} points on average (ECE)."
     )
 
 

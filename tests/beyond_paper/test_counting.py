@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial.distance import pdist
 from sklearn.metrics import adjusted_rand_score
 
 from miewid_core.beyond_paper import counting
@@ -31,7 +30,7 @@ def by_joining(embeddings, threshold):
 
 
 def counted(embeddings, threshold, method="single"):
-    (found,) = counting.joined(counting.distances(embeddings), [threshold], method)
+    (found,) = counting.joined(embeddings, [threshold], method)
     return found
 
 
@@ -39,14 +38,6 @@ def counted(embeddings, threshold, method="single"):
 def test_joins_as_every_pair_one_after_another_does(threshold):
     embeddings = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     assert partition(counted(embeddings, threshold)) == partition(by_joining(embeddings, threshold))
-
-
-@pytest.mark.parametrize("block", [1, 7, 100])
-def test_distances_are_scipys(block, monkeypatch):
-    monkeypatch.setattr(counting, "BLOCK", block)
-    embeddings = np.random.default_rng(1).normal(size=(30, 16))
-    found = counting.distances(embeddings)
-    assert found == pytest.approx(pdist(embeddings, "cosine"))
 
 
 def by_averages(embeddings, threshold):
@@ -88,7 +79,7 @@ def test_identical_and_zero_embeddings_are_no_exception():
     assert partition(counted(embeddings, 0.999)) == {(0, 1), (2,), (3,)}
     assert counted(np.ones((1, 3)), 0.5).tolist() == [0]
     with pytest.raises(ValueError, match="NaN"):
-        counting.distances(np.array([[np.nan, 1]]))
+        counted(np.array([[np.nan, 1]]), 0.5)
 
 
 @given(labels)

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from miewid_core import evaluation, model
 from miewid_core.beyond_paper import explain
 from miewid_core.beyond_paper.embeddings import LABELS, Embeddings, embed
-from miewid_core.beyond_paper.identify import candidates
+from miewid_core.beyond_paper.identify import Network, candidates
 from miewid_core.chips import ChipDataset, ChipStore
 from miewid_core.demo import draw, draw_animals
 from miewid_core.demo.species import SPECIES
@@ -149,15 +149,14 @@ class Half(torch.nn.Module):
 
 class TestQuality:
     @pytest.fixture
-    def parts(self):
-        """An animal in the left half, whose coat differs in the upper half of that."""
-        parts = torch.zeros(6, 2, SIZE, SIZE)
-        parts[:, 0, :, :32] = 1
-        parts[:, 1, :32, :32] = 1
-        return parts
+    def animals(self):
+        """An animal in the left half."""
+        animals = torch.zeros(6, SIZE, SIZE)
+        animals[:, :, :32] = 1
+        return animals
 
     @pytest.fixture
-    def measured(self, monkeypatch, images, parts):
+    def measured(self, monkeypatch, images, animals):
         """Of one network that sees only the animal, and of one that sees only what is beside it."""
         maps = dict.fromkeys(explain.MAPS[2:3], torch.ones(6, 8, 8))
         monkeypatch.setattr(explain, "grad_cam", lambda *given: maps["Grad-CAM"])
@@ -166,14 +165,13 @@ class TestQuality:
             network = Half(left)
             with torch.no_grad():
                 others = network(images)
-            tables[left] = explain.measure(network, images, others, parts)
+            tables[left] = explain.measure(network, images, others, animals)
         return tables
 
     def test_where_a_network_looks_is_where_its_relevance_is(self, measured):
         for left, table in measured.items():
-            means = table.groupby("map")[["on_animal", "animal", "on_pattern", "pattern"]].mean()
-            assert means["animal"].eq(0.5).all()
-            assert means["pattern"].eq(0.5).all()
+            means = table.groupby("map")[["on_animal", "area"]].mean()
+            assert means["area"].eq(0.5).all()
             assert means.loc["relevance", "on_animal"] == pytest.approx(float(left), abs=1e-6)
             assert means.loc["random", "on_animal"] == pytest.approx(0.5, abs=0.03)
             assert means.loc["Grad-CAM", "on_animal"] == pytest.approx(0.5)
@@ -190,7 +188,7 @@ class TestQuality:
         table = measured[True].assign(match="right", individual=list("aabbcc") * 5)
         odds = explain.summary(table).set_index("map")
         of = table[table["map"] == "detail"]
-        share, area = of["on_animal"].mean(), of["animal"].mean()
+        share, area = of["on_animal"].mean(), of["area"].mean()
         wanted = share / (1 - share) / (area / (1 - area))
         assert odds.loc["detail", "odds_animal"] == pytest.approx(wanted)
         assert odds.loc["detail", "odds_low"] < wanted < odds.loc["detail", "odds_high"]
@@ -230,46 +228,48 @@ def animals(tmp_path_factory):
         return load_catalog(draw_animals(tmp_path_factory.mktemp("drawn"), scale=0.06))
 
 
+def of_file(weights, chips_dir):
+    """The network of a file, of which nothing more is known."""
+    return Network(weights, chips_dir, None, frozenset(), "")
+
+
 def test_of_drawn_animals_all_is_measured(weights, animals, tmp_path):
     tested = embed(weights, animals, tmp_path, tmp_path)
-    table = explain.quality(weights, tested, animals, tmp_path, True, count=8)
+    network = of_file(weights, tmp_path)
+    table = explain.quality(network, tested, animals, True, count=8)
     assert table["map"].value_counts().eq(2).all()
     assert set(table["map"]) == set(explain.MAPS)
     assert table.notna().all(axis=None)
     assert table["odds_animal"].between(table["odds_low"], table["odds_high"]).all()
     assert explain.quality_figure(table, "drawn").png()
     assert "on the animal" in explain.quality_in_words(table)
-    altered = explain.altered_queries(weights, tested, animals, tmp_path, True)
-    assert altered["query"].unique().tolist() == list(explain.QUERIES)
+    altered = explain.altered_queries(network, tested, animals, True)
+    assert altered["query"].unique().tolist() == ["as it is", "mirrored", "animal greyed"]
     assert altered[["top1", "chance"]].notna().all(axis=None)
-    for animal, pattern in explain.chip_parts(animals, SIZE):
-        assert 0.2 < animal.mean() < 0.7
-        assert 0.3 < (animal * pattern).sum() / animal.sum() < 0.6
-        assert pattern[animal == 0].sum() == 0
+    for outline in explain.outlines(animals, tested.rows, SIZE):
+        assert 0.2 < outline.mean() < 0.7
 
 
 def test_of_real_photos_what_can_be_is_measured(weights, photos, tmp_path):
-    tested = embed(weights, photos, tmp_path, tmp_path)
-    table = explain.quality(weights, tested, photos, tmp_path, False, count=4)
+    tested, network = embed(weights, photos, tmp_path, tmp_path), of_file(weights, tmp_path)
+    table = explain.quality(network, tested, photos, False, count=4)
     assert "odds_animal" not in table
     assert "isn't known" in explain.quality_in_words(table)
     assert explain.quality_figure(table, "real").png()
-    words = explain.altered_in_words(
-        explain.altered_queries(weights, tested, photos, tmp_path, False)
-    )
+    words = explain.altered_in_words(explain.altered_queries(network, tested, photos, False))
     assert "animal greyed: " in words
     found = candidates(tested, tested, 2)
-    shown = explain.match_figure(weights, found, photos[:2], photos, tmp_path, "matches")
+    shown = explain.match_figure(network, found, photos[:2], photos, "matches")
     assert len(shown.axes) == 8
     assert shown.jpeg()
 
 
 def test_of_too_few_photos_it_says_so(weights, photos, tmp_path):
-    tested = embed(weights, photos[:1], tmp_path, tmp_path)
-    table = explain.quality(weights, tested, photos, tmp_path, False)
+    tested, network = embed(weights, photos[:1], tmp_path, tmp_path), of_file(weights, tmp_path)
+    table = explain.quality(network, tested, photos, False)
     assert "No photo" in explain.quality_in_words(table)
     assert explain.quality_figure(table, "few").png()
-    altered = explain.altered_queries(weights, tested, photos, tmp_path, False)
+    altered = explain.altered_queries(network, tested, photos, False)
     assert "No photo" in explain.altered_in_words(altered)
 
 
@@ -287,7 +287,7 @@ def test_colours_that_are_greyed_can_not_be_matched(photos, tmp_path, weights, m
     vectors = evaluation.embed(Mean(), preprocess, dataset)
     rows = photos.assign(chip=store.build(photos))[LABELS]
     tested = Embeddings(rows, vectors, "w", "p")
-    table = explain.altered_queries("", tested, photos, tmp_path, False)
+    table = explain.altered_queries(of_file("", tmp_path), tested, photos, False)
     means = table[table["species"] == "mean"].set_index("query")["top1"]
     assert means["as it is"] == means["mirrored"] == 100
     assert means["animal greyed"] < 60

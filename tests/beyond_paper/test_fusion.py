@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import norm
 
 from miewid_core.beyond_paper import fusion, identify
-from miewid_core.beyond_paper.embeddings import LABELS, Embeddings
+from miewid_core.beyond_paper.embeddings import LABELS, Embeddings, search
 
 PEOPLE, PHOTOS = 30, 4
 
@@ -63,7 +63,7 @@ def test_two_good_scores_are_better_than_each(data):
     known, _, queries = data
     cosine = first_right(identify.candidates(known, queries), queries)
     other = alone(data, 2.5)
-    both = first_right(identify.candidates(known, queries, 5, fused(data, 2.5).ranked), queries)
+    both = first_right(identify.candidates(known, queries, 5, fused(data, 2.5)), queries)
     assert 0.3 < cosine < 0.9
     assert 0.3 < other < 0.9
     assert both > max(cosine, other) + 0.05
@@ -72,8 +72,8 @@ def test_two_good_scores_are_better_than_each(data):
 def test_a_perfect_score_finds_all_and_a_useless_one_costs_little(data):
     known, _, queries = data
     cosine = first_right(identify.candidates(known, queries), queries)
-    perfect = identify.candidates(known, queries, 5, fused(data, 40).ranked)
-    useless = identify.candidates(known, queries, 5, fused(data, 0).ranked)
+    perfect = identify.candidates(known, queries, 5, fused(data, 40))
+    useless = identify.candidates(known, queries, 5, fused(data, 0))
     assert first_right(perfect, queries) == 1
     assert first_right(useless, queries) > cosine - 0.05
 
@@ -91,8 +91,7 @@ def test_the_unit_of_a_score_does_not_matter(data):
     table = pd.concat([scored(tested, known, 2, 3), scored(queries, known, 2, 4)])
     tables = table, table.assign(score=100 * table["score"] + 7)
     one, two = (
-        identify.candidates(known, queries, 5, fusion.calibrate(of, tested, known).ranked)
-        for of in tables
+        identify.candidates(known, queries, 5, fusion.calibrate(of, tested, known)) for of in tables
     )
     pd.testing.assert_frame_equal(one, two, atol=1e-6)
 
@@ -104,7 +103,7 @@ def test_fused_by_hand(data):
     table = table[table["query"].str.startswith("t") | (table["candidate"] < "k5")]
     both = fusion.calibrate(table, tested, known)
     query = queries.of(queries.rows["annotation_id"] == "q7")
-    cosines, rows = identify.search(known, query, len(known.rows))
+    cosines, rows = search(known, query, len(known.rows))
     ids = query.rows["annotation_id"], known.rows["annotation_id"]
     scores, order = both.ranked(cosines, rows, *ids)
     there = table.set_index(["query", "candidate"])["score"]
@@ -135,11 +134,11 @@ def test_from_a_file_and_from_none(data, tmp_path):
     )  # fmt: skip
     table = pd.concat([scored(tested, known, 2.5, 3), scored(queries, known, 2.5, 4)])
     table.to_csv(tmp_path / "scores.csv", index=False)
-    rerank = fusion.reranking(str(tmp_path / "scores.csv"), tested, both, queries)
+    rerank = fusion.from_file(str(tmp_path / "scores.csv"), tested, both, queries)
     assert first_right(identify.candidates(known, queries, 5, rerank), queries) > 0.9
     with pytest.raises(ValueError, match="too few to calibrate"):  # tested ones aren't known here
-        fusion.reranking(str(tmp_path / "scores.csv"), tested, known, queries)
-    assert fusion.reranking("", tested, known, queries) is None
+        fusion.from_file(str(tmp_path / "scores.csv"), tested, known, queries)
+    assert fusion.from_file("", tested, known, queries) is None
 
 
 def test_pairs_of_one_encounter_or_of_two_species_do_not_calibrate(data):
@@ -165,9 +164,9 @@ def test_shortlist_has_the_nearest_and_is_enough_to_calibrate(data):
     assert all(nearest[query] in listed[query] for query in nearest.index)
     table = pd.concat([scored(known, known, 2.5), scored(queries, known, 2.5)]).merge(pairs)
     assert len(table) == len(pairs)
-    ranked = fusion.calibrate(table, known, known).ranked
+    fused = fusion.calibrate(table, known, known)
     cosine = first_right(identify.candidates(known, queries), queries)
-    assert first_right(identify.candidates(known, queries, 5, ranked), queries) > cosine
+    assert first_right(identify.candidates(known, queries, 5, fused), queries) > cosine
 
 
 IDS = {"a", "b", "7"}

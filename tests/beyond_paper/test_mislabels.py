@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miewid_core.beyond_paper import mislabels, threshold
+import miewid_core.beyond_paper.embeddings
+from miewid_core.beyond_paper import mislabels
 
 
 def animals(individuals=8, encounters=4, frames=1, spread=0.3, seed=0, species=("ant", "bee")):
@@ -48,7 +49,7 @@ def slowly(embeddings, rows):
 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_suspicion_is_as_from_every_pair(frames, monkeypatch):
-    monkeypatch.setattr(threshold, "BLOCK", 7)
+    monkeypatch.setattr(miewid_core.beyond_paper.embeddings, "BLOCK", 7)
     embeddings, rows = animals(5, 3, frames, spread=1.5)
     rows.loc[0, "individual"] = "ant/alone"
     listed = mislabels.audit(embeddings, rows).set_index("annotation_id")["suspicion"]

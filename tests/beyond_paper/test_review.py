@@ -135,8 +135,15 @@ class TestPage:
 
 
 @pytest.fixture
-def opened(browser, page):
+def read(tables):
+    """Reads decisions on the photos of `tables`."""
+    return lambda path: review.read(path, *tables[1:])
+
+
+@pytest.fixture
+def opened(browser, page, read):
     """The page as for someone who has decided nothing yet."""
+    browser.reviewed = lambda: read(browser.exported())
     browser.forget()
     browser.width(1200)
     browser.open(page)
@@ -168,7 +175,7 @@ def first_pane(browser):
 
 @needs_browser
 class TestInTheBrowser:
-    def test_accept_new_and_reject_are_exported(self, opened):
+    def test_accept_new_and_reject_are_exported(self, opened, read):
         opened.click("#reviewer")
         opened.write("=Zoë")
         opened.click("#candidates li:nth-child(2) .choose")
@@ -183,7 +190,7 @@ class TestInTheBrowser:
         assert raw.split("\r\n")[0] == ",".join(f'"{name}"' for name in head)
         assert '"\'=q2"' in raw  # not a formula
         assert '"\'=Zoë"' in raw
-        rows = review.read(opened.downloads / "reviewed.csv")
+        rows = read(opened.downloads / "reviewed.csv")
         assert rows["query"].tolist() == ["q1", "=q2", "q3"]
         assert rows["decision"].tolist() == ["accept", "new", "reject"]
         assert rows["individual"].tolist() == [f"ant/{NASTY}", "new-2", ""]
@@ -204,7 +211,7 @@ class TestInTheBrowser:
         assert text_of(opened, "which") == "Photo 3 of 4"
         assert opened.run("find('name').value") == "@Zoë"
         assert opened.run("find('reviewer').value") == "Ada"
-        assert review.read(opened.exported())["individual"].tolist() == ["ant/=1+1", "@Zoë"]
+        assert opened.reviewed()["individual"].tolist() == ["ant/=1+1", "@Zoë"]
         assert "'@Zoë" in (opened.downloads / "reviewed.csv").read_text(encoding="utf-8")
 
     def test_undo_goes_back_to_where_the_change_was(self, opened):
@@ -214,25 +221,25 @@ class TestInTheBrowser:
         assert text_of(opened, "progress") == "1 of 4 decided"
         for key in ["ArrowLeft", "3", "u"]:  # another choice is a change, too
             opened.press(key)
-        assert review.read(opened.exported())["individual"].tolist() == ["ant/=1+1"]
+        assert opened.reviewed()["individual"].tolist() == ["ant/=1+1"]
         opened.click("#undo")
         opened.press("u")
         assert text_of(opened, "said") == "There is nothing to undo."
-        assert review.read(opened.exported()).empty
+        assert opened.reviewed().empty
 
     def test_certainty_changes_a_decision_before_and_after_it(self, opened):
         for key in ["c", "1", "2", "ArrowLeft", "c", "c"]:
             opened.press(key)
-        assert review.read(opened.exported())["certainty"].tolist() == ["probable", "possible"]
+        assert opened.reviewed()["certainty"].tolist() == ["probable", "possible"]
         for key in ["ArrowLeft", "Delete"]:
             opened.press(key)
-        assert review.read(opened.exported())["query"].tolist() == ["=q2"]
+        assert opened.reviewed()["query"].tolist() == ["=q2"]
 
     def test_a_photo_without_candidates_can_be_new(self, opened):
         for key in ["ArrowRight", "ArrowRight", "ArrowRight", "1", "e", "ArrowRight", "n"]:
             opened.press(key)
         assert text_of(opened, "who") == "There are no candidates."
-        assert review.read(opened.exported())["individual"].tolist() == ["new-4"]
+        assert opened.reviewed()["individual"].tolist() == ["new-4"]
 
     def test_photos_are_sorted(self, opened):
         seen = {}
@@ -244,7 +251,7 @@ class TestInTheBrowser:
         assert seen["score"] == ["q1", "=q2", "q3", "q4"]
         assert seen["uncertainty"] == ["q3", "q1", "=q2", "q4"]
         opened.press("1")
-        assert review.read(opened.exported())["query"].tolist() == ["q1"]
+        assert opened.reviewed()["query"].tolist() == ["q1"]
         assert opened.run("card().query") == "=q2"  # the next one of q3, q1, =q2, q4
 
     def test_a_filter_hides_candidates_and_is_stated(self, opened):
@@ -266,7 +273,7 @@ class TestInTheBrowser:
         assert text_of(opened, "filter") == ""
         opened.press("1")
         words = "side as on the photo, place north, taken from 2023-01-02"
-        assert review.read(opened.exported())["filter"].tolist() == [words, ""]
+        assert opened.reviewed()["filter"].tolist() == [words, ""]
 
     def test_photos_of_unknown_species_are_filtered_by_it(self, browser, tables, tmp_path):
         _, queries, known = tables
@@ -396,7 +403,7 @@ class TestEnlarged:
         for key in ["e", "r", "Escape"]:
             opened.press(key)
         assert not opened.run("find('pair').open")
-        rows = review.read(opened.exported())
+        rows = opened.reviewed()
         assert rows["individual"].tolist() == ["ant/c", "Bo", ""]
 
     def test_a_page_without_its_folder_says_so_and_enlarges_thumbnails(
@@ -441,7 +448,7 @@ class TestImport:
             "2 decisions imported. Left out: 1 on photos decided here already, "
             "3 that fit no photo of this page."
         )
-        rows = review.read(opened.exported())
+        rows = opened.reviewed()
         assert rows["individual"].tolist() == ["ant/=1+1", 'a "b";\nc', "Zoë"]
         assert rows["certainty"].tolist() == ["certain", "", "possible"]
         opened.press("u")
@@ -451,7 +458,8 @@ class TestImport:
         (tmp_path / "sheet.csv").write_text("query,decision,individual\nq1,accept,ant/d\n")
         opened.choose_file("#import", tmp_path / "sheet.csv")
         wait_for(lambda: text_of(opened, "decision") == "Decided: ant/d.")
-        assert review.read(opened.exported())["individual"].tolist() == ["ant/d"]
+        with pytest.raises(ValueError, match="accepts an individual that isn't known"):
+            opened.reviewed()
 
     def test_another_table_is_refused_in_words(self, opened, tmp_path):
         (tmp_path / "other.csv").write_text("a,b\n1,2\n")
@@ -572,50 +580,50 @@ class TestCsv:
         assert review.original(review.neutral(text)) == text
         assert review.neutral(text).lstrip()[:1] not in tuple("=+-@＝＋－＠")
 
-    def test_the_sheet_filled_in_is_read_back(self, tables, tmp_path):
+    def test_the_sheet_filled_in_is_read_back(self, tables, read, tmp_path):
         sheet = review.sheet(*tables[:2])
         assert sheet["best_1"].tolist()[:3] == ["ant/=1+1"] * 3
         assert sheet["best_1"].isna()[3]
         sheet.loc[0, ["decision", "individual"]] = "Accept", "ant/=1+1"
         sheet.loc[1, ["decision", "individual"]] = "new", "-x"
         review.save_csv(sheet, tmp_path / "sheet.csv")
-        rows = review.read(tmp_path / "sheet.csv")
+        rows = read(tmp_path / "sheet.csv")
         assert rows[["query", "decision", "individual"]].to_numpy().tolist() == [
             ["q1", "accept", "ant/=1+1"],
             ["=q2", "new", "-x"],
         ]
 
-    def test_what_is_wrong_is_named_by_line(self, tables, tmp_path):
+    def test_what_is_wrong_is_named_by_line(self, tables, read, tmp_path):
         sheet = review.sheet(*tables[:2])
         sheet.loc[0, "decision"] = "accept"
         sheet.loc[1, "decision"] = "maybe"
         sheet.loc[2, "date"] = "yesterday"
         review.save_csv(sheet, tmp_path / "sheet.csv")
         with pytest.raises(ValueError, match="line 3: decision is none") as caught:
-            review.read(tmp_path / "sheet.csv")
+            read(tmp_path / "sheet.csv")
         assert "line 2: accept and new need an individual" in str(caught.value)
         assert "line 4: date" in str(caught.value)
         review.save_csv(sheet.drop(columns="decision"), tmp_path / "sheet.csv")
         with pytest.raises(ValueError, match="no column decision"):
-            review.read(tmp_path / "sheet.csv")
+            read(tmp_path / "sheet.csv")
 
-    def test_certainty_and_reviewer_are_optional_but_one_of_three(self, tables, tmp_path):
+    def test_certainty_and_reviewer_are_optional_but_one_of_three(self, tables, read, tmp_path):
         sheet = review.sheet(*tables[:2])
         sheet.loc[:2, ["decision", "reviewer"]] = "reject", "Zoë"
         sheet.loc[:2, "certainty"] = ["", "Possible ", "perhaps"]
         review.save_csv(sheet, tmp_path / "sheet.csv")
         words = "line 4: certainty is none of certain, probable, possible"
         with pytest.raises(ValueError, match=words) as caught:
-            review.read(tmp_path / "sheet.csv")
+            read(tmp_path / "sheet.csv")
         assert str(caught.value).count("line") == 1
         review.save_csv(sheet[:2], tmp_path / "sheet.csv")
-        rows = review.read(tmp_path / "sheet.csv")
+        rows = read(tmp_path / "sheet.csv")
         assert rows[review.OPTIONAL].to_numpy().tolist() == [
             ["", "Zoë", ""],
             ["possible", "Zoë", ""],
         ]
         review.save_csv(sheet.drop(columns=["certainty", "reviewer"]), tmp_path / "sheet.csv")
-        assert (review.read(tmp_path / "sheet.csv")[review.OPTIONAL] == "").all(axis=None)
+        assert (read(tmp_path / "sheet.csv")[review.OPTIONAL] == "").all(axis=None)
 
 
 def test_who_knows_the_truth_decides_by_it(tables):
