@@ -204,6 +204,43 @@ def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
     return float(np.sqrt((deviations**2).mean() / len(deviations)))
 
 
+def by_relatives(rankings: Mapping[str, Ranking], relatives: pd.DataFrame) -> pd.DataFrame:
+    """The first network against each other, apart for species with and without a relative.
+
+    `rankings`: as for `compare`; `relatives`: of `table1.relatives`; species of unknown family are
+    left out. Rows as the "mean" of `compare`, with `relative` ("yes", "no"), `species` their
+    number. The spread of networks trained once is that of the first on the same species.
+    """
+    rows = []
+    known = relatives[relatives["family"] != ""]
+    has = known["relatives"].ne("").map({True: "yes", False: "no"})
+    for relative, names in known["species"].groupby(has):
+        own = {
+            name: [ranks[ranks["species"].isin(names)] for ranks in _all_of(ranking)]
+            for name, ranking in rankings.items()
+        }
+        first = next(iter(own.values()))
+        if len(first[0]):
+            sd = training_spread(first) if len(first) > 1 else 0
+            once = {name: sd for name in own if len(own[name]) == 1 and name != "untrained"}
+            table = compare(own, training_sd=once)
+            rows.append(
+                table.iloc[-1].to_dict() | {"relative": relative, "species": len(table) - 1}
+            )
+    return pd.DataFrame(rows)
+
+
+def relatives_text(table: pd.DataFrame, words: Mapping[str, str], gain: str) -> str:
+    """A table of `by_relatives` in Markdown; `words`, `gain` as for `readable`."""
+    if not len(table):
+        return "The catalog names no families, so it can't be told."
+    shown = table[["relative", "species", "queries"]]
+    shown = shown.rename(columns={"relative": "relative in training"})
+    shown = shown.assign(**{label: table[name] for name, label in words.items()})
+    shown["gain (points)"] = with_interval(table, f"gain_over_{gain}")
+    return figures.table_text(shown, 1)
+
+
 def verdict(
     table: pd.DataFrame,
     words: Mapping[str, str],
