@@ -254,13 +254,41 @@ def verdict(
     if it is better, worse, or neither. `spread_known`: the table has a `training_sd` for networks
     that were trained once.
     """
-    first, second = words
-    mean, rows = table.iloc[-1], _averaged(table)
-    said = claim(table, words, claims)
+    (first, second), rows = words, _averaged(table)
+    trainings = int(table[f"{first}_trainings"].iloc[-1])
+    return (
+        f"{_claimed(table, words, k, claims, spread_known)} "
+        f"{_by_species(rows, f'gain_over_{second}', trainings)}"
+    )
+
+
+def answer_unseen(carried: pd.DataFrame, table: pd.DataFrame) -> str:
+    """Does a network work on species that it never saw, and what does training on them add?
+
+    `carried`: of `compare`, "left_out" against "untrained", with the spread of other trainings;
+    `table`: "multi" against "left_out"; both for top-1.
+    """
+    words = {name: NETWORKS[name] for name in ("left_out", "untrained")}
+    gain, low, high = (table.iloc[-1][f"gain_over_left_out{end}"] for end in ENDS)
+    shown = "" if low > 0 or high < 0 else ", no difference shown"
+    return (
+        f"{_claimed(carried, words, 1, CARRIED, True)} Training on the species itself, too "
+        f"(multi-species), changes top-1 by {gain:+.1f} points ({low:+.1f} to {high:+.1f}{shown})."
+    )
+
+
+def _claimed(
+    table: pd.DataFrame,
+    words: Mapping[str, str],
+    k: int,
+    claims: tuple[str, str, str],
+    spread_known: bool,
+) -> str:
+    """The claim with both scores in a sentence, and the difference with its interval in another."""
+    (first, second), mean, said = words, table.iloc[-1], claim(table, words, claims)
     return (
         f"{said[:1].upper()}{said[1:]}: top-{k} {mean[first]:.1f} against {mean[second]:.1f} %. "
-        f"{_difference(mean, words, len(rows), spread_known)} "
-        f"{_by_species(rows, f'gain_over_{second}', int(mean[f'{first}_trainings']))}"
+        f"{_difference(mean, words, len(_averaged(table)), spread_known)}"
     )
 
 
@@ -364,9 +392,11 @@ def beside_paper(table: pd.DataFrame, number: int, columns: Mapping[str, str]) -
 def printed_gain_in_words(number: int, first: str, second: str) -> str:
     """The mean gain of column `first` over `second` of the paper's Table `number`."""
     printed = printed_table(number)
-    gain = (printed[first] - printed[second]).dropna()
+    printed = printed[[first, second]].dropna()
+    gain = printed[first] - printed[second]
     return (
-        f"The paper's Table {number} gives a mean gain of {gain.mean():.1f} points over "
+        f"The paper's Table {number} gives {printed[first].mean():.1f} against "
+        f"{printed[second].mean():.1f} %, a mean gain of {gain.mean():.1f} points over "
         f"{len(gain)} species (from {gain.min():+.1f} to {gain.max():+.1f})."
     )
 

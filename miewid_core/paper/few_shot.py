@@ -306,18 +306,26 @@ def _listed(numbers: Sequence[int]) -> str:
 def numbers_in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
     """What stands behind `in_words`: of each row of `differences` both scores and the gain."""
     return [
-        f"With {row.individuals:,} of {spelt(row.species)}: {METHODS[one]} {row.one:.1f}, "
+        f"With {row.individuals:,} individuals of {spelt(row.species)}: {METHODS[one]} {row.one:.1f}, "
         f"{METHODS[other]} {row.other:.1f} %, difference {row.difference:+.1f} points (95 % "
         f"interval {row.low:+.1f} to {row.high:+.1f}; trainings: {_counted(row)})."
         for row in table.itertuples()
     ]
 
 
-def answer(table: pd.DataFrame, one: str, other: str) -> str:
-    """The first species' sentence of `in_words`, with the numbers of its least and largest n."""
-    first = table[table["species"] == table["species"].min()]
+def conclusion(table: pd.DataFrame, one: str, other: str) -> list[str]:
+    """What a table of `differences` shows, in sentences.
+
+    First the first species' verdict with the numbers of its least and largest n; then the other
+    species' verdicts, and all other numbers.
+    """
+    first = table[table["species"] == table["species"].iloc[0]]
     ends = first.iloc[[0, -1]].drop_duplicates()
-    return " ".join(in_words(first, one, other) + numbers_in_words(ends, one, other))
+    return [
+        " ".join(in_words(first, one, other) + numbers_in_words(ends, one, other)),
+        *in_words(table.drop(first.index), one, other),
+        *numbers_in_words(table.drop(ends.index), one, other),
+    ]
 
 
 def stops_paying(table: pd.DataFrame) -> pd.DataFrame:
