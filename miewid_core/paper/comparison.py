@@ -358,7 +358,7 @@ def answer_by_size(table: pd.DataFrame, words: Mapping[str, str]) -> str:
         better = "better" if low > 0 else "worse"
         said = f"On average {one} is {better} than {other} training {scores}"
     trend = _trend(table, gain)
-    said += f", but {trend[:1].lower()}{trend[1:]}." if trend else "."
+    said += f", {'and' if low > 0 else 'but'} {trend[:1].lower()}{trend[1:]}." if trend else "."
     return f"{said} {_difference(mean, words, len(rows))} {_halves(rows, gain, mean, first)}"
 
 
@@ -493,8 +493,8 @@ def trend_in_words(table: pd.DataFrame, against: str) -> str:
         return f"With {len(rows)} species, no trend of the gain with their size can be shown."
     rho, p = _rank_correlation(rows["train_annotations"], rows[gain])
     shown = f"Spearman's rho {rho:+.2f}, p = {p:.2g}, {len(rows)} species"
-    trend = _trend(table, gain)
-    return f"{trend or 'No trend of the gain with training annotations is shown'} ({shown})."
+    none = "No trend of the gain with a species' training annotations is shown"
+    return f"{_trend(table, gain) or none} ({shown})."
 
 
 def _trend(table: pd.DataFrame, gain: str) -> str:

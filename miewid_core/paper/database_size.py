@@ -215,27 +215,26 @@ def in_words(summary: pd.DataFrame, cost: pd.DataFrame, k: int = 1) -> str:
     """How many annotations of each individual are enough, in sentences that the numbers decide."""
     one, every = summary[f"top_{k}"].iloc[[0, -1]]
     points, low, high = cost[[f"cost_{k}", f"cost_{k}_low", f"cost_{k}_high"]].iloc[0]
-    enough = cost[cost[f"cost_{k}_high"][::-1].cummax()[::-1] < ENOUGH].iloc[0]
-    few, last = int(enough["limit"]), summary.iloc[-1]
-    said = f"{few} annotations of each individual are about as good as all"
+    least = cost[cost[f"cost_{k}_high"][::-1].cummax()[::-1] < ENOUGH].iloc[0]
+    few, last = int(least["limit"]), summary.iloc[-1]
+    enough = f"{few} annotations of each individual are about as good as all"
     if few == 1:
-        said = "One annotation of each individual is about as good as all"
+        enough = "one annotation of each individual is about as good as all"
     elif few == last["limit"]:
-        said = "Fewer annotations of each individual are not shown to be as good as all"
+        enough = "fewer annotations of each individual are not shown to be as good as all"
+    alone = f"; no loss of top-{k} with a single one is shown" if few > 1 else ""
     if few > 1 and low > 0:
-        said += f"; with a single one top-{k} falls by {points:.0f} points"
-    elif few > 1:
-        said += f"; no drop of top-{k} with a single one is shown"
-    drop = (
-        f"Top-{k} of the multi-species network is {one:.1f} % with one and {every:.1f} % with all: "
-        f"a drop of {points:.1f} points (95 % interval {low:.1f} to {high:.1f}; "
-        f"{last['species']:.0f} species, {last['queries']:,.0f} queries, one training)."
+        alone = f"; a single one loses {points:.0f} points of top-{k}"
+    said = (
+        f"For the multi-species network {enough}{alone}. Top-{k} is {one:.1f} % with one and "
+        f"{every:.1f} % with all: a drop of {points:.1f} points (95 % interval {low:.1f} to "
+        f"{high:.1f}; {last['species']:.0f} species, {last['queries']:,.0f} queries, one training)."
     )
     if few == last["limit"]:
-        return f"{said}. {drop}"
+        return said
     return (
-        f"{said}. {drop} With {few} the drop is below {ENOUGH:g} point, by its interval's upper "
-        f"end; {enough['fewer']:.0f} % of the queries have more true matches than that."
+        f"{said} With {few} the drop is below {ENOUGH:g} point, by its interval's upper end; "
+        f"{least['fewer']:.0f} % of the queries have more true matches than that."
     )
 
 

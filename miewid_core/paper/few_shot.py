@@ -201,10 +201,13 @@ def differences(ranked: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `summary` for a reader: top-1 with its interval, a last row for the untrained."""
+    """A table of `summary` for a reader: top-1 with its interval, a last row for the untrained.
+
+    Without any individual all methods are the leave-one-out network.
+    """
     shown = table.assign(
         species=table["species"].map(spelt),
-        method=table["method"].map(METHODS),
+        method=table["method"].map(METHODS).mask(table["individuals"] == 0, "leave-one-out"),
         individuals=table["individuals"].astype("Int64"),
         draws=table["draws"].astype("Int64"),
     )
@@ -212,6 +215,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     before = shown.groupby("species", as_index=False)["untrained"].first()
     before["top-1 (%)"] = before.pop("untrained").map("{:.1f}".format)
     shown = pd.concat([shown, before.assign(method="untrained")], ignore_index=True)
+    shown = shown.drop_duplicates(["species", "individuals", "method"])
     shown = shown.sort_values("species", kind="stable")
     columns = ["species", "individuals", "method", "top-1 (%)", "draws", "deviation", "seen", "new"]
     heads = {"draws": "trainings", "deviation": "SD (points)"}
@@ -280,9 +284,8 @@ def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
 def claim(table: pd.DataFrame, one: str, other: str) -> str:
     """What a table of `differences` shows, in a few words, for titles."""
     better, worse = (table["low"] > 0).sum(), (table["high"] < 0).sum()
-    first = METHODS[one][:1].upper() + METHODS[one][1:]
     return (
-        f"{first} against {METHODS[other]}: better at {better} of {len(table)} sizes, "
+        f"Here {METHODS[one]} is better than {METHODS[other]} at {better} of {len(table)} sizes, "
         f"worse at {worse}"
     )
 
@@ -306,9 +309,9 @@ def _listed(numbers: Sequence[int]) -> str:
 def numbers_in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
     """What stands behind `in_words`: of each row of `differences` both scores and the gain."""
     return [
-        f"With {row.individuals:,} individuals of {spelt(row.species)}: {METHODS[one]} {row.one:.1f}, "
-        f"{METHODS[other]} {row.other:.1f} %, difference {row.difference:+.1f} points (95 % "
-        f"interval {row.low:+.1f} to {row.high:+.1f}; trainings: {_counted(row)})."
+        f"With {row.individuals:,} individuals of {spelt(row.species)}: {METHODS[one]} "
+        f"{row.one:.1f}, {METHODS[other]} {row.other:.1f} %, difference {row.difference:+.1f} "
+        f"points (95 % interval {row.low:+.1f} to {row.high:+.1f}; trainings: {_counted(row)})."
         for row in table.itertuples()
     ]
 
