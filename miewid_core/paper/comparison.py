@@ -306,6 +306,15 @@ def _difference(
     )
 
 
+def briefly(table: pd.DataFrame, words: Mapping[str, str], k: int) -> str:
+    """As `verdict`, in one line, for what describes beside the primary measure."""
+    (first, one), (second, other) = words.items()
+    gain, low, high = (table.iloc[-1][f"gain_over_{second}{end}"] for end in ENDS)
+    shown = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
+    scores = f"{one} {table.iloc[-1][first]:.1f}, {other} {table.iloc[-1][second]:.1f} %"
+    return f"Top-{k}: {scores}, {gain:+.1f} points ({low:+.1f} to {high:+.1f}; {shown})."
+
+
 def claim(
     table: pd.DataFrame, words: Mapping[str, str], claims: tuple[str, str, str] = CLAIMS
 ) -> str:

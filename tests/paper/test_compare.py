@@ -11,6 +11,7 @@ from miewid_core.paper.comparison import (
     answer_by_size,
     answer_unseen,
     beside_paper,
+    briefly,
     by_relatives,
     compare,
     each_training,
@@ -298,6 +299,15 @@ class TestVerdict:
         found = verdict(self.table(1, 3), WORDS, spread_known=True)
         assert "trained once, with the spread that other trainings showed" in found
         assert "luck" not in found
+
+    @pytest.mark.parametrize(
+        ("low", "high", "end"),
+        [(1, 3, "+2.0 points (+1.0 to +3.0; better)."), (-3, -1, "worse)."), (-1, 3, "shown).")],
+    )
+    def test_briefly(self, low, high, end):
+        found = briefly(self.table(low, high), {"multi": "a", "single": "b"}, 5)
+        assert found.startswith("Top-5: a 60.0, b 50.0 %, ")
+        assert found.endswith(end)
 
     def test_other_claims(self):
         for (low, high), words in zip(((1, 9), (-9, -1), (-2, 8)), CARRIED, strict=True):

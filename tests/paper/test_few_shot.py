@@ -358,3 +358,12 @@ class TestPlan:
     def test_measures_a_rate(self, monkeypatch):
         monkeypatch.setattr(bill, "SECONDS", 0.1)
         assert 1 < bill.rate_of(TINY) < 1e6
+
+    def test_how_often_each_photo_is_shown(self, study):
+        fewer = dataclasses.replace(study, train=study.train[:-2])
+        multi, matched = fewer.multi(), fewer.single(matched=True)
+        table = bill.passes({"multi": multi, "matched": matched}).set_index("species")
+        assert table["annotations"].to_dict() == fewer.train["species"].value_counts().to_dict()
+        assert table["multi"].tolist() == [1, 1]  # epoch
+        expected = len(fewer.train) / table["annotations"]
+        assert table["matched"].tolist() == expected.tolist()
