@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MultipleLocator
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import permutation_test, rankdata, spearmanr
 
 from miewid_core import evaluation, figures
@@ -32,6 +32,8 @@ LOOKS = {  # of a network's dots: marker, colour, fill
     "descriptor": ("v", VERMILION, "white"),
     "untrained": ("x", GREY, GREY),
 }
+ALL_NAMED = 12  # species of a figure that has room for their names
+FEWEST = 4  # species that can show a trend
 EXACT = 7  # species: up to so many, all orders of them are tried (5,040)
 Ranking = pd.DataFrame | Sequence[pd.DataFrame]
 QUERY = ["annotation_id", "species", "individual", "relevant"]
@@ -42,10 +44,10 @@ CLAIMS = (
     "{first} is worse than {second}",
     "no difference shown between {first} and {second}",
 )
-CARRIED = (  # of a network that never saw a species, against an untrained one
-    "what was learned of other species carries over",
-    "training on other species makes it worse",
-    "no carry-over is shown",
+CARRIED = (  # of networks that never saw a species, against an untrained one
+    "{first} networks identify species that they never saw better than an {second} network",
+    "{first} networks identify species that they never saw worse than an {second} network",
+    "no difference shown between {first} and {second} networks on species that they never saw",
 )
 
 
@@ -184,6 +186,12 @@ def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame, k: int = 
     return pd.DataFrame(rows, columns=["seed", "top_k", "gain", "ahead", "behind"])
 
 
+def runs_for_a_reader(runs: pd.DataFrame, k: int = 1) -> pd.DataFrame:
+    """A table of `each_training` with heads in words."""
+    heads = {"top_k": f"top-{k} (%)", "gain": "gain (points)"}
+    return runs.rename(columns=heads | {way: f"species {way}" for way in ("ahead", "behind")})
+
+
 def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
     """How far, in points, a mean over species lies from its expectation, each network trained once.
 
@@ -193,6 +201,43 @@ def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
     hits = _hits(trainings, k)
     deviations = 100 * hits.groupby(level=1).mean().std(axis=1, ddof=1)
     return float(np.sqrt((deviations**2).mean() / len(deviations)))
+
+
+def by_relatives(rankings: Mapping[str, Ranking], relatives: pd.DataFrame) -> pd.DataFrame:
+    """The first network against each other, apart for species with and without a relative.
+
+    `rankings`: as for `compare`; `relatives`: of `table1.relatives`; species of unknown family are
+    left out. Rows as the "mean" of `compare`, with `relative` ("yes", "no"), `species` their
+    number. The spread of networks trained once is that of the first on the same species.
+    """
+    rows = []
+    known = relatives[relatives["family"] != ""]
+    has = known["relatives"].ne("").map({True: "yes", False: "no"})
+    for relative, names in known["species"].groupby(has):
+        own = {
+            name: [ranks[ranks["species"].isin(names)] for ranks in _all_of(ranking)]
+            for name, ranking in rankings.items()
+        }
+        first = next(iter(own.values()))
+        if len(first[0]):
+            sd = training_spread(first) if len(first) > 1 else 0
+            once = {name: sd for name in own if len(own[name]) == 1 and name != "untrained"}
+            table = compare(own, training_sd=once)
+            rows.append(
+                table.iloc[-1].to_dict() | {"relative": relative, "species": len(table) - 1}
+            )
+    return pd.DataFrame(rows)
+
+
+def relatives_text(table: pd.DataFrame, words: Mapping[str, str], gain: str) -> str:
+    """A table of `by_relatives` in Markdown; `words`, `gain` as for `readable`."""
+    if not len(table):
+        return "The catalog names no families, so it can't be told."
+    shown = table[["relative", "species", "queries"]]
+    shown = shown.rename(columns={"relative": "relative in training"})
+    shown = shown.assign(**{label: table[name] for name, label in words.items()})
+    shown["gain (points)"] = with_interval(table, f"gain_over_{gain}")
+    return figures.table_text(shown, 1)
 
 
 def verdict(
@@ -208,18 +253,65 @@ def verdict(
     if it is better, worse, or neither. `spread_known`: the table has a `training_sd` for networks
     that were trained once.
     """
-    (first, _), (second, _) = words.items()
-    gain, mean, rows = f"gain_over_{second}", table.iloc[-1], _averaged(table)
-    low, high = mean[f"{gain}_low"], mean[f"{gain}_high"]
-    interval = f"95 % interval {low:+.1f} to {high:+.1f}"
+    (first, second), rows = words, _averaged(table)
+    trainings = int(table[f"{first}_trainings"].iloc[-1])
+    return (
+        f"{_claimed(table, words, k, claims, spread_known)} "
+        f"{_by_species(rows, f'gain_over_{second}', trainings)}"
+    )
+
+
+def answer_unseen(carried: pd.DataFrame, table: pd.DataFrame) -> str:
+    """Does a network work on species that it never saw, and what does training on them add?
+
+    `carried`: of `compare`, "left_out" against "untrained", with the spread of other trainings;
+    `table`: "multi" against "left_out"; both for top-1.
+    """
+    words = {name: NETWORKS[name] for name in ("left_out", "untrained")}
+    gain, low, high = (table.iloc[-1][f"gain_over_left_out{end}"] for end in ENDS)
+    shown = "" if low > 0 or high < 0 else ", no difference shown"
+    return (
+        f"{_claimed(carried, words, 1, CARRIED, True)} Training on the species itself, too "
+        f"(multi-species), changes top-1 by {gain:+.1f} points ({low:+.1f} to {high:+.1f}{shown})."
+    )
+
+
+def _claimed(
+    table: pd.DataFrame,
+    words: Mapping[str, str],
+    k: int,
+    claims: tuple[str, str, str],
+    spread_known: bool,
+) -> str:
+    """The claim with both scores in a sentence, and the difference with its interval in another."""
+    (first, second), mean, said = words, table.iloc[-1], claim(table, words, claims)
+    return (
+        f"{said[:1].upper()}{said[1:]}: top-{k} {mean[first]:.1f} against {mean[second]:.1f} %. "
+        f"{_difference(mean, words, len(_averaged(table)), spread_known)}"
+    )
+
+
+def _difference(
+    mean: pd.Series, words: Mapping[str, str], species: int, spread_known: bool = False
+) -> str:
+    """The mean gain with its interval, and what it was measured on, in a sentence."""
+    low, gain, high = (mean[f"gain_over_{[*words][1]}{end}"] for end in ("_low", "", "_high"))
+    interval = f"a 95 % interval of {low:+.1f} to {high:+.1f}"
     if np.isnan(low):
         interval = "no interval, as no species has two individuals"
-    species = _by_species(rows, gain, int(mean[f"{first}_trainings"]))
     return (
-        f"Top-{k}: {claim(table, words, claims)} ({mean[first]:.1f} against {mean[second]:.1f} %, "
-        f"{mean[gain]:+.1f} points, {interval}; mean over {len(rows)} species, "
-        f"{_trainings(mean, first, second, spread_known)}). {species}"
+        f"The difference of {gain:+.1f} points has {interval} ({species} species, "
+        f"{mean['queries']:,.0f} queries; {_trainings(mean, words, spread_known)})."
     )
+
+
+def briefly(table: pd.DataFrame, words: Mapping[str, str], k: int) -> str:
+    """As `verdict`, in one line, for what describes beside the primary measure."""
+    (first, one), (second, other) = words.items()
+    gain, low, high = (table.iloc[-1][f"gain_over_{second}{end}"] for end in ENDS)
+    shown = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
+    scores = f"{one} {table.iloc[-1][first]:.1f}, {other} {table.iloc[-1][second]:.1f} %"
+    return f"Top-{k}: {scores}, {gain:+.1f} points ({low:+.1f} to {high:+.1f}; {shown})."
 
 
 def claim(
@@ -232,30 +324,65 @@ def claim(
     return supported.format(first=one, second=other)
 
 
-def _trainings(mean: pd.Series, first: str, second: str, spread_known: bool) -> str:
-    one, other = int(mean[f"{first}_trainings"]), int(mean[f"{second}_trainings"])
+def _trainings(mean: pd.Series, words: Mapping[str, str], spread_known: bool) -> str:
+    one, other = (int(mean[f"{name}_trainings"]) for name in words)
     if one == other == 1 and spread_known:
         return "trained once, with the spread that other trainings showed"
     if one == other == 1:
-        return "for this one training"
+        return "one training of each, whose luck the interval leaves out"
     if one == other:
         return f"{one} trainings of each"
-    return f"{one} training{'s' * (one > 1)} of the first and {other} of the second"
+    first, second = words.values()
+    return f"{one} training{'s' * (one > 1)} of {first}, {other} of {second}"
 
 
 def _by_species(rows: pd.DataFrame, gain: str, trainings: int) -> str:
     if trainings > 1:
         agreed = rows[rows[f"{gain}_same_sign"] == trainings]
         return (
-            f"On {(agreed[gain] > 0).sum()} of {len(rows)} species every training of the first is "
-            f"ahead, on {(agreed[gain] < 0).sum()} every one is behind."
+            f"On {(agreed[gain] > 0).sum()} of {len(rows)} species all {trainings} trainings are "
+            f"ahead, on {(agreed[gain] < 0).sum()} all are behind."
         )
     shown = rows[rows[f"{gain}_p"] < 0.05]
     better, worse = (shown[gain] > 0).sum(), (shown[gain] < 0).sum()
     return (
-        f"Species by species (Holm-corrected) it is better on {better}, worse on {worse}, with no "
-        f"difference shown on {len(rows) - better - worse}."
+        f"By species (Holm-corrected): better on {better}, worse on {worse}, no difference shown "
+        f"on {len(rows) - better - worse}."
     )
+
+
+def answer_by_size(table: pd.DataFrame, words: Mapping[str, str]) -> str:
+    """Which of two networks is better on average, and for small and large species, in words.
+
+    `table`: of `compare`, with training annotations, for top-1; `words`: as for `verdict`.
+    """
+    (first, one), (second, other) = words.items()
+    gain, mean, rows = f"gain_over_{second}", table.iloc[-1], _averaged(table)
+    one, other = (label.partition(",")[0] for label in (one, other))  # without "equal steps"
+    scores = f"(top-1 {mean[first]:.1f} and {mean[second]:.1f} %)"
+    low, high = mean[f"{gain}_low"], mean[f"{gain}_high"]
+    said = f"On average no difference is shown between {one} and {other} networks {scores}"
+    if low > 0 or high < 0:
+        better = "better" if low > 0 else "worse"
+        said = f"On average {one} is {better} than {other} training {scores}"
+    trend = _trend(table, gain)
+    said += f", {'and' if low > 0 else 'but'} {trend[:1].lower()}{trend[1:]}." if trend else "."
+    return f"{said} {_difference(mean, words, len(rows))} {_halves(rows, gain, mean, first)}"
+
+
+def _halves(rows: pd.DataFrame, gain: str, mean: pd.Series, first: str) -> str:
+    """What the half of the species with fewer training annotations gains, and the other half."""
+    trainings, said = int(mean[f"{first}_trainings"]), []
+    rows = rows.sort_values("train_annotations", kind="stable")
+    for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+        points = half[gain].mean()
+        words = f"{'gain' if points > 0 else 'lose'} {abs(points):.1f} points"
+        if trainings > 1:
+            agreed = half[f"{gain}_same_sign"].eq(trainings) & (half[gain] * points > 0)
+            words += f" ({agreed.sum()} of them in all {trainings} trainings)"
+        said.append(words)
+    small = f"The {len(rows) // 2} species with the fewest training annotations {said[0]}"
+    return f"{small}, the other {len(rows) - len(rows) // 2} {said[1]}."
 
 
 def beside_paper(table: pd.DataFrame, number: int, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -273,35 +400,42 @@ def beside_paper(table: pd.DataFrame, number: int, columns: Mapping[str, str]) -
 def printed_gain_in_words(number: int, first: str, second: str) -> str:
     """The mean gain of column `first` over `second` of the paper's Table `number`."""
     printed = printed_table(number)
-    gain = (printed[first] - printed[second]).dropna()
+    printed = printed[[first, second]].dropna()
+    gain = printed[first] - printed[second]
     return (
-        f"The paper's Table {number} gives a mean gain of {gain.mean():.1f} points over "
+        f"The paper's Table {number} gives {printed[first].mean():.1f} against "
+        f"{printed[second].mean():.1f} %, a mean gain of {gain.mean():.1f} points over "
         f"{len(gain)} species (from {gain.min():+.1f} to {gain.max():+.1f})."
     )
 
 
-def readable(table: pd.DataFrame, words: Mapping[str, str], gain: str) -> pd.DataFrame:
+def readable(
+    table: pd.DataFrame, words: Mapping[str, str], gain: str, plain: Collection[str] = ()
+) -> pd.DataFrame:
     """A table of `compare` for a reader: species, sizes, "58.7 (49.7 to 67.0)", and the gain.
 
-    `words`: columns and their heads. `gain`: the column that the first is set against. Of the first
-    also "66.1, 55.0" for individuals seen in training and for new ones; of the gain, in how many
-    trainings its direction is that of the mean.
+    `words`: columns and their heads; those in `plain` have no interval. `gain`: the column that the
+    first is set against. Where the table has them: of the first, "66.1, 55.0" for individuals seen
+    in training and for new ones; of the gain, in how many trainings its direction is the mean's.
     """
     shown = {
         "species": table["species"].map(spelt),
-        "training photos": table["train_annotations"],
+        "training annotations": table["train_annotations"],
         "queries": table["queries"],
     }
-    shown |= {head: with_interval(table, name) for name, head in words.items()}
     first, head = next(iter(words.items()))
-    if f"{first}_seen" in table and first != "left_out":  # which has seen none of them
-        halves = table[[f"{first}_seen", f"{first}_new"]].map("{:.1f}".format)
-        shown[f"{head}: seen, new animals"] = halves.replace("nan", "none").agg(", ".join, axis=1)
+    compared = {name: label for name, label in words.items() if name not in plain}
+    shown |= {label: with_interval(table, name) for name, label in compared.items()}
     gain = f"gain_over_{gain}"
     shown["gain (points)"] = with_interval(table, gain)
     if f"{gain}_same_sign" in table:
-        pairs = zip(table[f"{gain}_same_sign"], table[f"{first}_trainings"], strict=True)
-        shown["direction"] = [f"{n} of {of}" if pd.notna(n) else "" for n, of in pairs]
+        trainings = zip(table[f"{gain}_same_sign"], table[f"{first}_trainings"], strict=True)
+        directions = [f"{n} of {of}" if pd.notna(n) else "" for n, of in trainings]
+        shown["direction"] = pd.Series(directions).mask(table[gain].round(9) == 0, "-")
+    if f"{first}_seen" in table and first != "left_out":  # which has seen none of them
+        halves = table[[f"{first}_seen", f"{first}_new"]].map("{:.1f}".format)
+        shown[f"{head}: seen, new"] = halves.replace("nan", "none").agg(", ".join, axis=1)
+    shown |= {words[name]: table[name].map("{:.1f}".format) for name in plain}
     return pd.DataFrame(shown)
 
 
@@ -310,6 +444,7 @@ def with_interval(
 ) -> list[str]:
     """A column with its 95 % interval (`name`_low, `name`_high if not named) as text, or ""."""
     rows = table[[name, low or f"{name}_low", high or f"{name}_high"]]
+    rows = rows.astype(float).round(decimals) + 0.0  # no "-0.0"
     written = rows.map(f"{{:,.{decimals}f}}".format).itertuples(index=False)
     return [
         "" if value == "nan" else value if least == "nan" else f"{value} ({least} to {most})"
@@ -362,13 +497,26 @@ def trend_in_words(table: pd.DataFrame, against: str) -> str:
     """Do small species gain most? Rank correlation of gain with training annotations, in words."""
     gain = f"gain_over_{against}"
     rows = table[(table["species"] != "mean") & table[gain].notna()]
-    if len(rows) < 4:
+    if len(rows) < FEWEST:
         return f"With {len(rows)} species, no trend of the gain with their size can be shown."
     rho, p = _rank_correlation(rows["train_annotations"], rows[gain])
     shown = f"Spearman's rho {rho:+.2f}, p = {p:.2g}, {len(rows)} species"
+    none = "No trend of the gain with a species' training annotations is shown"
+    return f"{_trend(table, gain) or none} ({shown})."
+
+
+def _trend(table: pd.DataFrame, gain: str) -> str:
+    """Who gains, if the gain is shown to rise or fall with a species' size; else ""."""
+    rows = table[(table["species"] != "mean") & table[gain].notna()]
+    if len(rows) < FEWEST:
+        return ""
+    rho, p = _rank_correlation(rows["train_annotations"], rows[gain])
     if not p < 0.05:
-        return f"No trend of the gain with a species' training annotations is shown ({shown})."
-    return f"{'Small' if rho < 0 else 'Large'} species gain most ({shown})."
+        return ""
+    who, others = ("Small", "large") if rho < 0 else ("Large", "small")
+    gains = rows.sort_values("train_annotations", ascending=rho < 0, kind="stable")[gain]
+    apart = gains[: len(gains) // 2].mean() > 0 > gains[len(gains) // 2 :].mean()
+    return f"{who} species gain{f' and {others} ones lose' if apart else ' most'}"
 
 
 def _rank_correlation(sizes: pd.Series, gains: pd.Series) -> tuple[float, float]:
@@ -385,12 +533,13 @@ def _rank_correlation(sizes: pd.Series, gains: pd.Series) -> tuple[float, float]
 def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     """The first network's gain, with 95 % interval, against a species' training annotations.
 
-    `table`: of `compare`. The three largest and the three smallest gains are named.
+    `table`: of `compare`; the mean's gain and interval are a line and a band. Up to twelve species
+    are named; of more the three with the largest gain and the three with the smallest.
     """
     gain, low, high = (f"gain_over_{against}{end}" for end in ENDS)
     shown = table[table[gain].notna() & (table["species"] != "mean")]
     mean = table[table["species"] == "mean"].iloc[0]
-    drawn = Figure(title, 3.4, PAGE)
+    drawn = Figure(title, 4.4 if len(shown) <= ALL_NAMED else 3.4, PAGE)
     axes = drawn.subplots()
     axes.axhline(0, color="black", linewidth=0.8)
     axes.axhspan(mean[low], mean[high], color=ORANGE, alpha=0.3, linewidth=0)
@@ -400,11 +549,13 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     axes.plot(shown["train_annotations"], shown[gain], "o", color=BLUE, label="species")
     axes.set(xscale="log", xlabel="training annotations of the species")
     axes.set(ylabel=f"gain over\n{NETWORKS[against]} (points)")
-    axes.margins(x=0.12, y=0.3)
+    named = min(len(shown) // 2, 6 if len(shown) <= ALL_NAMED else 3)
+    axes.margins(x=0.12, y=0.06 + 0.08 * named)
     figures.plain_numbers(axes.xaxis)
     ranked = shown.sort_values(gain)
-    _name_ends(axes, ranked[3:][-3:], ranked[high].fillna(ranked[gain]), above=True)
-    _name_ends(axes, ranked[:3], ranked[low].fillna(ranked[gain]), above=False)
+    _name_ends(axes, ranked[len(ranked) - named :], ranked[high].fillna(ranked[gain]), above=True)
+    fewest = ranked[: min(named + len(ranked) % 2, len(ranked) - named)]
+    _name_ends(axes, fewest, ranked[low].fillna(ranked[gain]), above=False)
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
 
@@ -421,7 +572,7 @@ def _name_ends(axes: Axes, rows: pd.DataFrame, ends: pd.Series, above: bool) -> 
         axes.annotate(
             spelt(rows["species"][index]),
             (sizes[index], ends[index]),
-            (sizes[index], 0.98 - 0.06 * line if above else 0.02 + 0.06 * line),
+            (sizes[index], 0.98 - 0.05 * line if above else 0.02 + 0.05 * line),
             textcoords=axes.get_xaxis_transform(),
             ha="right" if index in right else "left",
             va="top" if above else "bottom",
@@ -435,30 +586,35 @@ def dots(
 ) -> Figure:
     """Top-k of networks by species, and the first one's gain over another (Figures 1, 2, 4 to 12).
 
-    `table`: of `compare`, in the order to draw; `words`: its columns and what they are called;
-    `gain`: what the first is set against. A gain whose 95 % interval holds zero is open.
+    `table`: of `compare`, in the order to draw, the mean last; `words`: its columns and what they
+    are called; `gain`: the column that the first is set against. Bars are the 95 % intervals of
+    these two and of the gain, which is open where its interval holds zero.
     """
     gain = gain or [*words][1]
-    drawn = Figure(title, 1.2 + (0.2 if len(words) < 3 else 0.26) * len(table), PAGE)
-    left, right = drawn.subplots(1, 2, width_ratios=[3, 2])
-    places = _scores(left, table, words)
+    drawn = Figure(title, 1.2 + 0.24 * len(table), PAGE)
+    left, right = drawn.subplots(1, 2, width_ratios=[4, 3])
+    places = _scores(left, table, words, [next(iter(words)), gain])
     left.set_xlabel(f"top-{k} accuracy (%)")
     _gains(right, table, places, f"gain_over_{gain}")
     figures.label_rows(right, places, [""] * len(table))
     right.set_xlabel(f"gain over\n{words[gain]} (points)")
-    heads = {"individuals": "animals", "train_annotations": "training\nphotos"}
-    figures.number_columns(right, places, table[["queries", *heads]].rename(columns=heads))
+    heads = {"train_annotations": "training\nannotations"}
+    columns = table[["queries", "individuals", *heads]].rename(columns=heads)
+    figures.number_columns(right, places, columns)
     drawn.legend(loc="outside lower left", ncols=3)
     return drawn
 
 
 @styled()
 def dots_by_k(tables: Mapping[int, pd.DataFrame], words: Mapping[str, str], title: str) -> Figure:
-    """Top-k of networks by species, a panel for each k (Figures 5 to 8 and 9 to 12)."""
-    drawn = Figure(title, 1.2 + 0.2 * len(next(iter(tables.values()))), PAGE)
+    """Top-k of networks by species, a panel for each k (Figures 5 to 8 and 9 to 12).
+
+    The first two of `words` have their 95 % intervals.
+    """
+    drawn = Figure(title, 1.2 + 0.27 * len(next(iter(tables.values()))), PAGE)
     panels = drawn.subplots(1, len(tables), sharey=True)
     for axes, (k, table) in zip(panels, tables.items(), strict=True):
-        _scores(axes, table, words)
+        _scores(axes, table, words, [*words][:2])
         axes.set_xlabel(f"top-{k} (%)")
     drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
     return drawn
@@ -466,22 +622,23 @@ def dots_by_k(tables: Mapping[int, pd.DataFrame], words: Mapping[str, str], titl
 
 @styled()
 def beside_the_paper(
-    table: pd.DataFrame, words: Mapping[str, str], title: str, number: int = 2
+    table: pd.DataFrame, words: Mapping[str, str], title: str, number: int = 2, here: str = ""
 ) -> Figure:
     """The paper's Table 2 or 3 redrawn on the left, a table of `compare` likewise on the right.
 
-    Species by decreasing number of annotations; of the paper's, those that its Table 1 counts.
+    Species by decreasing number of annotations; of the paper's, those that its Table 1 counts. Ours
+    have the 95 % intervals of the first two of `words`. `here`: what to add to our panel's title.
     """
     printed = printed_by_size([name for name in words if name in PRINTED[number]], number)
     drawn = Figure(title, 1.2 + 0.145 * len(printed), PAGE)
-    panels = {f"the paper (redrawn from its Table {number})": printed, "here": table}
+    protocol = ", equal epochs" if "single" in printed else ""
+    panels = {f"the paper{protocol} (its Table {number})": printed, f"here{here}": table}
     for axes, (head, rows) in zip(drawn.subplots(1, 2), panels.items(), strict=True):
-        _scores(axes, rows, {name: label for name, label in words.items() if name in rows})
+        known = {name: label for name, label in words.items() if name in rows}
+        _scores(axes, rows, known, [] if rows is printed else [*known][:2])
         axes.set_xlabel("top-1 accuracy (%)")
         axes.set_title(head, loc="left")
-    handles, labels = axes.get_legend_handles_labels()
-    long = max(map(len, labels)) > 40  # such as a descriptor with its weights
-    drawn.legend(handles, labels, loc="outside lower left", ncols=2 if long else 3)
+    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
     return drawn
 
 
@@ -502,18 +659,29 @@ def _averaged(table: pd.DataFrame) -> pd.DataFrame:
     return table[:-1].dropna(subset=known)
 
 
-def _scores(axes: Axes, table: pd.DataFrame, words: Mapping[str, str]) -> np.ndarray:
-    """Dots of networks, a row for each species and one apart for their mean: the rows' heights."""
+def _scores(
+    axes: Axes, table: pd.DataFrame, words: Mapping[str, str], barred: Collection[str] = ()
+) -> np.ndarray:
+    """Dots of networks, a row for each species and one apart for their mean: the rows' heights.
+
+    Networks in `barred` have their intervals, each at a height of its own; the dots of the others
+    are smaller where there are such, and joined by a line where there are none.
+    """
     places = np.append(np.arange(len(table) - 1), len(table) - 0.6)
-    shifts = np.linspace(-0.24, 0.24, len(words)) if len(words) > 1 else [0]
+    shifts = dict(zip(barred, np.linspace(-0.17, 0.17, len(barred)), strict=True))
     others = iter([("o", BLUE, BLUE), ("D", ORANGE, "white"), ("s", VERMILION, "white")])
-    for shift, (name, label) in zip(shifts, words.items(), strict=True):
+    if not barred:
+        ends = table[[*words]].min(axis=1), table[[*words]].max(axis=1)
+        axes.hlines(places, *ends, GREY, linewidth=0.8, zorder=1)
+    for name, label in words.items():
         marker, colour, fill = LOOKS.get(name) or next(others)
-        if f"{name}_low" in table:
-            bars = table[f"{name}_low"], table[f"{name}_high"]
-            axes.hlines(places + shift, *bars, colour, linewidth=1)
+        at = places + shifts.get(name, 0)
+        if name in barred:
+            axes.hlines(at, table[f"{name}_low"], table[f"{name}_high"], colour, linewidth=1)
+        fill = "none" if fill == "white" and not barred else fill  # one may lie on the other
         look = {"color": colour, "markerfacecolor": fill, "ls": "", "label": label}
-        axes.plot(table[name], places + shift, marker, **look)
+        look |= {"markersize": 3} if barred and name not in barred else {}
+        axes.plot(table[name], at, marker, **look)
     if "chance" in table:
         look = {"color": GREY, "markersize": 5, "ls": "", "label": "random ranking"}
         axes.plot(table["chance"], places, "|", **look)
@@ -528,7 +696,7 @@ def _gains(axes: Axes, table: pd.DataFrame, places: np.ndarray, gain: str) -> No
     low, high = table[f"{gain}_low"], table[f"{gain}_high"]
     axes.axvline(0, color="black", linewidth=0.8)
     axes.hlines(places, low, high, "black", linewidth=1)
-    axes.xaxis.set_major_locator(MultipleLocator(20))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     shown = (low > 0) | (high < 0)
     for rows, fill in ((shown, "black"), (~shown, "white")):
         look = {"color": "black", "markerfacecolor": fill, "ls": ""}

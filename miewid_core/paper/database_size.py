@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 
 from miewid_core.evaluation import BLOCK, unit_vectors
-from miewid_core.figures import BLUE, PAGE, THIN, Figure, styled
+from miewid_core.figures import BLUE, GREY, PAGE, THIN, Figure, spelt, styled
+from miewid_core.paper.comparison import with_interval
 from miewid_core.paper.intervals import by_species
 from miewid_core.ranking import TIE
 
@@ -172,18 +173,68 @@ def cost(ranks: np.ndarray, annotations: pd.DataFrame, limits: Sequence[int]) ->
     return table.assign(fewer=[own.groupby(counted["species"]).mean().mean() for own in more])
 
 
+def halves(
+    ranks: np.ndarray, annotations: pd.DataFrame, limits: Sequence[int], seen: Collection[str]
+) -> pd.DataFrame:
+    """Top-1 with the smallest and the largest database, of individuals in `seen` and of new ones.
+
+    Columns individuals ("seen in training", "new", "all"), queries, one and every (means over
+    species in percent), and the first limit's `cost_1` with its `_low`, `_high`.
+    """
+    known = annotations["individual"].isin(seen).to_numpy()
+    rows = []
+    for name, part in {"seen in training": known, "new": ~known, "all": known | True}.items():
+        own = annotations[part].reset_index(drop=True)
+        if own.duplicated(["species", "individual"]).any():  # has queries
+            table = summary(by_draw(ranks[part], own, limits))
+            costs = cost(ranks[part], own, limits).iloc[0]
+            ends = table["top_1"].iloc[[0, -1]]
+            drop = costs[["cost_1", "cost_1_low", "cost_1_high"]]
+            rows.append([name, table["queries"].iloc[-1], *ends, *drop])
+    columns = ["individuals", "queries", "one", "every", "cost_1", "cost_1_low", "cost_1_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def readable_halves(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `halves` for a reader."""
+    heads = {"one": "top-1 with one annotation of each (%)", "every": "with all (%)"}
+    shown = table[["individuals", "queries", *heads]].rename(columns=heads)
+    return shown.assign(**{"drop (points)": with_interval(table, "cost_1")})
+
+
+def readable(summary: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
+    """Tables of `summary` and `cost` for a reader, side by side."""
+    shown = pd.DataFrame({"most annotations per individual": summary["limit"]})
+    for k in TOPS:
+        shown[f"top-{k} (%)"] = summary[f"top_{k}"]
+        shown[f"drop of top-{k} (points)"] = with_interval(cost, f"cost_{k}")
+    return shown.assign(**{"queries affected (%)": cost["fewer"]})
+
+
 def in_words(summary: pd.DataFrame, cost: pd.DataFrame, k: int = 1) -> str:
-    """What few annotations per individual cost, in sentences that the numbers decide."""
+    """How many annotations of each individual are enough, in sentences that the numbers decide."""
     one, every = summary[f"top_{k}"].iloc[[0, -1]]
-    low, high = cost[[f"cost_{k}_low", f"cost_{k}_high"]].iloc[0]
-    enough = cost[cost[f"cost_{k}_high"][::-1].cummax()[::-1] < ENOUGH].iloc[0]
-    few = int(enough["limit"])
+    points, low, high = cost[[f"cost_{k}", f"cost_{k}_low", f"cost_{k}_high"]].iloc[0]
+    least = cost[cost[f"cost_{k}_high"][::-1].cummax()[::-1] < ENOUGH].iloc[0]
+    few, last = int(least["limit"]), summary.iloc[-1]
+    enough = f"{few} annotations of each individual are about as good as all"
+    if few == 1:
+        enough = "one annotation of each individual is about as good as all"
+    elif few == last["limit"]:
+        enough = "fewer annotations of each individual are not shown to be as good as all"
+    alone = f"; no loss of top-{k} with a single one is shown" if few > 1 else ""
+    if few > 1 and low > 0:
+        alone = f"; a single one loses {points:.0f} points of top-{k}"
+    said = (
+        f"For the multi-species network {enough}{alone}. Top-{k} is {one:.1f} % with one and "
+        f"{every:.1f} % with all: a drop of {points:.1f} points (95 % interval {low:.1f} to "
+        f"{high:.1f}; {last['species']:.0f} species, {last['queries']:,.0f} queries, one training)."
+    )
+    if few == last["limit"]:
+        return said
     return (
-        f"{headline(cost, k)}: {one:.1f} % instead of {every:.1f} % with all ({every - one:+.1f} "
-        f"points, 95 % interval {low:+.1f} to {high:+.1f}; mean over "
-        f"{summary['species'].iloc[-1]} species). With {few} photo{'s' * (few > 1)} of each less "
-        f"than {ENOUGH:g} point is lost, by the interval's upper end; {enough['fewer']:.0f} % of "
-        "the queries have more than that."
+        f"{said} With {few} the drop is below {ENOUGH:g} point, by its interval's upper end; "
+        f"{least['fewer']:.0f} % of the queries have more true matches than that."
     )
 
 
@@ -211,17 +262,22 @@ def headline(cost: pd.DataFrame, k: int = 1) -> str:
 
 
 @styled()
-def accuracy_figure(summary: pd.DataFrame, by_species: pd.DataFrame, title: str) -> Figure:
+def accuracy_figure(
+    summary: pd.DataFrame, by_species: pd.DataFrame, cost: pd.DataFrame, title: str
+) -> Figure:
     """Figure 3: a panel each for top-1 and top-5 against the annotations in the database.
 
-    `summary`: mean over species, thick; `by_species`: species, limit, top_1, top_5, thin.
+    `summary`: mean over species, thick; `cost`: the interval of the drop from the last limit, a
+    band; `by_species`: species, limit, top_1, top_5, a thin line each, the best and the worst
+    named.
     """
-    drawn = Figure(title, 2.9, PAGE)
+    drawn = Figure(title, 3.2, PAGE)
     limits = summary["limit"]
     for axes, k in zip(drawn.subplots(1, len(TOPS), sharey=True), TOPS, strict=True):
-        mean, deviation = summary[f"top_{k}"], summary[f"top_{k}_deviation"]
-        band = {"color": BLUE, "alpha": 0.2, "linewidth": 0, "label": "standard deviation"}
-        axes.fill_between(limits, mean - deviation, mean + deviation, **band)
+        mean = summary[f"top_{k}"]
+        ends = (mean.iloc[-1] - cost[f"cost_{k}_{end}"] for end in ("high", "low"))
+        band = {"color": BLUE, "alpha": 0.25, "linewidth": 0}
+        axes.fill_between(limits, *ends, label="95 % interval of the drop from all", **band)
         each = by_species.pivot(index="limit", columns="species", values=f"top_{k}")
         for number, name in enumerate(each):
             axes.plot(each[name], label="_" * (number > 0) + "one species", **THIN)
@@ -230,6 +286,11 @@ def accuracy_figure(summary: pd.DataFrame, by_species: pd.DataFrame, title: str)
         axes.set_title(f"top-{k}", loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.label_outer()
+        last = each.iloc[-1].sort_values()
+        named = {last.index[0]: ("top", -2)} | {last.index[-1]: ("bottom", 2)}
+        for name, (side, offset) in named.items():
+            place = {"textcoords": "offset points", "ha": "right", "va": side, "color": GREY}
+            axes.annotate(spelt(name), (limits.iloc[-1], last[name]), (0, offset), **place)
     drawn.axes[0].set_ylabel("accuracy (%)")
     species, queries = summary[["species", "queries"]].iloc[-1]
     words = f"{species} species, {queries:,} queries, the same at each size"

@@ -102,3 +102,14 @@ def choose(preset: str, config: TrainConfig, name: str = "", weights: str = "") 
     what = "random weights" if config.pretrained is False else "ImageNet"
     size = known(chosen).input_size[1]
     return Descriptor(chosen, config.pretrained, f"{short} ({what}, {size} px)")
+
+
+def answer(chosen: Descriptor, table: pd.DataFrame, verdict: str) -> str:
+    """The `verdict` on a table of "left_out" and "descriptor", unless the latter knows nothing."""
+    if chosen.weights is not False:
+        return verdict
+    ours, theirs = table.iloc[-1][["left_out", "descriptor"]]
+    return (
+        "Nothing about MegaDescriptor: this descriptor has random weights, so the lead of "
+        f"leave-one-out (top-1 {ours:.1f} against {theirs:.1f} %) only shows that training helps."
+    )

@@ -12,7 +12,7 @@ from miewid_core.evaluation import hits, top_k
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
 from miewid_core.paper.comparison import ENDS, compare, with_interval
 from miewid_core.paper.intervals import mean_interval
-from miewid_core.paper.printed import printed_table, species_name
+from miewid_core.paper.printed import printed_table
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
 
@@ -74,13 +74,16 @@ def cells(
     methods: Collection[str] = tuple(METHODS),
     counts: Sequence[int] = (),
     draws: int = 3,
+    trainings: int = 0,
 ) -> Iterator[Cell]:
     """All trainings of Tables 4 and 5: each of `species` with each number of its individuals.
 
-    `counts`: numbers of individuals, clipped to what there is; by default the paper's. Each draw
-    has its own individuals (`splits.few_shot`) and seed of the training. None and all can't be
-    drawn: they have one training, n = 0 the leave-one-out network. One cell at a time: at the
-    paper's scale the rows of all of them take gigabytes.
+    `counts`: numbers of individuals, clipped to what there is; by default the paper's. A smaller
+    number's individuals are some of the larger one's (`splits.few_shot`). Each draw has its own
+    individuals and its own seed of the training. None and all of them can't be drawn: n = 0 is the
+    leave-one-out network, which never saw the species; all have one training of each method, but
+    joint training is the multi-species network with as many as it has elsewhere (`trainings`, as of
+    `Study.multi_seeds`). One cell at a time: at the paper's scale the rows of all take gigabytes.
     """
     counts = counts or (*(DEMO_COUNTS if study.drawn else PAPER_COUNTS), ALL)
     for own in species:
@@ -88,9 +91,12 @@ def cells(
         start = study.left_out([own])[own]
         for n in sorted({min(count, whole) for count in counts}):
             for draw in range(draws if 0 < n < whole else 1):
-                rows, trainings = _drawn(study, start, own, n, draw)
-                for method in (name for name in methods if name in trainings):
-                    yield Cell(own, n, rows, method, draw, trainings[method])
+                rows, by_method = _drawn(study, start, own, n, draw)
+                for method in (name for name in methods if name in by_method):
+                    yield Cell(own, n, rows, method, draw, by_method[method])
+        if whole in {min(count, whole) for count in counts} and "joint" in methods:
+            for draw, multi in enumerate(study.multi_seeds(trainings)[1:], 1):
+                yield Cell(own, whole, rows, "joint", draw, multi)
 
 
 def _drawn(
@@ -179,7 +185,9 @@ def _draws(ranked: pd.DataFrame) -> list[pd.DataFrame]:
 def differences(ranked: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """Top-1 of method `one` minus `other` at each n, in points, paired by query, as of `compare`.
 
-    Columns species, individuals, draws, difference, and its 95 % interval low, high.
+    Paired by query. The interval is that of other individuals and, where a method has several
+    draws, of the mean over these and their trainings. Columns species, individuals, draws and
+    other_draws (how many of each method), one and other (top-1 in percent), difference, low, high.
     """
     found = []
     for (species, n), own in ranked.groupby(["species", "n"]):
@@ -187,24 +195,47 @@ def differences(ranked: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
         if all(pair.values()):
             row = compare(pair).iloc[0]
             gain = [row[f"gain_over_{other}{end}"] for end in ENDS]
-            found.append([species, n, len(pair[one]), *gain])
-    columns = ["species", "individuals", "draws", "difference", "low", "high"]
-    return pd.DataFrame(found, columns=columns)
+            found.append([species, n, *map(len, pair.values()), row[one], row[other], *gain])
+    columns = ["species", "individuals", "draws", "other_draws", "one", "other"]
+    return pd.DataFrame(found, columns=[*columns, "difference", "low", "high"])
 
 
-def readable(table: pd.DataFrame, value: str, head: str) -> pd.DataFrame:
-    """A table of `summary` or `differences` for a reader, its interval in the column `head`.
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `summary` for a reader: top-1 with its interval, a last row for the untrained.
 
-    Left out is what the figure says, to keep to nine columns: annotations and queries.
+    Without any individual all methods are the leave-one-out network.
     """
-    shown = table.assign(species=table["species"].map(spelt))
-    shown[head] = with_interval(table, value, "low", "high")
-    if "method" in table:
-        shown["method"] = table["method"].map(METHODS)
-        ends = [f"{part}_{end}" for part in ("seen", "new") for end in ("low", "high")]
-        shown = shown.drop(columns=[*ends, "annotations", "queries"])
-        shown = shown.rename(columns={"seen": "seen animals", "new": "new ones"})
-    return shown.drop(columns=[value, "low", "high"])
+    shown = table.assign(
+        species=table["species"].map(spelt),
+        method=table["method"].map(METHODS).mask(table["individuals"] == 0, "leave-one-out"),
+        individuals=table["individuals"].astype("Int64"),
+        draws=table["draws"].astype("Int64"),
+    )
+    shown["top-1 (%)"] = with_interval(table, "top_k", "low", "high")
+    before = shown.groupby("species", as_index=False)["untrained"].first()
+    before["top-1 (%)"] = before.pop("untrained").map("{:.1f}".format)
+    shown = pd.concat([shown, before.assign(method="untrained")], ignore_index=True)
+    shown = shown.drop_duplicates(["species", "individuals", "method"])
+    shown = shown.sort_values("species", kind="stable")
+    columns = ["species", "individuals", "method", "top-1 (%)", "draws", "deviation", "seen", "new"]
+    heads = {"draws": "trainings", "deviation": "SD (points)"}
+    return shown[columns].rename(columns=heads)
+
+
+def readable_gains(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """A table of `differences` for a reader, with what is compared in the heads."""
+    names = METHODS[one], METHODS[other]
+    shown = table[["species", "individuals"]].assign(species=table["species"].map(spelt))
+    for name, column in zip(names, ("one", "other"), strict=True):
+        shown[f"{name} (%)"] = table[column]
+    shown["gain (points)"] = with_interval(table, "difference", "low", "high")
+    return shown.assign(trainings=[_counted(row) for row in table.itertuples()])
+
+
+def _counted(row: tuple) -> str:
+    """How many trainings of each method stand behind a row of `differences`."""
+    one, other = row.draws, row.other_draws
+    return f"{one} of each" if one == other else f"{one} and {other}"
 
 
 def untrained(study: Study, species: Sequence[str]) -> pd.Series:
@@ -225,37 +256,106 @@ def no_better_in_words(table: pd.DataFrame) -> str:
 
 
 def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
-    """What a table of `differences` shows of each species: at which n which method is better."""
+    """What a table of `differences` of methods `one` and `other` shows of each species."""
     better, worse = table["low"] > 0, table["high"] < 0
-    verdicts = {
-        f"{METHODS[one]} is better than {METHODS[other]}": better,
-        f"{METHODS[other]} is better than {METHODS[one]}": worse,
-        "no difference shown": ~(better | worse),
+    first, second = METHODS[one], METHODS[other]
+    verdicts = {  # the first that is said names both
+        ("no difference is shown", f"no difference between {first} and {second} is shown"): (
+            ~(better | worse)
+        ),
+        (f"{first} is better", f"{first} is better than {second}"): better,
+        (f"{first} is worse", f"{first} is worse than {second}"): worse,
     }
-    once = table["draws"].eq(1).map({True: " (one training)", False: ""})
-    counts = table["individuals"].astype(str) + once
     sentences = []
     for species, own in table.groupby("species").groups.items():
-        parts = [
-            f"{words} at n = {', '.join(counts[own][holds[own]])}"
+        numbers = {
+            words: table.loc[own, "individuals"][holds[own]].tolist()
             for words, holds in verdicts.items()
             if holds[own].any()
-        ]
-        sentences.append(f"{spelt(species)}: {'; '.join(parts)}.")
+        }
+        (_, said), *others = sorted(numbers, key=lambda words: numbers[words][0])
+        counts = [_listed(found) for found in sorted(numbers.values())]
+        parts = [f"{said} with {counts[0]} individual{'s' * (counts[0] != '1')}"]
+        parts += [f"with {n} {words}" for (words, _), n in zip(others, counts[1:], strict=True)]
+        sentences.append(f"For {spelt(species)} {'; '.join(parts)}.")
     return sentences
+
+
+def claim(table: pd.DataFrame, one: str, other: str) -> str:
+    """What a table of `differences` shows, in a few words, for titles."""
+    better, worse = (table["low"] > 0).sum(), (table["high"] < 0).sum()
+    return (
+        f"Here {METHODS[one]} is better than {METHODS[other]} at {better} of {len(table)} sizes, "
+        f"worse at {worse}"
+    )
+
+
+def starts_in_words(table: pd.DataFrame) -> str:
+    """What a table of `summary` says of no individual at all, by species."""
+    none = table[table["individuals"] == 0].drop_duplicates("species")
+    return " ".join(
+        f"Without any photo of {spelt(row.species)} the leave-one-out network has {row.top_k:.1f} "
+        f"%, an untrained one {row.untrained:.1f} %."
+        for row in none.itertuples()
+    )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """1, 2 and 3"""
+    words = [f"{number:,}" for number in numbers]
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
+
+
+def numbers_in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
+    """What stands behind `in_words`: of each row of `differences` both scores and the gain."""
+    return [
+        f"With {row.individuals:,} individuals of {spelt(row.species)}: {METHODS[one]} "
+        f"{row.one:.1f}, {METHODS[other]} {row.other:.1f} %, difference {row.difference:+.1f} "
+        f"points (95 % interval {row.low:+.1f} to {row.high:+.1f}; trainings: {_counted(row)})."
+        for row in table.itertuples()
+    ]
+
+
+def conclusion(table: pd.DataFrame, one: str, other: str) -> list[str]:
+    """What a table of `differences` shows, in sentences.
+
+    First the first species' verdict with the numbers of its least and largest n; then the other
+    species' verdicts, and all other numbers.
+    """
+    first = table[table["species"] == table["species"].iloc[0]]
+    ends = first.iloc[[0, -1]].drop_duplicates()
+    return [
+        " ".join(in_words(first, one, other) + numbers_in_words(ends, one, other)),
+        *in_words(table.drop(first.index), one, other),
+        *numbers_in_words(table.drop(ends.index), one, other),
+    ]
 
 
 def stops_paying(table: pd.DataFrame) -> pd.DataFrame:
     """Where fine-tuning stops paying: the least n from which on it is not shown to be better.
 
-    `table`: of `differences`, fine_tuned minus species_only. Columns species, individuals (NaN: it
-    is better at every n), of_the_paper: the same by Table 5's printed numbers.
+    `table`: of `differences`, fine_tuned minus species_only. Columns species, individuals (NaN when
+    it is better at every n).
     """
+    return _after_last_better(table.assign(better=table["low"] > 0)).reset_index()
+
+
+def stops_in_words(stops: pd.DataFrame) -> str:
+    """A table of `stops_paying` in words, and the same of the paper's Table 5."""
     printed = printed_table(5).query("individuals > 0")
-    printed = printed.assign(better=printed["fine_tuning"] > printed["species_only"])
-    found = _after_last_better(table.assign(better=table["low"] > 0)).reset_index()
-    paper = found["species"].map(species_name).map(_after_last_better(printed))
-    return found.assign(of_the_paper=paper)
+    better = printed["fine_tuning"] > printed["species_only"]
+    paper = _after_last_better(printed.assign(better=better)).reset_index()
+    return (
+        f"Here fine-tuning is no longer shown to be better than species-only training: "
+        f"{_froms(stops)}. By the paper's Table 5, which has no intervals: {_froms(paper)}."
+    )
+
+
+def _froms(stops: pd.DataFrame) -> str:
+    found = stops.dropna(subset="individuals")
+    words = [f"{spelt(row.species)} from {row.individuals:.0f} on" for row in found.itertuples()]
+    always = stops.loc[stops["individuals"].isna(), "species"].map(spelt)
+    return ", ".join([*words, *(f"{name} never" for name in always)])
 
 
 def _after_last_better(table: pd.DataFrame) -> pd.Series:
@@ -315,7 +415,7 @@ def _printed_panel(axes: Axes, methods: Sequence[str]) -> None:
     for method in methods:
         marker, line, colour, fill = LOOKS[method]
         by_species = _printed(method)
-        axes.plot(by_species, color=colour, ls=line, linewidth=0.5, alpha=0.5)
+        axes.plot(by_species, color=colour, ls=line, linewidth=0.7, alpha=0.7)
         look = {"color": colour, "ls": line, "markerfacecolor": fill}
         axes.plot(by_species.mean(axis=1), marker=marker, **look)
     axes.set_xticks(by_species.index)
@@ -323,7 +423,7 @@ def _printed_panel(axes: Axes, methods: Sequence[str]) -> None:
     axes.set_xlabel("training individuals\n(mean of six species; thin: each of them)")
     numbers = sorted({PRINTED[method][0] for method in methods})
     words = f"Table{'s' * (len(numbers) > 1)} {' and '.join(map(str, numbers))}"
-    axes.set_title(f"the paper (redrawn from its {words})", loc="left")
+    axes.set_title(f"the paper, equal epochs (its {words})", loc="left")
 
 
 def _panel(axes: Axes, own: pd.DataFrame) -> None:
@@ -341,5 +441,5 @@ def _panel(axes: Axes, own: pd.DataFrame) -> None:
     axes.set_xticks(seen.index, [f"{n:,}\n({photos:,.0f})" for n, photos in seen.items()])
     axes.set(xlabel="training individuals (annotations)", ylabel="top-1 accuracy (%)")
     species, queries = own[["species", "queries"]].iloc[0]
-    axes.set_title(f"here: {spelt(species)} ({queries:,} queries)", loc="left")
+    axes.set_title(f"here, equal steps: {spelt(species)} ({queries:,} queries)", loc="left")
     axes.set_ylim(0, 100)

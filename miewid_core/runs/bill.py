@@ -95,3 +95,21 @@ def _duration(hours: float) -> str:
     if hours * 60 < 1:
         return f"{hours * 3600:.0f} seconds"
     return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:,.0f} hours"
+
+
+def passes(trainings: Mapping[str, Training | Mapping[str, Training]]) -> pd.DataFrame:
+    """How often each network is shown each photo of a species in training, for three species.
+
+    `trainings`: to each name one training of all species, or one by species. Columns species (the
+    one with most annotations, with the median number, with the fewest), annotations, and by name
+    how often.
+    """
+    alone = [own for own in trainings.values() if isinstance(own, Mapping)]
+    sizes = pd.Series({name: len(own.rows) for runs in alone for name, own in runs.items()})
+    order = sizes.sort_values(ascending=False, kind="stable").index
+    table = pd.DataFrame({"species": [*dict.fromkeys(order[[0, len(order) // 2, -1]])]})
+    table["annotations"] = table["species"].map(sizes)
+    for name, own in trainings.items():
+        each = [own[one] if isinstance(own, Mapping) else own for one in table["species"]]
+        table[name] = [one.photos / len(one.rows) for one in each]
+    return table

@@ -58,7 +58,7 @@ class TestReadable:
         shown = comparison.readable(self.table(), words, "single")
         assert shown.to_dict("list") == {
             "species": ["fin whale", "ant", "mean"],
-            "training photos": [90, 10, 100],
+            "training annotations": [90, 10, 100],
             "queries": [40, 6, 46],
             "multi-species": ["58.7 (49.7 to 67.0)", "50.0", "54.3 (40.0 to 68.3)"],
             "single-species": ["", "3.0 (1.0 to 5.0)", "3.0 (1.0 to 5.0)"],
@@ -72,8 +72,22 @@ class TestReadable:
         interval = (f"gain_over_matched{end}" for end in ("", "_low", "_high"))
         assert text["gain (points)"] == "{:.1f} ({:.1f} to {:.1f})".format(*row[[*interval]])
         halves = "{:.1f}, {:.1f}".format(*row[["multi_seen", "multi_new"]])
-        assert text["multi-species: seen, new animals"] == halves
+        assert text["multi-species: seen, new"] == halves
         assert text["direction"] == f"{row['gain_over_matched_same_sign']} of 2"
+
+    def test_some_networks_have_no_interval(self):
+        table = many(3)
+        shown = comparison.readable(table, WORDS, "matched", plain=["untrained"])
+        assert shown["untrained"].tolist() == [f"{value:.1f}" for value in table["untrained"]]
+        assert [*shown][-1] == "untrained"
+        assert shown[WORDS["matched"]].str.contains("to").all()
+
+    def test_no_gain_has_no_direction_and_no_sign(self):
+        table = self.table().assign(gain_over_single=[0.0, -0.04, 47], multi_trainings=5)
+        table = table.assign(gain_over_single_same_sign=[0, 3, 5])
+        shown = comparison.readable(table, {"multi": "m"}, "single")
+        assert shown["direction"].tolist() == ["-", "3 of 5", "5 of 5"]
+        assert shown["gain (points)"].tolist()[1] == "0.0 (-1.0 to 90.0)"
 
     def test_a_leave_one_out_network_has_seen_no_animal(self):
         table = many(3).rename(columns=lambda name: name.replace("multi", "left_out"))
@@ -205,15 +219,15 @@ def rows_of(axes):
     return [label.get_text() for label in axes.get_yticklabels()]
 
 
-def check_scores(axes, table, words):
-    """Dots and bars of the networks are the table's, each row's within its own band."""
+def check_scores(axes, table, words, barred=2):
+    """Dots of the networks and bars of the first are the table's, each row's within its band."""
     by_name = {line.get_label(): line for line in axes.lines}
-    bars = segments(axes)
-    known = [
-        table[[f"{name}_low", f"{name}_high"]].dropna() for name in words if f"{name}_low" in table
-    ]
-    if known:
-        np.testing.assert_array_equal(bars[:, :, 0], np.concatenate(known))
+    bars = segments(axes)[:, :, 0]
+    known = [table[[f"{name}_low", f"{name}_high"]].dropna() for name in [*words][:barred]]
+    if not barred:
+        values = table[[*words]]
+        known = [np.stack([values.min(axis=1), values.max(axis=1)], axis=1)]
+    np.testing.assert_array_equal(bars, np.concatenate(known))
     for name, label in words.items():
         line = by_name[label]
         np.testing.assert_array_equal(line.get_xdata(), table[name])
@@ -254,8 +268,8 @@ class TestDots:
         table = many(12)
         table.loc[0, "train_annotations"] = 12_345
         axes = comparison.dots(table, WORDS, TITLE, gain="untrained").axes[1]
-        heads = {"queries": "queries", "animals": "individuals"}
-        heads["training\nphotos"] = "train_annotations"
+        heads = {name: name for name in ("queries", "individuals")}
+        heads["training\nannotations"] = "train_annotations"
         by_place = {}
         for text in axes.texts:
             by_place.setdefault(text.xyann[0], []).append(text)
@@ -319,9 +333,8 @@ class TestBesideThePaper:
         words = {"multi": "multi-species", "untrained": "untrained"}
         left, right = comparison.beside_the_paper(table, words, TITLE).axes
         printed = comparison.printed_by_size(["multi"])
-        check_scores(left, printed, {"multi": "multi-species"})
+        check_scores(left, printed, {"multi": "multi-species"}, barred=0)
         check_scores(right, table, words)
-        assert len(segments(left)) == 0  # the paper prints no interval
         names = printed["species"][:-1].str.replace("_", " ").tolist()
         assert rows_of(left) == [*names, f"mean of {len(names)} species"]
         assert "paper" in left.get_title("left")
@@ -362,11 +375,17 @@ class TestGainBySize:
         assert axes.get_ylabel() == "gain over\nsingle-species, equal steps (points)"
 
     @pytest.mark.parametrize("n", [1, 4, 12])
-    def test_names_the_three_that_gain_most_and_least(self, n):
-        table = many(n)
-        (axes,) = comparison.gain_by_size(table, TITLE, "matched").axes
+    def test_names_all_of_few_species(self, n):
+        self.check_names(many(n), many(n)["species"][:-1])
+
+    def test_names_the_three_that_gain_most_and_least_of_many(self):
+        table = many(20)
         gains = table[:-1].set_index("species")["gain_over_matched"].sort_values(kind="stable")
-        ends = {*gains.index[:3], *gains.index[-3:]}
+        self.check_names(table, [*gains.index[:3], *gains.index[-3:]])
+
+    def check_names(self, table, names):
+        (axes,) = comparison.gain_by_size(table, TITLE, "matched").axes
+        ends = {*names}
         assert len(axes.texts) == len(ends)
         sizes = table.set_index("species")["train_annotations"]
         bars = ["gain_over_matched_low", "gain_over_matched_high"]

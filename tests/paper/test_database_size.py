@@ -178,16 +178,58 @@ def test_words_follow_the_numbers(computed):
     _, photos, limits, found, table = computed
     summary, cost = database_size.summary(table), database_size.cost(found, photos, limits)
     words = database_size.in_words(summary, cost)
-    assert f"{summary['top_1'].iloc[0]:.1f} % instead of {summary['top_1'].iloc[-1]:.1f} %" in words
-    assert words.startswith("No cost") == (cost["cost_1_low"].iloc[0] <= 0)
+    top_1 = summary["top_1"]
+    assert f"Top-1 is {top_1.iloc[0]:.1f} % with one and {top_1.iloc[-1]:.1f} % with all" in words
+    start = "For the multi-species network "
     flat = cost.assign(cost_1_low=-1.0, cost_1_high=0.5)
-    assert database_size.in_words(summary, flat).startswith("No cost in top-1")
+    assert database_size.headline(flat).startswith("No cost in top-1")
     assert "no drop is shown" in database_size.drop_in_words(flat)
-    assert "With 1 photo of each less than 1 point" in database_size.in_words(summary, flat)
-    steep = cost.assign(cost_1_low=2.0, cost_1_high=[9.0] * (len(cost) - 1) + [0.0])
-    assert f"With {limits[-1]} photos of each" in database_size.in_words(summary, steep)
-    assert database_size.in_words(summary, steep).startswith("One annotation per individual in")
+    found = database_size.in_words(summary, flat)
+    assert found.startswith(
+        f"{start}one annotation of each individual is about as good as all. Top"
+    )
+    assert "With 1 the drop is below 1 point" in found
+    steep = cost.assign(cost_1=7.0, cost_1_low=2.0, cost_1_high=[9.0] * (len(cost) - 1) + [0.0])
+    found = database_size.in_words(summary, steep)
+    assert found.startswith(f"{start}fewer annotations of each individual are not shown to be as ")
+    assert "good as all; a single one loses 7 points of top-1. Top-1 is" in found
+    assert found.endswith("one training).")
+    unsure = steep.assign(cost_1_low=-1.0, cost_1_high=[9.0] + [0.5] * (len(cost) - 1))
+    assert database_size.in_words(summary, unsure).startswith(
+        f"{start}2 annotations of each individual are about as good as all; no loss of top-1 with a"
+    )
     assert "both drops are shown" in database_size.drop_in_words(steep)
+
+
+def test_seen_and_new_individuals_are_apart(computed):
+    _, photos, limits, found, table = computed
+    seen = set(photos["individual"].unique()[::2])
+    halves = database_size.halves(found, photos, limits, seen).set_index("individuals")
+    summary, cost = database_size.summary(table), database_size.cost(found, photos, limits)
+    assert halves.loc["all", ["one", "every"]].tolist() == pytest.approx(
+        summary["top_1"].iloc[[0, -1]].tolist()
+    )
+    assert halves.loc["all", "cost_1_high"] == pytest.approx(cost["cost_1_high"].iloc[0])
+    parts = halves.loc[["seen in training", "new"]]
+    assert parts["queries"].sum() == halves.loc["all", "queries"]
+    own = photos["individual"].isin(seen).to_numpy()
+    hits = pd.Series((found[own][:, :, -1] == 1).mean(axis=1))
+    queries = ~np.isnan(found[own][:, 0, 0])
+    by_species = hits[queries].groupby(photos["species"][own].to_numpy()[queries]).mean()
+    assert halves.loc["seen in training", "every"] == pytest.approx(100 * by_species.mean())
+    nobody = database_size.halves(found, photos, limits, ())
+    assert nobody["individuals"].tolist() == ["new", "all"]
+    shown = database_size.readable_halves(nobody)
+    assert [*shown][-1] == "drop (points)"
+
+
+def test_a_reader_sees_top_k_and_its_drop_side_by_side(computed):
+    _, photos, limits, found, table = computed
+    summary, cost = database_size.summary(table), database_size.cost(found, photos, limits)
+    shown = database_size.readable(summary, cost)
+    assert len(shown.columns) == 6
+    assert shown["top-5 (%)"].tolist() == summary["top_5"].tolist()
+    assert shown["drop of top-1 (points)"].iloc[-1] == "0.0 (0.0 to 0.0)"
 
 
 def test_what_does_not_fit_is_refused():

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from miewid_core import evaluation
 from miewid_core.config import PRESETS
 from miewid_core.evaluation import one_vs_all
-from miewid_core.paper.descriptors import MEGADESCRIPTOR, Descriptor, choose
+from miewid_core.paper.descriptors import MEGADESCRIPTOR, Descriptor, answer, choose
 
 NAME = "test_efficientnet"
 RANDOM = Descriptor(NAME, False, "a title")
@@ -181,3 +181,13 @@ class TestChoose:
         named = choose("demo", config, "resnet18", file)
         assert named == Descriptor("resnet18", file, "resnet18 (w.safetensors)")
         assert choose("demo", config, "local-dir:a/mega", "").title == "mega"
+
+
+def test_random_weights_answer_nothing():
+    table = pd.DataFrame({"left_out": [50.0, 57.25], "descriptor": [4.0, 5.3]})
+    found = answer(RANDOM, table, "Leave-one-out is better.")
+    assert found.startswith("Nothing about MegaDescriptor")
+    assert "top-1 57.2 against 5.3 %" in found
+    assert len(found.split()) <= 25
+    known = Descriptor(NAME, "weights.safetensors", "a title")
+    assert answer(known, table, "Leave-one-out is better.") == "Leave-one-out is better."

@@ -128,14 +128,19 @@ def test_summary_has_the_untrained_network_beside_each_row():
     assert table["untrained"].tolist() == [30]
 
 
-def test_a_reader_sees_seen_and_new_animals_apart_without_their_ends():
+def test_a_reader_sees_seen_and_new_individuals_apart_and_the_untrained_network():
     table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}))
-    shown = few_shot.readable(table, "top_k", "top-1 (%)")
-    kept = ["species", "individuals", "method", "draws", "deviation"]
-    assert [*shown] == [*kept, "seen animals", "new ones", "untrained", "top-1 (%)"]
-    assert shown[["seen animals", "new ones"]].to_numpy().tolist() == [[100, 0]]
-    gain = verdicts({5: (1, 9)}).assign(draws=3)
-    assert [*few_shot.readable(gain, "difference", "gain")][-1] == "gain"
+    shown = few_shot.readable(table)
+    columns = ["species", "individuals", "method", "top-1 (%)", "trainings", "SD (points)"]
+    assert [*shown] == [*columns, "seen", "new"]
+    assert shown["method"].tolist() == ["joint training", "untrained"]
+    assert shown.iloc[0][["seen", "new"]].tolist() == [100, 0]
+    assert shown["top-1 (%)"].iloc[-1] == "30.0"
+
+
+def test_without_any_individual_all_methods_are_one_network():
+    table = few_shot.summary(ranked(joint=[[1]], fine_tuned=[[1]]), BEFORE).assign(individuals=0)
+    assert few_shot.readable(table)["method"].tolist() == ["leave-one-out", "untrained"]
 
 
 def test_differences_are_paired_over_queries_and_draws():
@@ -156,14 +161,69 @@ def verdicts(intervals):
     return pd.DataFrame(rows, columns=["species", "individuals", "difference", "low", "high"])
 
 
+def test_all_of_a_species_have_the_trainings_of_the_multi_species_network(study):
+    asked = list(few_shot.cells(study, ["ant"], counts=[1, 3], draws=2, trainings=4))
+    joint = [cell for cell in asked if (cell.individuals, cell.method) == (3, "joint")]
+    multi = [training.key for training in study.multi_seeds(4)]
+    assert [cell.training.key for cell in joint] == multi
+    assert [cell.draw for cell in joint] == [0, 1, 2, 3]
+    assert {cell.annotations for cell in joint} == {6}
+    some = few_shot.cells(study, ["ant"], counts=[1], draws=2, trainings=4)
+    assert len(list(some)) == 2 * 3  # not asked for where not all are
+    alone = few_shot.cells(study, ["ant"], ["species_only"], [3], 1)
+    assert len(list(alone)) == 1
+
+
+def test_differences_count_the_trainings_of_both():
+    table = few_shot.differences(
+        ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 1]]), "joint", "species_only"
+    )
+    row = table.iloc[0]
+    assert [row["draws"], row["other_draws"]] == [2, 1]
+    assert [row["one"], row["other"], row["difference"]] == pytest.approx([75, 50, 25])
+
+
 def test_words_follow_the_intervals():
     table = verdicts({5: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
-    table["draws"] = [3, 3, 3, 1]
     assert few_shot.in_words(table, "joint", "species_only") == [
-        "ant: joint training is better than species-only training at n = 5; species-only training "
-        "is better than joint training at n = 50; no difference shown at n = 25, 100 (one "
-        "training)."
+        "For ant joint training is better than species-only training with 5 individuals; with 25 "
+        "and 100 no difference is shown; with 50 joint training is worse."
     ]
+    assert few_shot.claim(table, "joint", "species_only") == (
+        "Here joint training is better than species-only training at 1 of 4 sizes, worse at 1"
+    )
+    one = verdicts({1: (-2, 3)})
+    assert few_shot.in_words(one, "fine_tuned", "joint") == [
+        "For ant no difference between fine-tuning and joint training is shown with 1 individual."
+    ]
+
+
+def test_the_conclusion_has_the_first_species_ends_and_then_the_rest():
+    table = verdicts({5: (1, 9), 25: (-2, 3), 50: (-9, -1)})
+    table = table.assign(draws=3, other_draws=[3, 3, 1], one=60.0, other=55.0)
+    bees = table.assign(species="bee")[:1]
+    first, *rest = few_shot.conclusion(
+        pd.concat([table, bees], ignore_index=True), "joint", "species_only"
+    )
+    assert first.startswith("For ant joint training is better than species-only training with 5 ")
+    assert first.count("With ") == 2
+    assert first.endswith(
+        "With 50 individuals of ant: joint training 60.0, species-only training 55.0 %, difference "
+        "-5.0 points (95 % interval -9.0 to -1.0; trainings: 3 and 1)."
+    )
+    assert [words.split(":")[0] for words in rest] == [
+        "For bee joint training is better than species-only training with 5 individuals.",
+        "With 25 individuals of ant",
+        "With 5 individuals of bee",
+    ]
+
+
+def test_what_it_is_without_any_individual():
+    table = few_shot.summary(ranked(joint=[[1, 9]]), BEFORE)
+    assert few_shot.starts_in_words(table) == ""
+    assert few_shot.starts_in_words(table.assign(individuals=0)) == (
+        "Without any photo of ant the leave-one-out network has 50.0 %, an untrained one 30.0 %."
+    )
 
 
 def test_the_stages_of_fine_tuning_are_told():
@@ -174,14 +234,20 @@ def test_the_stages_of_fine_tuning_are_told():
     assert "then 8 epochs" in words
 
 
-def test_readable_tables_have_the_interval_in_one_column():
-    table = verdicts({5: (1, 9)}).assign(draws=3, species="fin_whale")
-    shown = few_shot.readable(table, "difference", "gain (points)")
+def test_readable_gains_have_the_interval_in_one_column():
+    table = verdicts({5: (1, 9)}).assign(species="fin_whale", draws=3, other_draws=1)
+    table = table.assign(one=60.0, other=55.0)
+    shown = few_shot.readable_gains(table, "joint", "species_only")
     assert shown.to_dict("records") == [
-        {"species": "fin whale", "individuals": 5, "draws": 3, "gain (points)": "5.0 (1.0 to 9.0)"}
+        {
+            "species": "fin whale",
+            "individuals": 5,
+            "joint training (%)": 60.0,
+            "species-only training (%)": 55.0,
+            "gain (points)": "5.0 (1.0 to 9.0)",
+            "trainings": "3 and 1",
+        }
     ]
-    ours = few_shot.readable(few_shot.summary(ranked(joint=[[1]]), BEFORE), "top_k", "top-1 (%)")
-    assert ours["method"].tolist() == ["joint training"]
 
 
 def test_networks_no_better_than_untrained_are_named():
@@ -207,10 +273,14 @@ def test_where_fine_tuning_stops_paying(intervals, stop):
     assert table["individuals"].tolist() == pytest.approx([stop], nan_ok=True)
 
 
-def test_where_it_stops_paying_in_the_paper():
+def test_where_it_stops_paying_in_words():
     # Table 5: beluga 44.5 > 32.5, 49.9 > 42.4, but 54.2 < 57.3
-    table = verdicts({5: (1, 2)}).assign(species=["beluga"])
-    assert few_shot.stops_paying(table)["of_the_paper"].tolist() == [100]
+    stops = few_shot.stops_paying(verdicts({5: (1, 2), 25: (-1, 1)}))
+    words = few_shot.stops_in_words(stops)
+    assert "species-only training: ant from 25 on. By the paper's Table 5" in words
+    assert (
+        "beluga whale from 100 on, grey whale from 200 on, lion from 200 on, hyena never" in words
+    )
 
 
 def test_beside_paper_has_its_means():
@@ -288,3 +358,12 @@ class TestPlan:
     def test_measures_a_rate(self, monkeypatch):
         monkeypatch.setattr(bill, "SECONDS", 0.1)
         assert 1 < bill.rate_of(TINY) < 1e6
+
+    def test_how_often_each_photo_is_shown(self, study):
+        fewer = dataclasses.replace(study, train=study.train[:-2])
+        multi, matched = fewer.multi(), fewer.single(matched=True)
+        table = bill.passes({"multi": multi, "matched": matched}).set_index("species")
+        assert table["annotations"].to_dict() == fewer.train["species"].value_counts().to_dict()
+        assert table["multi"].tolist() == [1, 1]  # epoch
+        expected = len(fewer.train) / table["annotations"]
+        assert table["matched"].tolist() == expected.tolist()

@@ -165,18 +165,24 @@ def database_species():
     return pd.concat(parts)
 
 
-def test_database_size_draws_mean_deviation_and_species_and_says_n():
+def database_cost():
+    drops = pd.DataFrame({"limit": range(1, 11)})
+    return drops.assign(cost_1_low=1, cost_1_high=4, cost_5_low=1, cost_5_high=4)
+
+
+def test_database_size_draws_mean_drop_and_species_and_says_n():
     table, each = database_summary(), database_species()
-    figure = database_size.accuracy_figure(table, each, "A title · demo")
+    figure = database_size.accuracy_figure(table, each, database_cost(), "A title · demo")
     for k, axes in zip((1, 5), figure.axes, strict=True):
         *species, mean = axes.lines
         np.testing.assert_allclose(mean.get_xydata(), table[["limit", f"top_{k}"]])
         for line, (_, own) in zip(species, each.groupby("species"), strict=True):
             np.testing.assert_allclose(line.get_ydata(), own[f"top_{k}"])
         ((_, low, high),) = bands(axes)
-        np.testing.assert_allclose(low, table[f"top_{k}"] - 9)
-        np.testing.assert_allclose(high, table[f"top_{k}"] + 9)
+        np.testing.assert_allclose(low, table[f"top_{k}"].iloc[-1] - 4)
+        np.testing.assert_allclose(high, table[f"top_{k}"].iloc[-1] - 1)
         assert axes.get_title("left") == f"top-{k}"
+        assert len(axes.texts) == 2 - (k == 5)  # the best and the worst; all have one top-5
     assert "12 species, 2,884 queries" in figure.legends[0].get_title().get_text()
 
 
@@ -193,7 +199,7 @@ FIGURES = {
     "top_k": lambda n: top_k.top_k_panels(top_k_table(n), "A title · demo"),
     "gallery": lambda n: gallery_size.gallery_figure(gallery_curve(n), "A title · demo"),
     "database": lambda n: database_size.accuracy_figure(
-        database_summary(), database_species(), "A title · demo"
+        database_summary(), database_species(), database_cost(), "A title · demo"
     ),
 }
 

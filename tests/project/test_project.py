@@ -244,7 +244,7 @@ PROMISED = {  # columns that each experiment's table is to have
     "table4_beside_paper": "individuals species_only joint paper_species_only paper_joint_training",
     "table5_fine_tuning": "species individuals annotations method draws top_k low deviation",
     "table5_beside_paper": "individuals fine_tuned paper_fine_tuning",
-    "table5_stops_paying": "species individuals of_the_paper",
+    "table5_stops_paying": "species individuals",
     "figure3_database_size": "limit top_1 top_1_deviation top_5 top_5_deviation",
     "figure4_backbones": "species backbone other_backbone gain_over_other_backbone_low",
     "figure4_costs": "network name top_1 top_1_low parameters multiply_adds photos_per_second",
