@@ -116,8 +116,10 @@ def _scores(name: str, ranks: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable(summary: pd.DataFrame) -> pd.DataFrame:
-    """One row per species: how many percent of its queries leak in each way, and top-1 with (all
-    queries) and without any such query, as text; what the catalog doesn't tell is "not known"."""
+    """The species with leaks, and the mean: how many percent of the queries leak in each way, and
+    top-1 with and without these, as text; what the catalog doesn't tell is "not known"."""
+    leaky = summary.groupby("species")["leaks"].transform("max").gt(0)
+    summary = summary[leaky | (summary["species"] == "mean")]
     table = summary[["species", "queries"]].drop_duplicates("species").set_index("species")
     for kind, own in summary.groupby("kind", sort=False):
         own = own.set_index("species")
