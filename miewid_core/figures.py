@@ -13,6 +13,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.patches import Rectangle
+from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from PIL import Image
 
@@ -36,16 +37,21 @@ def styled() -> style.context:
 class Figure(matplotlib.figure.Figure):
     """A figure that a notebook shows by itself, without pyplot, whatever matplotlib's backend.
 
+    `title`: a short one, and after " · " what it was measured on, which stands small below it.
     `width`, `height`: inches. `photos`: shown as JPEG, so that a notebook stays small.
     """
 
     def __init__(self, title: str, height: float, width: float = COLUMN, photos: bool = False):
         super().__init__(figsize=(width, height))
         self.photos = photos
-        if title:  # what it was measured on, after a dot, has a line of its own
-            lines = "\n".join(textwrap.fill(part, int(14.5 * width)) for part in title.split(" · "))
+        name, *below = title.split(" · ")  # what it was measured on stands below, small
+        self.below = "\n".join(textwrap.fill(part, int(17 * width)) for part in below)
+        if title:
+            lines = textwrap.fill(name, int(14.5 * width))
             place = {"y": 1 - 0.06 / height} if photos else {}  # a sheet has no layout to move it
-            self.suptitle(lines, x=0.01, ha="left", va="top", **place)
+            room = "\n" * (self.below.count("\n") + bool(below))  # for the lines below
+            above = self.suptitle(lines + room, x=0.01, ha="left", va="top", **place)
+            self.add_artist(Annotation(self.below, (0, 0), xycoords=above, va="bottom"))
 
     def png(self, dpi: float | None = None) -> bytes:
         """The picture, the same bytes each time; `dpi` None: the style's for files.
@@ -69,7 +75,7 @@ class Figure(matplotlib.figure.Figure):
     @property
     def alt(self) -> str:
         """What a reader who doesn't see the figure is told: title, axes, or captions of photos."""
-        words = [self.get_suptitle()]
+        words = [self.get_suptitle().strip(), self.below]
         for axes in self.axes:
             words += [axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()]
             words += [text.get_text() for text in axes.texts if not axes.axison]

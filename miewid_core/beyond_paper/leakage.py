@@ -110,7 +110,9 @@ def _scores(name: str, ranks: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable(summary: pd.DataFrame) -> pd.DataFrame:
-    """A table of `summary` as text, one row per species; "not known": the catalog doesn't say."""
+    """The species with leaks, and the mean, as text; "not known": the catalog doesn't say."""
+    leaky = summary.groupby("species")["leaks"].transform("max").gt(0)
+    summary = summary[leaky | (summary["species"] == "mean")]
     table = summary[["species", "queries"]].drop_duplicates("species").set_index("species")
     for kind, own in summary.groupby("kind", sort=False):
         own = own.set_index("species")

@@ -30,6 +30,39 @@ def _counts(annotations: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
     return individuals.agg(annotations="size", individuals="nunique").add_prefix(prefix)
 
 
+def headline(table: pd.DataFrame) -> str:
+    """Which share of all annotations trains, tests, or is unused (`table`: of `summary`)."""
+    parts = ("train", "test", "unused")
+    shares = (100 * table[f"{part}_annotations"].sum() for part in parts)
+    train, test, unused = (share / table["annotations"].sum() for share in shares)
+    return f"{train:.0f} % of the annotations train, {test:.0f} % test, {unused:.0f} % are unused"
+
+
+def by_size_in_words(table: pd.DataFrame) -> str:
+    """Which share of its annotations the smallest and the largest species has in training."""
+    rows = table.sort_values("annotations", kind="stable").iloc[[0, -1]]
+    least, most = 100 * rows["train_annotations"] / rows["annotations"]
+    names = rows["species"].map(figures.spelt)
+    return (
+        f"In training are {least:.0f} % of the annotations of the smallest species "
+        f"({names.iloc[0]}) and {most:.0f} % of the largest ({names.iloc[1]})."
+    )
+
+
+def in_words(held: pd.DataFrame, twins: pd.DataFrame) -> str:
+    """How many rules hold, and how many test annotations have a near-duplicate in training.
+
+    `held`: of `check`; `twins`: of `leakage.train_duplicates`.
+    """
+    kept, total = held["holds"].sum(), twins.iloc[-1]
+    count = "all" if kept == len(held) else f"{kept} of"
+    return (
+        f"The split keeps {count} {len(held)} rules of section 3.3, and "
+        f"{total['near_duplicates']} of {total['photos']:,} test annotations "
+        f"{'has' if total['near_duplicates'] == 1 else 'have'} a near-duplicate in training."
+    )
+
+
 @styled()
 def split_figure(table: pd.DataFrame, title: str) -> Figure:
     """Where the annotations of each species went, in percent (`table`: of `summary`)."""
@@ -75,7 +108,7 @@ def check(annotations: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
         ),
         "an individual is tested once per encounter": seen.duplicated(["individual", "encounter"]),
         "no encounter is on both sides": visits[0].isin(visits[1]),
-        f"half of a species' test individuals are new (up to {FLOOR} where few can be shared)": (
+        f"half of a species' test individuals are new (at most {FLOOR} where fewer are known)": (
             (halves["new"] - halves["shared"]).abs().gt(1) & ~scarce
         ),
         "a species' test has at least two individuals": halves.sum(axis=1) < 2,

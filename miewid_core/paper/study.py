@@ -72,11 +72,15 @@ class Study:
             )
 
     @property
+    def data(self) -> str:
+        """What figures without a network carry: the data's name."""
+        return "DRAWN ANIMALS" if self.drawn else self.name
+
+    @property
     def subtitle(self) -> str:
-        """What exported figures carry: the data, preset's network, pixels and epochs."""
-        data = "DRAWN ANIMALS" if self.drawn else self.name
+        """What other figures carry: the data, the preset's network, pixels and epochs."""
         config = self.config
-        return f"{data}, {config.backbone}, {config.image_size} px, {config.epochs} epochs"
+        return f"{self.data}, {config.backbone}, {config.image_size} px, {config.epochs} epochs"
 
     def settings(self) -> pd.DataFrame:
         """The training's whole configuration beside appendix A.1's: setting, here, paper."""

@@ -1,43 +1,44 @@
 """How many annotations, individuals and encounters a catalog has (section 3, Table 1)."""
 
+import numpy as np
 import pandas as pd
 
-from miewid_core.figures import COLOURS, THIN, Figure, plain_numbers, spelt, styled
+from miewid_core.figures import COLOURS, GREY, THIN, VERMILION, Figure, spelt, styled
 from miewid_core.paper.printed import PRINTED, combined_table1, species_name
 from miewid_core.paper.training_report import LINES
 
 
 @styled()
 def long_tail_figure(tail: pd.DataFrame, title: str) -> Figure:
-    """Share of individuals with at least so many annotations, of each species and of all.
+    """Share of the annotations that the most photographed individuals have, a tenth of them marked.
 
-    `tail`: of `tail_rows`. More than six species are thin grey lines without names.
+    `tail`: of `tail_rows`. One line for all; more than six species are thin grey ones, unnamed.
     """
     species = dict(list(tail.groupby("species")))
     named = len(species) <= 6
-    drawn = Figure(title, 2.7 + 0.07 * len(species) * named)
+    drawn = Figure(title, 2.9 + 0.07 * len(species) * named)
     axes = drawn.subplots()
     for number, (name, own) in enumerate(species.items()):
         look = {"color": COLOURS[number], "linestyle": LINES[number % 4]} if named else THIN
         label = f"{spelt(name)} ({own['individuals'].sum():,})"
-        axes.step(*_at_least(own), label=label if named else f"_{label}", **look)
-    each = tail["per_individual"].repeat(tail["individuals"])
-    label = f"all ({len(each):,}): median {each.median():g}, mean {each.mean():.1f}"
-    axes.step(*_at_least(tail), label=label, linewidth=2, color="black")
+        axes.plot(*_most_first(own), label=label if named else f"_{label}", **look)
     if not named:
         axes.plot([], [], label=f"each of {len(species)} species", **THIN)
-    axes.set(xscale="log", yscale="log", xlabel="annotations per individual")
-    axes.set_ylabel("individuals with\nat least as many (%)")
-    plain_numbers(axes.xaxis)
-    plain_numbers(axes.yaxis)
+    label = f"all {tail['individuals'].sum():,} individuals"
+    axes.plot(*_most_first(tail), label=label, linewidth=2, color="black")
+    axes.plot([0, 100], [0, 100], ":", label="if all had as many", color=GREY)
+    axes.plot(10, share := top_share(tail), "o", color=VERMILION)
+    axes.annotate(f"10 % have {share:.0f} %", (10, share), (6, -9), textcoords="offset points")
+    axes.set_xlabel("share of the individuals, most annotations first (%)")
+    axes.set_ylabel("share of the annotations (%)")
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
 
 
-def _at_least(tail: pd.DataFrame) -> tuple[pd.Index, pd.Series]:
-    """Numbers of annotations, and the percentage of individuals with at least that many."""
-    counts = tail.groupby("per_individual")["individuals"].sum()
-    return counts.index, 100 * counts[::-1].cumsum()[::-1] / counts.sum()
+def _most_first(tail: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Shares in percent of the individuals, those with most first, and of their annotations."""
+    each = np.sort(tail["per_individual"].repeat(tail["individuals"]))[::-1]
+    return np.linspace(0, 100, len(each) + 1), 100 * np.append(0, each.cumsum()) / each.sum()
 
 
 def summary(annotations: pd.DataFrame) -> pd.DataFrame:
@@ -106,14 +107,16 @@ def top_share(tail: pd.DataFrame) -> float:
 
 
 def in_words(table: pd.DataFrame, tail: pd.DataFrame) -> str:
-    """How large a catalog is and how long its tail, beside the paper's numbers."""
+    """How long a catalog's tail is beside the paper's, and how large it is."""
     total = table.iloc[-1]
+    median, theirs = total["median_per_individual"], PRINTED["median_per_individual"]
+    than = "milder" if median > theirs else "longer"
+    beside = f"a {than} tail than the paper's" if median != theirs else "a tail like the paper's"
     return (
-        f"{total['annotations']:,} annotations of {total['individuals']:,} individuals of "
-        f"{len(table) - 1} species: {total['mean_per_individual']:.2f} per individual on average, "
-        f"{total['median_per_individual']:g} in the median (the paper: "
-        f"{PRINTED['mean_per_individual']} and {PRINTED['median_per_individual']:g}). A tenth of "
-        f"the individuals has {top_share(tail):.0f} % of the annotations."
+        f"A tenth of the individuals has {top_share(tail):.0f} % of the annotations, {beside}. "
+        f"There are {total['annotations']:,} annotations of {total['individuals']:,} individuals "
+        f"of {len(table) - 1} species. An individual has {median:g} in the median (the paper: "
+        f"{theirs:g}) and {total['mean_per_individual']:.2f} on average."
     )
 
 

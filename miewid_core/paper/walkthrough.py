@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
 
-from miewid_core.figures import PAGE, VERMILION, Figure, styled
+from miewid_core.figures import BLUE, GREY, PAGE, VERMILION, Figure, styled
 from miewid_core.photos import read_photo
 
 OTHERS, TRUE = 10, 2  # annotations beside the query, and at most so many of its individual
@@ -50,20 +50,25 @@ def photo_to_chip(row: pd.Series, chip: np.ndarray) -> Figure:
 
 
 @styled()
-def stripes(chips: Sequence[np.ndarray], embeddings: np.ndarray, captions: Sequence[str]) -> Figure:
-    """Chips (S, S, 3), each beside its embedding (of `embeddings` (N, D)) as a row of colours."""
-    drawn = Figure("", 0.2 + 0.8 * len(chips), PAGE, photos=True)
-    grid = drawn.subplots(len(chips), 2, width_ratios=[1, 7], squeeze=False)
-    limit = np.abs(embeddings).max()
-    look = {"aspect": "auto", "cmap": "RdBu", "vmin": -limit, "vmax": limit}
-    for (left, right), chip, embedding, caption in zip(
-        grid, chips, embeddings, captions, strict=True
-    ):
-        left.imshow(chip)
+def number_by_number(
+    chips: Sequence[np.ndarray], embeddings: np.ndarray, captions: Sequence[str]
+) -> Figure:
+    """The numbers of other photos against the same numbers of a query, each beside its chip.
+
+    `chips` (S, S, 3) and `captions` are of the others, `embeddings` (1 + N, D) of the query first.
+    """
+    drawn = Figure("", 2.5, PAGE, photos=True)
+    grid = drawn.subplots(1, 2 * len(chips), width_ratios=[2, 5] * len(chips))
+    query, *others = embeddings
+    limit = 1.05 * np.abs(embeddings).max()
+    for place, other in enumerate(others):
+        left, right = grid[2 * place : 2 * place + 2]
+        left.imshow(chips[place])
         left.set_axis_off()
-        right.imshow(embedding[None], interpolation="nearest", **look)
-        right.set_title(caption, loc="left")
-        right.set(yticks=[], xticks=[])
-        right.grid(visible=False)
-    right.set_xlabel(f"the {embeddings.shape[1]} numbers (red: negative, blue: positive)")
+        right.axline((0, 0), slope=1, color=GREY, linestyle=":")
+        right.plot(query, other, ".", color=BLUE, markersize=3)
+        cosine = query @ other / np.linalg.norm(query) / np.linalg.norm(other)
+        right.set_title(f"{captions[place]}: similarity {cosine:.2f}", loc="left")
+        right.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+        right.set(xlabel="a number of the query", ylabel="the same number of the other")
     return drawn

@@ -153,6 +153,13 @@ def test_the_unknown_is_said_to_be_so_and_is_not_zero():
     assert any(line.startswith("- same day: 66.7 %; top-1") for line in words)
 
 
+def test_only_species_with_leaks_are_shown_beside_the_mean():
+    queries = audited()
+    queries.loc[queries["species"] == "b", leakage.KINDS] = False
+    shown = leakage.readable(leakage.summary(queries))
+    assert shown["species"].tolist() == ["a", "mean"]
+
+
 def test_words_of_a_catalog_without_leaks():
     queries = audited()
     for kind in leakage.KINDS:

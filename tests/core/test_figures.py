@@ -212,11 +212,13 @@ class TestNumbers:
             }
         )
         axes = table1.long_tail_figure(tail, TITLE).axes[0]
-        ant, bee, every = axes.lines
-        assert ant.get_xydata().tolist() == [[1, 100], [3, pytest.approx(100 / 3)]]
-        assert bee.get_xydata().tolist() == [[3, 100]]
-        assert every.get_xydata().tolist() == [[1, 100], [3, 50]]
-        assert every.get_label() == "all (4): median 2, mean 2.0"
+        ant, bee, every, alike, tenth = axes.lines
+        np.testing.assert_allclose(ant.get_xydata()[:2], [[0, 0], [100 / 3, 60]])
+        assert bee.get_xydata().tolist() == [[0, 0], [100, 100]]
+        np.testing.assert_allclose(every.get_ydata(), [0, 37.5, 75, 87.5, 100])
+        assert every.get_label() == "all 4 individuals"
+        assert alike.get_ydata() == [0, 100]
+        assert tenth.get_xydata().tolist() == [[10, 37.5]]  # one of four: no tenth is fewer
 
     def test_split_bars_are_percentages_that_stack(self):
         table = splits(10)

@@ -102,7 +102,7 @@ def test_every_claim_has_a_recount_and_every_recount_a_claim():
 def test_the_list_of_claims_holds_no_verdict():
     with audit.CLAIMS.open(encoding="utf-8") as file:
         header, *cells = list(csv.reader(file))
-    assert header == ["id", "claim", "where", "printed", "recomputed_from", "reasons"]
+    assert header == ["id", "claim", "where", "printed", "recomputed_from", "reasons", "weight"]
     assert not {"yes", "no", "true", "false", "open", "agrees"} & {
         cell.strip().lower() for row in cells for cell in row
     }
@@ -225,6 +225,9 @@ def test_an_accuracy_of_exactly_0_is_flagged():
     left_out = [value for (_, name), value in cells.items() if name == "leave_one_out"]
     assert found["mean"] == pytest.approx(sum(left_out) / 45)
     assert found["mean_without"] == pytest.approx(sum(left_out) / 44)
+    assert found["queries"] == next(
+        n for n in range(1, 1000) if all(is_share(p, n) for p in ("100.0", "93.6"))
+    )
     words = tables.zeros_in_words(tables.zero_cells())
     assert "Without it the column's mean is 58.5, not 57.2." in words
 
@@ -322,6 +325,32 @@ def test_words_for_a_reader(claims):
     assert shown.loc["swin", ["recomputed", "agrees"]].tolist() == ["not printed", "open"]
     assert (shown.loc[shown["agrees"] != "yes", "possible reasons"] != "").all()
     assert shown.loc["individuals_total", "recomputed"] == "44,764 (37,323 to 44,764)"
+
+
+def test_answer_and_lists_name_what_disagrees(claims):
+    table = claims.reset_index()
+    assert audit.answer(table).startswith(
+        "The conclusions' directions hold in the printed tables, but the mean gain is 12.5 points "
+        "in the text and 18.8 by Table 2. Of "
+    )
+    lists = audit.disagreeing(table)
+    assert lists.count("\n- ") == audit.by_claim(table).eq(False).sum()
+    headline, _, reading = lists.split("\n\n**")
+    assert "stated 12.5 %, but 18.82 by mean over Table 2's species; 17.26 to 23.6" in headline
+    assert "stated all 33, but 29" in headline
+    assert "stated -0.2 %, but -0.3" in reading
+    words = audit.directions()
+    assert "better for 44 of 45 species" in words
+    assert "MegaDescriptor for 33 of 33" in words
+    assert "in 24 of 24 rows" in words
+
+
+def test_words_of_groupings_and_of_table_3_by_hand():
+    table = tables.groupings()
+    words = tables.groupings_in_words(table)
+    assert "48 to 53 species, 8 above 10000, 11 to 15 below 1000" in words
+    assert words.endswith(f"None of all {len(table) - 1} gives all of the text's numbers.")
+    assert tables.other_in_words(tables.other_unseen()).startswith("For 4 of these 4 Table 3")
 
 
 def test_readings_of_the_cell_that_can_t_be_read():

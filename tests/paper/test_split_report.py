@@ -114,3 +114,22 @@ def test_summary_counts_as_plain_loops_do():
         assert row["shared_individuals"] == len(people["test"] & people["train"])
         assert row["new_individuals"] == len(people["test"] - people["train"])
         assert row["train_share"] == splits.train_share(len(own))
+
+
+def test_words_say_what_the_tables_hold():
+    columns = ["species", "annotations", "train_annotations", "test_annotations"]
+    table = pd.DataFrame([["big_ant", 300, 150, 100], ["bee", 100, 40, 30]], columns=columns)
+    table["unused_annotations"] = [50, 30]
+    assert split_report.headline(table) == (
+        "48 % of the annotations train, 32 % test, 20 % are unused"
+    )
+    assert split_report.by_size_in_words(table) == (
+        "In training are 40 % of the annotations of the smallest species (bee) and 50 % of the "
+        "largest (big ant)."
+    )
+    twins = pd.DataFrame({"photos": [9, 1300], "near_duplicates": [1, 1]})
+    for holds, count in (([True, True], "all 2"), ([True, False], "1 of 2")):
+        assert split_report.in_words(pd.DataFrame({"holds": holds}), twins) == (
+            f"The split keeps {count} rules of section 3.3, and 1 of 1,300 test annotations has a "
+            "near-duplicate in training."
+        )

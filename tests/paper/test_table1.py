@@ -65,5 +65,14 @@ def test_relatives_share_a_family():
 
 def test_words_give_size_and_tail(photos):
     words = table1.in_words(table1.summary(photos), table1.tail_rows(photos))
-    assert words.startswith("9 annotations of 6 individuals of 2 species: 1.50 per individual")
-    assert "1 in the median (the paper: 6.25 and 3). A tenth of the individuals has 33 %" in words
+    assert words == (
+        "A tenth of the individuals has 33 % of the annotations, a longer tail than the paper's. "
+        "There are 9 annotations of 6 individuals of 2 species. An individual has 1 in the median "
+        "(the paper: 3) and 1.50 on average."
+    )
+
+
+def test_the_curve_of_the_tail_by_hand(photos):
+    people, annotations = table1._most_first(table1.tail_rows(photos))
+    assert people.round(1).tolist() == [0, 16.7, 33.3, 50, 66.7, 83.3, 100]
+    assert annotations.round(1).tolist() == [0, 33.3, 55.6, 66.7, 77.8, 88.9, 100]

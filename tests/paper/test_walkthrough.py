@@ -36,10 +36,12 @@ def test_the_box_is_drawn_where_the_chip_is_cut(photos, tmp_path):
     np.testing.assert_array_equal(right.images[0].get_array(), chip)
 
 
-def test_stripes_hold_the_embeddings():
-    embeddings = np.arange(12.0).reshape(3, 4) - 5
-    drawn = walkthrough.stripes([np.zeros((8, 8, 3), np.uint8)] * 3, embeddings, "abc")
-    stripes = [axes.images[0] for axes in drawn.axes[1::2]]
-    np.testing.assert_array_equal(np.vstack([s.get_array() for s in stripes]), embeddings)
-    assert {stripe.get_clim() for stripe in stripes} == {(-6, 6)}
-    assert drawn.alt.startswith("a; b; c; the 4 numbers")
+def test_each_number_of_an_embedding_is_a_point():
+    embeddings = np.array([[3.0, 4.0, 0.0], [4.0, 3.0, 0.0], [0.0, 0.0, -2.0]])
+    chips = [np.zeros((8, 8, 3), np.uint8)] * 2
+    drawn = walkthrough.number_by_number(chips, embeddings, ["one", "another"])
+    for axes, other in zip(drawn.axes[1::2], embeddings[1:], strict=True):
+        points = axes.lines[-1].get_xydata()
+        np.testing.assert_array_equal(points, np.stack([embeddings[0], other], axis=1))
+    assert drawn.alt.startswith("one: similarity 0.96; a number of the query")
+    assert "another: similarity 0.00" in drawn.alt

@@ -20,7 +20,10 @@ SMALL = (1000, 500, 250)  # annotations of a species
 
 
 def listed() -> pd.DataFrame:
-    """The claims as data: id, claim, where, printed, recomputed_from, reasons; all of them text."""
+    """The claims as data: id, claim, where, printed, recomputed_from, reasons, weight; all text.
+
+    `weight` is ours: a "headline" of the paper, a "detail", or "rounding or our reading".
+    """
     return pd.read_csv(CLAIMS, dtype=str, keep_default_na=False)
 
 
@@ -189,4 +192,40 @@ def in_words(table: pd.DataFrame) -> str:
         f"Of {known} checkable claims {verdicts.sum()} agree at the printed precision and "
         f"{known - verdicts.sum()} don't; "
         f"{len(verdicts) - known} more can't be decided from what is printed."
+    )
+
+
+def answer(table: pd.DataFrame) -> str:
+    """What the audit found: the mean gain in the text and by Table 2, and how many claims agree."""
+    gain = recount.gain("mean").value
+    return (
+        f"The conclusions' directions hold in the printed tables, but the mean gain is "
+        f"{stated('gain_mean'):g} points in the text and {gain:.1f} by Table 2. {in_words(table)}"
+    )
+
+
+def disagreeing(table: pd.DataFrame) -> str:
+    """The claims that don't agree, as lists in Markdown by their weight, each with its readings."""
+    verdicts = by_claim(table)
+    lost = table[table["claim"].isin(verdicts.index[verdicts.eq(False).fillna(False)])]
+    lines = []
+    for weight in ("headline", "detail", "rounding or our reading"):
+        lines += [f"\n**{weight.capitalize()}**\n"]
+        for claim, own in lost[lost["weight"] == weight].groupby("claim", sort=False):
+            found = "; ".join(dict.fromkeys(own["recomputed"] + " by " + own["recomputed_from"]))
+            lines.append(f"- {claim}: stated {own['printed'].iloc[0]}, but {found}.")
+    return "\n".join(lines).strip()
+
+
+def directions() -> str:
+    """On how many species or rows of the printed tables the paper's conclusions hold."""
+    found, rows = recount.accuracy(), recount.steps().query("individuals > 0")
+    mega, better = found["mega_gain"].dropna(), rows["joint_training"] > rows["species_only"]
+    trend_of_gain = trend(("gain",), "annotations")
+    return (
+        f"The directions hold. The multi-species network is better for {(found['gain'] > 0).sum()} "
+        f"of {len(found)} species, and the gain falls with a species' size (rank correlation "
+        f"{in_figures(trend_of_gain)}). The leave-one-out network is better than MegaDescriptor "
+        f"for {(mega > 0).sum()} of {len(mega)} species. Joint training is better than the species "
+        f"alone in {better.sum()} of {len(rows)} rows of Table 4."
     )

@@ -16,6 +16,8 @@ OVER = {2: "over single-species", 3: "over MegaDescriptor"}
 # Individuals of a species' public set, each once: in the repository that nyala's photos come from,
 # and as wildlife-datasets reports HyenaID2022 and LeopardID2022.
 PUBLIC = {"nyala": 237, "hyena": 256, "leopard": 430}
+NAMED = 5  # species of the largest gains
+POINTS = {"textcoords": "offset points"}
 LEGIBLE = 6706  # all digits that can be read of Table 1's cell "67,06"
 
 
@@ -65,6 +67,22 @@ def groupings() -> pd.DataFrame:
     return table.astype(dict.fromkeys(["species", *names], int))
 
 
+def groupings_in_words(table: pd.DataFrame) -> str:
+    """Whether one of the groupings of a table of `groupings` gives all numbers of the text."""
+    names, others = [name for name in table if name != "otherwise"], table.iloc[2:]
+    fits = table[1:][names].eq(table[names].iloc[0]).all(axis=1).sum()
+    spans = [
+        f"{low} {figures.spelt(name)}"
+        if (low := others[name].min()) == (high := others[name].max())
+        else f"{low} to {high} {figures.spelt(name)}"
+        for name in names
+    ]
+    return (
+        f"The other {len(others)} choices give {', '.join(spans)}. "
+        f"{fits or 'None'} of all {len(table) - 1} gives all of the text's numbers."
+    )
+
+
 def lacking() -> pd.DataFrame:
     """The species of Table 1 that Table 2 lacks."""
     own = combined_table1()
@@ -90,6 +108,15 @@ def other_unseen() -> pd.DataFrame:
     return found.loc[found["miewid_leave_one_out"] != found["leave_one_out"], names]
 
 
+def other_in_words(table: pd.DataFrame) -> str:
+    """How many of the species of `other_unseen` have Table 2's multi-species number in Table 3."""
+    same = (table["miewid_leave_one_out"] == table["multi_species"]).sum()
+    return (
+        f"For {same} of these {len(table)} Table 3 prints Table 2's multi-species number, of a "
+        "network trained with the species."
+    )
+
+
 def no_whole_queries() -> pd.DataFrame:
     """Species of Table 2 whose three accuracies no possible number of queries gives."""
     found = recount.queries().reset_index()
@@ -97,11 +124,15 @@ def no_whole_queries() -> pd.DataFrame:
 
 
 def zero_cells() -> pd.DataFrame:
-    """Accuracies of Table 2 printed as 0.0: species, column, the row's others, means."""
+    """Accuracies of Table 2 printed as 0.0: species, column, the row's others, means.
+
+    `queries`: the fewest that the row's accuracies can be shares of.
+    """
     own = recount.accuracy()[ACCURACIES]
     zeros = own.stack()[lambda cells: cells == 0]
     table = zeros.index.to_frame(index=False, name=["species", "column"])
     others = [" and ".join(map(str, own.loc[name].drop(column))) for name, column in zeros.index]
+    table["queries"] = table["species"].map(recount.queries()["queries_all"])
     means = {"mean": own.mean(), "mean_without": own.mask(own == 0).mean()}
     means = {name: table["column"].map(values) for name, values in means.items()}
     return table.assign(others=others, **means)
@@ -110,8 +141,9 @@ def zero_cells() -> pd.DataFrame:
 def zeros_in_words(table: pd.DataFrame) -> str:
     """What `zero_cells` tell."""
     lines = [
-        f"{row.species}'s `{row.column}` is printed as 0.0, beside {row.others}. Without it the "
-        f"column's mean is {row.mean_without:.1f}, not {row.mean:.1f}."
+        f"{figures.spelt(row.species)}: {figures.spelt(row.column)} is printed as 0.0, beside "
+        f"{row.others}, which needs at least {row.queries:.0f} queries. Without it the column's "
+        f"mean is {row.mean_without:.1f}, not {row.mean:.1f}."
         for row in table.itertuples()
     ]
     return " ".join(lines) or "No accuracy of Table 2 is printed as 0.0."
@@ -167,6 +199,9 @@ def gains_figure(table: pd.DataFrame, title: str) -> figures.Figure:
         recomputed, text = own[["recomputed", "stated"]].iloc[0]
         axes.axhline(0, color="black", linewidth=0.8)
         axes.plot(own["place"], own["gain"], "o", color=figures.BLUE, label="species, as printed")
+        for row in own[-NAMED:].itertuples():  # the largest gains, their names on the left
+            words = figures.spelt(row.species)
+            axes.annotate(words, (row.place, row.gain), (-5, -2), ha="right", **POINTS)
         axes.axhline(recomputed, color=figures.BLUE, label="mean of the printed species")
         axes.axhline(text, color=figures.ORANGE, linestyle="--", label="mean that the text states")
         words = f"Table {number}, {OVER[number]}: mean {recomputed:.1f}, text {text:.1f}"
