@@ -47,7 +47,7 @@ def test_a_notebook_opens_its_study_by_the_parameters_among_its_names():
     assert parameters(names) == {"catalog": "a.csv", "seed": 2}
 
 
-@pytest.mark.parametrize(("name", "told"), [("demo", "not used"), ("compact", "2")])
+@pytest.mark.parametrize(("name", "told"), [("demo", "not used"), ("paper", "15")])
 def test_settings_say_what_a_level_schedule_does_not_use(name, told):
     nothing, nowhere = pd.DataFrame(), Path()
     study = Study("ants", False, *[nothing] * 4, preset(name), 0, *[nowhere] * 3)

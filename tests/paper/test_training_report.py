@@ -50,8 +50,11 @@ def test_the_table_of_a1_against_the_code_says_what_this_code_does():
     table = a1_against_code().set_index("what")
     assert table.columns.tolist() == ["paper", "released", "here", "why"]
     assert not table.isna().any(axis=None)
-    by_text = [name for name, config in PRESETS.items() if config.schedule == "paper"]
-    assert "`{}` and `{}`, a level".format(*by_text) in table.loc["learning rate", "here"]
+    level = [name for name, config in PRESETS.items() if config.schedule == "level"]
+    assert "a level schedule in `{}` and `{}`".format(*level) in table.loc["learning rate", "here"]
+    assert {name for name, config in PRESETS.items() if config.frozen_stages} == {"compact"}
+    assert PRESETS["compact"].frozen_stages == 4
+    assert "four stages" in table.loc["frozen layers", "here"]
     epochs = [f"{config.epochs} (`{name}`)" for name, config in PRESETS.items()]
     assert all(text in table.loc["epochs", "here"] for text in epochs)
     jitter = [part for part in augmentation(64) if type(part).__name__ == "ColorJitter"]
