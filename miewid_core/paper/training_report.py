@@ -122,7 +122,7 @@ def arcface_figure(embedding: np.ndarray, centers: np.ndarray, margin: float) ->
     for radius, start, end, words, line in (
         (0.45, nearest[0], point, "θ", "-"),
         (0.45, point, moved, "m", "--"),
-        (0.72, point, nearest[1], "θ of B", ":"),
+        (0.72, point, nearest[1], "θⱼ", ":"),
     ):
         arc = radius * _on_circle(np.linspace(start, end))
         axes.plot(*arc, line, color="black")
@@ -162,7 +162,7 @@ def embedding_map(data: pd.DataFrame, title: str) -> Figure:
     """
     species = dict(list(data.groupby("species")))
     few = len(species) <= len(COLOURS)
-    drawn = Figure(title, 3.9 if few else 5, figures.COLUMN if few else 4.8)
+    drawn = Figure(title, 3.9, figures.COLUMN if few else 4.8)
     axes = drawn.subplots()
     looks = zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS))
     size = {"markersize": 3.7, "markeredgewidth": 0.2, "markeredgecolor": "black", "ls": ""}
