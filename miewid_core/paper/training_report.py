@@ -21,7 +21,6 @@ from miewid_core.loss import dynamic_margins
 from miewid_core.model import MiewIDNet
 from miewid_core.paper.printed import FOLDER
 
-MANY = 12  # species: figures of more are as wide as a page
 CHIP = 128  # pixels of the chips that are shown
 HISTORY = {"loss": "training loss", "rate": "learning rate"}
 LINES = ["-", "--", ":", "-."]
@@ -99,36 +98,43 @@ def network_figure(network: MiewIDNet, size: int) -> Figure:
 
 @styled()
 def arcface_figure(embedding: np.ndarray, centers: np.ndarray, margin: float) -> Figure:
-    """An embedding (2,) of individual 0 among the sub-centers (C, K, 2) of all, on a circle.
+    """An embedding (2,) of individual 0 among the sub-centers (2, K, 2) of two, on a circle.
 
-    The angle to its nearest own sub-center is marked, and as much more as the margin (radians) is.
+    The angles to the nearest sub-center of each are marked, and where the margin (radians) moves
+    the embedding to.
     """
-    drawn = Figure("An embedding among the sub-centers of two individuals", 3.4, 4.8)
+    drawn = Figure("What the margin does to an embedding of A", 3.6, 4.8)
     axes = drawn.subplots()
     axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=GREY, linewidth=0.6))
     unit = centers / np.linalg.norm(centers, axis=2, keepdims=True)
+    point = np.arctan2(*embedding[::-1])
+    nearest = []
     for number, own in enumerate(unit):
         look = {"marker": MARKERS[number], "color": COLOURS[number], "ls": "", "markersize": 7}
-        axes.plot(*own.T, label=f"sub-centers of individual {'ABC'[number]}", **look)
-        for center in own:
-            axes.plot(*np.stack([np.zeros(2), center]).T, color=COLOURS[number], linewidth=0.6)
-    point = embedding / np.linalg.norm(embedding)
-    axes.annotate("", point, (0, 0), arrowprops={"arrowstyle": "->", "linewidth": 1.6})
-    axes.plot(*point, "k*", markersize=9, label="embedding of a photo of A")
-    start = np.arctan2(*unit[0, np.argmax(unit[0] @ point)][::-1])
-    end = np.arctan2(*point[::-1])
-    turn = np.sign(end - start)
-    for radius, (first, last), words, line in (
-        (0.5, (start, end), "θ", "-"),
-        (0.7, (end, end + turn * margin), "m", "--"),
+        axes.plot(*own.T, label=f"sub-centers of {'AB'[number]}", **look)
+        best = own[np.argmax(own @ _on_circle(point))]
+        axes.plot(*np.stack([np.zeros(2), best]).T, color=COLOURS[number], linewidth=0.8)
+        nearest.append(np.arctan2(*best[::-1]))
+    moved = point + np.sign(point - nearest[0]) * margin
+    axes.annotate("", _on_circle(point), (0, 0), arrowprops={"arrowstyle": "->", "linewidth": 1.6})
+    axes.plot(*_on_circle(point), "k*", markersize=9, label="a photo of A")
+    axes.plot(*_on_circle(moved), "k*", mfc="white", markersize=9, label="as the loss sees it")
+    for radius, start, end, words, line in (
+        (0.45, nearest[0], point, "θ", "-"),
+        (0.45, point, moved, "m", "--"),
+        (0.72, point, nearest[1], "θⱼ", ":"),
     ):
-        arc = radius * np.array([np.cos(a := np.linspace(first, last)), np.sin(a)])
+        arc = radius * _on_circle(np.linspace(start, end))
         axes.plot(*arc, line, color="black")
-        axes.text(*1.12 * arc[:, 25], words, ha="center", va="center", fontsize=9)
+        axes.text(*(1 + 0.06 / radius) * arc[:, 25], words, ha="center", va="center", fontsize=8)
     axes.set(aspect="equal", xlim=(-1.15, 1.15), ylim=(-1.15, 1.15))
     axes.set_axis_off()
-    drawn.legend(loc="outside right upper")
+    drawn.legend(loc="outside right center")
     return drawn
+
+
+def _on_circle(angle: float | np.ndarray) -> np.ndarray:
+    return np.array([np.cos(angle), np.sin(angle)])
 
 
 @styled()
@@ -150,22 +156,26 @@ def margins_figure(margins: pd.DataFrame, title: str) -> Figure:
 
 @styled()
 def embedding_map(data: pd.DataFrame, title: str) -> Figure:
-    """Annotations on two axes of a projection, by species (`data`: x, y, species)."""
-    species = data.groupby("species")
-    wide = len(species) > MANY
-    columns = 3 if wide else 2
-    height = (5 if wide else 2.8) + 0.14 * -(-len(species) // columns)
-    drawn = Figure(title, height, PAGE if wide else figures.COLUMN)
+    """Annotations on two axes of a projection, by species (`data`: x, y, species).
+
+    Few species have a legend; the names of more stand in the middle of their annotations.
+    """
+    species = dict(list(data.groupby("species")))
+    few = len(species) <= len(COLOURS)
+    drawn = Figure(title, 3.9, figures.COLUMN if few else 4.8)
     axes = drawn.subplots()
     looks = zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS))
-    for name, own in species:
-        colour, marker = next(looks)
-        look = {"markersize": 3.7, "markeredgewidth": 0.2, "markeredgecolor": "black", "ls": ""}
-        label = f"{figures.spelt(name)} ({len(own):,})"
-        axes.plot(own["x"], own["y"], marker, color=colour, label=label, **look)
-    drawn.legend(loc="outside lower left", ncols=columns)
+    size = {"markersize": 3.7, "markeredgewidth": 0.2, "markeredgecolor": "black", "ls": ""}
+    for (name, own), (colour, marker) in zip(species.items(), looks, strict=False):
+        axes.plot(own["x"], own["y"], marker, color=colour, label=figures.spelt(name), **size)
+    if few:
+        drawn.legend(loc="outside lower left", ncols=3)
+    for name, own in species.items() if not few else ():
+        behind = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
+        place = own[["x", "y"]].median()
+        axes.text(*place, figures.spelt(name), ha="center", va="center", weight="bold", bbox=behind)
     axes.set(xlabel=f"t-SNE axis 1 (no unit; n = {len(data):,})", ylabel="t-SNE axis 2 (no unit)")
-    axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+    axes.set(xticks=[], yticks=[], aspect="equal")
     return drawn
 
 
@@ -257,3 +267,21 @@ def matches(
         chips = (store.read(key) for key in store.build(shown))
         panels.append(list(zip(chips, captions, [None, *right[1:].tolist()], strict=True)))
     return panels
+
+
+def in_words(scores: pd.DataFrame, history: pd.DataFrame) -> str:
+    """What a training did to the multi-species network's top-1, and to its loss.
+
+    `scores`: of `compare`, for "multi" and "untrained"; `history`: loss by epoch.
+    """
+    mean, gain = scores.iloc[-1], "gain_over_untrained"
+    low, high = mean[f"{gain}_low"], mean[f"{gain}_high"]
+    lifts = "lifts" if low > 0 else "is not shown to lift"
+    first, last = history["loss"].iloc[[0, -1]]
+    return (
+        f"Training by sub-center ArcFace {lifts} the multi-species network's top-1 from "
+        f"{mean['untrained']:.1f} % (untrained) to {mean['multi']:.1f} %. The gain is "
+        f"{mean[gain]:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}; mean over "
+        f"{len(scores) - 1} species, one training). In {len(history)} epochs the loss goes from "
+        f"{first:.1f} to {last:.1f}."
+    )

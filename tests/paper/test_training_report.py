@@ -14,6 +14,7 @@ from miewid_core.paper.training_report import (
     augmented,
     epochs_figure,
     few_individuals,
+    in_words,
     network_figure,
     projection,
     schedules,
@@ -85,12 +86,30 @@ def test_the_network_is_drawn_with_the_shapes_that_it_has():
     assert [word for word in words if word][5:] == ["3 x 64 x 64", "256 x 2 x 2", "256", "256"]
 
 
-def test_the_angle_is_drawn_from_the_nearest_own_center_and_the_margin_beyond():
+def test_both_angles_and_the_margin_are_drawn_where_they_are():
     centers = np.array([[[2.0, 0.0], [-1.0, 1.0], [0.0, -1.0]], [[0.0, 1.0]] * 3])
     (axes,) = arcface_figure(np.array([1.0, 1.0]), centers, 0.4).axes
-    theta, margin = (np.arctan2(line.get_ydata(), line.get_xdata()) for line in axes.lines[-2:])
-    assert theta[[0, -1]] == pytest.approx([0, np.pi / 4])
+    *_, point, moved, own, margin, other = (
+        np.arctan2(line.get_ydata(), line.get_xdata()) for line in axes.lines
+    )
+    assert point == pytest.approx(np.pi / 4)
+    assert moved == pytest.approx(np.pi / 4 + 0.4)
+    assert own[[0, -1]] == pytest.approx([0, np.pi / 4])
     assert margin[[0, -1]] == pytest.approx([np.pi / 4, np.pi / 4 + 0.4])
+    assert other[[0, -1]] == pytest.approx([np.pi / 4, np.pi / 2])
+
+
+def test_words_say_what_the_training_did():
+    gain = "gain_over_untrained"
+    row = {"multi": 56.2, "untrained": 19.3, gain: 36.9, f"{gain}_low": 32.5, f"{gain}_high": 41.3}
+    scores, history = pd.DataFrame([row] * 3), pd.DataFrame({"loss": [10.3, 8, 5.6]})
+    words = in_words(scores, history)
+    assert words.startswith(
+        "Training by sub-center ArcFace lifts the multi-species network's top-1 from 19.3 % "
+        "(untrained) to 56.2 %. The gain is +36.9 points (95 % interval +32.5 to +41.3; mean over "
+        "2 species, one training). In 3 epochs"
+    )
+    assert "is not shown to lift" in in_words(scores.assign(**{f"{gain}_low": -1.0}), history)
 
 
 def test_each_part_of_the_augmentation_is_shown_and_changes_the_chip():

@@ -295,50 +295,51 @@ def number(value):
 
 
 def few(table, method):
-    """Accuracies at the fewest individuals that were tried, by `method` and alone."""
+    """Accuracy of `method` at the fewest individuals that were tried."""
     known = table[table["individuals"] > 0]
     fewest = known[known["individuals"] == known["individuals"].min()]
-    top = fewest.groupby("method")["top_k"].mean()
-    n = fewest["individuals"].iloc[0]
-    return f"{n}: {top[method]:.1f}, {top['species_only']:.1f}"
+    return number(fewest.groupby("method")["top_k"].mean()[method])
 
 
 def few_printed(table, method):
     """The same of the paper's table."""
-    own = table[table["individuals"] == 25].mean(numeric_only=True)
-    return f"25: {own[method]:.1f}, {own['species_only']:.1f}"
+    return number(table[table["individuals"] == 25][method].mean())
 
 
 NOTEBOOKS = """
-00 one query: photo, embedding, rank, top-1 | demo/photos/start_ranked.jpg
-01 Table 1, the long tail | demo/long_tail.png
-02 section 3.3: the split, each rule counted | demo/split.png
-03 section 4, A.1: network, loss, margins, schedule | demo/training.png
-04 Table 2, Figures 1, 5 to 8: multi- against single-species | demo/figure1_top1.png
-05 Table 2, Figures 2, 9 to 12: unseen species | demo/figure2_top5.png
-06 Table 3: other descriptors | demo/table3_descriptor_top1.png
-07 Table 4: few individuals, alone and joint | demo/table4_joint_training_curves.png
-08 Figure 3: size of the database | demo/figure3_database_size.png
-09 Table 5: fine-tuning | demo/table5_fine_tuning_curves.png
-10 Figure 4: a vision transformer | demo/figure4_backbones.png
-11 A.2: top-k curves | demo/topk_curves.png
-12 beyond the paper: your animals, a review page | demo/photos/your_animals_candidates.jpg
-13 beyond: speed and memory | demo/performance_beside.png
-14 A.1: a search for settings | demo/hyperparameters_history.png
-15 beyond: wrong labels, counts | demo/label_audit_planted.png
-16 the printed tables checked against each other and the text | paper/audit_gains.png
+00 one query, step by step
+01 Table 1, the long tail
+02 section 3.3: the split
+03 section 4, A.1: network, loss, training
+04 Table 2, Figures 1, 5 to 8: multi- against single-species
+05 Table 2, Figures 2, 9 to 12: unseen species
+06 Table 3: other descriptors
+07 Table 4: few individuals, alone and joint
+08 Figure 3: photos in the database
+09 Table 5: fine-tuning
+10 Figure 4: a vision transformer
+11 A.2: top-k curves
+12 beyond the paper: your animals, a review page
+13 beyond: speed and memory
+14 A.1: a search for settings
+15 beyond: wrong labels, counts
+16 the printed numbers against each other
 """
+
+
+def first_sentence(text):
+    """Up to the first end of a sentence before a blank, which no "95.1" and no "e.g. " is."""
+    ended_at = re.search(r"(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)[.!?](?=\s|$)", text)
+    return text[: ended_at.end()] if ended_at else text
 
 
 def notebooks(read) -> Iterator[list[str]]:
     """The README's table of notebooks, each with the answer that its committed run gave."""
-    yield ["notebook", "regenerates", "answer on drawn animals", "picture"]
+    yield ["notebook", "regenerates", "answer on drawn animals"]
     for line in NOTEBOOKS.strip().splitlines():
-        what, picture = line[3:].split(" | ")
         (path,) = (ROOT / "notebooks").glob(f"{line[:2]}_*.ipynb")
         answer = ended(nbformat.reads(in_git(f"notebooks/{path.name}"), 4), path.stem, 0).headline
-        shown = f'<img src="figures/{picture}" width="150" alt="{what}">'
-        yield [line[:2], what, answer.replace("|", "/"), shown]
+        yield [line[:2], line[3:], first_sentence(answer).replace("|", "/")]
 
 
 def drawn(read) -> Iterator[list[str]]:
@@ -354,28 +355,33 @@ def drawn(read) -> Iterator[list[str]]:
     )
     descriptor = (three["miewid_leave_one_out"] - three["megadescriptor_l_384"]).mean()
     networks, unseen = "table2_multi_single", "table2_leave_one_out"
+    alone, joint = read("demo/table4_joint_training"), "joint_training"
+    tuned, told = read("demo/table5_fine_tuning"), f"{number(multi - single)} (its text: 12.5)"
+    gain = mean(networks, "gain_over_single")
     yield ["what", "paper", "drawn animals", "notebook"]
     yield ["multi-species", number(multi), mean(networks, "multi"), "04"]
-    yield ["single-species, equal steps", "", mean(networks, "matched"), "04"]
-    yield ["gain", "", mean(networks, "gain_over_matched"), "04"]
     yield ["single-species, equal epochs", number(single), mean(networks, "single"), "04"]
-    told = f"{number(multi - single)} (its text: 12.5)"
-    yield ["gain", told, mean(networks, "gain_over_single"), "04"]
-    yield ["untrained", "", mean(networks, "untrained"), "04"]
+    yield ["multi- minus single-species, equal epochs", told, gain, "04"]
+    yield ["single-species, equal steps", "", mean(networks, "matched"), "04"]
+    gain = mean(networks, "gain_over_matched")
+    yield ["multi- minus single-species, equal steps", "", gain, "04"]
     yield ["leave-one-out", number(left_out), mean(unseen, "left_out"), "05"]
-    yield ["seen minus unseen", number(multi - left_out), mean(unseen, "gain_over_left_out"), "05"]
-    carried = mean("leave_one_out_transfer", "gain_over_untrained")
-    yield ["unseen minus untrained", "", carried, "05"]
-    against = mean("table3_descriptor", "gain_over_descriptor")
-    yield ["unseen minus descriptor", f"{number(descriptor)} (its text: 19.2)", against, "06"]
-    cells = few_printed(four, "joint_training"), few(read("demo/table4_joint_training"), "joint")
-    yield ["few: joint, alone", *cells, "07"]
-    cells = few_printed(five, "fine_tuning"), few(read("demo/table5_fine_tuning"), "fine_tuned")
-    yield ["few: fine-tuned, alone", *cells, "09"]
+    gain = mean(unseen, "gain_over_left_out")
+    yield ["multi-species minus leave-one-out", number(multi - left_out), gain, "05"]
+    yield ["untrained", "", mean(networks, "untrained"), "04"]
+    gain = mean("leave_one_out_transfer", "gain_over_untrained")
+    yield ["leave-one-out minus untrained", "", gain, "05"]
+    told = f"{number(descriptor)} (its text: 19.2)"
+    yield ["leave-one-out minus MegaDescriptor", told, "not measured", "06"]
+    cells = few_printed(four, "species_only"), few(alone, "species_only")
+    yield ["few individuals, alone", *cells, "07"]
+    yield ["few individuals, joint", few_printed(four, joint), few(alone, "joint"), "07"]
+    cells = few_printed(five, "fine_tuning"), few(tuned, "fine_tuned")
+    yield ["few individuals, fine-tuned", *cells, "09"]
     lost = interval(read("demo/figure3_cost").iloc[0], "cost_1")
     yield ["lost with one annotation each", "", lost, "08"]
     other = mean("figure4_backbones", "gain_over_other_backbone")
-    yield ["first minus second backbone", "4.5", other, "10"]
+    yield ["convolutional minus transformer backbone", "4.5", other, "10"]
 
 
 def real_species(read) -> Iterator[list[str]]:
@@ -465,6 +471,18 @@ def test_a_table_is_replaced_where_it_stands():
     text = "a\n\none | two\n--- | ---\n1 | \n\nb\n"
     table = render([["one", "two"], ["3", "4"]])
     assert with_table(text, table) == "a\n\none | two\n--- | ---\n3 | 4\n\nb\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("Top-1 is 95.1 %. It was 3.", "Top-1 is 95.1 %."),
+        ("Some, e.g. zebras, gain 0.5 points, vs. none. More.", None),
+        ("One line", "One line"),
+    ],
+)
+def test_the_first_sentence_of_an_answer(text, first):
+    assert first_sentence(text) == (first or text.removesuffix(" More."))
 
 
 def one(table, **asked):
