@@ -554,7 +554,7 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     figures.plain_numbers(axes.xaxis)
     ranked = shown.sort_values(gain)
     _name_ends(axes, ranked[len(ranked) - named :], ranked[high].fillna(ranked[gain]), above=True)
-    fewest = ranked[: min(named + len(ranked) % 2, len(ranked) - named)]
+    fewest = ranked[: named if len(ranked) > ALL_NAMED else len(ranked) - named]
     _name_ends(axes, fewest, ranked[low].fillna(ranked[gain]), above=False)
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
