@@ -211,7 +211,8 @@ def by_relatives(rankings: Mapping[str, Ranking], relatives: pd.DataFrame) -> pd
     number. The spread of networks trained once is that of the first on the same species.
     """
     rows = []
-    known = relatives[relatives["family"] != ""]
+    shared = set.intersection(*({*_all_of(ranks)[0]["species"]} for ranks in rankings.values()))
+    known = relatives[(relatives["family"] != "") & relatives["species"].isin(shared)]
     has = known["relatives"].ne("").map({True: "yes", False: "no"})
     for relative, names in known["species"].groupby(has):
         own = {
@@ -219,13 +220,10 @@ def by_relatives(rankings: Mapping[str, Ranking], relatives: pd.DataFrame) -> pd
             for name, ranking in rankings.items()
         }
         first = next(iter(own.values()))
-        if len(first[0]):
-            sd = training_spread(first) if len(first) > 1 else 0
-            once = {name: sd for name in own if len(own[name]) == 1 and name != "untrained"}
-            table = compare(own, training_sd=once)
-            rows.append(
-                table.iloc[-1].to_dict() | {"relative": relative, "species": len(table) - 1}
-            )
+        sd = training_spread(first) if len(first) > 1 else 0
+        once = {name: sd for name in own if len(own[name]) == 1 and name != "untrained"}
+        table = compare(own, training_sd=once)
+        rows.append(table.iloc[-1].to_dict() | {"relative": relative, "species": len(table) - 1})
     return pd.DataFrame(rows)
 
 
@@ -367,12 +365,14 @@ def answer_by_size(table: pd.DataFrame, words: Mapping[str, str]) -> str:
         said = f"On average {one} is {better} than {other} training {scores}"
     trend = _trend(table, gain)
     said += f", {'and' if low > 0 else 'but'} {trend[:1].lower()}{trend[1:]}." if trend else "."
-    return f"{said} {_difference(mean, words, len(rows))} {_halves(rows, gain, mean, first)}"
+    trainings = int(mean[f"{first}_trainings"])
+    who = _by_species if len(rows) < FEWEST else _halves
+    return f"{said} {_difference(mean, words, len(rows))} {who(rows, gain, trainings)}"
 
 
-def _halves(rows: pd.DataFrame, gain: str, mean: pd.Series, first: str) -> str:
+def _halves(rows: pd.DataFrame, gain: str, trainings: int) -> str:
     """What the half of the species with fewer training annotations gains, and the other half."""
-    trainings, said = int(mean[f"{first}_trainings"]), []
+    said = []
     rows = rows.sort_values("train_annotations", kind="stable")
     for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
         points = half[gain].mean()
@@ -554,7 +554,7 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     figures.plain_numbers(axes.xaxis)
     ranked = shown.sort_values(gain)
     _name_ends(axes, ranked[len(ranked) - named :], ranked[high].fillna(ranked[gain]), above=True)
-    fewest = ranked[: min(named + len(ranked) % 2, len(ranked) - named)]
+    fewest = ranked[: named if len(ranked) > ALL_NAMED else len(ranked) - named]
     _name_ends(axes, fewest, ranked[low].fillna(ranked[gain]), above=False)
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn

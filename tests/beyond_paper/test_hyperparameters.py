@@ -355,7 +355,7 @@ def test_the_check_trains_on_no_test_row(drawn, tmp_path):
 
 @pytest.mark.parametrize(
     ("best", "preset", "words"),
-    [(1, 2, "is better than"), (2, 1, "is worse than"), (1, 1, "no difference shown between")],
+    [(1, 2, "is better than"), (2, 1, "is worse than"), (1, 1, "No difference shown between")],
 )
 def test_words_follow_the_interval(best, preset, words):
     def ranks(first):

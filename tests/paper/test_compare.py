@@ -345,7 +345,7 @@ class TestAnswers:
         table = table.assign(gain_over_matched_low=low, gain_over_matched_high=high)
         if trainings > 1:
             table["gain_over_matched_same_sign"] = trainings
-        networks = {"multi": 60.0, "matched": 50.0}
+        networks = {"multi": 60.0, "matched": 50.0, "gain_over_matched_p": 0.01}
         return table.assign(**networks, multi_trainings=trainings, matched_trainings=1)
 
     @pytest.mark.parametrize(
