@@ -221,7 +221,7 @@ def directions() -> str:
     """On how many species or rows of the printed tables the paper's conclusions hold."""
     found, rows = recount.accuracy(), recount.steps().query("individuals > 0")
     mega, better = found["mega_gain"].dropna(), rows["joint_training"] > rows["species_only"]
-    trend_of_gain = trend(("gain",), "annotations")
+    trend_of_gain = trend("gain", "annotations")
     return (
         f"The directions hold. The multi-species network is better for {(found['gain'] > 0).sum()} "
         f"of {len(found)} species, and the gain falls with a species' size (rank correlation "
