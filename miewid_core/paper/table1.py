@@ -28,7 +28,8 @@ def long_tail_figure(tail: pd.DataFrame, title: str) -> Figure:
     axes.plot(*_most_first(tail), label=label, linewidth=2, color="black")
     axes.plot([0, 100], [0, 100], ":", label="if all had as many", color=GREY)
     axes.plot(10, share := top_share(tail), "o", color=VERMILION)
-    axes.annotate(f"10 % have {share:.0f} %", (10, share), (6, -9), textcoords="offset points")
+    line = {"arrowstyle": "-", "linewidth": 0.6}
+    axes.annotate(f"a tenth has {share:.0f} %", (10, share), (38, 10), arrowprops=line)
     axes.set_xlabel("share of the individuals, most annotations first (%)")
     axes.set_ylabel("share of the annotations (%)")
     drawn.legend(loc="outside lower left", ncols=2)

@@ -336,9 +336,9 @@ def test_answer_and_lists_name_what_disagrees(claims):
     lists = audit.disagreeing(table)
     assert lists.count("\n- ") == audit.by_claim(table).eq(False).sum()
     headline, _, reading = lists.split("\n\n**")
-    assert "stated 12.5 %, but 18.82 by mean over Table 2's species; 17.26 to 23.6" in headline
-    assert "stated all 33, but 29" in headline
-    assert "stated -0.2 %, but -0.3" in reading
+    assert "stated 12.5 %; recomputed 18.82 (mean over Table 2's species); 17.26 to" in headline
+    assert "stated all 33; recomputed 29" in headline
+    assert "stated -0.2 %; recomputed -0.3" in reading
     words = audit.directions()
     assert "better for 44 of 45 species" in words
     assert "MegaDescriptor for 33 of 33" in words
@@ -350,7 +350,7 @@ def test_words_of_groupings_and_of_table_3_by_hand():
     words = tables.groupings_in_words(table)
     assert "48 to 53 species, 8 above 10000, 11 to 15 below 1000" in words
     assert words.endswith(f"None of all {len(table) - 1} gives all of the text's numbers.")
-    assert tables.other_in_words(tables.other_unseen()).startswith("For 4 of these 4 Table 3")
+    assert tables.other_in_words(tables.other_unseen()).startswith("For all 4 Table 3")
 
 
 def test_readings_of_the_cell_that_can_t_be_read():

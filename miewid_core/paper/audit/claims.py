@@ -204,16 +204,21 @@ def answer(table: pd.DataFrame) -> str:
     )
 
 
+def lost(table: pd.DataFrame) -> pd.DataFrame:
+    """The readings of the claims that don't agree."""
+    verdicts = by_claim(table)
+    return table[table["claim"].isin(verdicts.index[verdicts.eq(False).fillna(False)])]
+
+
 def disagreeing(table: pd.DataFrame) -> str:
     """The claims that don't agree, as lists in Markdown by their weight, each with its readings."""
-    verdicts = by_claim(table)
-    lost = table[table["claim"].isin(verdicts.index[verdicts.eq(False).fillna(False)])]
-    lines = []
+    lines, disagree = [], lost(table)
     for weight in ("headline", "detail", "rounding or our reading"):
         lines += [f"\n**{weight.capitalize()}**\n"]
-        for claim, own in lost[lost["weight"] == weight].groupby("claim", sort=False):
-            found = "; ".join(dict.fromkeys(own["recomputed"] + " by " + own["recomputed_from"]))
-            lines.append(f"- {claim}: stated {own['printed'].iloc[0]}, but {found}.")
+        for claim, own in disagree[disagree["weight"] == weight].groupby("claim", sort=False):
+            found = own["recomputed"] + " (" + own["recomputed_from"] + ")"
+            words = "; ".join(dict.fromkeys(found))
+            lines.append(f"- {claim}: stated {own['printed'].iloc[0]}; recomputed {words}.")
     return "\n".join(lines).strip()
 
 
@@ -221,7 +226,7 @@ def directions() -> str:
     """On how many species or rows of the printed tables the paper's conclusions hold."""
     found, rows = recount.accuracy(), recount.steps().query("individuals > 0")
     mega, better = found["mega_gain"].dropna(), rows["joint_training"] > rows["species_only"]
-    trend_of_gain = trend(("gain",), "annotations")
+    trend_of_gain = trend("gain", "annotations")
     return (
         f"The directions hold. The multi-species network is better for {(found['gain'] > 0).sum()} "
         f"of {len(found)} species, and the gain falls with a species' size (rank correlation "

@@ -17,8 +17,27 @@ OVER = {2: "over single-species", 3: "over MegaDescriptor"}
 # and as wildlife-datasets reports HyenaID2022 and LeopardID2022.
 PUBLIC = {"nyala": 237, "hyena": 256, "leopard": 430}
 NAMED = 5  # species of the largest gains
-POINTS = {"textcoords": "offset points"}
+WORDS = {  # columns that a reader is shown under other names
+    "multi_species": "multi-species",
+    "single_species": "single-species",
+    "leave_one_out": "leave-one-out",
+    "miewid_leave_one_out": "MiewID in Table 3",
+    "table4_none": "Table 4, none",
+    "table5_none": "Table 5, none",
+    "species_only_200": "Table 4, 200 alone",
+    "joint_200": "Table 4, 200 joint",
+    "table1": "Table 1",
+    "public": "public set",
+    "queries_two": "queries that fit the first two",
+}
 LEGIBLE = 6706  # all digits that can be read of Table 1's cell "67,06"
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of this module with species and columns in words."""
+    if "species" in table and table["species"].dtype.kind not in "iu":
+        table = table.assign(species=table["species"].map(figures.spelt))
+    return table.rename(columns=lambda name: WORDS.get(name, figures.spelt(name)))
 
 
 def totals() -> pd.DataFrame:
@@ -111,8 +130,9 @@ def other_unseen() -> pd.DataFrame:
 def other_in_words(table: pd.DataFrame) -> str:
     """How many of the species of `other_unseen` have Table 2's multi-species number in Table 3."""
     same = (table["miewid_leave_one_out"] == table["multi_species"]).sum()
+    count = f"all {same}" if same == len(table) else f"{same} of these {len(table)}"
     return (
-        f"For {same} of these {len(table)} Table 3 prints Table 2's multi-species number, of a "
+        f"For {count} Table 3 prints Table 2's multi-species number, of a "
         "network trained with the species."
     )
 
@@ -141,7 +161,7 @@ def zero_cells() -> pd.DataFrame:
 def zeros_in_words(table: pd.DataFrame) -> str:
     """What `zero_cells` tell."""
     lines = [
-        f"{figures.spelt(row.species)}: {figures.spelt(row.column)} is printed as 0.0, beside "
+        f"{figures.spelt(row.species)}: {WORDS[row.column]} is printed as 0.0, beside "
         f"{row.others}, which needs at least {row.queries:.0f} queries. Without it the column's "
         f"mean is {row.mean_without:.1f}, not {row.mean:.1f}."
         for row in table.itertuples()
@@ -199,9 +219,11 @@ def gains_figure(table: pd.DataFrame, title: str) -> figures.Figure:
         recomputed, text = own[["recomputed", "stated"]].iloc[0]
         axes.axhline(0, color="black", linewidth=0.8)
         axes.plot(own["place"], own["gain"], "o", color=figures.BLUE, label="species, as printed")
-        for row in own[-NAMED:].itertuples():  # the largest gains, their names on the left
-            words = figures.spelt(row.species)
-            axes.annotate(words, (row.place, row.gain), (-5, -2), ha="right", **POINTS)
+        largest = own[: -NAMED - 1 : -1]
+        names = largest["species"].map(figures.spelt) + largest["gain"].map(" {:.1f}".format)
+        axes.text(
+            0.03, 0.97, "\n".join(["largest gains:", *names]), va="top", transform=axes.transAxes
+        )
         axes.axhline(recomputed, color=figures.BLUE, label="mean of the printed species")
         axes.axhline(text, color=figures.ORANGE, linestyle="--", label="mean that the text states")
         words = f"Table {number}, {OVER[number]}: mean {recomputed:.1f}, text {text:.1f}"
