@@ -168,9 +168,9 @@ def speeds(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
                 found = (*times.loc[way], memory, medians["seconds"][ours])
                 rows.setdefault((what, way), found)
     columns = ["ratio", "low", "high", "memory", "seconds"]
-    every = pd.MultiIndex.from_product([SPEEDS, PACKAGES], names=["what", "way"])
-    table = pd.DataFrame.from_dict(rows, "index", columns=columns)
-    return table.reindex([key for key in every if key in rows]).rename_axis(["what", "way"])
+    keys = [(what, way) for what in SPEEDS for way in PACKAGES if (what, way) in rows]
+    index = pd.MultiIndex.from_tuples(keys, names=["what", "way"])
+    return pd.DataFrame([rows[key] for key in keys], index, columns)
 
 
 def speeds_readable(table: pd.DataFrame) -> pd.DataFrame:
