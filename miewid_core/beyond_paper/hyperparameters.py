@@ -387,8 +387,8 @@ def in_words(points: dict[str, Point], table: pd.DataFrame, trials: int, rows: p
     scores = table.set_index("name")
     best, untrained, train = scores.loc["best"], scores.loc["untrained"], rows.iloc[0]
     if points["best"] == points["preset"]:
-        said = f"{trials} short trials found no settings of the multi-species network better than "
-        said += "the preset's"
+        said = f"A search of {trials} trials found no settings of the multi-species network better "
+        said += "than the preset's"
     else:
         preset = scores.loc["preset"]
         shown = best["top_1_low"] > preset["top_1_high"]
@@ -401,7 +401,7 @@ def in_words(points: dict[str, Point], table: pd.DataFrame, trials: int, rows: p
     gain = f"({best['gain']:+.1f} points, {best['gain_low']:+.1f} to {best['gain_high']:+.1f})"
     verdict = "better, " if decides else "no difference is shown "
     return (
-        f"{said}{'' if decides else ', and decide nothing'}. On other individuals a network "
+        f"{said}{'' if decides else ', so it decides nothing'}. On other individuals a network "
         f"trained with the best settings reaches {best['top_1']:.1f} % ({best['top_1_low']:.1f} to "
         f"{best['top_1_high']:.1f}), {against}{verdict}{gain}; {best['queries']:,} queries of "
         f"{best['species']} species, trained once. The search saw no test annotation and no test "

@@ -372,8 +372,16 @@ def one_species(first):
     [
         (18, 2, "The best of 6 trials is better than the preset of the multi-species network. "),
         (18, 17, "The best of 6 trials is not shown to be better than the preset"),
-        (2, None, "6 short trials found no settings of the multi-species network better than the"),
-        (18, None, "6 short trials found no settings of the multi-species network better than the"),
+        (
+            2,
+            None,
+            "A search of 6 trials found no settings of the multi-species network better than",
+        ),
+        (
+            18,
+            None,
+            "A search of 6 trials found no settings of the multi-species network better than",
+        ),
     ],
 )
 def test_words_follow_the_intervals(best, preset, words):
@@ -386,7 +394,7 @@ def test_words_follow_the_intervals(best, preset, words):
     parts = pd.DataFrame({"individuals": [160], "individuals_in_test": [107]})
     told = hyperparameters.in_words(points, table, 6, parts)
     assert told.startswith(words)
-    assert ("decide nothing" in told) == (best == 2)
+    assert ("so it decides nothing" in told) == (best == 2)
     assert len(told.partition(". ")[0].split()) <= 25
     assert "107 of its 160 training individuals" in told
     shown = hyperparameters.readable_check(table, points)
