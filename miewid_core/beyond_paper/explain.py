@@ -421,7 +421,8 @@ def altered_in_words(table: pd.DataFrame) -> str:
     means = table[table["species"] == "mean"].set_index("query")
     if means["top1"].isna().any():
         return "No photo has another one of its individual to be found by."
-    unchanged, mirrored, greyed = with_interval(means, "top1", "low", "high", 0)
+    shown = with_interval(means, "top1", "low", "high", 0)
+    unchanged, mirrored, greyed = (text.replace(" ", " % ", 1) for text in shown)
     low, chance = means.loc["animal greyed", ["low", "chance"]]
     if np.isnan(low):
         verdict = "Too few queries to say whether the background gives animals away."
@@ -435,7 +436,7 @@ def altered_in_words(table: pd.DataFrame) -> str:
     if means["high"]["mirrored"] < means["low"]["unchanged"]:
         verdict += " A mirrored coat is another one to the network: don't mix left and right sides."
     return (
-        f"Of {means['queries'].iloc[0]:,} queries the nearest photo is right for {unchanged} % "
-        f"unchanged, {mirrored} % mirrored, and {greyed} % with the animal greyed out; by chance "
+        f"Of {means['queries'].iloc[0]:,} queries the nearest photo is right for {unchanged} "
+        f"unchanged, {mirrored} mirrored, and {greyed} with the animal greyed out; by chance "
         f"{chance:.0f} %. {verdict}"
     )

@@ -397,7 +397,7 @@ def detection_curve(table: pd.DataFrame, title: str, rate: float = 0.0) -> Figur
 
     `rate`: of false positives, asked for; 0 for none.
     """
-    drawn = Figure(title, 3.2)
+    drawn = Figure(title, 3.4)
     axes = drawn.subplots()
     looks = {"one for all": (GREY, "--"), "one a species": (BLUE, "-")}
     for name, (colour, line) in looks.items():
