@@ -189,8 +189,8 @@ def headline(table: pd.DataFrame, page: Path, weights: str = "") -> str:
     )
     return (
         f"The {network} puts the right individual first in {mean['top1']:.0f} % of searches, and "
-        f"among the ten on the page in {mean['top10']:.0f} %. 95 % intervals: {first} and {ten}; ten "
-        f"individuals drawn at random would hold it in {mean['chance10']:.0f} %; means over "
+        f"among the ten on the page in {mean['top10']:.0f} %. 95 % intervals: {first} and {ten}; "
+        f"ten individuals drawn at random would hold it in {mean['chance10']:.0f} %; means over "
         f"{len(table) - 1} species, {mean['queries']:,} searches. {place}"
     )
 
