@@ -10,14 +10,47 @@ import pandas as pd
 from miewid_core.bench import harness, measuring, peers
 from miewid_core.bench.evaluation import LARGEST
 from miewid_core.config import preset
-from miewid_core.figures import BLUE, PAGE, Figure, plain_numbers, styled
+from miewid_core.figures import (
+    BLUE,
+    ORANGE,
+    PAGE,
+    VERMILION,
+    Figure,
+    label_rows,
+    plain_numbers,
+    styled,
+)
 from miewid_core.model import MiewIDNet
 from miewid_core.paper.backbones import multiply_adds
 
-NOT_MEASURED = "Not measured yet: `python -m miewid_core bench {}` does."
 RESULTS = ("way", "seconds", "ratio", "low", "high", "megabytes", "memory")
 LARGE = {"n": 20_000}
 UNITS = {"seconds": "time", "megabytes": "extra memory"}
+
+
+PACKAGES = ("wildlife-tools", "pytorch-metric-learning", "textbook")  # what ours is set beside
+DRAWN, CUT = {"kind": "12 megapixels"}, {"kind": "cut before"}
+EMBEDDING, EPOCH = {"stage": "embedding"}, {"stage": "epoch"}
+SPEEDS = {  # what is done: where it was measured (task, our way, case), the first of these counts
+    "embedding, first pass": [
+        ("peers", "ours, first pass", EMBEDDING | DRAWN),
+        ("embedding", "ours, first pass", {}),
+    ],
+    "embedding, later passes": [("peers", "ours", EMBEDDING | DRAWN), ("embedding", "ours", {})],
+    "embedding, photos cut before": [("peers", "ours", EMBEDDING | CUT)],
+    "training epoch, first pass": [("peers", "ours, first pass", EPOCH | DRAWN)],
+    "training epoch, later passes": [("peers", "ours", EPOCH | DRAWN)],
+    "training epoch, photos cut before": [("peers", "ours", EPOCH | CUT)],
+    "ranking 5,000 annotations": [
+        ("peers", "ours", {"stage": "evaluation"}),
+        ("evaluation", "ours", {"n": 5000, "case": "six each"}),
+    ],
+    "ranking 20,000 annotations": [("evaluation", "ours", LARGE | {"case": "six each"})],
+    "loss of 37,138 individuals": [("loss", "ours", {"classes": 37_138})],
+    "training step": [("step", "ours", {})],
+    "reading photos, first pass": [("photos", "ours, first pass", {"workers": 1})],
+    "reading photos, later passes": [("photos", "ours", {"workers": 1})],
+}
 
 
 class Target(NamedTuple):
@@ -52,9 +85,9 @@ TARGETS = (
     Target("growth", "ours", "", "<= 30", {"axis": "split", "size": 1_000_000}),
 )
 FLOORS = (  # what any way with the same answers has to do: nothing else in its task can be saved
-    Target("evaluation", "textbook", "product", case=LARGE),
-    Target("photos", "textbook", "least decoding"),
-    Target("loss", "textbook", "products"),
+    Target("evaluation", "textbook", "product", case=LARGE | {"case": "six each"}),
+    Target("photos", "textbook", "least decoding", case={"workers": 1}),
+    Target("loss", "textbook", "products", case={"classes": 37_138}),
 )
 GPU = [task.name for task in harness.GPU]
 
@@ -107,22 +140,132 @@ def _words(case: Mapping[str, object]) -> str:
 
 
 def in_words(table: pd.DataFrame) -> str:
-    """How many targets are reached, by `targets`, and a line for each that is not."""
+    """How many targets are reached, by `targets`, and a line for each that is missed."""
     known = table[table["reached"].isin(["yes", "no"])]
-    missed, unknown = known[known["reached"] == "no"], table.drop(known.index)
-    told = "{task}, {what} ({case}): {required} asked for, "
-    lines = [
-        f"{(known['reached'] == 'yes').sum()} of {len(known)} targets are reached.",
-        bullets(missed, told + "{found:.2f} ({low:.2f} to {high:.2f})."),
-        bullets(unknown, told + "{reached}."),
+    missed = known[known["reached"] == "no"]
+    told = "{task}, {what} ({case}): {required} asked for, {found:.2f} ({low:.2f} to {high:.2f})."
+    said = f"{(known['reached'] == 'yes').sum()} of {len(known)} targets are reached."
+    return f"{said}\n{bullets(missed, told)}".strip().replace(" ()", "")
+
+
+def speeds(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """How many times as fast ours is: a row for each of SPEEDS and of PACKAGES that was measured.
+
+    Indexed by what and way: ratio, low, high (of the times, their range over the rounds), memory
+    (the ratio of the medians), seconds (ours).
+    """
+    rows = {}
+    for what, sources in SPEEDS.items():
+        for task, ours, case in sources:
+            if task not in measured:
+                continue
+            own = measured[task]
+            own = own[(own[list(case)] == pd.Series(case)).all(axis=1)]
+            times = measuring.ratios(own, ours).groupby("way").first()
+            medians = own.groupby("way")[["seconds", "megabytes"]].median()
+            for way in set(times.index) & set(PACKAGES):
+                memory = medians["megabytes"][way] / max(medians["megabytes"][ours], 1e-9)
+                found = (*times.loc[way], memory, medians["seconds"][ours])
+                rows.setdefault((what, way), found)
+    columns = ["ratio", "low", "high", "memory", "seconds"]
+    keys = [(what, way) for what in SPEEDS for way in PACKAGES if (what, way) in rows]
+    index = pd.MultiIndex.from_tuples(keys, names=["what", "way"])
+    return pd.DataFrame([rows[key] for key in keys], index, columns)
+
+
+def speeds_readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `speeds` for a reader: a row for each thing done, a column for each package."""
+    shown = table["ratio"].map("{:.1f}".format) + table["low"].map(" ({:.1f} to ".format)
+    shown = (shown + table["high"].map("{:.1f})".format)).unstack("way")
+    shown = shown.reindex(index=[what for what in SPEEDS if what in shown.index], columns=PACKAGES)
+    return shown.fillna("").rename_axis("ours is so many times as fast as").reset_index()
+
+
+def speeds_in_words(table: pd.DataFrame, measured: Mapping[str, pd.DataFrame]) -> str:
+    """How much faster ours is than wildlife-tools, from `speeds`, and on what that was measured."""
+    if "peers" not in measured or "wildlife-tools" not in table.index.get_level_values("way"):
+        return "How fast this is beside wildlife-tools was not measured."
+    own = table.xs("wildlife-tools", level="way")
+    first, later, epoch, epochs, ranking = (
+        own.loc[what]
+        for what in (
+            "embedding, first pass",
+            "embedding, later passes",
+            "training epoch, first pass",
+            "training epoch, later passes",
+            "ranking 5,000 annotations",
+        )
+    )
+    case, load = measured["peers"].iloc[-1], measured["peers"]["load"].median()
+    return (
+        f"Embedding photos is {first['ratio']:.1f} times as fast as with wildlife-tools on the "
+        f"first pass, and {later['ratio']:.1f} times on later ones. A training epoch is "
+        f"{epoch['ratio']:.1f} and {epochs['ratio']:.1f} times as fast, ranking 5,000 annotations "
+        f"{ranking['ratio']:.1f} times, with {100 / ranking['memory']:.0f} % of the memory. "
+        f"Measured on 48 photos of 12 megapixels, preset `{case['preset_name']}`, "
+        f"{case['machine']} at a load of {load:.1f}."
+    )
+
+
+def lines_in_words() -> str:
+    """How many lines of code a user of each package writes for the three stages."""
+    written = peers.lines().groupby("way", sort=False)["lines"].agg(list)
+    told = [f"{way} {', '.join(map(str, lines))}" for way, lines in written.items()]
+    return f"Lines of code for embedding, an epoch and ranking: {'; '.join(told)}."
+
+
+@styled()
+def speeds_figure(table: pd.DataFrame, title: str) -> Figure:
+    """How many times as fast ours is (`table`: of `speeds`), with the range of the rounds."""
+    whats = [what for what in SPEEDS if what in table.index.get_level_values("what")]
+    drawn = Figure(title, 1.2 + 0.24 * len(whats), PAGE)
+    axes = drawn.subplots()
+    axes.axvline(1, color="black", linewidth=0.8)
+    looks = zip(PACKAGES, "osD", (BLUE, ORANGE, VERMILION), (-0.2, 0, 0.2), strict=True)
+    for way, marker, colour, shift in looks:
+        own = table[table.index.get_level_values("way") == way]
+        places = np.array([whats.index(what) for what, _ in own.index]) + shift
+        axes.hlines(places, own["low"], own["high"], colour, linewidth=1)
+        axes.plot(own["ratio"], places, marker, color=colour, label=way)
+    label_rows(axes, np.arange(len(whats)), whats)
+    axes.set(xscale="log", xlabel="ours is so many times as fast (log scale; range of the rounds)")
+    plain_numbers(axes.xaxis)
+    drawn.legend(loc="outside lower left", ncols=3)
+    return drawn
+
+
+def speeds_claim(table: pd.DataFrame) -> str:
+    """In how many comparisons of `speeds` ours is faster in every round, for a title."""
+    return f"Ours is faster in {(table['low'] > 1).sum()} of {len(table)} comparisons"
+
+
+def not_measured(table: pd.DataFrame) -> str:
+    """What of the `targets` is not known, in a sentence; "" where all is."""
+    unknown = table[~table["reached"].isin(["yes", "no"])]
+    words = {
+        "epoch": "a GPU (`python -m miewid_core bench gpu`)",
+        "growth": "a catalog of the paper's size",
+        f"n {LARGEST}": "the largest species of Table 1",
+    }
+    told = [
+        words.get(row["task"], words.get(row["case"], "{task}, {what} ({case})".format(**row)))
+        for row in unknown.to_dict("records")
     ]
-    return "\n".join(filter(None, lines)).replace(" ()", "")
+    return f"Not measured: {', '.join(dict.fromkeys(told))}." if told else ""
 
 
 def floors(measured: Mapping[str, pd.DataFrame]) -> str:
-    """How many times as fast as the textbook the bare work alone would be, by task and case."""
-    told = "{task} ({case}): {what}, {found:.2f} ({low:.2f} to {high:.2f})."
-    return bullets(targets(measured, FLOORS), told)
+    """How many times as fast as the textbook the bare work alone would be, and ours is."""
+    told = []
+    for what, ours, target in (
+        ("ranking 20,000 annotations", "ours", FLOORS[0]),
+        ("the loss of 37,138 individuals", "ours", FLOORS[2]),
+        ("reading photos once", "ours, first pass", FLOORS[1]),
+    ):
+        found = targets(measured, [target, target._replace(against=ours)])["found"].tolist()
+        bare, own = (found[place] for place in (0, len(found) // 2))
+        told.append(f"{what} {bare:.1f} (ours {own:.1f})")
+    return f"Times as fast as the textbook: {'; '.join(told)}."
 
 
 def together(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -136,9 +279,9 @@ def together(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def on_a_gpu(measured: Mapping[str, pd.DataFrame]) -> str:
-    """Rates of our epoch and embedding, and the share of the GPU's matrix products they use."""
+    """Our rates, and the share of the GPU's matrix products they use; "" where not measured."""
     if not measured.keys() >= set(GPU):
-        return f"Preset `paper` on a GPU. {NOT_MEASURED.format('gpu')}"
+        return ""
     own = {task: measured[task][measured[task]["way"] == "ours"] for task in GPU}
     limit = 2 * peers.LARGE**3 / own["gpu_product"]["seconds"].median()
     config = preset(peers.PAPER["preset_name"], pretrained=False)
@@ -151,32 +294,12 @@ def on_a_gpu(measured: Mapping[str, pd.DataFrame]) -> str:
     return "\n".join([*lines, f"- The products alone: {limit / 1e12:,.0f} TFLOP/s in bfloat16."])
 
 
-@styled()
-def beside(table: pd.DataFrame, title: str) -> Figure:
-    """Time of each other way relative to ours (`table`: of `together`), with its range."""
-    heads = table[table["way"] == "ours"].assign(ratio=np.nan, low=np.nan, high=np.nan)
-    heads["way"] = heads["task"] + ": " + heads["case"] + "  "
-    rows = pd.concat([heads, table[table["way"] != "ours"]]).sort_index(kind="stable")
-    places = np.arange(len(rows))
-    drawn = Figure(title, 0.8 + 0.15 * len(rows), PAGE)
-    axes = drawn.subplots()
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.hlines(places, rows["low"], rows["high"], BLUE, linewidth=1)
-    axes.plot(rows["ratio"], places, "o", color=BLUE, ls="")
-    axes.set_yticks(places, rows["way"])
-    for label in np.array(axes.get_yticklabels())[rows["ratio"].isna()]:
-        label.set_fontweight("bold")
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set(xscale="log", xlabel="time relative to ours (log scale; line: range of the rounds)")
-    plain_numbers(axes.xaxis)
-    return drawn
-
-
 def did_not_pay(measured: pd.DataFrame) -> str:
     """What was tried for a training step (`tried`): each variant's time relative to ours."""
     table = measuring.summary(measured)
-    told = "{way}: {ratio:.2f} ({low:.2f} to {high:.2f}) times ours"
-    return bullets(table[table["way"] != "ours"], told)
+    told = "{way} {ratio:.2f} ({low:.2f} to {high:.2f})"
+    tried = [told.format(**row) for row in table[table["way"] != "ours"].to_dict("records")]
+    return f"Time of a training step relative to ours: {', '.join(tried)}."
 
 
 def sources(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -191,6 +314,24 @@ def sources(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return own.agg(measurements="size", load="median").reset_index()
 
 
+def sources_in_words(table: pd.DataFrame) -> str:
+    """A table of `sources` in a line for each machine and date."""
+    lines = []
+    for (machine, date), own in table.groupby(["machine", "date"], sort=False):
+        load = f", load {own['load'].min():.1f} to {own['load'].max():.1f}"
+        where = f"{machine} ({date}{load if own['load'].notna().any() else ''})"
+        where = "A machine that was not recorded" if machine == "not recorded" else where
+        lines.append(f"- {where}: {', '.join(own['task'])}.")
+    return "\n".join(lines)
+
+
+def now_in_words(table: pd.DataFrame) -> str:
+    """In how many tasks of `together` ours took less time than the textbook."""
+    own = table[table["way"] == "textbook"]
+    faster = (own["ratio"] > 1).sum()
+    return f"Ours took less time than the textbook in {faster} of {len(own)} tasks."
+
+
 def agreement_in_words(agreement: pd.DataFrame) -> str:
     """Which ways were compared with ours, and which were not (of `measuring.agreement`)."""
     compared = agreement[agreement["compared"] == "yes"]
@@ -199,14 +340,3 @@ def agreement_in_words(agreement: pd.DataFrame) -> str:
     lines = [f"{within} of the {len(compared)} ways that were compared gave our answers."]
     words = bullets(left.agg(", ".join).reset_index(), "Not compared, of {task}: {way}.")
     return "\n".join([*lines, words])
-
-
-def peers_table(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Packages as they are installed, and the lines of code that a user of each writes.
-
-    Columns stage, kind, size, preset_name, batch, those of `measuring.summary`, lines. Without rows
-    where it wasn't measured.
-    """
-    if "peers" not in measured:
-        return pd.DataFrame(columns=["stage", "kind", "size", *RESULTS, "lines"])
-    return measuring.summary(measured["peers"]).merge(peers.lines(), "left", ["stage", "way"])

@@ -170,34 +170,41 @@ def chosen_elsewhere(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def in_words(table: pd.DataFrame, chosen: pd.DataFrame) -> str:
-    """What a `sweep` and its `chosen_elsewhere` show: a list, a line per linkage and goal."""
-    lines = []
-    for method, rows in table[table["species"] == "mean"].groupby("linkage", sort=False):
-        best = rows.loc[np.log(rows["ratio"]).abs().idxmin()]
-        lines.append(
-            f"- {method} linkage, threshold chosen in hindsight ({best['threshold']:.2f}): mean "
-            f"ratio of the count to the true number {best['ratio']:.2f} ({best['ratio_low']:.2f} "
-            f"to {best['ratio_high']:.2f}); per 100 individuals {100 * best['split_rate']:.0f} "
-            f"false splits, {100 * best['merge_rate']:.0f} false merges. {_identities(best)}"
-        )
-    for (method, goal), rows in chosen.groupby(["linkage", "goal"], sort=False):
-        off = (rows["ratio_low"] > 1) | (rows["ratio_high"] < 1)
-        lines.append(
-            f"- {method} linkage, threshold of the other species for the {goal}: ratio "
-            f"{rows['ratio'].min():.2f} to {rows['ratio'].max():.2f} (median "
-            f"{rows['ratio'].median():.2f}, {len(rows)} species; the interval excludes 1 for "
-            f"{off.sum()}). {_identities(rows[MEASURES].mean())}"
-        )
+def headline(chosen: pd.DataFrame) -> str:
+    """How far off a count by average linkage is (`chosen_elsewhere`), in a few words."""
     if chosen.empty:
-        lines.append("- With one species, no other can choose its threshold.")
-    return "\n".join(lines)
+        return "a count by threshold needs two species"
+    ratio = chosen.loc[(chosen["goal"] == "count") & (chosen["linkage"] == "average"), "ratio"]
+    most = max(ratio.max(), 1 / ratio.min())
+    return f"a count by threshold is off by up to {most:.1f} times"
 
 
-def _identities(values: pd.Series) -> str:
+def in_words(chosen: pd.DataFrame) -> str:
+    """How far counts by the threshold that is right for other species are off, by each linkage."""
+    if chosen.empty:
+        return "With one species, no other can choose its threshold."
+    own, told = chosen[chosen["goal"] == "count"], []
+    for method in reversed(LINKAGES):
+        rows = own[own["linkage"] == method]
+        off = ((rows["ratio_low"] > 1) | (rows["ratio_high"] < 1)).sum()
+        told.append(
+            f"{rows['ratio'].min():.2f} to {rows['ratio'].max():.2f} times the true number by "
+            f"{method} linkage (the interval excludes 1 for {off} of {len(rows)} species)"
+        )
+    return f"By the threshold that is right for the other species, the count is {', '.join(told)}."
+
+
+def identities_in_words(chosen: pd.DataFrame) -> str:
+    """How far the identities behind such counts are right."""
+    rows = chosen[(chosen["goal"] == "count") & (chosen["linkage"] == "average")]
+    if rows.empty:
+        return "A threshold from other species takes other species."
+    values = rows[MEASURES].mean()
     return (
-        f"Of the joined pairs {100 * values['pair_precision']:.0f} % are one animal's, of the true "
-        f"pairs {100 * values['pair_recall']:.0f} % are joined; ARI {values['ari']:.2f}."
+        "A right count isn't right identities: by average linkage "
+        f"{100 * values['pair_precision']:.0f} % of the joined pairs are one animal's, and "
+        f"{100 * values['pair_recall']:.0f} % of the true pairs are joined (ARI "
+        f"{values['ari']:.2f})."
     )
 
 

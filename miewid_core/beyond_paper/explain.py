@@ -293,19 +293,39 @@ def quality_in_words(table: pd.DataFrame) -> str:
     """What a table of `quality` says about the maps of this network."""
     if table.empty:
         return "No photo has both a right and a wrong one to be compared with."
-    right = table[table["match"] == "right"].set_index("map")
-    curve = ", ".join(f"{name} {value:.2f}" for name, value in right["greyed_20"].items())
+    right, wrong = (
+        table[table["match"] == match].set_index("map").loc["relevance"]
+        for match in ("right", "wrong")
+    )
+    others = table[table["match"] == "right"].set_index("map")["greyed_20"]
     words = (
-        f"The similarity of right matches is {right['similarity'].iloc[0]:.2f} on average. With "
-        f"the most relevant fifth of a photo greyed out, by each map: {curve}; less is better."
+        f"Greying the reddest fifth of a photo takes the similarity of a right match from "
+        f"{right['similarity']:.2f} to {right['greyed_20']:.2f}, a random fifth to "
+        f"{others['random']:.2f}, and the fifth that Grad-CAM marks, the usual map, to "
+        f"{others['Grad-CAM']:.2f}."
     )
+    pairs = f"({right['pairs']} right and {wrong['pairs']} wrong pairs.)"
     if "odds_animal" not in table:
-        return words + " Where the animal is isn't known of these photos."
-    odds = ", ".join(f"{name} {value:.1f}" for name, value in right["odds_animal"].items())
-    return (
-        f"Odds of relevance on the animal over those of its area, for right matches: {odds}; "
-        f"1 is no preference. {words}"
+        return f"{words} Where the animal is isn't known of these photos. {pairs}"
+    odds = "{odds_animal:.1f} times ({odds_low:.1f} to {odds_high:.1f})"
+    alike = right["odds_low"] <= wrong["odds_high"]
+    verdict = (
+        "So a map can expose a match that rests on background, but it can't confirm one."
+        if alike
+        else "So a map that lies on the background speaks against a match."
     )
+    return (
+        f"{words} The red lies on the animal {odds.format(**right)} as much as its area would give "
+        f"in right matches, and {odds.format(**wrong)} in wrong ones. {verdict} {pairs}"
+    )
+
+
+def quality_claim(table: pd.DataFrame) -> str:
+    """What a table of `quality` supports, for a title."""
+    greyed = table[table["match"] == "right"].set_index("map")["greyed_20"]
+    if greyed.get("relevance", 1.0) < greyed.drop("relevance", errors="ignore").min():
+        return "Of five maps ours marks best what the score rests on"
+    return "Our map is not the best of five"
 
 
 @styled()
@@ -364,7 +384,7 @@ def altered_queries(
         "mirrored": [np.fliplr(chip).copy() for chip in chips],
         "animal greyed": [np.where(animal[..., None], MEAN_PIXEL, chip) for chip, animal in greyed],
     }
-    vectors = {"as it is": asking.vectors}
+    vectors = {"unchanged": asking.vectors}
     for name, changed in altered.items():
         items = [(chip, -1) for chip in changed]  # as of a ChipDataset
         vectors[name] = evaluation.embed(net, preprocess, items, device=default_device())
@@ -402,10 +422,7 @@ def altered_in_words(table: pd.DataFrame) -> str:
     if means["top1"].isna().any():
         return "No photo has another one of its individual to be found by."
     shown = with_interval(means, "top1", "low", "high", 0)
-    words = [
-        f"{name}: {top1} %, by chance {chance:.0f} %"
-        for name, top1, chance in zip(means.index, shown, means["chance"], strict=True)
-    ]
+    unchanged, mirrored, greyed = (text.replace(" ", " % ", 1) for text in shown)
     low, chance = means.loc["animal greyed", ["low", "chance"]]
     if np.isnan(low):
         verdict = "Too few queries to say whether the background gives animals away."
@@ -415,8 +432,11 @@ def altered_in_words(table: pd.DataFrame) -> str:
             "its outline, gives some away. Compare photos of different places and days."
         )
     else:
-        verdict = (
-            "With the animal greyed out none is shown to be better than chance: no use of the "
-            "background is shown."
-        )
-    return f"The nearest photo is right for queries {'; '.join(words)}. {verdict}"
+        verdict = "No use of the background is shown."
+    if means["high"]["mirrored"] < means["low"]["unchanged"]:
+        verdict += " A mirrored coat is another one to the network: don't mix left and right sides."
+    return (
+        f"Of {means['queries'].iloc[0]:,} queries the nearest photo is right for {unchanged} "
+        f"unchanged, {mirrored} mirrored, and {greyed} with the animal greyed out; by chance "
+        f"{chance:.0f} %. {verdict}"
+    )

@@ -1,19 +1,20 @@
 """Top-1 against the number of candidate individuals, so that species of any size compare."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from scipy.stats import hypergeom
 from tqdm import tqdm
 
 from miewid_core.figures import BLUE, PAGE, THIN, Figure, plain_numbers, spelt, styled
+from miewid_core.paper.comparison import with_interval
 from miewid_core.paper.database_size import databases
 from miewid_core.paper.intervals import by_species
 from miewid_core.ranking import TIE
 
 POINTS = 25  # of a species' curve
+NAMED = 4  # species in the figure
 
 
 def ahead(embeddings: np.ndarray, annotations: pd.DataFrame) -> pd.DataFrame:
@@ -57,19 +58,21 @@ def common_size(ahead: pd.DataFrame) -> int:
     return int(ahead.groupby("species")["others"].max().min()) + 1
 
 
-def curve(ahead: pd.DataFrame) -> pd.DataFrame:
+def curve(aheads: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Top-1 in percent by gallery size: of each species from 2 individuals to all that it has.
 
+    `aheads`: of `ahead`, one for each training of the network.
     Columns size, species, queries, top_1, low, high (95 % interval, as in `intervals.by_species`).
     The last row of a species is its top-1 of `compare`. Up to the common size the last row of each
     size is the "mean" over species.
     """
-    counted, common = ahead[ahead["ahead"].notna()], common_size(ahead)
+    counted, common = aheads[0][aheads[0]["ahead"].notna()], common_size(aheads[0])
     full = counted.groupby("species")["others"].max() + 1
     spaced = np.geomspace(2, max(2, full.max()), POINTS).round().astype(int)
     parts = []
     for size in tqdm(sorted({*spaced.tolist(), *full.tolist(), common}), "gallery sizes"):
-        table = by_species(top_1(ahead, size).dropna() / 100, counted).assign(size=size)
+        right = pd.concat([top_1(ahead, size) for ahead in aheads], axis=1).dropna() / 100
+        table = by_species(right, counted).assign(size=size)
         table[["value", "low", "high"]] *= 100
         table = table[table["value"].notna()]
         parts.append(table if size <= common else table[:-1])
@@ -95,32 +98,45 @@ def equal(curve: pd.DataFrame) -> pd.DataFrame:
     return found.join(table[["top_1", "low", "high"]].add_prefix("equal_")).reset_index()
 
 
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `equal` for a reader, the largest species first."""
+    mean = table["species"] == "mean"
+    rows = table.iloc[np.lexsort([-table["individuals"].fillna(0), mean])]
+    return pd.DataFrame(
+        {
+            "species": rows["species"].map(spelt),
+            "individuals": rows["individuals"],
+            "top-1 among all (%)": rows["top_1"],
+            f"top-1 among {rows['equal_individuals'].iloc[0]} (%)": with_interval(
+                rows, "equal_top_1", "equal_low", "equal_high"
+            ),
+        }
+    )
+
+
 def in_words(table: pd.DataFrame) -> str:
     """How species compare at equal gallery size, from a table of `equal`."""
     species, mean = table[:-1], table.iloc[-1]
-    worst, best = (
-        species.loc[getattr(species["equal_top_1"], end)()] for end in ("idxmin", "idxmax")
-    )
     moved = species["top_1"].rank().ne(species["equal_top_1"].rank()).sum()
+    places = f"; {moved} of {len(species)} species change places" if len(species) > 1 else ""
     return (
-        f"Among {mean['equal_individuals']} individuals of each species the mean top-1 is "
-        f"{mean['equal_top_1']:.1f} % ({mean['equal_low']:.1f} to {mean['equal_high']:.1f}), from "
-        f"{worst['equal_top_1']:.1f} ({worst['species'].replace('_', ' ')}) to "
-        f"{best['equal_top_1']:.1f} ({best['species'].replace('_', ' ')}); among all individuals "
-        f"{mean['top_1']:.1f} %. {moved} of {len(species)} species change their rank."
+        f"Among {mean['equal_individuals']} individuals of each species multi-species top-1 is "
+        f"{mean['equal_top_1']:.1f} % ({mean['equal_low']:.1f} to {mean['equal_high']:.1f}) "
+        f"instead of {mean['top_1']:.1f} % among all{places}."
     )
 
 
 @styled()
 def gallery_figure(curve: pd.DataFrame, title: str) -> Figure:
-    """Top-1 against candidate individuals, a line each species, named at its end, and their mean.
+    """Top-1 against candidate individuals, a line each species, and their mean.
 
+    The NAMED largest are named at their ends.
     `curve`: of `curve`. The mean ends at the gallery that every species fills, where the dashed
     line is; its band is the 95 % interval.
     """
     species = {name: own for name, own in curve.groupby("species", sort=False) if name != "mean"}
     mean = curve[curve["species"] == "mean"]
-    drawn = Figure(title, max(3.4, 0.6 + 0.12 * len(species)), PAGE)
+    drawn = Figure(title, 3.2, PAGE)
     axes = drawn.subplots()
     for own in species.values():
         axes.plot(own["size"], own["top_1"], "-o", markevery=[-1], markersize=2, **THIN)
@@ -129,27 +145,14 @@ def gallery_figure(curve: pd.DataFrame, title: str) -> Figure:
     axes.plot(mean["size"], mean["top_1"], "-o", color=BLUE, markevery=[-1], label=label)
     look = {"color": "black", "linewidth": 0.7, "linestyle": "--"}
     axes.axvline(mean["size"].max(), **look, label="largest gallery that every species fills")
-    axes.set(xscale="log", ylim=(0, 102), xlim=(1.9, 1.05 * curve["size"].max()))
+    axes.set(xscale="log", ylim=(0, 102), xlim=(1.9, 1.6 * curve["size"].max()))
     axes.set(xlabel="candidate individuals (log scale)", ylabel="top-1 accuracy (%)")
     plain_numbers(axes.xaxis)
-    _name_lines(axes, {name: own.iloc[-1] for name, own in species.items()})
+    largest = sorted(species.values(), key=lambda own: -own["size"].iloc[-1])[:NAMED]
+    height = -np.inf
+    for end in sorted((own.iloc[-1] for own in largest), key=lambda end: end["top_1"]):
+        height = max(end["top_1"], height + 6)  # a line of text above the one below
+        place = {"xy": (end["size"], end["top_1"]), "xytext": (1.04 * end["size"], height)}
+        axes.annotate(spelt(end["species"]), **place, va="center")
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
-
-
-def _name_lines(axes: Axes, ends: Mapping[str, pd.Series]) -> None:
-    """Name lines on the right of the axes, each led to its end (size, top_1, queries)."""
-    order = sorted(ends, key=lambda name: ends[name]["top_1"])
-    gap = 102 / max(25, len(order))  # the height of a line of text
-    heights = np.array([ends[name]["top_1"] for name in order]) - gap * np.arange(len(order))
-    heights = np.maximum.accumulate(heights)  # none closer to the one below than the gap
-    heights += gap * np.arange(len(order)) - max(0, heights[-1] + gap * len(order) - 102)
-    for name, height in zip(order, heights, strict=True):
-        axes.annotate(
-            f"{spelt(name)} ({ends[name]['queries']:,.0f} queries)",
-            (ends[name]["size"], ends[name]["top_1"]),
-            (1.02, height),
-            textcoords=axes.get_yaxis_transform(),
-            va="center",
-            arrowprops={"arrowstyle": "-", "shrinkA": 0, "linestyle": ":"} | THIN,
-        )

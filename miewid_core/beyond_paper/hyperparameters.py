@@ -22,10 +22,10 @@ from miewid_core import splits
 from miewid_core.chips import ChipDataset, ChipStore
 from miewid_core.config import PRESETS, TrainConfig
 from miewid_core.evaluation import embed, hits, one_vs_all
-from miewid_core.figures import BLUE, ORANGE, Figure, styled
+from miewid_core.figures import BLUE, Figure, styled
 from miewid_core.files import digest, replacing
 from miewid_core.machine import default_device
-from miewid_core.paper.comparison import compare, verdict
+from miewid_core.paper.comparison import ENDS, compare, with_interval
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training, folder_name
 from miewid_core.training import fit
@@ -47,10 +47,13 @@ LABELS = {  # what is counted; an encounter without a name is none
     "individuals": "individual",
 }
 WORDS = {
-    "preset": "the preset",
-    "a1_values": "appendix A.1's values of the five settings",
-    "untrained": "the network before any training",
+    "peak_rate": "peak rate",
+    "scale": "scale",
+    "margin_low": "lowest margin",
+    "margin_width": "width of the margins",
+    "sub_centers": "sub-centers",
 }
+FORMATS = dict(zip(WORDS, ["{:.4f}", "{:.1f}", "{:.2f}", "{:.2f}", "{:.0f}"], strict=True))
 Point = dict[str, float]  # of SPACE
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it reports every trial on stderr
@@ -298,29 +301,113 @@ def beside(study: optuna.Study, task: Search) -> pd.DataFrame:
     return frame.rename_axis("setting").reset_index()
 
 
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `table` for a reader."""
+    shown = {"trial": table["trial"]}
+    shown |= {WORDS[name]: table[name].map(FORMATS[name].format) for name in SPACE}
+    for name in table.filter(like="top1_after_"):
+        epochs = name.removeprefix("top1_after_")
+        shown[f"top-1 after {epochs} epochs (%)"] = table[name].map("{:.1f}".format)
+    state = table["state"].replace("pruned", "stopped")
+    return pd.DataFrame(shown | {"": state}).replace("nan", "")
+
+
+def readable_best(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `beside` for a reader; the preset stands once where it is the best."""
+    heads = {"best": "best trial", "preset": "preset", "a1_values": "A.1's values"}
+    if table["best"].equals(table["preset"]):
+        heads = {"best": "best trial (the preset)", "a1_values": heads["a1_values"]}
+    formats = [*(FORMATS[name] for name in SPACE), "{:.1f}"]
+    names = [*(WORDS[name] for name in SPACE), table["setting"].iloc[-1]]
+    shown = {
+        head: [form.format(value) for form, value in zip(formats, table[name], strict=True)]
+        for name, head in {"lowest": "searched from", "highest": "to", **heads}.items()
+    }
+    return pd.DataFrame({"setting": names} | shown).replace("nan", "")
+
+
 def confirm(study: Study, parts: Parts, points: dict[str, Point], epochs: int) -> dict:
     """Ranks of `parts.validation` by networks trained on `parts.train` with each of `points`.
 
-    `parts`: of `search_and_check`, whose individuals the search hasn't scored.
+    `parts`: of `search_and_check`, whose individuals the search hasn't scored. Equal points are
+    one, by the first name. Last comes the "untrained" network.
     """
+    distinct = {}
+    for name, point in points.items():
+        if point not in distinct.values():
+            distinct[name] = point
     trainings = {
         name: study.training(parts.train, f"check: {name}", epochs=epochs, **settings_of(point))
-        for name, point in points.items()
+        for name, point in distinct.items()
     }
     study.run(list(trainings.values()))  # side by side
+    trainings["untrained"] = study.untrained()
     rows = parts.validation
     return {name: study.rank(study.embeddings(own, rows), rows) for name, own in trainings.items()}
 
 
-def in_words(points: dict[str, Point], ranks: dict[str, pd.DataFrame], other: str) -> str:
-    """Whether "best" is better than `other` on the same queries, decided by the interval.
+def checked(ranks: dict[str, pd.DataFrame], train: pd.DataFrame) -> pd.DataFrame:
+    """Each network of `confirm` beside the untrained one: means over species, a row for each.
 
-    `other`: of WORDS. `points`: of `settled`; `ranks`: of the same queries, by name.
+    Columns name, species, queries; top_1 and gain (over untrained) with _low and _high; seen, new.
     """
-    if points["best"] == points.get(other):
-        return f"The best trial is {WORDS[other]} itself."
-    table = compare({name: ranks[name] for name in ("best", other)})
-    return verdict(table, {"best": "the best trial", other: WORDS[other]})
+    rows = []
+    for name, own in ranks.items():
+        table = compare({"top_1": own, "untrained": ranks["untrained"]}, train)
+        mean = table.iloc[-1].rename(lambda column: column.replace("gain_over_untrained", "gain"))
+        numbers = mean[[f"{value}{end}" for value in ("top_1", "gain") for end in ENDS]].to_dict()
+        row = {"name": name, "species": len(table) - 1, "queries": mean["queries"]}
+        rows.append(row | numbers | {"seen": mean["top_1_seen"], "new": mean["top_1_new"]})
+    return pd.DataFrame(rows)
+
+
+def readable_check(table: pd.DataFrame, points: dict[str, Point]) -> pd.DataFrame:
+    """A table of `checked` for a reader."""
+    names = {"best": "the best trial's", "preset": "the preset's", "a1_values": "A.1's"}
+    if points["best"] == points["preset"]:
+        names["best"] = "the best trial's (the preset's)"
+    gain = with_interval(table, "gain")
+    untrained = table["name"] == "untrained"
+    return pd.DataFrame(
+        {
+            "settings": table["name"].map(names).fillna("untrained"),
+            "top-1 (%)": with_interval(table, "top_1"),
+            "seen individuals (%)": table["seen"],
+            "new individuals (%)": table["new"],
+            "gain over untrained (points)": np.where(untrained, "", gain),
+        }
+    )
+
+
+def in_words(points: dict[str, Point], table: pd.DataFrame, trials: int, rows: pd.DataFrame) -> str:
+    """What a search of so many `trials` found, and whether that decides anything.
+
+    `table`: of `checked`; `rows`: of `shared_with_test`, of the search.
+    """
+    scores = table.set_index("name")
+    best, untrained, train = scores.loc["best"], scores.loc["untrained"], rows.iloc[0]
+    if points["best"] == points["preset"]:
+        said = f"A search of {trials} trials found no settings of the multi-species network better "
+        said += "than the preset's"
+    else:
+        preset = scores.loc["preset"]
+        shown = best["top_1_low"] > preset["top_1_high"]
+        said = (
+            f"The best of {trials} trials is {'' if shown else 'not shown to be '}better than the "
+        )
+        said += "preset of the multi-species network"
+    decides = best["gain_low"] > 0
+    against = f"an untrained one {untrained['top_1']:.1f} %: "
+    gain = f"({best['gain']:+.1f} points, {best['gain_low']:+.1f} to {best['gain_high']:+.1f})"
+    verdict = "better, " if decides else "no difference is shown "
+    return (
+        f"{said}{'' if decides else ', so it decides nothing'}. On other individuals a network "
+        f"trained with the best settings reaches {best['top_1']:.1f} % ({best['top_1_low']:.1f} to "
+        f"{best['top_1_high']:.1f}), {against}{verdict}{gain}; {best['queries']:,} queries of "
+        f"{best['species']} species, trained once. The search saw no test annotation and no test "
+        f"encounter; {train['individuals_in_test']} of its {train['individuals']} training "
+        "individuals are in the test set with other photos."
+    )
 
 
 def importance(study: optuna.Study, rung: int, seed: int) -> pd.DataFrame:
@@ -363,7 +450,7 @@ def landscape(
 def landscape_in_words(study: optuna.Study) -> str:
     """Whether there are trials enough to say which settings matter."""
     if len(study.trials) >= ENOUGH:
-        return f"{len(study.trials)} trials, each trained from the same seed:"
+        return f"From {len(study.trials)} trials, each trained from the same seed."
     return (
         f"{len(study.trials)} trials can't tell which settings matter: it takes at least {ENOUGH} "
         "for an importance or a picture of the scores."
@@ -371,15 +458,24 @@ def landscape_in_words(study: optuna.Study) -> str:
 
 
 @styled()
-def history_plot(scores: pd.DataFrame, rung: int, title: str) -> Figure:
-    """Each trial's score after `rung` epochs, and the best so far (`scores`: of `table`)."""
-    drawn = Figure(title, 2.2)
+def history_plot(scores: pd.DataFrame, rungs: tuple[int, ...], title: str) -> Figure:
+    """Each trial's score after half of its epochs (hollow) and after all (`scores`: of `table`)."""
+    drawn = Figure(title, 2.4)
     axes = drawn.subplots()
-    rows = scores.dropna(subset=f"top1_after_{rung}")
-    trials, top_1 = rows["trial"], rows[f"top1_after_{rung}"]
-    axes.plot(trials, top_1, "o", color=BLUE, label="trial")
-    axes.plot(trials, top_1.cummax(), color=ORANGE, drawstyle="steps-post", label="best so far")
-    axes.set(xlabel="trial", ylabel="validation top-1 (%)")
+    for rung in rungs:
+        last = rung == rungs[-1]
+        look = {"color": BLUE, "markerfacecolor": BLUE if last else "white", "ls": ""}
+        words = f"after {rung} epochs"
+        axes.plot(scores["trial"], scores[f"top1_after_{rung}"], "o", label=words, **look)
+    axes.set(
+        xlabel="trial (those without a filled dot were stopped)", ylabel="validation top-1 (%)"
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend()
+    drawn.legend(loc="outside lower left", ncols=2)
     return drawn
+
+
+def history_claim(scores: pd.DataFrame, rung: int) -> str:
+    """Which trial was best, for a title; the first one is the preset."""
+    best = scores["trial"][scores[f"top1_after_{rung}"].idxmax()]
+    return f"Trial {best} was best" if best else "No trial was better than trial 0, the preset"

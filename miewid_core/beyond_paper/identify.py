@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image
 
+from miewid_core.beyond_paper import gallery_size
 from miewid_core.beyond_paper.embeddings import Embeddings, by_species, embed, search
 from miewid_core.beyond_paper.fusion import Fusion
 from miewid_core.catalog import BOX, notice, summed
 from miewid_core.chips import ChipStore
 from miewid_core.figures import Panel, spelt
-from miewid_core.files import file_digest
+from miewid_core.files import ROOT, file_digest
 from miewid_core.paper.comparison import compare, no_better, with_interval
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
@@ -135,14 +136,18 @@ def _trained(study: Study, rows: pd.DataFrame, tested: pd.DataFrame) -> Network:
 
 
 def success(tested: Embeddings, learned: Collection[str] = ()) -> pd.DataFrame:
-    """How often a known individual is among the first 1, 5 and 10 photos, in percent.
+    """How often a known individual is among the first 1, 5 and 10 individuals, in percent.
 
-    Columns species, queries, individuals; top1, top1_low, top1_high (95 % interval), chance1, and
-    so on for 5 and 10. Where individuals are known to be `learned` by the network, also top1_seen
-    and top1_new: of these, and of the others. The last row is the mean over species. Each of the
-    photos `tested` queries the others of its species (section 3.4).
+    Individuals are ranked by their nearest photo, as on the review page. Columns species, queries,
+    individuals; top1, top1_low, top1_high (95 % interval), chance1 (of as many individuals drawn at
+    random), and so on for 5 and 10. Where individuals are known to be `learned` by the network,
+    also top1_seen and top1_new: of these, and of the others. The last row is the mean over species.
+    Each of the photos `tested` queries the others of its species (section 3.4).
     """
-    ranks, tables = tested.ranks(), []
+    found = gallery_size.ahead(tested.vectors, tested.rows)
+    ranks = found.assign(first_match_rank=found["ahead"] + 1, candidates=found["others"] + 1)
+    ranks["relevant"] = found["ahead"].notna().astype(int)  # of the candidates one is right
+    tables = []
     for k in TOP:
         seen = learned if k == 1 and learned else None
         table = compare({f"top{k}": ranks}, k=k, seen=seen).set_index("species")
@@ -155,30 +160,49 @@ def success(tested: Embeddings, learned: Collection[str] = ()) -> pd.DataFrame:
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `success` for a reader, intervals in their columns."""
-    shown = table[["species", "queries", "individuals"]].copy()
-    for k in TOP:
-        shown[f"top-{k} (%)"] = with_interval(table, f"top{k}")
-    shown["top-1 by chance"] = table["chance1"]
+    shown = table[["queries", "individuals"]].rename(columns={"queries": "searches"})
+    shown.insert(0, "species", table["species"].map(spelt))
+    for k, head in zip(TOP, ("first (%)", "among 5 (%)", "among 10 (%)"), strict=True):
+        shown[head] = with_interval(table, f"top{k}")
+    chance = table[[f"chance{k}" for k in TOP]].map("{:.0f}".format)
+    shown["by chance: 1, 5, 10"] = chance.agg(", ".join, axis=1)
     if "top1_seen" in table:
-        shown["seen animals"], shown["new ones"] = table["top1_seen"], table["top1_new"]
+        halves = table[["top1_seen", "top1_new"]].map("{:.1f}".format).replace("nan", "none")
+        shown["first: seen, new individuals"] = halves.agg(", ".join, axis=1)
     return shown
 
 
-def headline(table: pd.DataFrame) -> str:
-    """A table of `success` in a sentence."""
-    known = table[:-1]["top1"].dropna()
-    if known.empty:
-        return "No individual was photographed in two encounters, so nothing can be said."
+def headline(table: pd.DataFrame, page: Path, weights: str = "") -> str:
+    """A table of `success` in three sentences, with the place of the review `page`.
+
+    `weights`: of the network, as given to `choose`.
+    """
+    page = Path(page).resolve()
+    page = page.relative_to(ROOT) if page.is_relative_to(ROOT) else page
+    mean, place = table.iloc[-1], f"Decide on the page `{page.as_posix()}`."
+    if np.isnan(mean["top1"]):
+        said = "No individual was photographed in two encounters, so how well it works isn't known."
+        return f"{said} {place}"
+    network = "network of your weights" if weights else "multi-species network"
+    first, ten = (
+        "{:.0f} to {:.0f}".format(*mean[[f"top{k}_low", f"top{k}_high"]]) for k in (1, 10)
+    )
     return (
-        f"The nearest photo shows the right individual in {known.mean():.0f} % of the searches "
-        f"(mean over {len(known)} species); decide on the page photos/review.html."
+        f"The {network} puts the right individual first in {mean['top1']:.0f} % of searches, and "
+        f"among the ten on the page in {mean['top10']:.0f} %. 95 % intervals: {first} and {ten}; "
+        f"ten individuals drawn at random would hold it in {mean['chance10']:.0f} %; means over "
+        f"{len(table) - 1} species, {mean['queries']:,} searches. {place}"
     )
 
 
 def in_words(table: pd.DataFrame) -> str:
-    """What a table of `success` tells, and what so few individuals can't tell; a list."""
+    """Best and worst species of a table of `success`, and what few individuals can't tell."""
+    rows = table[:-1]
+    few = rows["individuals"] < FEW
+    ends = [rows["top1"].idxmax(), rows["top1"].idxmin()] if rows["top1"].notna().any() else []
+    shown = rows[few | rows.index.isin(ends)]
     return "\n".join(
-        f"- **{row.species}**: {_species_in_words(row)}" for row in table[:-1].itertuples()
+        f"- **{spelt(row.species)}**: {_species_in_words(row)}" for row in shown.itertuples()
     )
 
 
@@ -190,10 +214,7 @@ def _species_in_words(row: tuple) -> str:
             "so nothing can be said about how well it works. Photos of the same individuals from "
             "other days are needed."
         )
-    head = (
-        f"the nearest photo shows the right individual in {row.top1:.0f} % of {row.queries} "
-        f"searches for {n} individuals"
-    )
+    head = f"the right individual comes first in {row.top1:.0f} % of {row.queries} searches"
     if n < FEW:
         failures = 100 * (1 - 0.05 ** (1 / n))  # that n successes don't exclude, at 95 %
         return (
@@ -204,9 +225,9 @@ def _species_in_words(row: tuple) -> str:
         )
     verdict = "better than" if row.top1_low > row.chance1 else "no difference shown to"
     return (
-        f"{head} (95 % interval {row.top1_low:.0f} to {row.top1_high:.0f}), {verdict} guessing "
-        f"({row.chance1:.0f} %); it is among the first five photos in {row.top5:.0f} %, among the "
-        f"first ten in {row.top10:.0f} %."
+        f"{head} ({row.top1_low:.0f} to {row.top1_high:.0f}), {verdict} guessing "
+        f"({row.chance1:.0f} %), and is among the first ten of {n} individuals in "
+        f"{row.top10:.0f} % (guessing {row.chance10:.0f} %)."
     )
 
 

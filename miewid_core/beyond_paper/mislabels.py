@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from miewid_core.beyond_paper.embeddings import nearest
 from miewid_core.chips import ChipStore
-from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, Figure, Panel, styled
+from miewid_core.figures import BLUE, GREY, PAGE, Figure, Panel, styled
 
 SUB_CENTERS = 3  # of an individual, as in the paper's loss (A.1)
 SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the list that someone looks through
-SCORES = {"suspicion": "nearest neighbours", "away": "sub-centers"}
+SCORES = "suspicion", "away"  # by nearest neighbours, and by sub-centers
 KINDS = {"random": "random", "look_alike": "look-alike"}  # wrong labels to plant
 MEASURES = {  # label of the axis, its end
     "precision": ("wrong among\nthose shown (%)", None),
@@ -159,33 +159,43 @@ def planting_test(
 
 
 def in_words(table: pd.DataFrame) -> str:
-    """What a `planting_test` shows: a line per kind of wrong label and score."""
-    first = table.iloc[0]
-    rows = table[(table["score"] == "suspicion") & (table["shown"] == 0.2)]
-    found = [
-        f"{100 * row.recall:.0f} % ({100 * row.recall_low:.0f} to {100 * row.recall_high:.0f}) of "
-        f"{KINDS[row.wrong]} wrong labels"
-        for row in rows.itertuples()
-    ]
-    lines = [
-        f"- The first 20 % of the list hold {' and '.join(found)}; of a list in random order they "
-        "hold 20 %."
-    ]
-    for (kind, score), rows in table.groupby(["wrong", "score"], sort=False):
-        parts = [
-            f"the first {100 * row.shown:.0f} % of the list hold {100 * row.recall:.0f} % "
-            f"({100 * row.recall_low:.0f} to {100 * row.recall_high:.0f})"
-            for row in rows.itertuples()
-            if row.shown in (0.02, 0.2)
-        ]
-        judged = f"{SCORES[score]}, {rows['judged'].iloc[0]:,.0f} judged"
-        lines.append(f"- {KINDS[kind]} wrong labels, by {judged}: {', '.join(parts)} of them.")
-    lines += [
-        "",
-        f"{first['planted']:.0f} of {first['annotations']:,.0f} labels were made wrong, "
-        f"{first['plantings']} times. In brackets: the range of 95 % of these times.",
-    ]
-    return "\n".join(lines)
+    """How many wrong labels of each kind the first fifth of a `planting_test`'s list holds."""
+    first, held = table.iloc[0], _first_fifth(table, "suspicion")
+    return (
+        f"The first fifth of the list holds {held['random']} of random wrong labels and "
+        f"{held['look_alike']} of look-alikes; in random order it would hold 20 % "
+        f"({first['planted']:.0f} of {first['annotations']:,.0f} labels made wrong, "
+        f"{first['plantings']} times)."
+    )
+
+
+def clusters_in_words(table: pd.DataFrame) -> str:
+    """The same of the second measure, "away"."""
+    held = _first_fifth(table, "away")
+    return (
+        "A second measure, an annotation's distance to the main cluster of its individual (`away` "
+        f"in `label_audit.csv`): the first fifth by it holds {held['random']} of random wrong "
+        f"labels and {held['look_alike']} of look-alikes."
+    )
+
+
+def _first_fifth(table: pd.DataFrame, score: str) -> dict[str, str]:
+    """By kind of wrong label, the share that the first fifth holds, with its range."""
+    rows = table[(table["score"] == score) & (table["shown"] == 0.2)].set_index("wrong")
+    numbers = (100 * rows[["recall", "recall_low", "recall_high"]]).itertuples(name=None)
+    return {kind: f"{one:.0f} % ({low:.0f} to {high:.0f})" for kind, one, low, high in numbers}
+
+
+def are_found(table: pd.DataFrame, kind: str) -> str:
+    """Whether a list of `planting_test` is better than a random order, in two words."""
+    rows = table[(table["score"] == "suspicion") & (table["shown"] == 0.2)].set_index("wrong")
+    return "are found" if rows["recall_low"][kind] > 0.2 else "aren't found"
+
+
+def claim(table: pd.DataFrame) -> str:
+    """Which kinds of wrong labels a list finds, for a title."""
+    told = [f"{words} wrong labels {are_found(table, kind)}" for kind, words in KINDS.items()]
+    return ", ".join(told).capitalize()
 
 
 def memory_in_words(unseen: pd.DataFrame, seen: pd.DataFrame) -> str:
@@ -205,20 +215,18 @@ def memory_in_words(unseen: pd.DataFrame, seen: pd.DataFrame) -> str:
 def curves(table: pd.DataFrame, title: str) -> Figure:
     """Precision above and recall below, by how much of the list is looked at, and kind of error.
 
-    `table`: of `planting_test`; bars are the range of 95 % of the plantings.
+    `table`: of `planting_test`, by suspicion; bars are the range of 95 % of the plantings.
     """
     drawn, first = Figure(title, 3.8, PAGE), table.iloc[0]
     grid, shown = drawn.subplots(2, 2, sharex=True, sharey="row"), 100 * np.array(SHOWN)
     chance = {"recall": shown}
     chance["precision"] = np.full(len(shown), 100 * first["planted"] / first["annotations"])
-    looks = dict(zip(SCORES, ((BLUE, "o-", 0.97), (ORANGE, "D--", 1.03)), strict=True))
     for column, (kind, words) in zip(grid.T, KINDS.items(), strict=True):
+        own = table[(table["wrong"] == kind) & (table["score"] == "suspicion")]
         for axes, name in zip(column, MEASURES, strict=True):
-            for score, (colour, line, shift) in looks.items():
-                own = table[(table["wrong"] == kind) & (table["score"] == score)]
-                value, low, high = (100 * own[name + end] for end in ("", "_low", "_high"))
-                axes.vlines(shift * shown, low, high, colour, linewidth=1)
-                axes.plot(shift * shown, value, line, color=colour, label=SCORES[score])
+            value, low, high = (100 * own[name + end] for end in ("", "_low", "_high"))
+            axes.vlines(shown, low, high, BLUE, linewidth=1)
+            axes.plot(shown, value, "o-", color=BLUE, label="this list")
             axes.plot(shown, chance[name], ":", color=GREY, label="random order")
         column[0].set_title(f"{words} wrong labels")
         column[1].set_xlabel(

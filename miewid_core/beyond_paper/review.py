@@ -328,7 +328,8 @@ def capture_histories(seen: pd.DataFrame, occasion: str = "D") -> pd.DataFrame:
     if occasion not in ("D", "W", "M", "Q", "Y"):
         raise ValueError(f'occasion is {occasion!r}: take "D", "W", "M", "Q" or "Y"')
     dated = seen[seen["date"].notna() & (seen["individual"] != "")]
-    when = dated["date"].dt.to_period(occasion).dt.start_time.dt.strftime("%Y-%m-%d")
+    days = dated["date"].dt.to_period(occasion).dt.start_time
+    when = days.dt.strftime({"Y": "%Y", "M": "%Y-%m"}.get(occasion, "%Y-%m-%d"))
     table = dated.assign(when=when, count=1).pivot_table(
         values="count", index=KEYS, columns="when", aggfunc="max", fill_value=0
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from miewid_core.beyond_paper.embeddings import Embeddings, by_species, nearest
-from miewid_core.figures import BLUE, GREY, Figure, styled
+from miewid_core.figures import BLUE, GREY, Figure, spelt, styled
 from miewid_core.paper.intervals import mean_interval
 
 LABELS = ["annotation_id", "species", "individual"]
@@ -36,19 +37,24 @@ DRAWS = 1000  # of a bootstrap
 class Threshold:
     """Of one species: a search whose best score (cosine) is at most `value` finds a new animal.
 
-    `low`, `high`: 95 % interval of `value`. `rate`: of false positives, asked for. `slope`,
-    `intercept`: of the log-odds, by score, that the best match is right.
+    `low`, `high`: 95 % interval of `value`. `rate`: of false positives, asked for.
     """
 
     value: float
     low: float
     high: float
     rate: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Of one species: the log-odds that the best match is right, linear in its score."""
+
     slope: float
     intercept: float
 
     def probability(self, scores: np.ndarray) -> np.ndarray:
-        """Calibrated probability that the best match is right, if the animal is known."""
+        """Probability that the best match is right, if the animal is known."""
         return expit(self.intercept + self.slope * np.asarray(scores))
 
 
@@ -115,8 +121,7 @@ def choose(found: pd.DataFrame, rate: float, seed: int) -> Threshold | None:
     draws = np.random.default_rng(seed).multinomial(len(names), equal, DRAWS)
     drawn = [_lowest(scores, weights * draw[codes], rate) for draw in draws]
     low, high = map(float, np.quantile(drawn, [0.025, 0.975]))
-    value, fitted = _lowest(scores, weights, rate), _calibrated(_known(found))
-    return Threshold(value, low, high, rate, *fitted)
+    return Threshold(_lowest(scores, weights, rate), low, high, rate)
 
 
 def _lowest(scores: np.ndarray, weights: np.ndarray, rate: float) -> float:
@@ -136,16 +141,17 @@ def _of_the_others(found: pd.DataFrame, rate: float) -> dict[str, float]:
     }
 
 
-def _calibrated(known: pd.DataFrame) -> tuple[float, float]:
-    """Slope and intercept of a logistic regression of right on score (Platt's calibration).
+def calibrated(found: pd.DataFrame) -> Calibration:
+    """A logistic regression of right on score (Platt's calibration), of `searches` of a species.
 
     Where too few are right or wrong, the rule of succession gives the one probability.
     """
+    known = _known(found)
     if not _both_outcomes(known):
-        return 0.0, float(logit(_succession(known)))
+        return Calibration(0.0, float(logit(_succession(known))))
     fitted = clone(LOGISTIC).fit(known[["score"]].to_numpy(), known["right"])
     intercept, end = fitted.decision_function([[0.0], [1.0]])
-    return float(end - intercept), float(intercept)
+    return Calibration(float(end - intercept), float(intercept))
 
 
 def _stated(known: pd.DataFrame) -> np.ndarray:
@@ -272,6 +278,7 @@ class Report:
     """Thresholds that help, RATES (a row a species), RELIABILITY, `detection`, and words."""
 
     thresholds: dict[str, Threshold]
+    calibrations: dict[str, Calibration]
     rates: pd.DataFrame
     reliability: pd.DataFrame
     detection: pd.DataFrame
@@ -294,74 +301,103 @@ def report(found: pd.DataFrame, rate: float, seed: int) -> Report:
             if row["FNIR"] < USELESS_FROM:
                 thresholds[species] = chosen
         rows.append(row)
-    table, sure = pd.DataFrame(rows, columns=RATES), reliability(found)
-    quality = _quality_in_words(detection_auc(found), calibration_error(sure))
-    words = f"{_in_words(table, rate)}\n\n{quality}"
-    return Report(thresholds, table, sure, detection(found), words)
+    table = pd.DataFrame(rows, columns=RATES)
+    words = f"{_in_words(table, rate)}\n\n{_quality_in_words(detection_auc(found))}"
+    sure = {species: calibrated(own) for species, own in found.groupby("species")}
+    return Report(thresholds, sure, table, reliability(found), detection(found), words)
 
 
 SENTENCE = (
-    "- **{species}**: threshold {threshold:.2f} (95 % interval {threshold_low:.2f} to "
+    "- **{name}**: threshold {threshold:.2f} (95 % interval {threshold_low:.2f} to "
     "{threshold_high:.2f}, {new_individuals} individuals). FPIR {FPIR:.0f} % ({FPIR_low:.0f} to "
-    "{FPIR_high:.0f}), {held} the {asked:g} % asked for; FNIR {FNIR:.0f} % ({FNIR_low:.0f} to "
+    "{FPIR_high:.0f}) where {asked:g} % is asked for; FNIR {FNIR:.0f} % ({FNIR_low:.0f} to "
     "{FNIR_high:.0f}): {called_new:.0f} % of known animals are called new, {wrong_match:.0f} % "
-    "taken for another one.{useless}"
+    "taken for another one."
 )
 USELESS_FROM = 50  # percent of known animals that a threshold misses
 USELESS = (
-    " **This threshold helps nobody: it misses most of the animals that you know.** Go through the "
-    "candidates yourself; the review page doesn't mention it."
+    "- **The threshold helps nobody** for {names}: it misses {least:.0f} to {most:.0f} % of the "
+    "animals that you know (FNIR), and up to {high:.0f} % of new ones may be taken for known (the "
+    "intervals of FPIR; {asked:g} % is asked for). Go through the candidates yourself; the review "
+    "page doesn't mention it."
 )
 
 
 def _in_words(table: pd.DataFrame, rate: float) -> str:
     if not rate:
         return "No threshold was asked for."
-    lines, none = [], table[table["threshold"].isna()]
-    for row in table.dropna(subset="threshold").to_dict("records"):
-        held = "more than" if row["FPIR_low"] > 100 * rate else "consistent with"
-        useless = USELESS if row["FNIR"] >= USELESS_FROM else ""
-        lines.append(SENTENCE.format(**row, held=held, asked=100 * rate, useless=useless))
+    table = table.assign(name=table["species"].map(spelt), asked=100 * rate)
+    chosen, none = table[table["threshold"].notna()], table[table["threshold"].isna()]
+    useless = chosen["FNIR"] >= USELESS_FROM
+    lines = [SENTENCE.format(**row) for row in chosen[~useless].to_dict("records")]
+    if useless.any():
+        lost = chosen[useless]
+        numbers = {"least": lost["FNIR"].min(), "most": lost["FNIR"].max()}
+        numbers |= {"high": lost["FPIR_high"].max(), "asked": 100 * rate}
+        lines.append(USELESS.format(names=", ".join(lost["name"]), **numbers))
     if len(none):
-        species = ", ".join(none["species"] + " (" + none["new_individuals"].astype(str) + ")")
+        names = ", ".join(none["name"] + " (" + none["new_individuals"].astype(str) + ")")
         lines.append(
-            f"- **No threshold** for {species}: it takes {needed(rate)} individuals that the "
+            f"- **No threshold** for {names}: it takes {needed(rate)} individuals that the "
             "network never learned, or a higher rate."
         )
     return "\n".join(lines)
 
 
-def _quality_in_words(auc: float, error: float) -> str:
+def _quality_in_words(auc: float) -> str:
     if np.isnan(auc):
         return "Without known and new animals nothing can be said of how well scores part them."
     return (
-        f"Pooled over species: a known animal's best score is above a new one's in {100 * auc:.0f} "
-        f"% of pairs (AUROC {auc:.2f}; 0.5 is chance). The stated probability of a match is off by "
-        f"{error:.0f} points on average (ECE)."
+        f"Pooled over species, a known animal's best score is above a new one's in {100 * auc:.0f} "
+        "% of pairs (the AUROC; 50 % is chance)."
     )
 
 
-def notes(found: pd.DataFrame, thresholds: dict[str, Threshold]) -> dict[str, str]:
-    """For each query of `identify.candidates`, what its best score says by its species' threshold.
+def notes(
+    found: pd.DataFrame,
+    thresholds: Mapping[str, Threshold],
+    calibrations: Mapping[str, Calibration],
+) -> dict[str, str]:
+    """For each query of `identify.candidates`, what its best score says by its species' `report`.
 
-    The species is that of the best candidate; one without a threshold has no notes.
+    The species is that of the best candidate.
     """
     told = {}
     for row in found[found["rank"] == 1].itertuples():
-        limit = thresholds.get(row.individual.partition("/")[0])
+        species = row.individual.partition("/")[0]
+        limit = thresholds.get(species)
         if limit and row.score <= limit.value:
             words = f"best score {row.score:.2f}, threshold {limit.value:.2f}"
             told[row.query] = f"perhaps a new animal: {words}"
-        elif limit:
-            sure = 100 * limit.probability(row.score)
+        elif species in calibrations:
+            sure = 100 * calibrations[species].probability(row.score)
             told[row.query] = f"if this animal is known, the first is right with {sure:.0f} %"
     return told
 
 
+def detection_claim(table: pd.DataFrame, rate: float) -> str:
+    """What thresholds (of `detection`) cost at a `rate` of false positives, for a title."""
+    own = table[(table["thresholds"] == "one a species") & (table["FPIR"] <= 100 * rate + 1e-9)]
+    if own.empty:
+        return "New or known?"
+    missed = own["FNIR"].iloc[-1]
+    return f"At {100 * rate:g} % false positives {missed:.0f} % of known animals are missed"
+
+
+def reliability_claim(table: pd.DataFrame) -> str:
+    """How far stated probabilities (`reliability`) are off, for a title."""
+    if table.empty:
+        return "Is a match as sure as it says?"
+    return f"What is stated is off by {calibration_error(table):.0f} points on average"
+
+
 @styled()
-def detection_curve(table: pd.DataFrame, title: str) -> Figure:
-    """FNIR against FPIR, of one threshold for all species and of one a species (`detection`)."""
-    drawn = Figure(title, 3.2)
+def detection_curve(table: pd.DataFrame, title: str, rate: float = 0.0) -> Figure:
+    """FNIR against FPIR, of one threshold for all species and of one a species (`detection`).
+
+    `rate`: of false positives, asked for; 0 for none.
+    """
+    drawn = Figure(title, 3.4)
     axes = drawn.subplots()
     looks = {"one for all": (GREY, "--"), "one a species": (BLUE, "-")}
     for name, (colour, line) in looks.items():
@@ -369,6 +405,8 @@ def detection_curve(table: pd.DataFrame, title: str) -> Figure:
         axes.plot(rows["FPIR"], rows["FNIR"], line, color=colour, label=f"threshold: {name}")
     axes.set(xlim=(0, 102), ylim=(0, 102), xlabel="FPIR: new animals taken for known ones (%)")
     axes.set_ylabel("FNIR: known animals not found (%)")
+    if rate:
+        axes.axvline(100 * rate, color="black", linewidth=0.8, linestyle=":", label="asked for")
     drawn.legend(loc="outside lower left")
     return drawn
 

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ from tqdm import tqdm
 
 from miewid_core.config import TrainConfig
 from miewid_core.machine import default_device
-from miewid_core.paper.comparison import ENDS, compare, with_interval
+from miewid_core.paper import comparison
+from miewid_core.paper.comparison import ENDS, Ranking, compare, with_interval
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
     # 6 million multiply-adds a photo at 64 px, the backbone 9; others learn nothing at demo's rate
@@ -22,6 +24,15 @@ COUNTERPART = {  # preset: a vision transformer to set beside its backbone
     "compact": "deit_tiny_patch16_224",  # ImageNet-1k alone, as the backbone; 0.6 and 0.2 billion
     "paper": "swinv2_base_window16_256",  # at 256 px no stage needs padding; 22 and 8 billion
 }
+NAMES = {  # what text calls these backbones of timm
+    "test_efficientnet": "small EfficientNet",
+    "efficientvit_m0": "small transformer",
+    "tf_efficientnet_lite0": "EfficientNet-Lite0",
+    "deit_tiny_patch16_224": "DeiT-Tiny",
+    "efficientnetv2_rw_m": "EfficientNetV2-M",
+    "swinv2_base_window16_256": "SwinV2-Base",
+}
+LITTLE = 0.25  # of the other network's gain over its start: less is hardly anything learned
 
 
 def pair(
@@ -96,42 +107,115 @@ def _seconds(network: nn.Module, photos: torch.Tensor, batches: int = 5) -> floa
 
 
 def costs(networks: Mapping[str, nn.Module], size: int, rates: pd.DataFrame) -> pd.DataFrame:
-    """One row per network: parameters, multiply_adds, photos_per_second and its range.
+    """One row per network: parameters, multiply_adds, photos_per_second, and how fast it is.
 
-    `rates`: of `photos_per_second`; the median of its rounds, and `slowest` and `fastest` of them.
+    `rates`: of `photos_per_second`, the median of which it has. `relative`: its rate as a multiple
+    of the first network's in the same round, with the `slowest` and `fastest` of the rounds.
     """
     counts = {name: (parameters(own), multiply_adds(own, size)) for name, own in networks.items()}
     table = pd.DataFrame(counts, ["parameters", "multiply_adds"]).T.rename_axis("network")
-    measured = rates.groupby("network")["rate"].agg(
-        photos_per_second="median", slowest="min", fastest="max"
+    measured = rates.pivot(index="round", columns="network", values="rate")
+    table["photos_per_second"] = measured.median()
+    ratios = measured.div(measured[next(iter(networks))], axis=0)
+    ratios = ratios.agg(["median", "min", "max"]).T.set_axis(
+        ["relative", "slowest", "fastest"], axis=1
     )
-    return table.join(measured).reset_index()
+    return table.join(ratios).reset_index()
 
 
-def beside_costs(
-    table: pd.DataFrame, costs: pd.DataFrame, words: Mapping[str, str]
+def learned(
+    rankings: Mapping[str, Ranking],
+    starts: Mapping[str, pd.DataFrame],
+    words: Mapping[str, str],
+    training_sd: Mapping[str, float],
 ) -> pd.DataFrame:
-    """Costs (of `costs`) with each network's name and mean top-1 from a table of `compare`.
+    """One row per network: its top-1 beside that of its start, means over species in percent.
 
-    Columns network, name, species (of the mean), top_1, _low, _high (percent), costs.
+    Columns network, name (of `words`), trainings; top_1 and gain (over `untrained`, the `starts`)
+    with _low and _high; learned: whether the gain is shown, and is at least LITTLE of the largest.
+    `training_sd`: as of `compare`.
     """
-    mean, networks = table.iloc[-1], costs["network"]
-    scores = {f"top_1{end}": [mean[f"{name}{end}"] for name in networks] for end in ENDS}
-    who = {"network": networks, "name": networks.map(words), "species": len(table) - 1}
-    return pd.DataFrame(who | scores).join(costs.drop(columns="network"))
+    rows = []
+    for name, ranks in rankings.items():
+        spread = {"top_1": training_sd.get(name, 0.0)}
+        mean = compare({"top_1": ranks, "untrained": starts[name]}, training_sd=spread).iloc[-1]
+        row = {"network": name, "name": words[name], "trainings": mean["top_1_trainings"]}
+        row |= {f"top_1{end}": mean[f"top_1{end}"] for end in ENDS}
+        row |= {"untrained": mean["untrained"]}
+        rows.append(row | {f"gain{end}": mean[f"gain_over_untrained{end}"] for end in ENDS})
+    table = pd.DataFrame(rows)
+    enough = table["gain"] >= LITTLE * table["gain"].max()
+    return table.assign(learned=enough & (table["gain_low"] > 0))
+
+
+def claim(table: pd.DataFrame, learned: pd.DataFrame) -> str:
+    """Which backbone is better, if that is shown, in a few words.
+
+    `table`: of `compare`, the first network against the other; `learned`: of `learned`.
+    """
+    lost = learned.loc[~learned["learned"], "name"]
+    if len(lost):
+        return f"The {' and the '.join(lost)} hardly learned"
+    return comparison.claim(table, dict(zip(learned["network"], learned["name"], strict=True)))
+
+
+def in_words(table: pd.DataFrame, learned: pd.DataFrame) -> str:
+    """What `claim` says, in a sentence, then the numbers that it rests on."""
+    rows, lost = learned.to_dict("records"), learned[~learned["learned"]]
+    mean, gain = table.iloc[-1], f"gain_over_{learned['network'].iloc[1]}"
+    low, high = mean[f"{gain}_low"], mean[f"{gain}_high"]
+    first, second = learned["name"]
+    scores = f"({learned['top_1'].iloc[0]:.1f} against {learned['top_1'].iloc[1]:.1f} % top-1)"
+    network = "the multi-species network"
+    if len(lost):
+        if len(lost) == 1:
+            scores = "({top_1:.1f} % top-1, {untrained:.1f} % untrained)".format(**lost.iloc[0])
+        said = f"With the {' and the '.join(lost['name'])} {network} hardly learned {scores}, "
+        said += "so which backbone is better isn't shown"
+    elif low > 0 or high < 0:
+        said = f"The {network[4:]} is {'better' if low > 0 else 'worse'} with the {first} than "
+        said += f"with the {second} {scores}"
+    else:
+        said = f"No difference is shown between {network} with the {first} and with the {second} "
+        said += scores
+    numbers = [
+        "{top_1:.1f} % ({top_1_low:.1f} to {top_1_high:.1f}) with the {name}".format(**row)
+        for row in rows
+    ]
+    times = [f"{row['trainings']} with the {row['name']}" for row in rows]
+    return (
+        f"{said}. Its top-1 is {' and '.join(numbers)}, a difference of {mean[gain]:.1f} points "
+        f"({low:.1f} to {high:.1f}). Means over {len(table) - 1} species and {mean['queries']:,} "
+        f"queries; trainings: {', '.join(times)}."
+    )
+
+
+def start_in_words(both: Mapping[str, Mapping[str, object]]) -> str:
+    """What the two networks of a `pair` start from, in a sentence."""
+    own = [
+        "ImageNet weights"
+        if weights is True
+        else "random weights"
+        if weights is False
+        else f"the weights in `{Path(weights).name}`"
+        for weights in (changes["pretrained"] for changes in both.values())
+    ]
+    if len(set(own)) == 1:
+        return f"Both start from {own[0]}."
+    return f"The first starts from {own[0]}, the second from {own[1]}."
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `beside_costs` for a reader."""
+    """A table of `learned` joined with `costs`, for a reader."""
+    _, *speeds = with_interval(table, "relative", "slowest", "fastest", decimals=2)
     return pd.DataFrame(
         {
             "network": table["name"],
             "top-1 (%)": with_interval(table, "top_1"),
+            "untrained (%)": table["untrained"].map("{:.1f}".format),
             "parameters (million)": (table["parameters"] / 1e6).map("{:,.2f}".format),
             "multiply-adds (million)": (table["multiply_adds"] / 1e6).map("{:,.1f}".format),
-            "photos per second": with_interval(
-                table, "photos_per_second", "slowest", "fastest", decimals=0
-            ),
+            "speed": ["1", *speeds],
         }
     )
 

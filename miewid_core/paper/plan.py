@@ -50,7 +50,7 @@ def asked(
         "08": multi[:1],
         "09": [*few["species_only"], *few["fine_tuned"], *few["joint"]],
         "10": [*multi, *map(entry, backbones)],
-        "11": [multi[0], *matched, *left_out],
+        "11": [*multi, *matched, *left_out],
     }
 
 

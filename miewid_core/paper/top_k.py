@@ -1,17 +1,21 @@
-"""Curves over all species: database size (Figure 3), top-k (appendix A.2), gallery size."""
+"""Top-k curves over all species (appendix A.2)."""
 
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from tqdm import tqdm
 
 from miewid_core.figures import BLUE, ORANGE, PAGE, THIN, Figure, styled
-from miewid_core.paper.comparison import compare
+from miewid_core.paper.comparison import Ranking, compare, training_spread, with_interval
 
 KS = tuple(range(1, 51))
+SHOWN = (1, 5, 10, 20, 50)  # in tables
+COLUMNS = ["model", "species", "queries", "individuals", "k", "top_k", "low", "high", "chance"]
+COLUMNS += ["seen", "new"]
 LOOKS = {  # of the models told apart, by colour, lightness and dashes
     "multi-species": {"color": BLUE, "ls": "-"},
     "single-species, equal steps": {"color": ORANGE, "ls": "--"},
@@ -20,45 +24,68 @@ LOOKS = {  # of the models told apart, by colour, lightness and dashes
 
 
 def top_k(
-    rankings: Mapping[str, pd.DataFrame], train: pd.DataFrame, ks: Sequence[int] = KS
+    rankings: Mapping[str, Ranking], train: pd.DataFrame, ks: Sequence[int] = KS
 ) -> pd.DataFrame:
     """Top-k in percent of each of `rankings`, by species, then their "mean": appendix A.2.
 
-    Species by decreasing number of annotations in `train`, as in Figure 1. Columns model (the
-    ranking's name), species, queries, individuals, k, top_k, low, high, chance, as of `compare`.
+    Species by decreasing number of their annotations in `train`, as in Figure 1. Columns model (the
+    ranking's name), species, queries, individuals, k, top_k, low, high (95 % interval) and chance,
+    as of `compare`: a ranking may lack species of the first, means are over those that all have.
+    At each k of SHOWN also seen and new: of the individuals in `train`, and of the others. Networks
+    trained once spread between trainings as the first one's do, if it has several. An interval
+    closes where k leaves no choice.
     """
-    tables = {k: compare(rankings, k=k) for k in tqdm(ks, "top-k")}
-    parts = [
-        table.rename(columns={f"{model}_low": "low", f"{model}_high": "high"}).assign(
-            model=model, k=k, top_k=table[model]
-        )
-        for model in rankings
-        for k, table in tables.items()
-    ]
-    columns = ["model", "species", "queries", "individuals", "k", "top_k", "low", "high", "chance"]
-    table = pd.concat([part[columns] for part in parts]).dropna(subset="top_k")
+    once = [model for model, own in rankings.items() if isinstance(own, pd.DataFrame)]
+    first, *_ = rankings
+    parts = []
+    for k in tqdm(ks, "top-k"):
+        sd = 0.0 if first in once else training_spread(rankings[first], k)
+        known = dict.fromkeys(once, sd)
+        table = compare(rankings, train if k in SHOWN else None, k, training_sd=known)
+        for model in rankings:
+            ends = {f"{model}_{end}": end for end in ("low", "high", "seen", "new")}
+            parts.append(table.rename(columns=ends).assign(model=model, k=k, top_k=table[model]))
+    table = pd.concat(parts).reindex(columns=COLUMNS).dropna(subset="top_k")
+    certain = table["chance"] > 100 - 1e-9
+    table[["low", "high"]] = table[["low", "high"]].mask(certain, 100.0)
     sizes = table["species"].map(train["species"].value_counts()).fillna(0)
     sizes = sizes.mask(table["species"] == "mean", -1).reset_index(drop=True)
     order = sizes.sort_values(ascending=False, kind="stable").index
     return table.iloc[order].reset_index(drop=True)
 
 
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The means of a table of `top_k` for a reader, a row for each k of SHOWN."""
+    means = table[(table["species"] == "mean") & table["k"].isin(SHOWN)]
+    models = dict([*means.groupby("model", sort=False)])
+    first = next(iter(models))
+    shown = {"k": models[first]["k"].tolist()}
+    for model, own in models.items():
+        shown[f"{model} (%)"] = with_interval(own, "top_k", "low", "high")
+        if model == first:
+            shown["seen, new individuals"] = [
+                f"{row.seen:.1f}, {row.new:.1f}" for row in own.itertuples()
+            ]
+    return pd.DataFrame(shown | {"random ranking": models[first]["chance"].tolist()})
+
+
 def in_words(table: pd.DataFrame, level: float = 90) -> str:
-    """From which k on each model's mean is at least `level` percent, and their order at k = 1."""
-    parts = []
-    for model, own in table[table["species"] == "mean"].groupby("model", sort=False):
-        last = own["k"].max()
+    """How many of the nearest annotations show the individual in `level` percent of searches."""
+    means, needed = table[table["species"] == "mean"], {}
+    for model, own in means.groupby("model", sort=False):
         # first k at which the mean, the interval's upper and its lower end are there
-        k, low, high = (
-            next((f"{k}" for k in own.loc[own[name] >= level, "k"]), f"more than {last}")
+        needed[model] = [
+            next((f"{k}" for k in own.loc[own[name] >= level, "k"]), f"more than {own['k'].max()}")
             for name in ("top_k", "high", "low")
-        )
-        parts.append(f"{k} with {model} (95 % interval {low} to {high})")
-    means = table[(table["species"] == "mean") & (table["k"] == 1)].sort_values("top_k")[::-1]
-    order = [f"{row.model} ({row.top_k:.1f} %)" for row in means.itertuples()]
+        ]
+    (first, (enough, *_)), *_ = needed.items()
+    said = f"In {level:g} % of searches the {first} network shows the right individual among the "
+    said += f"{enough} nearest annotations"
+    each = ", ".join(f"{model} {k} ({low} to {high})" for model, (k, low, high) in needed.items())
+    species = table["species"].nunique() - 1
     return (
-        f"{level:g} % of the queries (mean over species) find their individual among the nearest "
-        f"annotations up to k = {', '.join(parts)}. At k = 1 the order is {', '.join(order)}."
+        f"{said}. With 95 % intervals: {each}; means over {species} species, "
+        f"{means['queries'].iloc[0]:,} queries."
     )
 
 
@@ -66,7 +93,8 @@ def in_words(table: pd.DataFrame, level: float = 90) -> str:
 def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
     """A small panel of top-k against k per species, and a large one of their mean (appendix A.2).
 
-    `table`: of `top_k`, of models that LOOKS names. Bands are 95 % intervals.
+    `table`: of `top_k`, of models that LOOKS names. Bands are 95 % intervals, no lower than what a
+    random ranking reaches, or a smaller k.
     """
     species = [name for name in table["species"].unique() if name != "mean"]
     shared = set.intersection(*table.groupby("model")["species"].agg(set)) - {"mean"}
@@ -76,7 +104,9 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
         for model, points in own.groupby("model", sort=False):
             look = LOOKS[model]
             band = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
-            axes.fill_between(points["k"], points["low"], points["high"], **band)
+            least = np.minimum(points["chance"], points["top_k"])  # nothing is worse than random
+            low = points["low"].clip(least).cummax()  # nor than fewer photos are
+            axes.fill_between(points["k"], low, points["high"], **band)
             axes.plot(points["k"], points["top_k"], label=model, **look)
         chance = own.drop_duplicates("k")
         axes.plot(chance["k"], chance["chance"], label="random ranking", **THIN)

@@ -15,7 +15,13 @@ from miewid_core.files import file_digest
 from miewid_core.runs import manifest
 
 MEASURED_FILES = "performance_"  # how their names start: measured times and memory
-MEASURED = {"seconds", "photos_per_second", "slowest", "fastest"}  # columns of other tables
+MEASURED = {
+    "seconds",
+    "photos_per_second",
+    "relative",
+    "slowest",
+    "fastest",
+}  # columns of other tables
 SURE = ("low", "high", "p", "deviation", "same_sign")  # how sure the column beside them is
 ROUNDING = 1e-6  # relative: differences below are float32's
 SHOWN = 5  # differences of a file that are printed

@@ -100,10 +100,15 @@ def test_targets_are_judged_by_their_case_and_sense():
     assert slow["reached"] == "no"
     words = report.in_words(report.targets({"evaluation": made([1], [3])}))
     assert words.startswith("1 of 2 targets are reached.")
+    assert "growth" not in words
     assert (
         "evaluation, time, textbook / ours (n 20000): >= 5 asked for, 3.00 (3.00 to 3.00)" in words
     )
-    assert "loss, time, ours / products: <= 1.25 asked for, not measured here." in words
+    told = report.not_measured(report.targets({"evaluation": made([1], [3])}))
+    assert told.startswith("Not measured: ")
+    assert "loss, time, ours / products (), " in told
+    assert "the largest species of Table 1, " in told
+    assert told.count("a catalog of the paper's size") == 1
 
 
 def test_what_is_asked_for_in_seconds_is_judged_by_the_median():
@@ -281,8 +286,48 @@ def test_where_and_when_is_said_of_each_measurement():
 
 
 def test_what_was_not_measured_is_said():
-    assert report.peers_table({}).empty
-    assert report.on_a_gpu({}).endswith("bench gpu` does.")
+    assert report.on_a_gpu({}) == ""
+    assert report.speeds({}).empty
+    assert report.speeds_in_words(report.speeds({}), {}).endswith("was not measured.")
+    assert report.speeds_readable(report.speeds({})).empty
+
+
+def test_speeds_are_those_of_the_first_source_that_has_them():
+    rows = [
+        ("embedding", kind, way, turn, seconds * (turn + 1), megabytes)
+        for kind in ("12 megapixels", "cut before")
+        for way, seconds, megabytes in (
+            ("ours", 1, 10),
+            ("ours, first pass", 4, 20),
+            ("wildlife-tools", 12, 40),
+        )
+        for turn in range(2)
+    ]
+    columns = ["stage", "kind", "way", "round", "seconds", "megabytes"]
+    full = {"peers": pd.DataFrame(rows, columns=columns), "step": made([1, 1], [2, 4])}
+    table = report.speeds(full)
+    found = table["ratio"].to_dict()
+    assert found == {
+        ("embedding, first pass", "wildlife-tools"): 3,
+        ("embedding, later passes", "wildlife-tools"): 12,
+        ("embedding, photos cut before", "wildlife-tools"): 12,
+        ("training step", "textbook"): 3,
+    }
+    assert table.loc[("embedding, first pass", "wildlife-tools"), "memory"] == 2
+    shown = report.speeds_readable(table)
+    assert shown["textbook"].tolist() == ["", "", "", "3.0 (2.0 to 4.0)"]
+    assert report.speeds_claim(table) == "Ours is faster in 4 of 4 comparisons"
+    (axes,) = report.speeds_figure(table, "t").axes
+    assert [line.get_xdata().tolist() for line in axes.lines[1:]] == [[3, 12, 12], [], [3]]
+
+
+def test_the_committed_measurements_are_told():
+    full = harness.measured()
+    words = report.speeds_in_words(report.speeds(full), full)
+    assert len(words.partition(". ")[0].split()) <= 25
+    assert len(report.speeds_readable(report.speeds(full))) == len(report.SPEEDS) == 12
+    assert report.floors(full).count("(ours ") == 3
+    assert report.sources_in_words(report.sources(full)).startswith("- ")
 
 
 def test_rates_on_a_gpu_are_shares_of_its_products():

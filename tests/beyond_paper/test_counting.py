@@ -203,13 +203,16 @@ def test_a_threshold_comes_from_the_other_species_alone(table, method):
 
 def test_words_and_figures_follow_the_table(table):
     chosen = counting.chosen_elsewhere(table)
-    lines = counting.in_words(table, chosen).splitlines()
-    assert len(lines) == 6  # each linkage in hindsight, and by two goals
     rows = chosen[(chosen["goal"] == "count") & (chosen["linkage"] == "average")]
-    (line,) = (one for one in lines if one.startswith("- average") and "for the count" in one)
-    assert f"ARI {rows['ari'].mean():.2f}" in line
-    assert f"of the true pairs {100 * rows['pair_recall'].mean():.0f} % are joined" in line
-    assert "3 species" in line
+    words = counting.in_words(chosen)
+    told = f"is {rows['ratio'].min():.2f} to {rows['ratio'].max():.2f} times the true number by"
+    assert f"{told} average linkage" in words
+    assert words.count("of 3 species") == 2
+    most = max(rows["ratio"].max(), 1 / rows["ratio"].min())
+    assert counting.headline(chosen).endswith(f"up to {most:.1f} times")
+    words = counting.identities_in_words(chosen)
+    assert f"(ARI {rows['ari'].mean():.2f})" in words
+    assert f"{100 * rows['pair_recall'].mean():.0f} % of the true pairs are joined" in words
     drawn = counting.curves(table, "title")
     labels = [axes.get_ylabel() for axes in drawn.axes]
     assert sorted(labels) == sorted(label for label, _ in counting.PANELS.values())
@@ -228,7 +231,9 @@ def test_a_single_species_has_no_other_to_choose_its_threshold():
     table = counting.sweep(*clustered(5, 3, 0.5, 0))
     chosen = counting.chosen_elsewhere(table)
     assert chosen.empty
-    assert "no other can choose" in counting.in_words(table, chosen)
+    assert "no other can choose" in counting.in_words(chosen)
+    assert "two species" in counting.headline(chosen)
+    assert counting.identities_in_words(chosen)
     counting.curves(table, "title").png(30)
     assert "two species" in counting.counts(chosen, "title").axes[0].texts[0].get_text()
 

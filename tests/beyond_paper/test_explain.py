@@ -242,9 +242,14 @@ def test_of_drawn_animals_all_is_measured(weights, animals, tmp_path):
     assert table.notna().all(axis=None)
     assert table["odds_animal"].between(table["odds_low"], table["odds_high"]).all()
     assert explain.quality_figure(table, "drawn").png()
-    assert "on the animal" in explain.quality_in_words(table)
+    words = explain.quality_in_words(table)
+    assert "The red lies on the animal" in words
+    assert words.endswith(
+        f"({table['pairs'].iloc[0]} right and {table['pairs'].iloc[0]} wrong pairs.)"
+    )
+    assert explain.quality_claim(table)
     altered = explain.altered_queries(network, tested, animals, True)
-    assert altered["query"].unique().tolist() == ["as it is", "mirrored", "animal greyed"]
+    assert altered["query"].unique().tolist() == ["unchanged", "mirrored", "animal greyed"]
     assert altered[["top1", "chance"]].notna().all(axis=None)
     for outline in explain.outlines(animals, tested.rows, SIZE):
         assert 0.2 < outline.mean() < 0.7
@@ -257,7 +262,7 @@ def test_of_real_photos_what_can_be_is_measured(weights, photos, tmp_path):
     assert "isn't known" in explain.quality_in_words(table)
     assert explain.quality_figure(table, "real").png()
     words = explain.altered_in_words(explain.altered_queries(network, tested, photos, False))
-    assert "animal greyed: " in words
+    assert "with the animal greyed out; by chance" in words
     found = candidates(tested, tested, 2)
     shown = explain.match_figure(network, found, photos[:2], photos, "matches")
     assert len(shown.axes) == 8
@@ -289,5 +294,5 @@ def test_colours_that_are_greyed_can_not_be_matched(photos, tmp_path, weights, m
     tested = Embeddings(rows, vectors, "w", "p")
     table = explain.altered_queries(of_file("", tmp_path), tested, photos, False)
     means = table[table["species"] == "mean"].set_index("query")["top1"]
-    assert means["as it is"] == means["mirrored"] == 100
+    assert means["unchanged"] == means["mirrored"] == 100
     assert means["animal greyed"] < 60

@@ -88,7 +88,7 @@ def test_the_whole_gallery_is_one_vs_all_and_alone_is_certain():
     assert (found["ahead"].isna() == ranks["first_match_rank"].isna()).all()
     assert found["ahead"].eq(0).sum() == ranks["first_match_rank"].eq(1).sum()
     np.testing.assert_allclose(gallery_size.top_1(found, 1), 100)
-    curve = gallery_size.curve(found)
+    curve = gallery_size.curve([found])
     own = curve[curve["species"] != "mean"].groupby("species").last()
     expected = per_species(ranks, 1).set_index("species")
     np.testing.assert_allclose(own["top_1"], 100 * expected["top_k"])
@@ -98,7 +98,7 @@ def test_the_whole_gallery_is_one_vs_all_and_alone_is_certain():
 
 
 def test_curves_fall_and_the_mean_ends_where_the_smallest_species_does():
-    curve = gallery_size.curve(gallery_size.ahead(*example()))
+    curve = gallery_size.curve([gallery_size.ahead(*example())])
     for name, own in curve.groupby("species"):
         assert own["size"].is_monotonic_increasing
         assert (own["top_1"].diff().dropna() <= 1e-9).all()
@@ -111,7 +111,7 @@ def test_curves_fall_and_the_mean_ends_where_the_smallest_species_does():
 
 def test_equal_sets_full_and_common_gallery_side_by_side():
     embeddings, photos = example()
-    table = gallery_size.equal(gallery_size.curve(gallery_size.ahead(embeddings, photos)))
+    table = gallery_size.equal(gallery_size.curve([gallery_size.ahead(embeddings, photos)]))
     expected = compare({"own": ranked(embeddings, photos)})
     assert table["species"].tolist() == ["a", "b", "c", "mean"]
     np.testing.assert_allclose(table["top_1"], expected["own"])
@@ -120,8 +120,19 @@ def test_equal_sets_full_and_common_gallery_side_by_side():
     assert table.loc[0, "equal_top_1"] == table.loc[0, "top_1"]
     assert (table["equal_top_1"] >= table["top_1"] - 1e-9).all()
     words = gallery_size.in_words(table)
-    assert "Among 9 individuals of each species" in words
-    assert f"the mean top-1 is {table['equal_top_1'].iloc[-1]:.1f} %" in words
+    mean = table.iloc[-1]
+    assert f"of each species multi-species top-1 is {mean['equal_top_1']:.1f} %" in words
+    shown = gallery_size.readable(table)
+    assert shown["species"].tolist() == ["c", "b", "a", "mean"]
+    assert [*shown][2:] == ["top-1 among all (%)", "top-1 among 9 (%)"]
+
+
+def test_trainings_are_averaged():
+    found = [gallery_size.ahead(*example(seed)) for seed in (0, 0)]
+    found[1] = found[1].assign(ahead=found[1]["ahead"].mask(found[1]["ahead"].notna(), 0))
+    one, sure, both = (gallery_size.curve(own) for own in ([found[0]], [found[1]], found))
+    assert (sure["top_1"] == 100).all()
+    np.testing.assert_allclose(both["top_1"], (one["top_1"] + 100) / 2)
 
 
 def test_species_of_a_single_individual_and_queries_without_a_match():
@@ -135,5 +146,5 @@ def test_species_of_a_single_individual_and_queries_without_a_match():
     assert found["ahead"].iloc[-3:-1].tolist() == [0, 0]
     assert pd.isna(found["ahead"].iloc[-1])
     assert gallery_size.common_size(found) == 1
-    curve = gallery_size.curve(found)
+    curve = gallery_size.curve([found])
     assert curve.loc[curve["species"] == "z", "top_1"].tolist() == [100.0]

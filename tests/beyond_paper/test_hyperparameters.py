@@ -327,13 +327,16 @@ def test_below_fifty_trials_nothing_is_said_to_matter(found, many):
     assert np.asarray(dots) == pytest.approx(data.iloc[:, 1:3].to_numpy())
 
 
-def test_the_history_shows_complete_trials_and_the_best_so_far(found):
+def test_the_history_shows_every_trial_at_half_and_at_its_end(found):
     table = hyperparameters.table(found)
-    figure = hyperparameters.history_plot(table, RUNGS[1], "history")
-    dots, best = (line.get_ydata() for line in figure.axes[0].lines)
-    scores = table["top1_after_2"].dropna().tolist()
-    assert list(dots) == scores
-    assert list(best) == [max(scores[: place + 1]) for place in range(len(scores))]
+    figure = hyperparameters.history_plot(table, RUNGS, "history")
+    for line, rung in zip(figure.axes[0].lines, RUNGS, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), table[f"top1_after_{rung}"])
+    best = table["trial"][table["top1_after_2"].idxmax()]
+    claim = (
+        "No trial was better than trial 0, the preset" if best == 0 else f"Trial {best} was best"
+    )
+    assert hyperparameters.history_claim(table, RUNGS[1]) == claim
 
 
 def test_the_check_trains_on_no_test_row(drawn, tmp_path):
@@ -343,9 +346,10 @@ def test_the_check_trains_on_no_test_row(drawn, tmp_path):
     point = hyperparameters.values_of(study.config)
     points = {"best": point, "preset": point, "a1_values": point | {"scale": 51.5}}
     ranks = hyperparameters.confirm(study, parts, points, epochs=1)
-    assert ranks.keys() == points.keys()
+    assert [*ranks] == ["best", "a1_values", "untrained"]  # the preset is the best here
     saved = [pd.read_csv(path) for path in tmp_path.glob("runs/*/rows.csv")]
-    assert len(saved) == 2  # the preset is the best here: trained once
+    saved = [rows for rows in saved if len(rows) < len(study.train)]  # but the untrained one's
+    assert len(saved) == 2
     for rows in saved:
         assert set(rows["annotation_id"]) == set(parts.train["annotation_id"])
         assert not set(rows["annotation_id"]) & set(study.test["annotation_id"])
@@ -353,25 +357,61 @@ def test_the_check_trains_on_no_test_row(drawn, tmp_path):
         assert set(own["annotation_id"]) == set(parts.validation["annotation_id"])
 
 
+def one_species(first):
+    """Ranks of 18 queries of nine individuals, so many of which find theirs at once."""
+    rows = [
+        {"annotation_id": f"{i}{j}", "species": "ant", "individual": str(i)}
+        for i, j in itertools.product(range(9), range(2))
+    ]
+    found = pd.array([1] * first + [2] * (18 - first), "Int64")
+    return pd.DataFrame(rows).assign(first_match_rank=found, relevant=1, candidates=17)
+
+
 @pytest.mark.parametrize(
     ("best", "preset", "words"),
-    [(1, 2, "is better than"), (2, 1, "is worse than"), (1, 1, "No difference shown between")],
+    [
+        (18, 2, "The best of 6 trials is better than the preset of the multi-species network. "),
+        (18, 17, "The best of 6 trials is not shown to be better than the preset"),
+        (
+            2,
+            None,
+            "A search of 6 trials found no settings of the multi-species network better than",
+        ),
+        (
+            18,
+            None,
+            "A search of 6 trials found no settings of the multi-species network better than",
+        ),
+    ],
 )
-def test_words_follow_the_interval(best, preset, words):
-    def ranks(first):
-        rows = [
-            {"annotation_id": f"{i}{j}", "species": "ant", "individual": str(i)}
-            for i, j in itertools.product(range(9), range(2))
-        ]
-        return pd.DataFrame(rows).assign(
-            first_match_rank=pd.array([first] * 18, "Int64"), relevant=1, candidates=17
-        )
+def test_words_follow_the_intervals(best, preset, words):
+    ranks = {"best": one_species(best)}
+    ranks |= {"preset": one_species(preset)} if preset else {}
+    ranks |= {"untrained": one_species(2)}
+    train = pd.DataFrame({"individual": ["0"], "species": ["ant"]})
+    points = {"best": {"scale": 1}, "preset": {"scale": 2 if preset else 1}}
+    table = hyperparameters.checked(ranks, train)
+    parts = pd.DataFrame({"individuals": [160], "individuals_in_test": [107]})
+    told = hyperparameters.in_words(points, table, 6, parts)
+    assert told.startswith(words)
+    assert ("so it decides nothing" in told) == (best == 2)
+    assert len(told.partition(". ")[0].split()) <= 25
+    assert "107 of its 160 training individuals" in told
+    shown = hyperparameters.readable_check(table, points)
+    assert shown["gain over untrained (points)"].iloc[-1] == ""
+    assert ("(the preset's)" in shown["settings"][0]) == (not preset)
 
-    given = {"best": ranks(best), "preset": ranks(preset)}
-    points = {"best": {"scale": 1}, "preset": {"scale": 2}}
-    assert words in hyperparameters.in_words(points, given, "preset")
-    points["preset"] = points["best"]
-    assert hyperparameters.in_words(points, given, "preset").endswith("is the preset itself.")
+
+def test_tables_for_readers_say_each_thing_once(found, task):
+    shown = hyperparameters.readable(hyperparameters.table(found))
+    assert [*shown][-3:] == ["top-1 after 1 epochs (%)", "top-1 after 2 epochs (%)", ""]
+    assert (
+        shown.iloc[0].tolist()[1:6] == ["0.0200", "24.0", "0.10", "0.15", "3"] or len(shown) == 20
+    )
+    best = hyperparameters.readable_best(hyperparameters.beside(found, task))
+    assert best["setting"].iloc[0] == "peak rate"
+    same = found.best_params == found.trials[0].params
+    assert ("best trial (the preset)" in best) == same
 
 
 @pytest.mark.parametrize("seed", [0, 7])

@@ -10,6 +10,8 @@ from PIL import Image
 from miewid_core import catalog
 from miewid_core.beyond_paper import identify
 from miewid_core.beyond_paper.embeddings import LABELS, Embeddings
+from miewid_core.files import ROOT
+from miewid_core.paper.comparison import compare
 
 
 def embedded(individuals, seed, prefix="k", species="ant"):
@@ -201,7 +203,8 @@ def test_success_is_the_share_of_queries_found():
     tested = Embeddings(tested.rows, vectors, "w", "p")
     table = identify.success(tested)
     assert table["top1"][0] == pytest.approx(100 * 4 / 6)
-    assert table["top5"][0] == 100  # all of the five others
+    assert table["top5"][0] == 100  # of three individuals
+    assert table["chance1"][0] == pytest.approx(100 / 3)
     assert table["chance5"][0] == pytest.approx(100)
     assert "top1_seen" not in table  # nobody knows what the network learned
     learned = set(tested.rows["individual"][[0, 2]])  # of a and b
@@ -210,17 +213,30 @@ def test_success_is_the_share_of_queries_found():
     assert "top5_seen" not in apart
 
 
-def test_a_readable_success_has_nine_columns_and_a_headline(photos):
+def test_individuals_are_counted_and_not_their_photos():
+    tested = embedded(list("aabbb"), 0)
+    vectors = np.array([[1, 0], [0.8, 0.6], [1, 0.1], [1, 0.2], [1, 0.3]], np.float32)
+    table = identify.success(Embeddings(tested.rows, vectors, "w", "p"))
+    assert table["top1"][0] == pytest.approx(100 * 3 / 5)
+    assert table["top5"][0] == 100  # three photos of b are one individual
+    assert compare({"photos": tested.ranks()}, k=2)["photos"][0] < 100
+
+
+def test_a_readable_success_has_eight_columns_and_a_headline(tmp_path):
     table = identify.success(embedded(list("aabbccdd"), 0), {"a", "b"})
     shown = identify.readable(table)
-    assert shown.shape[1] == 9
+    assert shown.shape[1] == 8
     one = table.iloc[0]
     ends = f"({one['top1_low']:.1f} to {one['top1_high']:.1f})"
-    assert shown["top-1 (%)"].iloc[0] == f"{one['top1']:.1f} {ends}"
-    assert f"in {one['top1']:.0f} % of the searches (mean over 1 species)" in identify.headline(
-        table
-    )
-    assert identify.headline(table.assign(top1=np.nan)).startswith("No individual")
+    assert shown["first (%)"].iloc[0] == f"{one['top1']:.1f} {ends}"
+    assert shown["by chance: 1, 5, 10"].iloc[0] == "25, 100, 100"
+    words = identify.headline(table, ROOT / "figures" / "demo" / "review.html")
+    assert words.startswith("The multi-species network puts the right individual first in ")
+    assert words.endswith("Decide on the page `figures/demo/review.html`.")
+    page = tmp_path / "review.html"
+    assert str(page) in identify.headline(table, page, "some.safetensors")
+    assert "The network of your weights" in identify.headline(table, page, "some.safetensors")
+    assert identify.headline(table.assign(top1=np.nan), page).startswith("No individual")
 
 
 def test_of_new_animals_no_candidate_can_be_right(photos, tmp_path):

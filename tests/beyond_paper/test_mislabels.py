@@ -216,13 +216,17 @@ def test_words_and_curves_follow_the_table():
     embeddings, rows = animals(individuals=6, encounters=8)
     table = mislabels.planting_test(embeddings, rows, 0.05, plantings=4)
     words = mislabels.in_words(table)
-    assert "- random wrong labels, by nearest neighbours, 96 judged: " in words
-    assert "5 of 96 labels were made wrong, 4 times" in words
-    for kind, name in mislabels.KINDS.items():
-        rows = table[(table["wrong"] == kind) & (table["score"] == "suspicion")]
-        (line,) = (one for one in words.splitlines() if f"{name} wrong labels, by nearest" in one)
-        recall = rows.loc[rows["shown"] == 0.02, "recall"].iloc[0]
-        assert f"the first 2 % of the list hold {100 * recall:.0f} %" in line
+    assert "(5 of 96 labels made wrong, 4 times)" in words
+    fifth = table[table["shown"] == 0.2].set_index(["score", "wrong"])["recall"]
+    for kind, name in (("random", "random wrong labels"), ("look_alike", "look-alikes")):
+        held = f"{100 * fifth['suspicion', kind]:.0f} % ("
+        assert f"{held}" in words.partition(f" of {name}")[0]
+        assert f"{100 * fifth['away', kind]:.0f} % (" in mislabels.clusters_in_words(table)
+    low, high = (table.assign(recall_low=share) for share in (0.1, 0.9))
+    assert mislabels.claim(low) == (
+        "Random wrong labels aren't found, look-alike wrong labels aren't found"
+    )
+    assert mislabels.are_found(high, "look_alike") == "are found"
     unseen = pd.DataFrame({"suspicion": [0.1, 0.2, -0.1, -0.2, np.nan]})
     told = mislabels.memory_in_words(unseen, unseen.iloc[2:])
     assert "50 % of 4 test annotations, and 0 % of 2 training annotations" in told

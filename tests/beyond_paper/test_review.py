@@ -697,7 +697,7 @@ class TestCaptureHistories:
         assert daily.columns.tolist() == ["species", "individual", *days]
         assert daily.to_numpy().tolist() == [["ant", "a", 1, 0, 1], ["ant", "b", 0, 1, 0]]
         monthly = review.capture_histories(rows, "M")
-        assert monthly.columns.tolist()[2:] == ["2024-01-01", "2024-02-01"]
+        assert monthly.columns.tolist()[2:] == ["2024-01", "2024-02"]
         assert monthly.to_numpy().tolist() == [["ant", "a", 1, 1], ["ant", "b", 1, 0]]
 
     def test_one_name_in_two_species_is_two_animals(self):

@@ -28,8 +28,8 @@ def made(count, seed=0, known_mean=0.7, per=4, species="ant", learned=False):
     return rows.assign(species=species, learned=learned, annotation_id=rows.index.astype(str))
 
 
-def limit(value=0.5, slope=1.0, intercept=0.0, rate=0.1):
-    return threshold.Threshold(value, value, value, rate, slope, intercept)
+def limit(value=0.5, rate=0.1):
+    return threshold.Threshold(value, value, value, rate)
 
 
 class TestNeeded:
@@ -151,12 +151,12 @@ class TestCalibration:
         rows = made(2_000, per=10)
         rows["true_score"] = np.where(right, score, 0.1)
         rows["other_score"] = np.where(right, 0.1, score)
-        chosen = threshold.choose(rows, 0.1, 0)
+        chosen = threshold.calibrated(rows)
         assert (chosen.slope, chosen.intercept) == pytest.approx((10, -5), rel=0.05)
         assert chosen.probability(np.array([0.5])) == pytest.approx([0.5], abs=0.02)
 
     def test_all_right_is_no_certainty(self):
-        chosen = threshold.choose(made(30).assign(true_score=0.9, other_score=0.1), 0.1, 0)
+        chosen = threshold.calibrated(made(30).assign(true_score=0.9, other_score=0.1))
         assert chosen.probability(0.3) == pytest.approx(121 / 122)  # 120 searches, all right
         assert chosen.probability(0.9) == chosen.probability(0.3)
 
@@ -293,10 +293,10 @@ class TestReport:
         words = threshold.report(self.rows(), 0.1, 0).words
         assert "FPIR" in words
         assert "FNIR" in words
-        assert "consistent with the 10 % asked for" in words
+        assert "where 10 % is asked for" in words
         assert "helps nobody" not in words
         useless = threshold.report(made(60, known_mean=0.52), 0.1, 0)
-        assert "helps nobody: it misses most of the animals that you know" in useless.words
+        assert "**The threshold helps nobody** for" in useless.words
         assert useless.thresholds == {}  # no note on the page asks for a new animal
         assert useless.rates["threshold"].notna().any()
 
@@ -305,7 +305,7 @@ class TestReport:
         assert report.thresholds == {}
         assert "No threshold" in report.words
         assert list(report.rates) == threshold.RATES
-        assert threshold.notes(pd.DataFrame({"rank": []}), {}) == {}
+        assert threshold.notes(pd.DataFrame({"rank": []}), {}, {}) == {}
         assert threshold.reliability_curve(report.reliability, "x").png(40)[:4] == b"\x89PNG"
         assert threshold.detection_curve(report.detection, "x").png(40)[:4] == b"\x89PNG"
 
@@ -327,7 +327,8 @@ class TestReport:
         found = pd.DataFrame({"query": list("aabbc"), "rank": [1, 2, 1, 2, 1]})
         found["score"] = [0.5, 0.4, 0.7, 0.6, 0.7]
         found["individual"] = ["ant/x", "ant/y", "ant/x", "ant/y", "bee/x"]
-        notes = threshold.notes(found, {"ant": limit(0.5, 10, -5)})
+        sure = {"ant": threshold.Calibration(10, -5), "bee": threshold.Calibration(0, 0)}
+        notes = threshold.notes(found, {"ant": limit(0.5)}, sure)
         assert notes["a"] == "perhaps a new animal: best score 0.50, threshold 0.50"
         assert "right with 88 %" in notes["b"]  # 1 / (1 + exp(-2))
-        assert "c" not in notes
+        assert "right with 50 %" in notes["c"]  # a species without a threshold

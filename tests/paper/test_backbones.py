@@ -3,6 +3,7 @@
 import dataclasses
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 import timm
@@ -12,6 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from miewid_core.config import PRESETS
 from miewid_core.model import MiewIDNet
 from miewid_core.paper import backbones
+from miewid_core.paper.comparison import compare
 
 
 class Attention(nn.Module):
@@ -81,18 +83,76 @@ def test_rates_are_those_of_the_clock_and_taken_in_turns():
 
 def test_costs_by_hand():
     networks = {"one": nn.Conv2d(3, 5, 1), "two": nn.Conv2d(3, 1, 1, bias=False)}
-    rates = pd.DataFrame(
-        {"network": ["one"] * 3 + ["two"], "round": [0, 1, 2, 0], "rate": [9.0, 1.0, 4.0, 2.0]}
-    )
+    rates = [("one", 0, 9.0), ("one", 1, 1.0), ("one", 2, 4.0)]
+    rates += [("two", 0, 3.0), ("two", 1, 1.0), ("two", 2, 2.0)]
+    rates = pd.DataFrame(rates, columns=["network", "round", "rate"])
     table = backbones.costs(networks, 4, rates)
     assert table.to_dict("list") == {
         "network": ["one", "two"],
         "parameters": [20, 3],
         "multiply_adds": [16 * 15, 16 * 3],
         "photos_per_second": [4.0, 2.0],
-        "slowest": [1.0, 2.0],
-        "fastest": [9.0, 2.0],
+        "relative": [1.0, 0.5],
+        "slowest": [1.0, 1 / 3],
+        "fastest": [1.0, 1.0],
     }
+
+
+def ranks(right, of=40):
+    """So many of 40 queries right: four individuals with ten photos."""
+    return pd.DataFrame(
+        {
+            "annotation_id": [f"{number}" for number in range(of)],
+            "species": "a",
+            "individual": [f"a/{number % 4}" for number in range(of)],
+            "first_match_rank": np.where(np.arange(of) < right, 1, 9),
+            "relevant": 9,
+            "candidates": 39,
+        }
+    ).astype({"first_match_rank": "Int64"})
+
+
+@pytest.mark.parametrize(
+    ("rights", "starts", "said"),
+    [
+        ((38, 5), (3, 4), "With the small one {} hardly learned (12.5 % top-1, 10.0 % untrained)"),
+        ((38, 12), (3, 4), "With the small one {} hardly learned (30.0 % top-1, 10.0 % untrained)"),
+        (
+            (38, 20),
+            (3, 4),
+            "The {} is better with the large one than with the small one (95.0 against",
+        ),
+        (
+            (20, 38),
+            (3, 4),
+            "The {} is worse with the large one than with the small one (50.0 against",
+        ),
+        (
+            (37, 38),
+            (3, 4),
+            "No difference is shown between {} with the large one and with the small one (",
+        ),
+        (
+            (3, 4),
+            (3, 4),
+            "With the large one and the small one {} hardly learned (7.5 against 10.0 %",
+        ),
+    ],
+)
+def test_no_backbone_is_called_better_than_one_that_hardly_learned(rights, starts, said):
+    words = {"first": "large one", "second": "small one"}
+    rankings = {name: [ranks(right)] for name, right in zip(words, rights, strict=True)}
+    before = {name: ranks(right) for name, right in zip(words, starts, strict=True)}
+    learned = backbones.learned(rankings, before, words, {"second": 2.0})
+    table = compare(rankings, training_sd={"second": 2.0})
+    told = backbones.in_words(table, learned)
+    network = "multi-species network"
+    assert told.startswith(said.format(network if said[0] == "T" else f"the {network}"))
+    assert ("so which backbone is better isn't shown" in told) == ("hardly" in said)
+    assert told.endswith(
+        "1 species and 40 queries; trainings: 1 with the large one, 1 with the small one."
+    )
+    assert len(told.partition(". ")[0].split()) <= 25
 
 
 class TestPair:

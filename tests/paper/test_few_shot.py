@@ -329,7 +329,7 @@ class TestPlan:
         ]  # three seeds, two baselines
         # of two species, all but one is the other alone
         assert table.loc["05", ["trainings", "new"]].tolist() == [5, 0]
-        assert table.loc["11", ["trainings", "new"]].tolist() == [5, 0]
+        assert table.loc["11", ["trainings", "new"]].tolist() == [7, 0]
         assert table.loc["all", "new"] == table["new"][:-1].sum()
         assert table.loc["00", "photos"] == table.loc["00", "to_do"] == 12
         assert table.loc["all", "hours"] == pytest.approx(table.loc["all", "to_do"] / 36_000)

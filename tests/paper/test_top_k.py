@@ -69,7 +69,7 @@ def bands(axes):
 
 def test_top_k_is_the_cmc_with_the_intervals_of_compare():
     rankings = {"multi": ranked(seed=0), "single": ranked(seed=1)}
-    train = pd.DataFrame({"species": [names(3)[1]] * 3 + [names(3)[2]] * 2})
+    train = pd.DataFrame({"species": [names(3)[1]] * 3 + [names(3)[2]] * 2, "individual": "x"})
     table = top_k.top_k(rankings, train, ks=range(1, 6))
     order = [names(3)[1], names(3)[2], names(3)[0], "mean"]  # by training annotations
     assert table["species"].unique().tolist() == order
@@ -85,6 +85,25 @@ def test_top_k_is_the_cmc_with_the_intervals_of_compare():
         expected = compare({"own": ranks}, k=3).iloc[-1]
         got = mean.loc[3, ["top_k", "low", "high"]].tolist()
         assert got == pytest.approx([expected["own"], expected["own_low"], expected["own_high"]])
+
+
+def test_of_several_trainings_the_spread_counts_and_certain_answers_have_no_band():
+    runs = [ranked(seed=seed) for seed in range(3)]
+    once = top_k.top_k({"multi": runs[0], "single": runs[1]}, runs[0], ks=[1, 23])
+    several = top_k.top_k({"multi": runs, "single": runs[1]}, runs[0], ks=[1, 23])
+    for table in (once, several):
+        all_of = table[table["k"] == 23]  # of 23 candidates
+        assert (all_of[["top_k", "low", "high", "chance"]] == 100).all(axis=None)
+    width = [
+        table[(table["species"] == "mean") & (table["k"] == 1)].eval("high - low").tolist()
+        for table in (once, several)
+    ]
+    assert width[1][1] > width[0][1]  # trained once, it spreads as the other does
+    shown = top_k.readable(several)
+    assert shown["k"].tolist() == [1]
+    mean = compare({"multi": runs}, runs[0]).iloc[-1]
+    halves = f"{mean['multi_seen']:.1f}, {mean['multi_new']:.1f}"
+    assert shown["seen, new individuals"].tolist() == [halves]
 
 
 def test_means_are_over_the_species_that_all_models_have():
@@ -104,10 +123,13 @@ def test_words_name_the_first_k_that_is_enough():
     table = pd.DataFrame({"k": [1, 2, 5], "top_k": [50, 90, 95], "low": [40, 80, 90]})
     table = table.assign(high=[95, 95, 99], model="multi", species="mean")
     never = table.assign(model="single", top_k=[1, 2, 3], low=0, high=[5, 6, 91])
-    words = top_k.in_words(pd.concat([table, never]))
-    assert "90 % of the queries" in words
-    assert "2 with multi (95 % interval 1 to 5)" in words
-    assert "more than 5 with single (95 % interval 5 to more than 5)" in words
+    tables = [own.assign(queries=9) for own in (table, never)]
+    words = top_k.in_words(pd.concat(tables))
+    shows = "% of searches the {} network shows the right individual among the"
+    assert words.startswith(f"In 90 {shows.format('multi')} 2 nearest annotations. ")
+    assert "intervals: multi 2 (1 to 5), single more than 5 (5 to more than 5); means" in words
+    words = top_k.in_words(tables[1])
+    assert words.startswith(f"In 90 {shows.format('single')} more than 5 nearest annotations. ")
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -124,7 +146,8 @@ def test_top_k_panels_draw_every_species_and_model(n):
             rows = own[own["model"] == model]
             np.testing.assert_allclose(drawn[model], rows[["k", "top_k"]])
             np.testing.assert_allclose(x, rows["k"])
-            np.testing.assert_allclose((low, high), (rows["low"], rows["high"]))
+            least = np.minimum(rows["chance"], rows["top_k"])  # of a random ranking
+            np.testing.assert_allclose((low, high), (np.maximum(rows["low"], least), rows["high"]))
         assert panel.get_title("left").endswith("1,234 / 210")
 
 
@@ -139,20 +162,20 @@ def test_gallery_curves_are_drawn_and_named(n):
     ((_, low, high),) = bands(axes)
     np.testing.assert_allclose((low, high), (own["low"], own["high"]))
     assert set(common.get_xdata()) == {9}
-    ends = curve.groupby("species").last()
-    for text in axes.texts:
-        row = ends.loc[text.get_text().split(" (")[0].replace(" ", "_")]
-        assert text.xy == (row["size"], row["top_1"])
+    ends = curve[curve["species"] != "mean"].groupby("species").last()
+    named = {text.get_text().replace(" ", "_"): text.xy for text in axes.texts}
+    assert set(named) == set(ends["size"].nlargest(4).index)
     heights = sorted(text.xyann[1] for text in axes.texts)
-    assert len(heights) == n
     assert n == 1 or np.diff(heights).min() > 2  # a line of text each
+    for name, place in named.items():
+        assert tuple(place) == tuple(ends.loc[name, ["size", "top_1"]])
 
 
 def test_gallery_figure_takes_what_the_gallery_makes():
     rng = np.random.default_rng(0)
     ranks = ranked(2)
     embeddings = rng.normal(size=(len(ranks), 8)).astype(np.float32)
-    curve = gallery_size.curve(gallery_size.ahead(embeddings, ranks))
+    curve = gallery_size.curve([gallery_size.ahead(embeddings, ranks)])
     (axes,) = gallery_size.gallery_figure(curve, "A title").axes
     assert len(axes.texts) == 2
 

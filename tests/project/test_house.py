@@ -284,7 +284,7 @@ BOILERPLATE = 0.15  # of a notebook's code lines are imports and its opening, at
 MOST_IMPORTED = 2  # modules of its experiment that a notebook imports beside the core, at most
 MORE = {  # what imports more: none may be added
     "08_database_size": 3,
-    "11_topk_curves": 4,
+    "11_topk_curves": 3,
     "12_your_animals": 6,
     "13_performance": 5,
     "15_labels_and_counts": 3,
