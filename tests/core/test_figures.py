@@ -214,7 +214,7 @@ class TestNumbers:
         assert bee.get_xydata().tolist() == [[0, 0], [100, 100]]
         np.testing.assert_allclose(every.get_ydata(), [0, 37.5, 75, 87.5, 100])
         assert every.get_label() == "all 4 individuals"
-        assert alike.get_ydata() == [0, 100]
+        assert list(alike.get_ydata()) == [0, 100]
         assert tenth.get_xydata().tolist() == [[10, 37.5]]  # one of four: no tenth is fewer
 
     def test_split_bars_are_percentages_that_stack(self):

@@ -337,6 +337,7 @@ def test_answer_and_lists_name_what_disagrees(claims):
     assert lists.count("\n- ") == audit.by_claim(table).eq(False).sum()
     headline, _, reading = lists.split("\n\n**")
     assert "stated 12.5 %; recomputed 18.82 (mean over Table 2's species); 17.26 to" in headline
+    assert headline.split("\n- ")[1].startswith("Mean gain over the single-species models")
     assert "stated all 33; recomputed 29" in headline
     assert "stated -0.2 %; recomputed -0.3" in reading
     words = audit.directions()
