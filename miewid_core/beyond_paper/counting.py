@@ -173,10 +173,10 @@ def chosen_elsewhere(table: pd.DataFrame) -> pd.DataFrame:
 def headline(chosen: pd.DataFrame) -> str:
     """How far off a count by average linkage is (`chosen_elsewhere`), in a few words."""
     if chosen.empty:
-        return "a count by threshold needs two species"
+        return "a count by a threshold of others needs two species"
     ratio = chosen.loc[(chosen["goal"] == "count") & (chosen["linkage"] == "average"), "ratio"]
     most = max(ratio.max(), 1 / ratio.min())
-    return f"a count by threshold is off by up to {most:.1f} times"
+    return f"a count by average linkage is up to {most:.1f} times off"
 
 
 def in_words(chosen: pd.DataFrame) -> str:

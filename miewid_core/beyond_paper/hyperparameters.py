@@ -349,15 +349,18 @@ def confirm(study: Study, parts: Parts, points: dict[str, Point], epochs: int) -
 def checked(ranks: dict[str, pd.DataFrame], train: pd.DataFrame) -> pd.DataFrame:
     """Each network of `confirm` beside the untrained one: means over species, a row for each.
 
-    Columns name, species, queries; top_1 and gain (over untrained) with _low and _high; seen, new.
+    Columns name, species, queries; top_1 with _low and _high, and likewise gain (over untrained)
+    and over_preset (over the preset's settings); seen, new.
     """
-    rows = []
+    rows, preset = [], ranks.get("preset", ranks["best"])
     for name, own in ranks.items():
-        table = compare({"top_1": own, "untrained": ranks["untrained"]}, train)
-        mean = table.iloc[-1].rename(lambda column: column.replace("gain_over_untrained", "gain"))
-        numbers = mean[[f"{value}{end}" for value in ("top_1", "gain") for end in ENDS]].to_dict()
+        table = compare({"top_1": own, "start": ranks["untrained"], "preset": preset}, train)
+        mean = table.iloc[-1]
         row = {"name": name, "species": len(table) - 1, "queries": mean["queries"]}
-        rows.append(row | numbers | {"seen": mean["top_1_seen"], "new": mean["top_1_new"]})
+        row |= {f"top_1{end}": mean[f"top_1{end}"] for end in ENDS}
+        row |= {f"gain{end}": mean[f"gain_over_start{end}"] for end in ENDS}
+        row |= {f"over_preset{end}": mean[f"gain_over_preset{end}"] for end in ENDS}
+        rows.append(row | {"seen": mean["top_1_seen"], "new": mean["top_1_new"]})
     return pd.DataFrame(rows)
 
 
@@ -384,29 +387,30 @@ def in_words(points: dict[str, Point], table: pd.DataFrame, trials: int, rows: p
 
     `table`: of `checked`; `rows`: of `shared_with_test`, of the search.
     """
-    scores = table.set_index("name")
-    best, untrained, train = scores.loc["best"], scores.loc["untrained"], rows.iloc[0]
+    scores = table.set_index("name").to_dict("index")
+    best, untrained, train = scores["best"], scores["untrained"], rows.iloc[0]
+    over = "{0:+.1f} points, {1:+.1f} to {2:+.1f}"
+    gain, preset = (
+        over.format(*(best[f"{name}{end}"] for end in ENDS)) for name in ("gain", "over_preset")
+    )
     if points["best"] == points["preset"]:
-        said = f"A search of {trials} trials found no settings of the multi-species network better "
-        said += "than the preset's"
+        said, beside = "found no settings of the multi-species network better than the preset's", ""
+    elif best["over_preset_low"] > 0:
+        said = "found better settings of the multi-species network than the preset's"
+        beside = f", better than with the preset's ({preset})"
     else:
-        preset = scores.loc["preset"]
-        shown = best["top_1_low"] > preset["top_1_high"]
-        said = (
-            f"The best of {trials} trials is {'' if shown else 'not shown to be '}better than the "
-        )
-        said += "preset of the multi-species network"
+        said = "found no settings shown to be better than the multi-species network's preset"
+        beside = f"; no difference to the preset's is shown ({preset})"
     decides = best["gain_low"] > 0
-    against = f"an untrained one {untrained['top_1']:.1f} %: "
-    gain = f"({best['gain']:+.1f} points, {best['gain_low']:+.1f} to {best['gain_high']:+.1f})"
-    verdict = "better, " if decides else "no difference is shown "
+    verdict = "better than" if decides else "not shown to be better than"
     return (
-        f"{said}{'' if decides else ', so it decides nothing'}. On other individuals a network "
-        f"trained with the best settings reaches {best['top_1']:.1f} % ({best['top_1_low']:.1f} to "
-        f"{best['top_1_high']:.1f}), {against}{verdict}{gain}; {best['queries']:,} queries of "
-        f"{best['species']} species, trained once. The search saw no test annotation and no test "
-        f"encounter; {train['individuals_in_test']} of its {train['individuals']} training "
-        "individuals are in the test set with other photos."
+        f"A search of {trials} trials {said}{'' if decides else ', and decides nothing'}. On other "
+        f"individuals the best settings reach {best['top_1']:.1f} % ({best['top_1_low']:.1f} to "
+        f"{best['top_1_high']:.1f}), {verdict} an untrained network's {untrained['top_1']:.1f} % "
+        f"({gain}){beside}; {best['queries']:,} queries of {best['species']} species, each trained "
+        "once. The search saw no test annotation and no test encounter; "
+        f"{train['individuals_in_test']} of its {train['individuals']} training individuals are in "
+        "the test set with other photos."
     )
 
 

@@ -17,6 +17,7 @@ from miewid_core.figures import BLUE, GREY, PAGE, Figure, Panel, styled
 
 SUB_CENTERS = 3  # of an individual, as in the paper's loss (A.1)
 SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the list that someone looks through
+MOSTLY = 0.7  # of the wrong labels, in the first fifth of the list
 SCORES = "suspicion", "away"  # by nearest neighbours, and by sub-centers
 KINDS = {"random": "random", "look_alike": "look-alike"}  # wrong labels to plant
 MEASURES = {  # label of the axis, its end
@@ -186,15 +187,18 @@ def _first_fifth(table: pd.DataFrame, score: str) -> dict[str, str]:
     return {kind: f"{one:.0f} % ({low:.0f} to {high:.0f})" for kind, one, low, high in numbers}
 
 
-def are_found(table: pd.DataFrame, kind: str) -> str:
-    """Whether a list of `planting_test` is better than a random order, in two words."""
+def degree(table: pd.DataFrame, kind: str) -> str:
+    """How far wrong labels of a kind are found: "mostly", "partly" (more than at random), "not"."""
     rows = table[(table["score"] == "suspicion") & (table["shown"] == 0.2)].set_index("wrong")
-    return "are found" if rows["recall_low"][kind] > 0.2 else "aren't found"
+    recall, low = rows.loc[kind, ["recall", "recall_low"]]
+    return "not" if low <= 0.2 else "mostly" if recall >= MOSTLY else "partly"
 
 
 def claim(table: pd.DataFrame) -> str:
     """Which kinds of wrong labels a list finds, for a title."""
-    told = [f"{words} wrong labels {are_found(table, kind)}" for kind, words in KINDS.items()]
+    told = [
+        f"{words} wrong labels are {degree(table, kind)} found" for kind, words in KINDS.items()
+    ]
     return ", ".join(told).capitalize()
 
 

@@ -288,7 +288,7 @@ def test_where_and_when_is_said_of_each_measurement():
 def test_what_was_not_measured_is_said():
     assert report.on_a_gpu({}) == ""
     assert report.speeds({}).empty
-    assert report.speeds_in_words(report.speeds({}), {}).endswith("was not measured.")
+    assert report.speeds_in_words(report.speeds({}), {}).endswith("not measured in full.")
     assert report.speeds_readable(report.speeds({})).empty
 
 

@@ -209,7 +209,7 @@ def test_words_and_figures_follow_the_table(table):
     assert f"{told} average linkage" in words
     assert words.count("of 3 species") == 2
     most = max(rows["ratio"].max(), 1 / rows["ratio"].min())
-    assert counting.headline(chosen).endswith(f"up to {most:.1f} times")
+    assert counting.headline(chosen).endswith(f"up to {most:.1f} times off")
     words = counting.identities_in_words(chosen)
     assert f"(ARI {rows['ari'].mean():.2f})" in words
     assert f"{100 * rows['pair_recall'].mean():.0f} % of the true pairs are joined" in words

@@ -222,11 +222,12 @@ def test_words_and_curves_follow_the_table():
         held = f"{100 * fifth['suspicion', kind]:.0f} % ("
         assert f"{held}" in words.partition(f" of {name}")[0]
         assert f"{100 * fifth['away', kind]:.0f} % (" in mislabels.clusters_in_words(table)
-    low, high = (table.assign(recall_low=share) for share in (0.1, 0.9))
-    assert mislabels.claim(low) == (
-        "Random wrong labels aren't found, look-alike wrong labels aren't found"
-    )
-    assert mislabels.are_found(high, "look_alike") == "are found"
+    for recall, low, degree in ((0.3, 0.1, "not"), (0.5, 0.3, "partly"), (0.9, 0.8, "mostly")):
+        made = table.assign(recall=recall, recall_low=low)
+        assert mislabels.degree(made, "look_alike") == degree
+        assert mislabels.claim(made) == (
+            f"Random wrong labels are {degree} found, look-alike wrong labels are {degree} found"
+        )
     unseen = pd.DataFrame({"suspicion": [0.1, 0.2, -0.1, -0.2, np.nan]})
     told = mislabels.memory_in_words(unseen, unseen.iloc[2:])
     assert "50 % of 4 test annotations, and 0 % of 2 training annotations" in told
