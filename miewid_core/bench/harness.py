@@ -14,6 +14,7 @@ import pandas as pd
 
 from miewid_core.bench import evaluation, growth, measuring, peers, photos, step
 from miewid_core.files import ROOT
+from miewid_core.runs.run import versions
 
 FOLDER = ROOT / "figures" / "performance"  # what was measured in full
 GPU = (peers.PRODUCT, peers.GPU_EMBEDDING, peers.EPOCH)
@@ -26,6 +27,11 @@ def measured(folder: Path = FOLDER) -> dict[str, pd.DataFrame]:
     """What was measured in full, by task, for those that were."""
     paths = {name: folder / f"{name}.csv" for name in TASKS}
     return {name: pd.read_csv(path) for name, path in paths.items() if path.exists()}
+
+
+def kept(runs_dir: Path) -> Path:
+    """The folder of what this commit's code measured in notebooks."""
+    return runs_dir / "measured" / str(versions()["commit"])
 
 
 def agreement(names: Sequence[str], folder: Path) -> pd.DataFrame:
