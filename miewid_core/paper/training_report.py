@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
@@ -158,25 +160,40 @@ def margins_figure(margins: pd.DataFrame, title: str) -> Figure:
 def embedding_map(data: pd.DataFrame, title: str) -> Figure:
     """Annotations on two axes of a projection, by species (`data`: x, y, species).
 
-    Few species have a legend; the names of more stand in the middle of their annotations.
+    More species than there are colours have their names in the middle of their annotations, too,
+    where no other name stands.
     """
     species = dict(list(data.groupby("species")))
     few = len(species) <= len(COLOURS)
-    drawn = Figure(title, 3.9, figures.COLUMN if few else 4.8)
+    rows = -(-len(species) // 4)
+    drawn = Figure(title, *((3.9, figures.COLUMN) if few else (4.8 + 0.17 * rows, PAGE)))
     axes = drawn.subplots()
     looks = zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS))
     size = {"markersize": 3.7, "markeredgewidth": 0.2, "markeredgecolor": "black", "ls": ""}
     for (name, own), (colour, marker) in zip(species.items(), looks, strict=False):
         axes.plot(own["x"], own["y"], marker, color=colour, label=figures.spelt(name), **size)
-    if few:
-        drawn.legend(loc="outside lower left", ncols=3)
-    for name, own in species.items() if not few else ():
-        behind = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
-        place = own[["x", "y"]].median()
-        axes.text(*place, figures.spelt(name), ha="center", va="center", weight="bold", bbox=behind)
+    drawn.legend(loc="outside lower left", ncols=3 if few else 4)
     axes.set(xlabel=f"t-SNE axis 1 (no unit; n = {len(data):,})", ylabel="t-SNE axis 2 (no unit)")
     axes.set(xticks=[], yticks=[], aspect="equal")
+    if not few:
+        drawn.draw_without_rendering()
+        _name_groups(axes, species)
     return drawn
+
+
+def _name_groups(axes: Axes, species: dict[str, pd.DataFrame]) -> None:
+    behind = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
+    taken: list[Bbox] = []
+    for name, own in species.items():
+        place = own[["x", "y"]].median()
+        text = axes.text(
+            *place, figures.spelt(name), ha="center", va="center", weight="bold", bbox=behind
+        )
+        box = text.get_window_extent()
+        if box.count_overlaps(taken):
+            text.remove()
+        else:
+            taken.append(box)
 
 
 def species_sheet(

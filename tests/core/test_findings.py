@@ -58,13 +58,11 @@ def test_damaged_findings_are_none(tmp_path, kept, damage):
 class TestPhotos:
     @pytest.fixture
     def decoded(self, tmp_path, monkeypatch):
-        """Names of the photos that were decoded."""
-        names, size = [], photo_checks._size
+        """Names of the photos that were opened."""
+        names, opened = [], photo_checks.open_photo
         monkeypatch.setattr(photo_checks, "CACHE", tmp_path / "cache")
         monkeypatch.setattr(
-            photo_checks,
-            "_size",
-            lambda path, verify: names.append(path.name) or size(path, verify),
+            photo_checks, "open_photo", lambda path: names.append(path.name) or opened(path)
         )
         return names
 

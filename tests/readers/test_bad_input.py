@@ -588,7 +588,7 @@ def test_a_seed_that_is_none(folder, seed):
 
 PARAMETERS = {  # what a notebook is given: a name for each that is wrong, and what is said of it
     "preset": ({"preset": "large"}, "there is no preset 'large'; choose one of demo, compact, pap"),
-    "epochs": ({"epochs": -1}, "epochs, warmup_epochs and .* can't be negative"),
+    "epochs": ({"epochs": -1}, "epochs, warmup_epochs, .* can't be negative"),
     "image_size": ({"image_size": -5}, "image_size is -5; it must be at least 1"),
     "epochs in words": ({"epochs": "ten"}, "epochs is 'ten'; give a whole number"),
     "image_size with a fraction": ({"image_size": 2.5}, "image_size is 2.5; give a whole number"),

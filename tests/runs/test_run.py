@@ -118,6 +118,6 @@ def test_folders_of_trainings_stay_where_they_are(monkeypatch):
     rows = pd.DataFrame({"chip": ["k1", "k2"], "individual": ["a", "b"]})
     configs = preset("demo"), preset("paper"), fine_tuning(preset("compact"), "gentle")
     names = [training(rows, Path("here"), config).folder.name for config in configs]
-    assert names == ["76ef54016617f79a", "2e4003df248b1f56", "be14823e1b04f4b7"]
+    assert names == ["76ef54016617f79a", "2e4003df248b1f56", "b0a9e71d99f33e8d"]
     monkeypatch.setattr(run_file, "RECIPE", 2)  # of version 0.1, which had fewer fields
     assert training(rows, Path("here"), preset("paper")).folder.name == "8e710c86297a9648"
