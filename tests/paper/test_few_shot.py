@@ -75,7 +75,7 @@ def test_larger_numbers_hold_smaller_ones_or_it_is_said(study):
 
 
 def test_the_paper_numbers_are_the_default(study):
-    cells = few_shot.cells(study, ["ant"], ["joint"])
+    cells = few_shot.cells(study, ["ant"], ["joint"], trainings=1)
     assert [cell.individuals for cell in cells] == [0, 3]  # 25 and more are clipped to all
     assert tuple(sorted(set(printed_table(4)["individuals"]))) == few_shot.PAPER_COUNTS
 
