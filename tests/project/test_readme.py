@@ -193,7 +193,7 @@ def test_the_cluster_script_runs_as_it_stands_with_a_stand_in_for_slurm(checkout
         finally:  # the scheduler and the worker, which stay in the background
             os.killpg(ours.pid, signal.SIGKILL)
     printed = log.read_text()
-    assert "01_dataset.ipynb" in printed
+    assert "01_dataset" in printed
     assert list(saved_for_photos(checkout).glob("*.csv"))
 
 

