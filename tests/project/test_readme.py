@@ -488,6 +488,10 @@ def test_the_card_of_real_photos_has_the_numbers_that_were_saved():
         ),
         interval(cost, "cost_1").replace(" (", " points of top-1 ("),
         f"top-1 is {nyala['equal_top_1']:.1f} instead of {nyala['top_1']:.1f}",
+        *(
+            "({:.1f}, {:.1f} to {:.1f})".format(*row[["difference", "low", "high"]])
+            for row in (committed(f"realdata/table{n}_gain").iloc[0] for n in (4, 5))
+        ),
     ]
     text = " ".join(TEXT["real photos"].split())
     assert [told for told in words if told not in text] == []
