@@ -38,7 +38,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `claims` for a reader."""
     paper = table["paper"].map("{:+.1f}".format).replace("+nan", "")
     counts = table["ahead"].astype(str) + ", " + table["behind"].astype(str)
-    shown = {"section": table["section"], "the paper's claim": table["claim"], "paper": paper}
+    shown = {"section": table["section"], "claim, as tested here": table["claim"], "paper": paper}
     shown["here (95 % interval)"] = with_interval(table, "here", "low", "high")
     shown["species for, against"] = counts.where(table["ahead"].notna(), "")
     return pd.DataFrame(shown | {"verdict": table["verdict"]})
