@@ -197,7 +197,7 @@ def speeds_in_words(table: pd.DataFrame, measured: Mapping[str, pd.DataFrame]) -
         f"{epoch['ratio']:.1f} and {epochs['ratio']:.1f} times as fast, ranking 5,000 annotations "
         f"{ranking['ratio']:.1f} times, with {100 / ranking['memory']:.0f} % of the memory. "
         f"Measured on 48 photos of 12 megapixels, preset `{case['preset_name']}`, "
-        f"{case['machine']} at a load of {load:.1f}."
+        f"{case['machine']} at a load of {load:.1f}, so these are rough."
     )
 
 
@@ -323,7 +323,9 @@ def now_in_words(table: pd.DataFrame) -> str:
     """In how many tasks of `together` ours took less time than the textbook."""
     own = table[table["way"] == "textbook"]
     faster = (own["ratio"] > 1).sum()
-    return f"Ours took less time than the textbook in {faster} of {len(own)} tasks."
+    slower = own.loc[own["ratio"] <= 1, "task"].unique()
+    beside = f", not in {', '.join(slower)}" if len(slower) else ""
+    return f"Ours took less time than the textbook in {faster} of {len(own)} tasks{beside}."
 
 
 def agreement_in_words(agreement: pd.DataFrame) -> str:

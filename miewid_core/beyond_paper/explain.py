@@ -315,8 +315,8 @@ def quality_in_words(table: pd.DataFrame) -> str:
         else "So a map that lies on the background speaks against a match."
     )
     return (
-        f"{words} The red lies on the animal {odds.format(**right)} as much as its area would give "
-        f"in right matches, and {odds.format(**wrong)} in wrong ones. {verdict} {pairs}"
+        f"{words} The odds that red lies on the animal are {odds.format(**right)} those of its "
+        f"area in right matches, and {odds.format(**wrong)} in wrong ones. {verdict} {pairs}"
     )
 
 

@@ -117,12 +117,13 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 def in_words(table: pd.DataFrame) -> str:
     """How species compare at equal gallery size, from a table of `equal`."""
     species, mean = table[:-1], table.iloc[-1]
-    moved = species["top_1"].rank().ne(species["equal_top_1"].rank()).sum()
-    places = f"; {moved} of {len(species)} species change places" if len(species) > 1 else ""
+    ends = [species[name].agg(["min", "max"]) for name in ("top_1", "equal_top_1")]
+    apart, still = (f"{low:.1f} to {high:.1f}" for low, high in ends)
+    places = f". Species lie from {apart} % among all, and from {still} % then"
     return (
         f"Among {mean['equal_individuals']} individuals of each species multi-species top-1 is "
         f"{mean['equal_top_1']:.1f} % ({mean['equal_low']:.1f} to {mean['equal_high']:.1f}) "
-        f"instead of {mean['top_1']:.1f} % among all{places}."
+        f"instead of {mean['top_1']:.1f} % among all{places if len(species) > 1 else ''}."
     )
 
 

@@ -395,6 +395,9 @@ def in_words(points: dict[str, Point], table: pd.DataFrame, trials: int, rows: p
     )
     if points["best"] == points["preset"]:
         said, beside = "found no settings of the multi-species network better than the preset's", ""
+    elif best["over_preset_low"] > 0 and scores["preset"]["gain_low"] <= 0:
+        said = "found better settings for so short a training, in which the preset hardly learns"
+        beside = f"; over the preset's {preset}. For a full training it shows nothing"
     elif best["over_preset_low"] > 0:
         said = "found better settings of the multi-species network than the preset's"
         beside = f", better than with the preset's ({preset})"

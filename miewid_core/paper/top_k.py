@@ -81,11 +81,13 @@ def in_words(table: pd.DataFrame, level: float = 90) -> str:
     (first, (enough, *_)), *_ = needed.items()
     said = f"In {level:g} % of searches the {first} network shows the right individual among the "
     said += f"{enough} nearest annotations"
-    each = ", ".join(f"{model} {k} ({low} to {high})" for model, (k, low, high) in needed.items())
+    each = ", ".join(
+        f"{k} of {model} ({low} to {high})" for model, (k, low, high) in needed.items()
+    )
     species = table["species"].nunique() - 1
     return (
-        f"{said}. With 95 % intervals: {each}; means over {species} species, "
-        f"{means['queries'].iloc[0]:,} queries."
+        f"{said}. So many must one look at for that (95 % interval): {each}; means over {species} "
+        f"species, {means['queries'].iloc[0]:,} queries."
     )
 
 

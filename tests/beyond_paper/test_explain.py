@@ -243,7 +243,7 @@ def test_of_drawn_animals_all_is_measured(weights, animals, tmp_path):
     assert table["odds_animal"].between(table["odds_low"], table["odds_high"]).all()
     assert explain.quality_figure(table, "drawn").png()
     words = explain.quality_in_words(table)
-    assert "The red lies on the animal" in words
+    assert "The odds that red lies on the animal" in words
     assert words.endswith(
         f"({table['pairs'].iloc[0]} right and {table['pairs'].iloc[0]} wrong pairs.)"
     )

@@ -127,7 +127,9 @@ def test_words_name_the_first_k_that_is_enough():
     words = top_k.in_words(pd.concat(tables))
     shows = "% of searches the {} network shows the right individual among the"
     assert words.startswith(f"In 90 {shows.format('multi')} 2 nearest annotations. ")
-    assert "intervals: multi 2 (1 to 5), single more than 5 (5 to more than 5); means" in words
+    assert (
+        "interval): 2 of multi (1 to 5), more than 5 of single (5 to more than 5); means" in words
+    )
     words = top_k.in_words(tables[1])
     assert words.startswith(f"In 90 {shows.format('single')} more than 5 nearest annotations. ")
 
