@@ -124,7 +124,8 @@ def _in_one(what: str, old: pd.Index, new: pd.Index) -> Iterator[tuple[object, s
 
 def _by_texts(table: pd.DataFrame, texts: list[str]) -> pd.DataFrame:
     """The table, its index each row's texts and how often they stood above; a column `label`."""
-    joined = [" | ".join(row) for row in table[texts].astype(str).to_numpy().tolist()]
+    told = table[texts].astype(object).where(table[texts].notna(), "").astype(str)
+    joined = [" | ".join(row) for row in told.to_numpy().tolist()]
     names = pd.Series(joined, dtype=str)
     firsts = enumerate(table.iloc[:, 0].astype(str), 1)
     labels = [textwrap.shorten(f"{row}: {first}", 40) for row, first in firsts]

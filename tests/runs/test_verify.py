@@ -110,6 +110,12 @@ def test_rows_are_matched_by_their_texts(folder):
     assert "multi" not in told
 
 
+def test_an_empty_text_is_a_text_like_others():
+    before, after = (f"who,why,n\na,,1\nb,x,{n}\n,,3\n".encode() for n in (2, 4))
+    assert list(verify.compared(before, before)) == []
+    assert [row[0] for row in verify.compared(before, after)] == ["2: b"]
+
+
 def test_columns_of_one_alone_are_named(folder):
     agrees, told = changed(folder, table=COMMITTED.rename(columns={"queries": "photos"}))
     assert not agrees
