@@ -84,17 +84,21 @@ def cells(
     leave-one-out network, which never saw the species; all have one training of each method, but
     joint training is the multi-species network with as many as it has elsewhere (`trainings`, as of
     `Study.multi_seeds`). One cell at a time: at the paper's scale the rows of all take gigabytes.
+    Raises ValueError where no number is above zero.
     """
     counts = counts or (*(DEMO_COUNTS if study.drawn else PAPER_COUNTS), ALL)
+    if min(counts) < 0 or not any(counts):
+        raise ValueError(f"counts is {[*counts]}; give numbers of individuals, one above zero")
     for own in species:
         whole = study.train.loc[study.train["species"] == own, "individual"].nunique()
         start = study.left_out([own])[own]
-        for n in sorted({min(count, whole) for count in counts}):
+        sizes = sorted({min(count, whole) for count in counts})
+        for n in sizes:
             for draw in range(draws if 0 < n < whole else 1):
                 rows, by_method = _drawn(study, start, own, n, draw)
                 for method in (name for name in methods if name in by_method):
                     yield Cell(own, n, rows, method, draw, by_method[method])
-        if whole in {min(count, whole) for count in counts} and "joint" in methods:
+        if whole in sizes and "joint" in methods:
             for draw, multi in enumerate(study.multi_seeds(trainings)[1:], 1):
                 yield Cell(own, whole, rows, "joint", draw, multi)
 
@@ -185,7 +189,7 @@ def _draws(ranked: pd.DataFrame) -> list[pd.DataFrame]:
 def differences(ranked: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """Top-1 of method `one` minus `other` at each n, in points, paired by query, as of `compare`.
 
-    Paired by query. The interval is that of other individuals and, where a method has several
+    The interval is that of other individuals and, where a method has several
     draws, of the mean over these and their trainings. Columns species, individuals, draws and
     other_draws (how many of each method), one and other (top-1 in percent), difference, low, high.
     """

@@ -80,6 +80,12 @@ def test_the_paper_numbers_are_the_default(study):
     assert tuple(sorted(set(printed_table(4)["individuals"]))) == few_shot.PAPER_COUNTS
 
 
+@pytest.mark.parametrize("counts", [[0], [-1, 2]])
+def test_numbers_that_compare_nothing_are_refused(study, counts):
+    with pytest.raises(ValueError, match="give numbers of individuals, one above zero"):
+        list(few_shot.cells(study, ["ant"], counts=counts))
+
+
 def test_trained_and_ranked_on_the_same_queries(study):
     asked = list(few_shot.cells(study, ["ant"], counts=[0, 2], draws=2))
     ranked = few_shot.ranks(study, asked)
