@@ -117,13 +117,14 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 def in_words(table: pd.DataFrame) -> str:
     """How species compare at equal gallery size, from a table of `equal`."""
     species, mean = table[:-1], table.iloc[-1]
-    ends = [species[name].agg(["min", "max"]) for name in ("top_1", "equal_top_1")]
-    apart, still = (f"{low:.1f} to {high:.1f}" for low, high in ends)
-    places = f". Species lie from {apart} % among all, and from {still} % then"
+    apart, still = (np.ptp(species[name]) for name in ("top_1", "equal_top_1"))
+    gap = (
+        f", and the best and the worst species lie {still:.0f} instead of {apart:.0f} points apart"
+    )
     return (
         f"Among {mean['equal_individuals']} individuals of each species multi-species top-1 is "
         f"{mean['equal_top_1']:.1f} % ({mean['equal_low']:.1f} to {mean['equal_high']:.1f}) "
-        f"instead of {mean['top_1']:.1f} % among all{places if len(species) > 1 else ''}."
+        f"instead of {mean['top_1']:.1f} % among all{gap if len(species) > 1 else ''}."
     )
 
 

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from miewid_core.config import TrainConfig
 from miewid_core.machine import default_device
 from miewid_core.paper import comparison
-from miewid_core.paper.comparison import ENDS, Ranking, compare, with_interval
+from miewid_core.paper.comparison import Ranking, compare, with_heads, with_interval
+from miewid_core.paper.intervals import Estimate, sentence
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
     # 6 million multiply-adds a photo at 64 px, the backbone 9; others learn nothing at demo's rate
@@ -32,6 +33,7 @@ NAMES = {  # what text calls these backbones of timm
     "efficientnetv2_rw_m": "EfficientNetV2-M",
     "swinv2_base_window16_256": "SwinV2-Base",
 }
+GAIN = ["gain", "gain_low", "gain_high"]
 LITTLE = 0.25  # of the other network's gain over its start: less is hardly anything learned
 
 
@@ -139,11 +141,10 @@ def learned(
     for name, ranks in rankings.items():
         spread = {"top_1": training_sd.get(name, 0.0)}
         mean = compare({"top_1": ranks, "untrained": starts[name]}, training_sd=spread).iloc[-1]
-        row = {"network": name, "name": words[name], "trainings": mean["top_1_trainings"]}
-        row |= {f"top_1{end}": mean[f"top_1{end}"] for end in ENDS}
-        row |= {"untrained": mean["untrained"]}
-        rows.append(row | {f"gain{end}": mean[f"gain_over_untrained{end}"] for end in ENDS})
-    table = pd.DataFrame(rows)
+        gain = dict(zip(GAIN, Estimate.of(mean, "gain_over_untrained"), strict=True))
+        facts = mean[["top_1_trainings", "top_1", "top_1_low", "top_1_high", "untrained"]]
+        rows.append({"network": name, "name": words[name], **facts, **gain})
+    table = pd.DataFrame(rows).rename(columns={"top_1_trainings": "trainings"})
     enough = table["gain"] >= LITTLE * table["gain"].max()
     return table.assign(learned=enough & (table["gain_low"] > 0))
 
@@ -153,71 +154,52 @@ def claim(table: pd.DataFrame, learned: pd.DataFrame) -> str:
 
     `table`: of `compare`, the first network against the other; `learned`: of `learned`.
     """
-    lost = learned.loc[~learned["learned"], "name"]
+    names = "the " + learned.set_index("network")["name"]
+    lost = names[~learned["learned"].to_numpy()]
     if len(lost):
-        return f"The {' and the '.join(lost)} hardly learned"
-    return comparison.claim(table, dict(zip(learned["network"], learned["name"], strict=True)))
+        return f"{' and '.join(lost)} hardly learned"
+    return comparison.claim(table, names.to_dict())
 
 
 def in_words(table: pd.DataFrame, learned: pd.DataFrame) -> str:
     """What `claim` says, in a sentence, then the numbers that it rests on."""
-    rows, lost = learned.to_dict("records"), learned[~learned["learned"]]
     mean, gain = table.iloc[-1], f"gain_over_{learned['network'].iloc[1]}"
-    low, high = mean[f"{gain}_low"], mean[f"{gain}_high"]
-    first, second = learned["name"]
-    scores = f"({learned['top_1'].iloc[0]:.1f} against {learned['top_1'].iloc[1]:.1f} % top-1)"
-    network = "the multi-species network"
-    if len(lost):
-        if len(lost) == 1:
-            scores = "({top_1:.1f} % top-1, {untrained:.1f} % untrained)".format(**lost.iloc[0])
-        said = f"With the {' and the '.join(lost['name'])} {network} hardly learned {scores}, "
-        said += "so which backbone is better isn't shown"
-    elif low > 0 or high < 0:
-        said = f"The {network[4:]} is {'better' if low > 0 else 'worse'} with the {first} than "
-        said += f"with the {second} {scores}"
-    else:
-        said = f"No difference is shown between {network} with the {first} and with the {second} "
-        said += scores
-    numbers = [
-        "{top_1:.1f} % ({top_1_low:.1f} to {top_1_high:.1f}) with the {name}".format(**row)
-        for row in rows
+    hardly = "" if learned["learned"].all() else ", so which backbone is better isn't shown"
+    each = [
+        f"the {row.name} {row.top_1:.1f} % (untrained {row.untrained:.1f} %; trainings: "
+        f"{row.trainings})"
+        for row in learned.itertuples(index=False)
     ]
-    times = [f"{row['trainings']} with the {row['name']}" for row in rows]
     return (
-        f"{said}. Its top-1 is {' and '.join(numbers)}, a difference of {mean[gain]:.1f} points "
-        f"({low:.1f} to {high:.1f}). Means over {len(table) - 1} species and {mean['queries']:,} "
-        f"queries; trainings: {', '.join(times)}."
+        f"{sentence(claim(table, learned) + hardly)} Top-1 of the multi-species network: "
+        f"{', '.join(each)}, a difference of {Estimate.of(mean, gain)}; means over "
+        f"{len(table) - 1} species and {mean['queries']:,} queries."
     )
 
 
 def start_in_words(both: Mapping[str, Mapping[str, object]]) -> str:
     """What the two networks of a `pair` start from, in a sentence."""
-    own = [
-        "ImageNet weights"
-        if weights is True
-        else "random weights"
-        if weights is False
-        else f"the weights in `{Path(weights).name}`"
-        for weights in (changes["pretrained"] for changes in both.values())
-    ]
-    if len(set(own)) == 1:
-        return f"Both start from {own[0]}."
-    return f"The first starts from {own[0]}, the second from {own[1]}."
+    known = {True: "ImageNet weights", False: "random weights"}
+    weights = [changes["pretrained"] for changes in both.values()]
+    first, second = (known.get(own) or f"the weights in `{Path(own).name}`" for own in weights)
+    if first == second:
+        return f"Both start from {first}."
+    return f"The first starts from {first}, the second from {second}."
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `learned` joined with `costs`, for a reader."""
+    millions = table[["parameters", "multiply_adds"]] / 1e6
     _, *speeds = with_interval(table, "relative", "slowest", "fastest", decimals=2)
-    return pd.DataFrame(
-        {
-            "network": table["name"],
-            "top-1 (%)": with_interval(table, "top_1"),
-            "untrained (%)": table["untrained"].map("{:.1f}".format),
-            "parameters (million)": (table["parameters"] / 1e6).map("{:,.2f}".format),
-            "multiply-adds (million)": (table["multiply_adds"] / 1e6).map("{:,.1f}".format),
-            "speed": ["1", *speeds],
-        }
-    )
+    heads = {
+        "name": "network",
+        "top_1": "top-1 (%)",
+        "untrained": "untrained (%)",
+        "parameters": "parameters (million)",
+        "multiply_adds": "multiply-adds (million)",
+        "speed": "speed",
+    }
+    return with_heads(table.assign(**millions, speed=["1", *speeds]), heads)
 
 
 def spread(trainings: Sequence[pd.DataFrame]) -> float:

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from scipy.stats import permutation_test, rankdata, spearmanr
 
 from miewid_core import evaluation, figures
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
 from miewid_core.paper import intervals
+from miewid_core.paper.intervals import ENDS, Estimate, sentence
 from miewid_core.paper.printed import combined_table1, printed_table, species_name
 
 NETWORKS = {  # the columns of comparisons, and how text and figures call these networks
@@ -32,23 +32,17 @@ LOOKS = {  # of a network's dots: marker, colour, fill
     "descriptor": ("v", VERMILION, "white"),
     "untrained": ("x", GREY, GREY),
 }
-ALL_NAMED = 12  # species of a figure that has room for their names
-FEWEST = 4  # species that can show a trend
-EXACT = 7  # species: up to so many, all orders of them are tried (5,040)
+NAMED = 6  # species at most that a figure names at each end
 Ranking = pd.DataFrame | Sequence[pd.DataFrame]
 QUERY = ["annotation_id", "species", "individual", "relevant"]
 SIZES = ["queries", "individuals"]
-ENDS = ["", "_low", "_high"]
-CLAIMS = (
-    "{first} is better than {second}",
-    "{first} is worse than {second}",
-    "no difference shown between {first} and {second}",
-)
-CARRIED = (  # of networks that never saw a species, against an untrained one
-    "{first} networks identify species that they never saw better than an {second} network",
-    "{first} networks identify species that they never saw worse than an {second} network",
-    "no difference shown between {first} and {second} networks on species that they never saw",
-)
+RUNS = {  # heads of a table of `each_training`
+    "seed": "seed",
+    "top_k": "top-1 (%)",
+    "gain": "gain (points)",
+    "ahead": "species ahead",
+    "behind": "species behind",
+}
 
 
 def compare(
@@ -98,7 +92,7 @@ def compare(
         gain = f"gain_over_{name}"
         one = hits[first][_species_of(hits[first]).isin(_species(hits[name]))]
         own = measured(gain, one, np.hypot(spread[first], spread[name]), hits[name])
-        own.loc[own.index != "mean", f"{gain}_p"] = holm(own[f"{gain}_p"].drop("mean"))
+        own.loc[own.index != "mean", f"{gain}_p"] = intervals.holm(own[f"{gain}_p"].drop("mean"))
         table = table.join(own.drop(columns=SIZES))
         if one.shape[1] > 1:
             runs = one.sub(hits[name].mean(axis=1), axis=0).groupby(level=1).mean()
@@ -150,13 +144,6 @@ def same_sign(runs: pd.DataFrame, gain: pd.Series) -> pd.Series:
     return alike.mask(gain.isna())
 
 
-def holm(p: pd.Series) -> pd.Series:
-    """Holm's correction of p values for their number; NaN stay so, and don't count."""
-    known = p.dropna().sort_values()
-    steps = known * np.arange(len(known), 0, -1)
-    return steps.cummax().clip(upper=1).reindex(p.index)
-
-
 def _chance(ranks: pd.DataFrame, k: int, shared: list[str]) -> pd.Series:
     grouped = ranks.groupby("species")
     chance = {name: 100 * evaluation.random_top_k(own, k) for name, own in grouped}
@@ -184,12 +171,6 @@ def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame, k: int = 
         mean = table.iloc[-1][["top_k", "gain_over_other"]]
         rows.append([seed, *mean, int((gains > 0).sum()), int((gains < 0).sum())])
     return pd.DataFrame(rows, columns=["seed", "top_k", "gain", "ahead", "behind"])
-
-
-def runs_for_a_reader(runs: pd.DataFrame, k: int = 1) -> pd.DataFrame:
-    """A table of `each_training` with heads in words."""
-    heads = {"top_k": f"top-{k} (%)", "gain": "gain (points)"}
-    return runs.rename(columns=heads | {way: f"species {way}" for way in ("ahead", "behind")})
 
 
 def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
@@ -231,31 +212,48 @@ def relatives_text(table: pd.DataFrame, words: Mapping[str, str], gain: str) -> 
     """A table of `by_relatives` in Markdown; `words`, `gain` as for `readable`."""
     if not len(table):
         return "The catalog names no families, so it can't be told."
-    shown = table[["relative", "species", "queries"]]
-    shown = shown.rename(columns={"relative": "relative in training"})
-    shown = shown.assign(**{label: table[name] for name, label in words.items()})
-    shown["gain (points)"] = with_interval(table, f"gain_over_{gain}")
-    return figures.table_text(shown, 1)
+    heads = {"relative": "relative in training", "species": "species", "queries": "queries"}
+    heads |= {**words, f"gain_over_{gain}": "gain (points)"}
+    return figures.table_text(with_heads(table, heads, words), 1)
 
 
-def verdict(
-    table: pd.DataFrame,
-    words: Mapping[str, str],
-    k: int = 1,
-    claims: tuple[str, str, str] = CLAIMS,
-    spread_known: bool = False,
-) -> str:
-    """Which of two networks of a table of `compare` is better, in words that its numbers decide.
+def claim(table: pd.DataFrame, words: Mapping[str, str]) -> str:
+    """Which of two networks of a table of `compare` is better, for titles.
 
-    `words`: the two columns' names in text, the table's first ranking first. `claims`: what is said
-    if it is better, worse, or neither. `spread_known`: the table has a `training_sd` for networks
-    that were trained once.
+    `words`: the two columns' names in text, the table's first ranking first.
     """
-    (first, second), rows = words, _averaged(table)
-    trainings = int(table[f"{first}_trainings"].iloc[-1])
+    (_, one), (second, other) = words.items()
+    return Estimate.of(table.iloc[-1], f"gain_over_{second}").verdict(one, other)
+
+
+def _claimed(table: pd.DataFrame, words: Mapping[str, str], k: int) -> str:
+    mean, gain = table.iloc[-1], f"gain_over_{[*words][1]}"
+    return Estimate.of(mean, gain).in_words(*words.values(), mean[[*words]], k)
+
+
+def briefly(table: pd.DataFrame, words: Mapping[str, str], k: int = 1) -> str:
+    """Which of two networks is better, in a sentence; `words` as for `claim`."""
+    return sentence(_claimed(table, words, k))
+
+
+def verdict(table: pd.DataFrame, words: Mapping[str, str], k: int = 1) -> str:
+    """Which of two networks is better, what that rests on, and on how many species it holds.
+
+    `words`: as for `claim`. Where a network has one training, the interval has the luck of it only
+    if `compare` was given its `training_sd`.
+    """
+    (first, second), mean, rows = words, table.iloc[-1], _averaged(table)
+    gain, trainings = f"gain_over_{second}", int(mean[f"{first}_trainings"])
+    if trainings > 1:
+        agreed = rows.loc[rows[f"{gain}_same_sign"] == trainings, gain]
+        each = f"All {trainings} trainings are"
+    else:
+        agreed = rows.loc[rows[f"{gain}_p"] < 0.05, gain]
+        each = "By species (Holm-corrected) it is shown to be"
     return (
-        f"{_claimed(table, words, k, claims, spread_known)} "
-        f"{_by_species(rows, f'gain_over_{second}', trainings)}"
+        f"{briefly(table, words, k)} Means over {len(rows)} species and {mean['queries']:,.0f} "
+        f"queries; trainings: {trainings} and {mean[f'{second}_trainings']:.0f}. {each} better on "
+        f"{(agreed > 0).sum()} species and worse on {(agreed < 0).sum()}."
     )
 
 
@@ -265,124 +263,33 @@ def answer_unseen(carried: pd.DataFrame, table: pd.DataFrame) -> str:
     `carried`: of `compare`, "left_out" against "untrained", with the spread of other trainings;
     `table`: "multi" against "left_out"; both for top-1.
     """
-    words = {name: NETWORKS[name] for name in ("left_out", "untrained")}
-    gain, low, high = (table.iloc[-1][f"gain_over_left_out{end}"] for end in ENDS)
-    shown = "" if low > 0 or high < 0 else ", no difference shown"
+    words = {"left_out": "a leave-one-out network", "untrained": "an untrained one"}
+    gain = Estimate.of(table.iloc[-1], "gain_over_left_out")
     return (
-        f"{_claimed(carried, words, 1, CARRIED, True)} Training on the species itself, too "
-        f"(multi-species), changes top-1 by {gain:+.1f} points ({low:+.1f} to {high:+.1f}{shown})."
+        f"On species that it never saw, {_claimed(carried, words, 1)}. Training on the species, "
+        f"too (multi-species), adds {gain}."
     )
 
 
-def _claimed(
-    table: pd.DataFrame,
-    words: Mapping[str, str],
-    k: int,
-    claims: tuple[str, str, str],
-    spread_known: bool,
-) -> str:
-    """The claim with both scores in a sentence, and the difference with its interval in another."""
-    (first, second), mean, said = words, table.iloc[-1], claim(table, words, claims)
-    return (
-        f"{said[:1].upper()}{said[1:]}: top-{k} {mean[first]:.1f} against {mean[second]:.1f} %. "
-        f"{_difference(mean, words, len(_averaged(table)), spread_known)}"
-    )
+def trend_in_words(table: pd.DataFrame, against: str) -> str:
+    """Does the gain of a table of `compare` change with a species' training annotations?
 
-
-def _difference(
-    mean: pd.Series, words: Mapping[str, str], species: int, spread_known: bool = False
-) -> str:
-    """The mean gain with its interval, and what it was measured on, in a sentence."""
-    low, gain, high = (mean[f"gain_over_{[*words][1]}{end}"] for end in ("_low", "", "_high"))
-    interval = f"a 95 % interval of {low:+.1f} to {high:+.1f}"
-    if np.isnan(low):
-        interval = "no interval, as no species has two individuals"
-    return (
-        f"The difference of {gain:+.1f} points has {interval} ({species} species, "
-        f"{mean['queries']:,.0f} queries; {_trainings(mean, words, spread_known)})."
-    )
-
-
-def briefly(table: pd.DataFrame, words: Mapping[str, str], k: int) -> str:
-    """As `verdict`, in one line, for what describes beside the primary measure."""
-    (first, one), (second, other) = words.items()
-    gain, low, high = (table.iloc[-1][f"gain_over_{second}{end}"] for end in ENDS)
-    shown = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-    scores = f"{one} {table.iloc[-1][first]:.1f}, {other} {table.iloc[-1][second]:.1f} %"
-    return f"Top-{k}: {scores}, {gain:+.1f} points ({low:+.1f} to {high:+.1f}; {shown})."
-
-
-def claim(
-    table: pd.DataFrame, words: Mapping[str, str], claims: tuple[str, str, str] = CLAIMS
-) -> str:
-    """What the interval of the mean gain supports, in a few words, for titles (see `verdict`)."""
-    (_, one), (second, other) = words.items()
-    low, high = (table.iloc[-1][f"gain_over_{second}{end}"] for end in ENDS[1:])
-    supported = claims[0] if low > 0 else claims[1] if high < 0 else claims[2]
-    return supported.format(first=one, second=other)
-
-
-def _trainings(mean: pd.Series, words: Mapping[str, str], spread_known: bool) -> str:
-    one, other = (int(mean[f"{name}_trainings"]) for name in words)
-    if one == other == 1 and spread_known:
-        return "trained once, with the spread that other trainings showed"
-    if one == other == 1:
-        return "one training of each, whose luck the interval leaves out"
-    if one == other:
-        return f"{one} trainings of each"
-    first, second = words.values()
-    return f"{one} training{'s' * (one > 1)} of {first}, {other} of {second}"
-
-
-def _by_species(rows: pd.DataFrame, gain: str, trainings: int) -> str:
-    if trainings > 1:
-        agreed = rows[rows[f"{gain}_same_sign"] == trainings]
-        return (
-            f"On {(agreed[gain] > 0).sum()} of {len(rows)} species all {trainings} trainings are "
-            f"ahead, on {(agreed[gain] < 0).sum()} all are behind."
-        )
-    shown = rows[rows[f"{gain}_p"] < 0.05]
-    better, worse = (shown[gain] > 0).sum(), (shown[gain] < 0).sum()
-    return (
-        f"By species (Holm-corrected): better on {better}, worse on {worse}, no difference shown "
-        f"on {len(rows) - better - worse}."
-    )
-
-
-def answer_by_size(table: pd.DataFrame, words: Mapping[str, str]) -> str:
-    """Which of two networks is better on average, and for small and large species, in words.
-
-    `table`: of `compare`, with training annotations, for top-1; `words`: as for `verdict`.
+    After the first sentence's brackets, what the smaller half of the species gains on average, and
+    the larger.
     """
-    (first, one), (second, other) = words.items()
-    gain, mean, rows = f"gain_over_{second}", table.iloc[-1], _averaged(table)
-    one, other = (label.partition(",")[0] for label in (one, other))  # without "equal steps"
-    scores = f"(top-1 {mean[first]:.1f} and {mean[second]:.1f} %)"
-    low, high = mean[f"{gain}_low"], mean[f"{gain}_high"]
-    said = f"On average no difference is shown between {one} and {other} networks {scores}"
-    if low > 0 or high < 0:
-        better = "better" if low > 0 else "worse"
-        said = f"On average {one} is {better} than {other} training {scores}"
-    trend = _trend(table, gain)
-    said += f", {'and' if low > 0 else 'but'} {trend[:1].lower()}{trend[1:]}." if trend else "."
-    trainings = int(mean[f"{first}_trainings"])
-    who = _by_species if len(rows) < FEWEST else _halves
-    return f"{said} {_difference(mean, words, len(rows))} {who(rows, gain, trainings)}"
-
-
-def _halves(rows: pd.DataFrame, gain: str, trainings: int) -> str:
-    """What the half of the species with fewer training annotations gains, and the other half."""
-    said = []
-    rows = rows.sort_values("train_annotations", kind="stable")
-    for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
-        points = half[gain].mean()
-        words = f"{'gain' if points > 0 else 'lose'} {abs(points):.1f} points"
-        if trainings > 1:
-            agreed = half[f"{gain}_same_sign"].eq(trainings) & (half[gain] * points > 0)
-            words += f" ({agreed.sum()} of them in all {trainings} trainings)"
-        said.append(words)
-    small = f"The {len(rows) // 2} species with the fewest training annotations {said[0]}"
-    return f"{small}, the other {len(rows) - len(rows) // 2} {said[1]}."
+    gain = f"gain_over_{against}"
+    rows = table[:-1].dropna(subset=gain).sort_values("train_annotations", kind="stable")
+    rho = intervals.rank_correlation(rows["train_annotations"], rows[gain])
+    trend = rho.shown("rises with", "falls with", "shows no trend with")
+    small, large = rows[gain][: len(rows) // 2], rows[gain][len(rows) // 2 :]
+    said = f"The gain {trend} a species' training annotations"
+    if len(rows) < intervals.FEWEST:
+        return f"{said} ({len(rows)} species are too few for one)."
+    return (
+        f"{said} (Spearman's rho {rho.value:+.2f}, 95 % interval {rho.low:+.2f} to "
+        f"{rho.high:+.2f}). The mean gain is {small.mean():+.1f} points for the {len(small)} "
+        f"smallest species and {large.mean():+.1f} for the {len(large)} largest."
+    )
 
 
 def beside_paper(table: pd.DataFrame, number: int, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -409,6 +316,36 @@ def printed_gain_in_words(number: int, first: str, second: str) -> str:
     )
 
 
+def with_heads(
+    table: pd.DataFrame, heads: Mapping[str, str], plain: Collection[str] = ()
+) -> pd.DataFrame:
+    """Columns of a table for a reader, in the order of `heads`, which names each in words.
+
+    A value whose interval stands in the two next columns, "low" and "high" or with its name before
+    these, is one text with it, "58.7 (49.7 to 67.0)", unless it is `plain`.
+    """
+    shown, columns = {}, table.columns.tolist()
+    for name, head in heads.items():
+        ends = columns[columns.index(name) + 1 :][:2]
+        if name not in plain and ends in (["low", "high"], [f"{name}_low", f"{name}_high"]):
+            shown[head] = with_interval(table, name, *ends)
+        else:
+            shown[head] = table[name].map(spelt) if name == "species" else table[name]
+    return pd.DataFrame(shown)
+
+
+def with_interval(
+    table: pd.DataFrame, name: str, low: str = "", high: str = "", decimals: int = 1
+) -> list[str]:
+    """A column with its 95 % interval (`name`_low, `name`_high if not named) as text, or ""."""
+    rows = table[[name, low or f"{name}_low", high or f"{name}_high"]].astype(float).round(decimals)
+    written = rows.map(f"{{:z,.{decimals}f}}".format).itertuples(index=False)
+    return [
+        "" if value == "nan" else value if least == "nan" else f"{value} ({least} to {most})"
+        for value, least, most in written
+    ]
+
+
 def readable(
     table: pd.DataFrame, words: Mapping[str, str], gain: str, plain: Collection[str] = ()
 ) -> pd.DataFrame:
@@ -418,65 +355,36 @@ def readable(
     first is set against. Where the table has them: of the first, "66.1, 55.0" for individuals seen
     in training and for new ones; of the gain, in how many trainings its direction is the mean's.
     """
-    shown = {
-        "species": table["species"].map(spelt),
-        "training annotations": table["train_annotations"],
-        "queries": table["queries"],
-    }
-    first, head = next(iter(words.items()))
-    compared = {name: label for name, label in words.items() if name not in plain}
-    shown |= {label: with_interval(table, name) for name, label in compared.items()}
-    gain = f"gain_over_{gain}"
-    shown["gain (points)"] = with_interval(table, gain)
+    first, gain = next(iter(words)), f"gain_over_{gain}"
+    heads = {"species": "species", "train_annotations": "training annotations"}
+    heads |= {"queries": "queries", **{name: words[name] for name in words if name not in plain}}
+    shown = with_heads(table, heads | {gain: "gain (points)"})
     if f"{gain}_same_sign" in table:
-        trainings = zip(table[f"{gain}_same_sign"], table[f"{first}_trainings"], strict=True)
-        directions = [f"{n} of {of}" if pd.notna(n) else "" for n, of in trainings]
-        shown["direction"] = pd.Series(directions).mask(table[gain].round(9) == 0, "-")
+        of = f" of {table[f'{first}_trainings'].iloc[-1]}"
+        agreed = table[f"{gain}_same_sign"].astype("string").add(of).fillna("")
+        shown["direction"] = agreed.mask(table[gain].round(9) == 0, "-")
     if f"{first}_seen" in table and first != "left_out":  # which has seen none of them
         halves = table[[f"{first}_seen", f"{first}_new"]].map("{:.1f}".format)
-        shown[f"{head}: seen, new"] = halves.replace("nan", "none").agg(", ".join, axis=1)
-    shown |= {words[name]: table[name].map("{:.1f}".format) for name in plain}
-    return pd.DataFrame(shown)
+        halves = halves.replace("nan", "none").agg(", ".join, axis=1)
+        shown[f"{words[first]}: seen, new"] = halves
+    return shown.join(table[[*plain]].rename(columns=words))
 
 
-def with_interval(
-    table: pd.DataFrame, name: str, low: str = "", high: str = "", decimals: int = 1
-) -> list[str]:
-    """A column with its 95 % interval (`name`_low, `name`_high if not named) as text, or ""."""
-    rows = table[[name, low or f"{name}_low", high or f"{name}_high"]]
-    rows = rows.astype(float).round(decimals) + 0.0  # no "-0.0"
-    written = rows.map(f"{{:,.{decimals}f}}".format).itertuples(index=False)
-    return [
-        "" if value == "nan" else value if least == "nan" else f"{value} ({least} to {most})"
-        for value, least, most in written
-    ]
-
-
-def no_better(table: pd.DataFrame, name: str, before: str = "untrained") -> list[str]:
-    """The species on which a network is no better than `before`, the untrained one."""
+def no_better(table: pd.DataFrame, name: str) -> list[str]:
+    """The species on which a network is no better than the untrained one."""
     rows = table[:-1]
-    return rows.loc[rows[name] <= rows[before], "species"].tolist()
+    return rows.loc[rows[name] <= rows["untrained"], "species"].tolist()
 
 
-def no_better_in_words(
-    table: pd.DataFrame,
-    names: Sequence[str] | Mapping[str, str],
-    words: Mapping[str, str] = NETWORKS,
-) -> str:
-    """Which networks end no better than they began, by species.
-
-    `names`: columns of `table`, or to each that of the network before training ("untrained").
-    """
-    befores = names if isinstance(names, Mapping) else dict.fromkeys(names, "untrained")
+def no_better_in_words(table: pd.DataFrame, names: Sequence[str]) -> str:
+    """Which of the networks `names` end no better than they began, by species."""
     lines = []
-    for name, before in befores.items():
-        lost, count = no_better(table, name, before), table[name][:-1].notna().sum()
-        line = f"{words[name]}: above untrained on all {count} species."
+    for name in names:
+        lost, count = no_better(table, name), table[name][:-1].notna().sum()
+        line = f"{NETWORKS[name]}: above untrained on all {count} species."
         if lost:
-            line = (
-                f"**{words[name]}: no better than untrained on {len(lost)} of {count} species** "
-                f"({', '.join(map(spelt, lost))})."
-            )
+            line = f"**{NETWORKS[name]}: no better than untrained on {len(lost)} of {count} "
+            line += f"species** ({', '.join(map(spelt, lost))})."
         lines.append(f"- {line}")
     return "\n".join(lines)
 
@@ -493,53 +401,17 @@ def by_k(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([table.assign(k=k) for k, table in tables.items()], ignore_index=True)
 
 
-def trend_in_words(table: pd.DataFrame, against: str) -> str:
-    """Do small species gain most? Rank correlation of gain with training annotations, in words."""
-    gain = f"gain_over_{against}"
-    rows = table[(table["species"] != "mean") & table[gain].notna()]
-    if len(rows) < FEWEST:
-        return f"With {len(rows)} species, no trend of the gain with their size can be shown."
-    rho, p = _rank_correlation(rows["train_annotations"], rows[gain])
-    shown = f"Spearman's rho {rho:+.2f}, p = {p:.2g}, {len(rows)} species"
-    none = "No trend of the gain with a species' training annotations is shown"
-    return f"{_trend(table, gain) or none} ({shown})."
-
-
-def _trend(table: pd.DataFrame, gain: str) -> str:
-    """Who gains, if the gain is shown to rise or fall with a species' size; else ""."""
-    rows = table[(table["species"] != "mean") & table[gain].notna()]
-    if len(rows) < FEWEST:
-        return ""
-    rho, p = _rank_correlation(rows["train_annotations"], rows[gain])
-    if not p < 0.05:
-        return ""
-    who, others = ("Small", "large") if rho < 0 else ("Large", "small")
-    gains = rows.sort_values("train_annotations", ascending=rho < 0, kind="stable")[gain]
-    apart = gains[: len(gains) // 2].mean() > 0 > gains[len(gains) // 2 :].mean()
-    return f"{who} species gain{f' and {others} ones lose' if apart else ' most'}"
-
-
-def _rank_correlation(sizes: pd.Series, gains: pd.Series) -> tuple[float, float]:
-    """Spearman's rho and its two-sided p, which is exact where so few species make its t bold."""
-    rho, p = spearmanr(sizes, gains)
-    if len(sizes) <= EXACT:
-        ranks = rankdata(gains)  # whose product with the others' rises with rho
-        every = {"permutation_type": "pairings", "n_resamples": np.inf}
-        p = permutation_test((rankdata(sizes),), lambda order: order @ ranks, **every).pvalue
-    return rho, p
-
-
 @styled()
 def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     """The first network's gain, with 95 % interval, against a species' training annotations.
 
-    `table`: of `compare`; the mean's gain and interval are a line and a band. Up to twelve species
-    are named; of more the three with the largest gain and the three with the smallest.
+    `table`: of `compare`; the mean's gain and interval are a line and a band. The species with the
+    largest gains are named above, those with the smallest below, NAMED of each at most.
     """
     gain, low, high = (f"gain_over_{against}{end}" for end in ENDS)
-    shown = table[table[gain].notna() & (table["species"] != "mean")]
-    mean = table[table["species"] == "mean"].iloc[0]
-    drawn = Figure(title, 4.4 if len(shown) <= ALL_NAMED else 3.4, PAGE)
+    mean, shown = table.iloc[-1], table[:-1].dropna(subset=gain)
+    named = min(len(shown) // 2, NAMED)
+    drawn = Figure(title, 4.4, PAGE)
     axes = drawn.subplots()
     axes.axhline(0, color="black", linewidth=0.8)
     axes.axhspan(mean[low], mean[high], color=ORANGE, alpha=0.3, linewidth=0)
@@ -549,13 +421,12 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     axes.plot(shown["train_annotations"], shown[gain], "o", color=BLUE, label="species")
     axes.set(xscale="log", xlabel="training annotations of the species")
     axes.set(ylabel=f"gain over\n{NETWORKS[against]} (points)")
-    named = min(len(shown) // 2, 6 if len(shown) <= ALL_NAMED else 3)
     axes.margins(x=0.12, y=0.06 + 0.08 * named)
     figures.plain_numbers(axes.xaxis)
-    ranked = shown.sort_values(gain)
-    _name_ends(axes, ranked[len(ranked) - named :], ranked[high].fillna(ranked[gain]), above=True)
-    fewest = ranked[: named if len(ranked) > ALL_NAMED else len(ranked) - named]
-    _name_ends(axes, fewest, ranked[low].fillna(ranked[gain]), above=False)
+    ranked = shown.sort_values(gain, kind="stable")
+    _name_ends(axes, ranked[len(ranked) - named :], shown[high].fillna(shown[gain]), above=True)
+    fewest = ranked[: min(len(ranked) - named, NAMED)]
+    _name_ends(axes, fewest, shown[low].fillna(shown[gain]), above=False)
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
 
@@ -669,12 +540,14 @@ def _scores(
     """
     places = np.append(np.arange(len(table) - 1), len(table) - 0.6)
     shifts = dict(zip(barred, np.linspace(-0.17, 0.17, len(barred)), strict=True))
-    others = iter([("o", BLUE, BLUE), ("D", ORANGE, "white"), ("s", VERMILION, "white")])
+    looks = (
+        LOOKS if LOOKS.keys() >= words.keys() else dict(zip(words, LOOKS.values(), strict=False))
+    )
     if not barred:
         ends = table[[*words]].min(axis=1), table[[*words]].max(axis=1)
         axes.hlines(places, *ends, GREY, linewidth=0.8, zorder=1)
     for name, label in words.items():
-        marker, colour, fill = LOOKS.get(name) or next(others)
+        marker, colour, fill = looks[name]
         at = places + shifts.get(name, 0)
         if name in barred:
             axes.hlines(at, table[f"{name}_low"], table[f"{name}_high"], colour, linewidth=1)

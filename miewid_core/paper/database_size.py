@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from miewid_core.evaluation import BLOCK, unit_vectors
 from miewid_core.figures import BLUE, GREY, PAGE, THIN, Figure, spelt, styled
-from miewid_core.paper.comparison import with_interval
-from miewid_core.paper.intervals import by_species
+from miewid_core.paper.comparison import with_heads
+from miewid_core.paper.intervals import ENDS, Estimate, by_species
 from miewid_core.ranking import TIE
 
 TOPS = (1, 5)  # Figure 3 shows top-1 and top-5
@@ -168,7 +168,7 @@ def cost(ranks: np.ndarray, annotations: pd.DataFrame, limits: Sequence[int]) ->
         means = [by_species(hits[last], counted, hits[place]).iloc[-1] for place in hits]
         costs = 100 * pd.DataFrame(means)[["value", "low", "high"]].to_numpy(float)
         costs[last] = 0  # against itself
-        table[[f"cost_{k}{end}" for end in ("", "_low", "_high")]] = costs
+        table[[f"cost_{k}{end}" for end in ENDS]] = costs
     more = [100 * (others[others > 0] > limit) for limit in limits]
     return table.assign(fewer=[own.groupby(counted["species"]).mean().mean() for own in more])
 
@@ -187,78 +187,60 @@ def halves(
         own = annotations[part].reset_index(drop=True)
         if own.duplicated(["species", "individual"]).any():  # has queries
             table = summary(by_draw(ranks[part], own, limits))
-            costs = cost(ranks[part], own, limits).iloc[0]
-            ends = table["top_1"].iloc[[0, -1]]
-            drop = costs[["cost_1", "cost_1_low", "cost_1_high"]]
-            rows.append([name, table["queries"].iloc[-1], *ends, *drop])
+            drop = Estimate.of(cost(ranks[part], own, limits).iloc[0], "cost_1")
+            rows.append([name, table["queries"].iloc[-1], *table["top_1"].iloc[[0, -1]], *drop])
     columns = ["individuals", "queries", "one", "every", "cost_1", "cost_1_low", "cost_1_high"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def readable_halves(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `halves` for a reader."""
-    heads = {"one": "top-1 with one annotation of each (%)", "every": "with all (%)"}
-    shown = table[["individuals", "queries", *heads]].rename(columns=heads)
-    return shown.assign(**{"drop (points)": with_interval(table, "cost_1")})
+HALVES = {  # heads of a table of `halves`
+    "individuals": "individuals",
+    "queries": "queries",
+    "one": "top-1 with one annotation of each (%)",
+    "every": "with all (%)",
+    "cost_1": "drop (points)",
+}
 
 
 def readable(summary: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
     """Tables of `summary` and `cost` for a reader, side by side."""
-    shown = pd.DataFrame({"most annotations per individual": summary["limit"]})
+    heads = {"limit": "most annotations per individual"}
     for k in TOPS:
-        shown[f"top-{k} (%)"] = summary[f"top_{k}"]
-        shown[f"drop of top-{k} (points)"] = with_interval(cost, f"cost_{k}")
-    return shown.assign(**{"queries affected (%)": cost["fewer"]})
+        heads |= {f"top_{k}": f"top-{k} (%)", f"cost_{k}": f"drop of top-{k} (points)"}
+    tops = summary[[f"top_{k}" for k in TOPS]]
+    return with_heads(cost.join(tops), heads | {"fewer": "queries affected (%)"})
 
 
 def in_words(summary: pd.DataFrame, cost: pd.DataFrame, k: int = 1) -> str:
-    """How many annotations of each individual are enough, in sentences that the numbers decide."""
+    """How many annotations of each individual are enough, and what a single one costs."""
     one, every = summary[f"top_{k}"].iloc[[0, -1]]
-    points, low, high = cost[[f"cost_{k}", f"cost_{k}_low", f"cost_{k}_high"]].iloc[0]
-    least = cost[cost[f"cost_{k}_high"][::-1].cummax()[::-1] < ENOUGH].iloc[0]
-    few, last = int(least["limit"]), summary.iloc[-1]
-    enough = f"{few} annotations of each individual are about as good as all"
-    if few == 1:
-        enough = "one annotation of each individual is about as good as all"
-    elif few == last["limit"]:
-        enough = "fewer annotations of each individual are not shown to be as good as all"
-    alone = f"; no loss of top-{k} with a single one is shown" if few > 1 else ""
-    if few > 1 and low > 0:
-        alone = f"; a single one loses {points:.0f} points of top-{k}"
-    said = (
-        f"For the multi-species network {enough}{alone}. Top-{k} is {one:.1f} % with one and "
-        f"{every:.1f} % with all: a drop of {points:.1f} points (95 % interval {low:.1f} to "
-        f"{high:.1f}; {last['species']:.0f} species, {last['queries']:,.0f} queries, one training)."
-    )
-    if few == last["limit"]:
-        return said
+    enough = cost.loc[cost[f"cost_{k}_high"][::-1].cummax()[::-1] < ENOUGH, "limit"].iloc[0]
+    last = summary.iloc[-1]
     return (
-        f"{said} With {few} the drop is below {ENOUGH:g} point, by its interval's upper end; "
-        f"{least['fewer']:.0f} % of the queries have more true matches than that."
+        f"With {enough} annotations of each individual (of at most {last['limit']:.0f}) top-{k} is "
+        f"within {ENOUGH:g} point of what all give, by the 95 % interval. With one it is "
+        f"{one:.1f} instead of {every:.1f} %, a drop of {Estimate.of(cost.iloc[0], f'cost_{k}')}; "
+        f"{last['species']:.0f} species, {last['queries']:,.0f} queries, one training."
     )
 
 
 def drop_in_words(cost: pd.DataFrame) -> str:
-    """The paper's claim of Figure 3, that the drop with one or two is small, checked."""
-    parts = [
-        f"{row.cost_1:.1f} points with {row.limit:.0f} (95 % interval {row.cost_1_low:+.1f} to "
-        f"{row.cost_1_high:+.1f})"
-        for row in cost[:2].itertuples()
-    ]
-    shown = (cost["cost_1_low"][:2] > 0).sum()
-    verdict = ("no drop is shown", "the drop with one is shown", "both drops are shown")[shown]
+    """The paper's claim of Figure 3, that the drop with one or two is small, beside ours."""
+    one, two = (Estimate.of(row, "cost_1") for _, row in cost[:2].iterrows())
     return (
         'The paper calls the drop with one or two annotations "not too significant" and prints no '
-        f"number. Here top-1 loses {' and '.join(parts)}: {verdict}."
+        f"number. Here top-1 drops by {one} with one, by {two} with two."
     )
 
 
 def headline(cost: pd.DataFrame, k: int = 1) -> str:
     """What the first limit costs, for titles."""
-    points, low = cost[[f"cost_{k}", f"cost_{k}_low"]].iloc[0]
-    if low <= 0:
-        return f"No cost in top-{k} of one annotation per individual is shown"
-    return f"One annotation per individual in the database costs {points:.0f} points of top-{k}"
+    drop, single = Estimate.of(cost.iloc[0], f"cost_{k}"), "a single annotation per individual"
+    return drop.shown(
+        f"{single.capitalize()} costs {drop.value:.0f} points of top-{k}",
+        f"{single.capitalize()} adds {-drop.value:.0f} points of top-{k}",
+        f"No cost in top-{k} of {single} is shown",
+    )
 
 
 @styled()

@@ -1,6 +1,8 @@
 """A species with few individuals: alone, with all others, or fine-tuned (sections 5.4 and 5.5)."""
 
 import dataclasses
+import itertools
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import pandas as pd
@@ -10,8 +12,8 @@ from miewid_core import splits
 from miewid_core.config import TrainConfig, fine_tuning
 from miewid_core.evaluation import hits, top_k
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
-from miewid_core.paper.comparison import ENDS, compare, with_interval
-from miewid_core.paper.intervals import mean_interval
+from miewid_core.paper.comparison import compare, with_heads
+from miewid_core.paper.intervals import ENDS, Estimate, mean_interval
 from miewid_core.paper.printed import printed_table
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
@@ -20,6 +22,19 @@ METHODS = {  # how a network meets a new species, in the words of the paper's Ta
     "species_only": "species-only training",
     "joint": "joint training",
     "fine_tuned": "fine-tuning",
+}
+NONE = "left_out"  # of no individual: the leave-one-out network, whatever the method
+WORDS = METHODS | {NONE: "no tuning"}
+HEADS = {  # of `readable`
+    "species": "species",
+    "individuals": "individuals",
+    "method": "method",
+    "top_k": "top-1 (%)",
+    "draws": "trainings",
+    "deviation": "SD (points)",
+    "seen": "seen",
+    "new": "new",
+    "untrained": "untrained",
 }
 DEMO_COUNTS = (0, 10)  # drawn species are small, and the demo is to end in minutes
 PAPER_COUNTS = (0, 25, 50, 100, 200)
@@ -189,57 +204,37 @@ def _draws(ranked: pd.DataFrame) -> list[pd.DataFrame]:
 def differences(ranked: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """Top-1 of method `one` minus `other` at each n, in points, paired by query, as of `compare`.
 
-    The interval is that of other individuals and, where a method has several
-    draws, of the mean over these and their trainings. Columns species, individuals, draws and
-    other_draws (how many of each method), one and other (top-1 in percent), difference, low, high.
+    `other` may be NONE, the network that saw no individual of the species. The interval is that of
+    other individuals and, where a method has several draws, of the mean over these and their
+    trainings. Columns species, individuals, draws and other_draws (how many of each method), one
+    and other (top-1 in percent), difference, low, high.
     """
     found = []
+    none = ranked[ranked["n"] == 0].drop_duplicates(["species", "annotation_id"])
+    ranked = pd.concat([ranked, *(none.assign(n=n, method=NONE) for n in set(ranked["n"]) - {0})])
     for (species, n), own in ranked.groupby(["species", "n"]):
         pair = {method: _draws(own[own["method"] == method]) for method in (one, other)}
         if all(pair.values()):
             row = compare(pair).iloc[0]
-            gain = [row[f"gain_over_{other}{end}"] for end in ENDS]
+            gain = Estimate.of(row, f"gain_over_{other}")
             found.append([species, n, *map(len, pair.values()), row[one], row[other], *gain])
     columns = ["species", "individuals", "draws", "other_draws", "one", "other"]
     return pd.DataFrame(found, columns=[*columns, "difference", "low", "high"])
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `summary` for a reader: top-1 with its interval, a last row for the untrained.
-
-    Without any individual all methods are the leave-one-out network.
-    """
-    shown = table.assign(
-        species=table["species"].map(spelt),
-        method=table["method"].map(METHODS).mask(table["individuals"] == 0, "leave-one-out"),
-        individuals=table["individuals"].astype("Int64"),
-        draws=table["draws"].astype("Int64"),
-    )
-    shown["top-1 (%)"] = with_interval(table, "top_k", "low", "high")
-    before = shown.groupby("species", as_index=False)["untrained"].first()
-    before["top-1 (%)"] = before.pop("untrained").map("{:.1f}".format)
-    shown = pd.concat([shown, before.assign(method="untrained")], ignore_index=True)
+    """A table of `summary` for a reader; without any individual all methods are one network."""
+    none = table["individuals"] == 0
+    shown = table.assign(method=table["method"].map(METHODS).mask(none, "leave-one-out"))
     shown = shown.drop_duplicates(["species", "individuals", "method"])
-    shown = shown.sort_values("species", kind="stable")
-    columns = ["species", "individuals", "method", "top-1 (%)", "draws", "deviation", "seen", "new"]
-    heads = {"draws": "trainings", "deviation": "SD (points)"}
-    return shown[columns].rename(columns=heads)
+    return with_heads(shown, HEADS, plain=["seen", "new"])
 
 
 def readable_gains(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """A table of `differences` for a reader, with what is compared in the heads."""
-    names = METHODS[one], METHODS[other]
-    shown = table[["species", "individuals"]].assign(species=table["species"].map(spelt))
-    for name, column in zip(names, ("one", "other"), strict=True):
-        shown[f"{name} (%)"] = table[column]
-    shown["gain (points)"] = with_interval(table, "difference", "low", "high")
-    return shown.assign(trainings=[_counted(row) for row in table.itertuples()])
-
-
-def _counted(row: tuple) -> str:
-    """How many trainings of each method stand behind a row of `differences`."""
-    one, other = row.draws, row.other_draws
-    return f"{one} of each" if one == other else f"{one} and {other}"
+    heads = {"species": "species", "individuals": "individuals", "one": f"{WORDS[one]} (%)"}
+    heads |= {"other": f"{WORDS[other]} (%)", "difference": "gain (points)"}
+    return with_heads(table, heads | {"draws": "trainings", "other_draws": "of the other"})
 
 
 def untrained(study: Study, species: Sequence[str]) -> pd.Series:
@@ -259,39 +254,32 @@ def no_better_in_words(table: pd.DataFrame) -> str:
     return f"**No better than the untrained network**: {'; '.join(lost)}."
 
 
+def _gains(table: pd.DataFrame) -> list[Estimate]:
+    rows = table[["difference", "low", "high"]].itertuples(index=False)
+    return [Estimate(*row) for row in rows]
+
+
 def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
-    """What a table of `differences` of methods `one` and `other` shows of each species."""
-    better, worse = table["low"] > 0, table["high"] < 0
-    first, second = METHODS[one], METHODS[other]
-    verdicts = {  # the first that is said names both
-        ("no difference is shown", f"no difference between {first} and {second} is shown"): (
-            ~(better | worse)
-        ),
-        (f"{first} is better", f"{first} is better than {second}"): better,
-        (f"{first} is worse", f"{first} is worse than {second}"): worse,
-    }
-    sentences = []
-    for species, own in table.groupby("species").groups.items():
-        numbers = {
-            words: table.loc[own, "individuals"][holds[own]].tolist()
-            for words, holds in verdicts.items()
-            if holds[own].any()
-        }
-        (_, said), *others = sorted(numbers, key=lambda words: numbers[words][0])
-        counts = [_listed(found) for found in sorted(numbers.values())]
-        parts = [f"{said} with {counts[0]} individual{'s' * (counts[0] != '1')}"]
-        parts += [f"with {n} {words}" for (words, _), n in zip(others, counts[1:], strict=True)]
-        sentences.append(f"For {spelt(species)} {'; '.join(parts)}.")
-    return sentences
+    """What each row of a table of `differences` of methods `one` and `other` shows, in words."""
+    return [
+        f"With {row.individuals:,} individual{'s'[: row.individuals != 1]} of {spelt(row.species)} "
+        f"{gain.in_words(WORDS[one], WORDS[other], (row.one, row.other))}; trainings: {row.draws} "
+        f"and {row.other_draws}."
+        for row, gain in zip(table.itertuples(), _gains(table), strict=True)
+    ]
+
+
+def answer(table: pd.DataFrame, one: str, other: str) -> str:
+    """`in_words` of the first species, with the fewest of its individuals and with the most."""
+    first = table[table["species"] == table["species"].iloc[0]]
+    return " ".join(in_words(first.iloc[[0, -1]].drop_duplicates(), one, other))
 
 
 def claim(table: pd.DataFrame, one: str, other: str) -> str:
-    """What a table of `differences` shows, in a few words, for titles."""
-    better, worse = (table["low"] > 0).sum(), (table["high"] < 0).sum()
-    return (
-        f"Here {METHODS[one]} is better than {METHODS[other]} at {better} of {len(table)} sizes, "
-        f"worse at {worse}"
-    )
+    """At how many sizes a table of `differences` shows which method to be better, for titles."""
+    shown = [gain.shown("better", "worse", "no difference shown") for gain in _gains(table)]
+    counts = [f"{word} at {n} size{'s'[: n != 1]}" for word, n in Counter(shown).items()]
+    return f"{METHODS[one]} against {METHODS[other]}: {', '.join(counts)}".capitalize()
 
 
 def starts_in_words(table: pd.DataFrame) -> str:
@@ -304,69 +292,30 @@ def starts_in_words(table: pd.DataFrame) -> str:
     )
 
 
-def _listed(numbers: Sequence[int]) -> str:
-    """1, 2 and 3"""
-    words = [f"{number:,}" for number in numbers]
-    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
-
-
-def numbers_in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
-    """What stands behind `in_words`: of each row of `differences` both scores and the gain."""
-    return [
-        f"With {row.individuals:,} individuals of {spelt(row.species)}: {METHODS[one]} "
-        f"{row.one:.1f}, {METHODS[other]} {row.other:.1f} %, difference {row.difference:+.1f} "
-        f"points (95 % interval {row.low:+.1f} to {row.high:+.1f}; trainings: {_counted(row)})."
-        for row in table.itertuples()
-    ]
-
-
-def conclusion(table: pd.DataFrame, one: str, other: str) -> list[str]:
-    """What a table of `differences` shows, in sentences.
-
-    First the first species' verdict with the numbers of its least and largest n; then the other
-    species' verdicts, and all other numbers.
-    """
-    first = table[table["species"] == table["species"].iloc[0]]
-    ends = first.iloc[[0, -1]].drop_duplicates()
-    return [
-        " ".join(in_words(first, one, other) + numbers_in_words(ends, one, other)),
-        *in_words(table.drop(first.index), one, other),
-        *numbers_in_words(table.drop(ends.index), one, other),
-    ]
-
-
 def stops_paying(table: pd.DataFrame) -> pd.DataFrame:
     """Where fine-tuning stops paying: the least n from which on it is not shown to be better.
 
     `table`: of `differences`, fine_tuned minus species_only. Columns species, individuals (NaN when
     it is better at every n).
     """
-    return _after_last_better(table.assign(better=table["low"] > 0)).reset_index()
+    species, n = table["species"], table["individuals"]
+    last = n.where(table["low"] > 0).groupby(species).transform("max")
+    after = n.where(n > last.fillna(-1)).groupby(species).min()
+    return pd.to_numeric(after, downcast="integer").reset_index()
 
 
 def stops_in_words(stops: pd.DataFrame) -> str:
     """A table of `stops_paying` in words, and the same of the paper's Table 5."""
     printed = printed_table(5).query("individuals > 0")
-    better = printed["fine_tuning"] > printed["species_only"]
-    paper = _after_last_better(printed.assign(better=better)).reset_index()
+    paper = stops_paying(printed.assign(low=printed["fine_tuning"] - printed["species_only"]))
+    words = []
+    for table in (stops, paper):
+        froms = table["individuals"].map("from {:.0f} on".format).replace("from nan on", "never")
+        words.append(", ".join(table["species"].map(spelt) + " " + froms))
     return (
-        f"Here fine-tuning is no longer shown to be better than species-only training: "
-        f"{_froms(stops)}. By the paper's Table 5, which has no intervals: {_froms(paper)}."
+        f"Here fine-tuning is no longer shown to be better than species-only training: {words[0]}. "
+        f"By the paper's Table 5, which has no intervals: {words[1]}."
     )
-
-
-def _froms(stops: pd.DataFrame) -> str:
-    found = stops.dropna(subset="individuals")
-    words = [f"{spelt(row.species)} from {row.individuals:.0f} on" for row in found.itertuples()]
-    always = stops.loc[stops["individuals"].isna(), "species"].map(spelt)
-    return ", ".join([*words, *(f"{name} never" for name in always)])
-
-
-def _after_last_better(table: pd.DataFrame) -> pd.Series:
-    """By species, the least n above all at which it is `better`; NaN where there is none."""
-    last = table["individuals"].where(table["better"]).groupby(table["species"]).transform("max")
-    after = table["individuals"].where(table["individuals"] > last.fillna(-1))
-    return pd.to_numeric(after.groupby(table["species"]).min(), downcast="integer")
 
 
 def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
@@ -387,10 +336,10 @@ def _printed(method: str) -> pd.DataFrame:
     return printed_table(number).pivot(index="individuals", columns="species", values=column)
 
 
-LOOKS = {  # method: marker, line, colour, fill
-    "species_only": ("D", ":", ORANGE, "white"),
-    "joint": ("o", "-", BLUE, BLUE),
-    "fine_tuned": ("s", "--", VERMILION, VERMILION),
+LOOKS = {  # of a method's line
+    "species_only": {"color": ORANGE, "ls": ":", "marker": "D", "markerfacecolor": "white"},
+    "joint": {"color": BLUE, "ls": "-", "marker": "o"},
+    "fine_tuned": {"color": VERMILION, "ls": "--", "marker": "s"},
 }
 
 
@@ -405,45 +354,41 @@ def curves_figure(table: pd.DataFrame, title: str) -> Figure:
     drawn = Figure(title, 1.2 + 2.4 * rows, PAGE)
     first, *panels = drawn.subplots(rows, 2, squeeze=False).flat
     _printed_panel(first, _methods(table))
-    for axes, name in zip(panels, species, strict=False):
-        _panel(axes, table[table["species"] == name])
-    for axes in panels[len(species) :]:
-        axes.remove()
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, ncols=4, loc="outside lower left")
+    for axes, name in itertools.zip_longest(panels, species):
+        if name is None:
+            axes.remove()
+        else:
+            _panel(axes, table[table["species"] == name])
+    for axes in drawn.axes:
+        axes.set(ylabel="top-1 accuracy (%)", ylim=(0, 100))
+    drawn.legend(*panels[0].get_legend_handles_labels(), ncols=4, loc="outside lower left")
     return drawn
 
 
 def _printed_panel(axes: Axes, methods: Sequence[str]) -> None:
     """The paper's numbers: each species a thin line, their mean a thick one."""
     for method in methods:
-        marker, line, colour, fill = LOOKS[method]
         by_species = _printed(method)
-        axes.plot(by_species, color=colour, ls=line, linewidth=0.7, alpha=0.7)
-        look = {"color": colour, "ls": line, "markerfacecolor": fill}
-        axes.plot(by_species.mean(axis=1), marker=marker, **look)
+        axes.plot(by_species, **LOOKS[method] | {"marker": "None", "linewidth": 0.7, "alpha": 0.7})
+        axes.plot(by_species.mean(axis=1), **LOOKS[method])
     axes.set_xticks(by_species.index)
-    axes.set(ylabel="top-1 accuracy (%)", ylim=(0, 100))
     axes.set_xlabel("training individuals\n(mean of six species; thin: each of them)")
-    numbers = sorted({PRINTED[method][0] for method in methods})
-    words = f"Table{'s' * (len(numbers) > 1)} {' and '.join(map(str, numbers))}"
-    axes.set_title(f"the paper, equal epochs (its {words})", loc="left")
+    tables = " and ".join(sorted({f"Table {PRINTED[method][0]}" for method in methods}))
+    axes.set_title(f"the paper, equal epochs ({tables})", loc="left")
 
 
 def _panel(axes: Axes, own: pd.DataFrame) -> None:
     step = 0.012 * own["individuals"].max()  # apart, so that no bar covers another
-    for number, (method, (marker, line, colour, fill)) in enumerate(LOOKS.items()):
+    for number, (method, look) in enumerate(LOOKS.items()):
         rows = own[own["method"] == method].sort_values("individuals")
         at = rows["individuals"] + (number - 1) * step
-        look = {"color": colour, "ls": line, "markerfacecolor": fill, "label": METHODS[method]}
         if len(rows):
-            axes.plot(at, rows["top_k"], marker, **look)
-            axes.vlines(at, rows["low"], rows["high"], colour, linewidth=1)
+            axes.plot(at, rows["top_k"], label=METHODS[method], **look)
+            axes.vlines(at, rows["low"], rows["high"], look["color"], linewidth=1)
     look = {"color": GREY, "ls": (0, (5, 3)), "linewidth": 0.8, "label": "untrained"}
     axes.axhline(own["untrained"].iloc[0], **look)
     seen = own.groupby("individuals")["annotations"].max()
     axes.set_xticks(seen.index, [f"{n:,}\n({photos:,.0f})" for n, photos in seen.items()])
-    axes.set(xlabel="training individuals (annotations)", ylabel="top-1 accuracy (%)")
+    axes.set_xlabel("training individuals (annotations)")
     species, queries = own[["species", "queries"]].iloc[0]
     axes.set_title(f"here, equal steps: {spelt(species)} ({queries:,} queries)", loc="left")
-    axes.set_ylim(0, 100)

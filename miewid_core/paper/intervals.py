@@ -1,4 +1,4 @@
-"""How sure a mean of hits is: 95 % intervals over individuals and trainings (not in the paper)."""
+"""How sure a number is: 95 % intervals over individuals and trainings, and what they show."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -6,9 +6,75 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
+from scipy.stats import spearmanr
 
 LEVEL = 0.95
 TINY = 1e-12
+FEWEST = 5  # pairs of which a trend can be shown
+ENDS = ["", "_low", "_high"]  # of the columns of a value and its interval
+
+
+class Estimate(NamedTuple):
+    """A difference in points (or a correlation) with its interval, NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, row: pd.Series, name: str) -> "Estimate":
+        """Columns `name`, `name`_low and `name`_high of a row of a table."""
+        return cls(*(row[f"{name}{end}"] for end in ENDS))
+
+    def shown(self, above: str, below: str, neither: str) -> str:
+        """What is shown: `above` if the interval lies above zero, `below` if below."""
+        return above if self.low > 0 else below if self.high < 0 else neither
+
+    def verdict(self, one: str, other: str) -> str:
+        """Which of two is better, if this difference between them shows it."""
+        return self.shown(
+            f"{one} is better than {other}",
+            f"{one} is worse than {other}",
+            f"no difference is shown between {one} and {other}",
+        )
+
+    def in_words(self, one: str, other: str, scores: Sequence[float], k: int = 1) -> str:
+        """The verdict on two networks, the top-k of both in percent, and this difference."""
+        first, second = scores
+        return f"{self.verdict(one, other)}: top-{k} {first:.1f} against {second:.1f} %, {self}"
+
+    def __str__(self) -> str:
+        interval = f"95 % interval {self.low:+z.1f} to {self.high:+z.1f}"
+        if np.isnan(self.low):
+            interval = "no interval, as no species has two individuals"
+        return f"{self.value:+z.1f} points ({interval})"
+
+
+def sentence(text: str) -> str:
+    """With a capital, and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def holm(p: pd.Series) -> pd.Series:
+    """Holm's correction of p values for their number; NaN stay so, and don't count."""
+    known = p.dropna().sort_values()
+    steps = known * np.arange(len(known), 0, -1)
+    return steps.cummax().clip(upper=1).reindex(p.index)
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> Estimate:
+    """Spearman's rho with Fisher's interval by Bonett and Wright's variance (2000).
+
+    With fewer than five pairs, whose orders can't show a trend at 5 %, it has none.
+    """
+    count, rho = len(one), np.nan
+    if count > 2:
+        rho = float(spearmanr(one, other).statistic)
+    if count < FEWEST:
+        return Estimate(rho, np.nan, np.nan)
+    spread = stdtrit(np.inf, (1 + LEVEL) / 2) * np.sqrt((1 + rho**2 / 2) / (count - 3))
+    middle = np.arctanh(np.clip(rho, -0.999, 0.999))
+    return Estimate(rho, float(np.tanh(middle - spread)), float(np.tanh(middle + spread)))
 
 
 class Clustered(NamedTuple):

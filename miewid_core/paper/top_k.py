@@ -1,15 +1,13 @@
 """Top-k curves over all species (appendix A.2)."""
 
-import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from tqdm import tqdm
 
-from miewid_core.figures import BLUE, ORANGE, PAGE, THIN, Figure, styled
+from miewid_core.figures import BLUE, ORANGE, PAGE, THIN, Figure, spelt, styled
 from miewid_core.paper.comparison import Ranking, compare, training_spread, with_interval
 
 KS = tuple(range(1, 51))
@@ -59,35 +57,28 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     means = table[(table["species"] == "mean") & table["k"].isin(SHOWN)]
     models = dict([*means.groupby("model", sort=False)])
     first = next(iter(models))
-    shown = {"k": models[first]["k"].tolist()}
+    shown = models[first][["k"]].reset_index(drop=True)
     for model, own in models.items():
         shown[f"{model} (%)"] = with_interval(own, "top_k", "low", "high")
-        if model == first:
-            shown["seen, new individuals"] = [
-                f"{row.seen:.1f}, {row.new:.1f}" for row in own.itertuples()
-            ]
-    return pd.DataFrame(shown | {"random ranking": models[first]["chance"].tolist()})
+    halves = models[first][["seen", "new"]].map("{:.1f}".format).agg(", ".join, axis=1)
+    shown[f"{first}: seen, new"] = halves.tolist()
+    return shown.assign(**{"random ranking": models[first]["chance"].tolist()})
 
 
 def in_words(table: pd.DataFrame, level: float = 90) -> str:
     """How many of the nearest annotations show the individual in `level` percent of searches."""
-    means, needed = table[table["species"] == "mean"], {}
+    means, needed = table[table["species"] == "mean"], []
     for model, own in means.groupby("model", sort=False):
         # first k at which the mean, the interval's upper and its lower end are there
-        needed[model] = [
-            next((f"{k}" for k in own.loc[own[name] >= level, "k"]), f"more than {own['k'].max()}")
+        enough, least, most = (
+            next((f"{k}" for k in own.loc[own[name] >= level, "k"]), f"over {own['k'].max()}")
             for name in ("top_k", "high", "low")
-        ]
-    (first, (enough, *_)), *_ = needed.items()
-    said = f"In {level:g} % of searches the {first} network shows the right individual among the "
-    said += f"{enough} nearest annotations"
-    each = ", ".join(
-        f"{k} of {model} ({low} to {high})" for model, (k, low, high) in needed.items()
-    )
-    species = table["species"].nunique() - 1
+        )
+        needed.append(f"{enough} for {model} (95 % interval {least} to {most})")
+    species, queries = table["species"].nunique() - 1, means["queries"].iloc[0]
     return (
-        f"{said}. So many must one look at for that (95 % interval): {each}; means over {species} "
-        f"species, {means['queries'].iloc[0]:,} queries."
+        f"In {level:g} % of searches the right individual is among the k nearest annotations, with "
+        f"k = {', '.join(needed)}; means over {species} species, {queries:,} queries."
     )
 
 
@@ -100,8 +91,14 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
     """
     species = [name for name in table["species"].unique() if name != "mean"]
     shared = set.intersection(*table.groupby("model")["species"].agg(set)) - {"mean"}
-    drawn, mean, panels = _panel_grid(title, len(species))
-    for name, axes in zip(["mean", *species], [mean, *panels], strict=True):
+    columns, height = (4, 1.35) if len(species) <= 12 else (7, 1.1)
+    cells = _cells(species, columns)
+    drawn = Figure(title, 0.7 + height * len(cells), PAGE)
+    panels = drawn.subplot_mosaic(cells, sharex=True, sharey=True)
+    lefts = {row[0] for row in cells} | {row[2] for row in cells[:2]}
+    lowest = {place: name for row in cells for place, name in enumerate(row) if name != "."}
+    bottoms = {"mean", *lowest.values()}
+    for name, axes in panels.items():
         own = table[table["species"] == name]
         for model, points in own.groupby("model", sort=False):
             look = LOOKS[model]
@@ -112,9 +109,12 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
             axes.plot(points["k"], points["top_k"], label=model, **look)
         chance = own.drop_duplicates("k")
         axes.plot(chance["k"], chance["chance"], label="random ranking", **THIN)
-        words = f"mean of {len(shared)} species" if name == "mean" else name
-        _head_panel(axes, words, own.iloc[0][["queries", "individuals"]])
-    last = table["k"].max()
+        words = f"mean of {len(shared)} species" if name == "mean" else spelt(name)
+        words = textwrap.fill(words, 95 // columns * (1 + (name == "mean")))  # 95 fill a page
+        queries, individuals = own.iloc[0][["queries", "individuals"]]
+        axes.set_title(f"{words}\n{queries:,} / {individuals:,}", loc="left", fontsize=7)
+        axes.tick_params(labelleft=name in lefts, labelbottom=name in bottoms)
+    last, mean = table["k"].max(), panels["mean"]
     mean.set(ylim=(0, 102), xlim=(0, last + 1), xticks=[1, *range(20, last + 1, 20)])
     mean.legend(loc="lower right")
     drawn.supxlabel("k, nearest annotations looked at (above: queries / individuals)", fontsize=7.5)
@@ -122,28 +122,9 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
     return drawn
 
 
-def _panel_grid(title: str, count: int) -> tuple[Figure, Axes, list[Axes]]:
-    """A page with a panel of two by two cells and `count` of one cell each, with the same axes.
-
-    Among small panels only the first of a row and the last of a column have numbers.
-    """
-    columns = 4 if count <= 12 else 7
-    rows = max(2, -(-(count + 4) // columns))
-    drawn = Figure(title, 0.7 + rows * (1.35 if columns == 4 else 1.1), PAGE)
-    grid = drawn.add_gridspec(rows, columns)
-    places = itertools.product(range(rows), range(columns))
-    small = [place for place in places if max(place) > 1][:count]
-    large = drawn.add_subplot(grid[:2, :2])
-    panels = [drawn.add_subplot(grid[place], sharex=large, sharey=large) for place in small]
-    for (row, column), axes in zip(small, panels, strict=True):
-        first = column == (2 if row < 2 else 0)
-        axes.tick_params(labelleft=first, labelbottom=(row + 1, column) not in small)
-    return drawn, large, panels
-
-
-def _head_panel(axes: Axes, words: str, numbers: pd.Series) -> None:
-    """Name a panel, within its width, and give its numbers, which the x axis explains."""
-    spec = axes.get_subplotspec()
-    letters = 95 * len(spec.colspan) // spec.get_gridspec().ncols  # 95 fill a page
-    name = textwrap.fill(words.replace("_", " "), letters)
-    axes.set_title("{}\n{:,} / {:,}".format(name, *numbers), loc="left", fontsize=7)
+def _cells(species: Sequence[str], columns: int) -> list[list[str]]:
+    """Rows of panels: two by two cells for the mean, then one for each species."""
+    names, beside = [*species, *"." * 2 * columns], columns - 2
+    rows = [["mean", "mean", *names[row * beside :][:beside]] for row in (0, 1)]
+    later = range(2 * beside, len(species), columns)
+    return rows + [names[start : start + columns] for start in later]

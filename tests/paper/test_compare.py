@@ -6,16 +6,12 @@ import pytest
 
 from miewid_core.paper import intervals
 from miewid_core.paper.comparison import (
-    CARRIED,
-    NETWORKS,
-    answer_by_size,
     answer_unseen,
     beside_paper,
     briefly,
     by_relatives,
     compare,
     each_training,
-    holm,
     printed_gain_in_words,
     relatives_text,
     same_sign,
@@ -125,7 +121,7 @@ class TestCompare:
         columns = [f"gain_over_single{end}" for end in ("", "_low", "_high")]
         np.testing.assert_allclose(table[columns], 100 * gain[["value", "low", "high"]])
         p = gain["p"].iloc[:-1]
-        np.testing.assert_allclose(table["gain_over_single_p"].iloc[:-1], holm(p))
+        np.testing.assert_allclose(table["gain_over_single_p"].iloc[:-1], intervals.holm(p))
         assert table.loc["mean", "gain_over_single_p"] == gain["p"].iloc[-1]
 
     def test_gain_is_paired_by_query_whatever_the_order(self, three):
@@ -247,8 +243,8 @@ class TestTrainings:
 def test_holm_is_rs_p_adjust():
     p = pd.Series([0.01, 0.04, np.nan, 0.03, 0.005], index=list("abcde"))
     expected = [0.03, 0.06, np.nan, 0.06, 0.02]
-    assert holm(p).tolist() == pytest.approx(expected, nan_ok=True)
-    assert holm(pd.Series([0.6, 0.7])).tolist() == [1, 1]
+    assert intervals.holm(p).tolist() == pytest.approx(expected, nan_ok=True)
+    assert intervals.holm(pd.Series([0.6, 0.7])).tolist() == [1, 1]
 
 
 class TestVerdict:
@@ -272,124 +268,55 @@ class TestVerdict:
         [
             (1, 3, "One network for all species is better than one each: "),
             (-3, -1, "One network for all species is worse than one each: "),
-            (-1, 3, "No difference shown between one network for all species and one each: "),
-            (0, 2, "No difference shown between"),
+            (-1, 3, "No difference is shown between one network for all species and one each: "),
+            (0, 2, "No difference is shown between"),
         ],
     )
     def test_the_interval_decides(self, low, high, words):
-        found = verdict(self.table(low, high), WORDS, 5)
+        table = self.table(low, high)
+        found = verdict(table, WORDS, 5)
         assert found.startswith(words)
-        assert "top-5 60.0 against 50.0 %. The difference of " in found
-        assert (
-            f"{(low + high) / 2:+.1f} points has a 95 % interval of {low:+.1f} to {high:+.1f} (4 "
-            "species, 90 queries; one training of each, whose luck the interval leaves out)."
-        ) in found
-        assert found.endswith("better on 2, worse on 1, no difference shown on 1.")
+        assert found.startswith(briefly(table, WORDS, 5))
+        gain = f"{(low + high) / 2:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})"
+        assert f"top-5 60.0 against 50.0 %, {gain}. Means over 4 species and 90 queries" in found
+        assert found.endswith(
+            "trainings: 1 and 1. By species (Holm-corrected) it is shown to be better on 2 species "
+            "and worse on 1."
+        )
 
     def test_of_several_trainings_it_says_so_and_gives_no_verdict_by_species(self):
         found = verdict(self.table(1, 3, trainings=3), WORDS)
-        assert "3 trainings of one network for all species, 1 of one each)." in found
-        assert "luck" not in found
+        assert found.endswith(
+            "trainings: 3 and 1. All 3 trainings are better on 2 species and worse on 1."
+        )
         assert "Holm" not in found
-        assert found.endswith("On 2 of 4 species all 3 trainings are ahead, on 1 all are behind.")
-        equal = self.table(1, 3, trainings=3).assign(single_trainings=3)
-        assert "90 queries; 3 trainings of each)" in verdict(equal, WORDS)
-
-    def test_with_a_known_spread_it_is_not_about_this_one_training(self):
-        found = verdict(self.table(1, 3), WORDS, spread_known=True)
-        assert "trained once, with the spread that other trainings showed" in found
-        assert "luck" not in found
-
-    @pytest.mark.parametrize(
-        ("low", "high", "end"),
-        [(1, 3, "+2.0 points (+1.0 to +3.0; better)."), (-3, -1, "worse)."), (-1, 3, "shown).")],
-    )
-    def test_briefly(self, low, high, end):
-        found = briefly(self.table(low, high), {"multi": "a", "single": "b"}, 5)
-        assert found.startswith("Top-5: a 60.0, b 50.0 %, ")
-        assert found.endswith(end)
-
-    def test_other_claims(self):
-        for (low, high), words in zip(((1, 9), (-9, -1), (-2, 8)), CARRIED, strict=True):
-            said = words.format(first=WORDS["multi"], second=WORDS["single"])
-            found = verdict(self.table(low, high), WORDS, claims=CARRIED)
-            assert found.lower().startswith(f"{said}: top-1")
 
     def test_without_an_interval_nothing_is_claimed(self):
         found = verdict(self.table(np.nan, np.nan), WORDS)
-        assert found.startswith("No difference shown")
+        assert found.startswith("No difference is shown")
         assert "no interval" in found
 
     def test_of_a_table_of_compare(self, three):
         found = verdict(compare(three, TRAIN), WORDS)
-        assert found.startswith("No difference shown between one network for all species and one")
-        assert "(2 species, 7 queries; one training of each" in found
-
-
-NONE = (
-    "On average no difference is shown between multi-species and single-species networks (top-1 "
-    "60.0 and 50.0 %)"
-)
-
-
-class TestAnswers:
-    """The first sentence answers in at most 25 words; the numbers decide it."""
-
-    def sized(self, gains, low, high, trainings=1):
-        sizes = [10 * (i + 1) for i in range(len(gains))]
-        table = pd.DataFrame({"species": [f"s{i}" for i in range(len(gains))]})
-        table = table.assign(train_annotations=sizes, gain_over_matched=gains)
-        last = {"species": "mean", "train_annotations": sum(sizes), "queries": 90.0}
-        last |= {"gain_over_matched": np.mean(gains)}
-        table = pd.concat([table, pd.DataFrame([last])], ignore_index=True)
-        table = table.assign(gain_over_matched_low=low, gain_over_matched_high=high)
-        if trainings > 1:
-            table["gain_over_matched_same_sign"] = trainings
-        networks = {"multi": 60.0, "matched": 50.0, "gain_over_matched_p": 0.01}
-        return table.assign(**networks, multi_trainings=trainings, matched_trainings=1)
+        assert found.startswith("No difference is shown between one network for all species and")
+        assert "Means over 2 species and 7 queries" in found
 
     @pytest.mark.parametrize(
-        ("gains", "low", "high", "first"),
+        ("low", "high", "said"),
         [
-            ([9, 7, 5, -3, -5, -6], -2, 5, f"{NONE}, but small species gain and large ones lose."),
-            ([9, 7, 5, 3, 2, 1], 1, 9, "On average multi-species is better than single-species "
-             "training (top-1 60.0 and 50.0 %), and small species gain most."),
-            ([1, 9, 2, 7, 3, 5], -9, -1, "On average multi-species is worse than single-species "
-             "training (top-1 60.0 and 50.0 %)."),
-            ([4, -4], np.nan, np.nan, f"{NONE}."),
+            (1, 9, "a leave-one-out network is better than an untrained one: top-1 60.0 against"),
+            (-9, -1, "a leave-one-out network is worse than an untrained one: top-1 60.0 against"),
+            (-1, 9, "no difference is shown between a leave-one-out network and an untrained one"),
         ],
-    )  # fmt: skip
-    def test_by_size(self, gains, low, high, first):
-        found = answer_by_size(self.sized(gains, low, high), SIZES)
-        assert found.startswith(f"{first} The difference of ")
-        assert len(first.split()) <= 25
-        assert "of them" not in found  # one training can't agree with another
-
-    def test_by_size_counts_the_species_on_which_all_trainings_agree(self):
-        found = answer_by_size(self.sized([9, 7, -4, -3, -5, 6], -2, 5, trainings=3), SIZES)
-        assert found.endswith(
-            "The 3 species with the fewest training annotations gain 4.0 points (2 of them in all "
-            "3 trainings), the other 3 lose 0.7 points (2 of them in all 3 trainings)."
-        )
-
-    @pytest.mark.parametrize(
-        ("low", "high", "end"),
-        [(1, 9, "(+1.0 to +9.0)."), (-1, 9, "(-1.0 to +9.0, no difference shown).")],
     )
-    def test_unseen_species(self, low, high, end):
-        table = self.sized([5, 5], low, high)
-        table = table.rename(columns=lambda name: name.replace("matched", "left_out"))
-        carried = self.sized([5, 5], 1, 9).rename(
-            columns=lambda name: name.replace("multi", "left_out").replace("matched", "untrained")
+    def test_unseen_species(self, low, high, said):
+        carried = self.table(low, high).rename(
+            columns=lambda name: name.replace("single", "untrained").replace("multi", "left_out")
         )
+        table = self.table(1, 9).rename(columns=lambda name: name.replace("single", "left_out"))
         found = answer_unseen(carried, table)
-        first = "Leave-one-out networks identify species that they never saw better than an "
-        assert found.startswith(f"{first}untrained network: top-1 60.0 against 50.0 %. The diff")
-        assert "Training on the species itself, too (multi-species), changes top-1 by +5.0" in found
-        assert found.endswith(end)
-
-
-SIZES = {name: NETWORKS[name] for name in ("multi", "matched")}
+        assert found.startswith(f"On species that it never saw, {said}")
+        assert found.endswith("adds +5.0 points (95 % interval +1.0 to +9.0).")
 
 
 class TestPaper:

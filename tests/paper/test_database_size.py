@@ -177,28 +177,25 @@ def test_cost_is_the_difference_of_the_means_with_an_interval_around_it(computed
 def test_words_follow_the_numbers(computed):
     _, photos, limits, found, table = computed
     summary, cost = database_size.summary(table), database_size.cost(found, photos, limits)
+    one, every = summary["top_1"].iloc[[0, -1]]
     words = database_size.in_words(summary, cost)
-    top_1 = summary["top_1"]
-    assert f"Top-1 is {top_1.iloc[0]:.1f} % with one and {top_1.iloc[-1]:.1f} % with all" in words
-    start = "For the multi-species network "
+    assert f"With one it is {one:.1f} instead of {every:.1f} %, a drop of" in words
+    last = limits[-1]
     flat = cost.assign(cost_1_low=-1.0, cost_1_high=0.5)
     assert database_size.headline(flat).startswith("No cost in top-1")
-    assert "no drop is shown" in database_size.drop_in_words(flat)
-    found = database_size.in_words(summary, flat)
-    assert found.startswith(
-        f"{start}one annotation of each individual is about as good as all. Top"
+    assert database_size.in_words(summary, flat).startswith(
+        f"With 1 annotations of each individual (of at most {last}) top-1 is within 1 point of what"
     )
-    assert "With 1 the drop is below 1 point" in found
     steep = cost.assign(cost_1=7.0, cost_1_low=2.0, cost_1_high=[9.0] * (len(cost) - 1) + [0.0])
     found = database_size.in_words(summary, steep)
-    assert found.startswith(f"{start}fewer annotations of each individual are not shown to be as ")
-    assert "good as all; a single one loses 7 points of top-1. Top-1 is" in found
-    assert found.endswith("one training).")
+    assert found.startswith(f"With {last} annotations of each individual (of at most {last})")
+    assert "a drop of +7.0 points (95 % interval +2.0 to +9.0); 2 species" in found
+    assert found.endswith("one training.")
+    assert database_size.headline(steep).startswith("A single annotation per individual costs 7 ")
     unsure = steep.assign(cost_1_low=-1.0, cost_1_high=[9.0] + [0.5] * (len(cost) - 1))
-    assert database_size.in_words(summary, unsure).startswith(
-        f"{start}2 annotations of each individual are about as good as all; no loss of top-1 with a"
-    )
-    assert "both drops are shown" in database_size.drop_in_words(steep)
+    assert database_size.in_words(summary, unsure).startswith("With 2 annotations of each")
+    words = database_size.drop_in_words(steep)
+    assert words.count("+7.0 points (95 % interval +2.0 to +9.0)") == 2
 
 
 def test_seen_and_new_individuals_are_apart(computed):
@@ -219,8 +216,7 @@ def test_seen_and_new_individuals_are_apart(computed):
     assert halves.loc["seen in training", "every"] == pytest.approx(100 * by_species.mean())
     nobody = database_size.halves(found, photos, limits, ())
     assert nobody["individuals"].tolist() == ["new", "all"]
-    shown = database_size.readable_halves(nobody)
-    assert [*shown][-1] == "drop (points)"
+    assert [*nobody] == [*database_size.HALVES, "cost_1_low", "cost_1_high"]
 
 
 def test_a_reader_sees_top_k_and_its_drop_side_by_side(computed):

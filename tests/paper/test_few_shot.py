@@ -139,15 +139,14 @@ def test_a_reader_sees_seen_and_new_individuals_apart_and_the_untrained_network(
     table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}))
     shown = few_shot.readable(table)
     columns = ["species", "individuals", "method", "top-1 (%)", "trainings", "SD (points)"]
-    assert [*shown] == [*columns, "seen", "new"]
-    assert shown["method"].tolist() == ["joint training", "untrained"]
-    assert shown.iloc[0][["seen", "new"]].tolist() == [100, 0]
-    assert shown["top-1 (%)"].iloc[-1] == "30.0"
+    assert [*shown] == [*columns, "seen", "new", "untrained"]
+    assert shown["method"].tolist() == ["joint training"]
+    assert shown.iloc[0][["seen", "new", "untrained"]].tolist() == [100, 0, 30]
 
 
 def test_without_any_individual_all_methods_are_one_network():
     table = few_shot.summary(ranked(joint=[[1]], fine_tuned=[[1]]), BEFORE).assign(individuals=0)
-    assert few_shot.readable(table)["method"].tolist() == ["leave-one-out", "untrained"]
+    assert few_shot.readable(table)["method"].tolist() == ["leave-one-out"]
 
 
 def test_differences_are_paired_over_queries_and_draws():
@@ -191,38 +190,44 @@ def test_differences_count_the_trainings_of_both():
 
 
 def test_words_follow_the_intervals():
-    table = verdicts({5: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
-    assert few_shot.in_words(table, "joint", "species_only") == [
-        "For ant joint training is better than species-only training with 5 individuals; with 25 "
-        "and 100 no difference is shown; with 50 joint training is worse."
+    table = verdicts({1: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
+    table = table.assign(draws=3, other_draws=[3, 3, 3, 1], one=60.0, other=55.0)
+    found = few_shot.in_words(table, "joint", "species_only")
+    assert found[0] == (
+        "With 1 individual of ant joint training is better than species-only training: top-1 60.0 "
+        "against 55.0 %, +5.0 points (95 % interval +1.0 to +9.0); trainings: 3 and 3."
+    )
+    starts = [
+        "With 1 individual of ant joint training is better than",
+        "With 25 individuals of ant no difference is shown between joint training and species-only",
+        "With 50 individuals of ant joint training is worse than",
+        "With 100 individuals of ant no difference is shown between",
     ]
+    assert all(words.startswith(start) for words, start in zip(found, starts, strict=True))
     assert few_shot.claim(table, "joint", "species_only") == (
-        "Here joint training is better than species-only training at 1 of 4 sizes, worse at 1"
+        "Joint training against species-only training: better at 1 size, no difference shown at 2 "
+        "sizes, worse at 1 size"
     )
-    one = verdicts({1: (-2, 3)})
-    assert few_shot.in_words(one, "fine_tuned", "joint") == [
-        "For ant no difference between fine-tuning and joint training is shown with 1 individual."
-    ]
+    both = pd.concat([table, table.assign(species="bee")], ignore_index=True)
+    said = few_shot.answer(both, "joint", "species_only")
+    assert said == f"{found[0]} {found[-1]}"
+    alone = few_shot.answer(both[:1], "joint", "species_only")
+    assert alone == found[0]
 
 
-def test_the_conclusion_has_the_first_species_ends_and_then_the_rest():
-    table = verdicts({5: (1, 9), 25: (-2, 3), 50: (-9, -1)})
-    table = table.assign(draws=3, other_draws=[3, 3, 1], one=60.0, other=55.0)
-    bees = table.assign(species="bee")[:1]
-    first, *rest = few_shot.conclusion(
-        pd.concat([table, bees], ignore_index=True), "joint", "species_only"
+def test_fine_tuning_is_set_against_the_network_that_it_starts_from():
+    none = ranked(fine_tuned=[[9, 1]]).assign(n=0)
+    both = pd.concat([none, none.assign(method="joint"), ranked(fine_tuned=[[1, 1], [1, 9]])])
+    row = few_shot.differences(both, "fine_tuned", few_shot.NONE).iloc[0]
+    assert [row["individuals"], row["draws"], row["other_draws"]] == [5, 2, 1]
+    assert [row["one"], row["other"], row["difference"]] == pytest.approx([75, 50, 25])
+    assert (
+        "fine-tuning and no tuning"
+        in few_shot.in_words(
+            few_shot.differences(both, "fine_tuned", few_shot.NONE), "fine_tuned", few_shot.NONE
+        )[0]
     )
-    assert first.startswith("For ant joint training is better than species-only training with 5 ")
-    assert first.count("With ") == 2
-    assert first.endswith(
-        "With 50 individuals of ant: joint training 60.0, species-only training 55.0 %, difference "
-        "-5.0 points (95 % interval -9.0 to -1.0; trainings: 3 and 1)."
-    )
-    assert [words.split(":")[0] for words in rest] == [
-        "For bee joint training is better than species-only training with 5 individuals.",
-        "With 25 individuals of ant",
-        "With 5 individuals of bee",
-    ]
+    assert few_shot.differences(both[both["n"] == 5], "fine_tuned", few_shot.NONE).empty
 
 
 def test_what_it_is_without_any_individual():
@@ -252,7 +257,8 @@ def test_readable_gains_have_the_interval_in_one_column():
             "joint training (%)": 60.0,
             "species-only training (%)": 55.0,
             "gain (points)": "5.0 (1.0 to 9.0)",
-            "trainings": "3 and 1",
+            "trainings": 3,
+            "of the other": 1,
         }
     ]
 
@@ -286,7 +292,7 @@ def test_where_it_stops_paying_in_words():
     words = few_shot.stops_in_words(stops)
     assert "species-only training: ant from 25 on. By the paper's Table 5" in words
     assert (
-        "beluga whale from 100 on, grey whale from 200 on, lion from 200 on, hyena never" in words
+        "beluga whale from 100 on, grey whale from 200 on, hyena never, lion from 200 on" in words
     )
 
 

@@ -364,3 +364,38 @@ class TestSimulation:
         differences = pd.read_csv(SAVED / "interval_differences.csv")
         ours = differences[differences["method"].str.startswith("Agresti")]
         assert ours["coverage"].min() >= 0.9
+
+
+@pytest.mark.parametrize("count", [5, 6])
+def test_a_trend_is_shown_in_at_most_one_of_twenty_orders(count):
+    places = range(count)
+    orders = [*itertools.permutations(places)]
+    found = [intervals.rank_correlation(places, order) for order in orders]
+    shown = [one.shown("rises", "falls", "") for one in found]
+    assert shown.count("rises") == shown.count("falls") > 0
+    assert len(orders) - shown.count("") <= 0.05 * len(orders)
+
+
+def test_a_rank_correlation_has_its_published_interval_and_none_of_too_few():
+    """Bonett and Wright (2000): tanh(atanh(r) +- 1.96 sqrt((1 + r^2 / 2) / (n - 3)))."""
+    one, other = range(12), [1, 0, 2, 4, 3, 5, 7, 6, 11, 8, 9, 10]
+    found = intervals.rank_correlation(one, other)
+    assert found.value == pytest.approx(stats.spearmanr(one, other).statistic)
+    spread = 1.959964 * np.sqrt((1 + found.value**2 / 2) / 9)
+    ends = np.tanh(np.arctanh(found.value) + np.array([-spread, spread]))
+    assert found[1:] == pytest.approx(ends)
+    assert np.isnan(intervals.rank_correlation([1, 2, 3, 4], [1, 2, 3, 4])[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"),
+    [
+        ((2, 1, 3), "a is better than b: top-5 50.0 against 48.0 %, +2.0 points (95 % interval"),
+        ((-2, -3, -1), "a is worse than b: top-5 50.0 against 48.0 %, -2.0 points (95 % interval"),
+        ((-0.01, -3, 3), "no difference is shown between a and b: top-5 50.0 against 48.0 %, +0.0"),
+        ((2, 0, 3), "no difference is shown between a and b"),
+        ((2, np.nan, np.nan), "no difference is shown between a and b"),
+    ],
+)
+def test_the_interval_decides_what_is_said(interval, said):
+    assert intervals.Estimate(*interval).in_words("a", "b", (50, 48), 5).startswith(said)
