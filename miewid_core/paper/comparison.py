@@ -36,13 +36,6 @@ NAMED = 6  # species at most that a figure names at each end
 Ranking = pd.DataFrame | Sequence[pd.DataFrame]
 QUERY = ["annotation_id", "species", "individual", "relevant"]
 SIZES = ["queries", "individuals"]
-RUNS = {  # heads of a table of `each_training`
-    "seed": "seed",
-    "top_k": "top-1 (%)",
-    "gain": "gain (points)",
-    "ahead": "species ahead",
-    "behind": "species behind",
-}
 
 
 def compare(
@@ -162,7 +155,7 @@ def _by_size(table: pd.DataFrame, train: pd.DataFrame, shared: list[str]) -> pd.
 def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame, k: int = 1) -> pd.DataFrame:
     """Each training of a network set against one ranking: how far the gain moves between them.
 
-    Columns seed, top_k and gain (means over species), ahead and behind (on how many species).
+    For a reader: seed, top-k and gain (means over species), on how many species it is ahead.
     """
     rows = []
     for seed, ranks in enumerate(runs):
@@ -170,7 +163,8 @@ def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame, k: int = 
         gains = _averaged(table)["gain_over_other"].round(9)
         mean = table.iloc[-1][["top_k", "gain_over_other"]]
         rows.append([seed, *mean, int((gains > 0).sum()), int((gains < 0).sum())])
-    return pd.DataFrame(rows, columns=["seed", "top_k", "gain", "ahead", "behind"])
+    heads = ["seed", f"top-{k} (%)", "gain (points)", "species ahead", "species behind"]
+    return pd.DataFrame(rows, columns=heads)
 
 
 def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
@@ -453,63 +447,36 @@ def _name_ends(axes: Axes, rows: pd.DataFrame, ends: pd.Series, above: bool) -> 
 
 @styled()
 def dots(
-    table: pd.DataFrame, words: Mapping[str, str], title: str, k: int = 1, gain: str = ""
+    panels: Mapping[str, pd.DataFrame], words: Mapping[str, str], title: str, gain: str = ""
 ) -> Figure:
-    """Top-k of networks by species, and the first one's gain over another (Figures 1, 2, 4 to 12).
+    """Accuracy of networks by species, a panel for each table (Figures 1, 2, 4 to 12).
 
-    `table`: of `compare`, in the order to draw, the mean last; `words`: its columns and what they
-    are called; `gain`: the column that the first is set against. Bars are the 95 % intervals of
-    these two and of the gain, which is open where its interval holds zero.
+    `panels`: by the words below their axes, tables of `compare` in the order to draw, the mean
+    last, or of `printed_by_size`; neighbours of the same species share their names. `words`:
+    columns and what they are called. `gain`: a column that the first is set against on the right,
+    open where the interval holds zero. Bars are the 95 % intervals of these two, or else of the
+    first two of `words`.
     """
-    gain = gain or [*words][1]
-    drawn = Figure(title, 1.2 + 0.24 * len(table), PAGE)
-    left, right = drawn.subplots(1, 2, width_ratios=[4, 3])
-    places = _scores(left, table, words, [next(iter(words)), gain])
-    left.set_xlabel(f"top-{k} accuracy (%)")
-    _gains(right, table, places, f"gain_over_{gain}")
-    figures.label_rows(right, places, [""] * len(table))
-    right.set_xlabel(f"gain over\n{words[gain]} (points)")
-    heads = {"train_annotations": "training\nannotations"}
-    columns = table[["queries", "individuals", *heads]].rename(columns=heads)
-    figures.number_columns(right, places, columns)
-    drawn.legend(loc="outside lower left", ncols=3)
-    return drawn
-
-
-@styled()
-def dots_by_k(tables: Mapping[int, pd.DataFrame], words: Mapping[str, str], title: str) -> Figure:
-    """Top-k of networks by species, a panel for each k (Figures 5 to 8 and 9 to 12).
-
-    The first two of `words` have their 95 % intervals.
-    """
-    drawn = Figure(title, 1.2 + 0.27 * len(next(iter(tables.values()))), PAGE)
-    panels = drawn.subplots(1, len(tables), sharey=True)
-    for axes, (k, table) in zip(panels, tables.items(), strict=True):
-        _scores(axes, table, words, [*words][:2])
-        axes.set_xlabel(f"top-{k} (%)")
+    rows = max(map(len, panels.values()))
+    widths = [1] * len(panels) + [0.75] * bool(gain)
+    drawn = Figure(title, 1.2 + rows * (0.25 if rows <= 20 else 0.145), PAGE)
+    grid = drawn.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+    named = None
+    for axes, (label, table) in zip(grid, panels.items(), strict=False):
+        known = {name: words[name] for name in words if name in table}
+        barred = [next(iter(known)), gain] if gain else [*known][:2]
+        places = _scores(axes, table, known, barred if f"{barred[0]}_low" in table else [])
+        axes.set_xlabel(label)
+        if table["species"].equals(named):
+            axes.set_yticklabels([])
+        named = table["species"]
     drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
-    return drawn
-
-
-@styled()
-def beside_the_paper(
-    table: pd.DataFrame, words: Mapping[str, str], title: str, number: int = 2, here: str = ""
-) -> Figure:
-    """The paper's Table 2 or 3 redrawn on the left, a table of `compare` likewise on the right.
-
-    Species by decreasing number of annotations; of the paper's, those that its Table 1 counts. Ours
-    have the 95 % intervals of the first two of `words`. `here`: what to add to our panel's title.
-    """
-    printed = printed_by_size([name for name in words if name in PRINTED[number]], number)
-    drawn = Figure(title, 1.2 + 0.145 * len(printed), PAGE)
-    protocol = ", equal epochs" if "single" in printed else ""
-    panels = {f"the paper{protocol} (its Table {number})": printed, f"here{here}": table}
-    for axes, (head, rows) in zip(drawn.subplots(1, 2), panels.items(), strict=True):
-        known = {name: label for name, label in words.items() if name in rows}
-        _scores(axes, rows, known, [] if rows is printed else [*known][:2])
-        axes.set_xlabel("top-1 accuracy (%)")
-        axes.set_title(head, loc="left")
-    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+    if gain:
+        _gains(grid[-1], table, places, f"gain_over_{gain}")
+        grid[-1].set_xlabel(f"gain over\n{words[gain]} (points)")
+        heads = {"train_annotations": "training\nannotations"}
+        columns = table[["queries", "individuals", *heads]].rename(columns=heads)
+        figures.number_columns(grid[-1], places, columns)
     return drawn
 
 
@@ -575,3 +542,4 @@ def _gains(axes: Axes, table: pd.DataFrame, places: np.ndarray, gain: str) -> No
         look = {"color": "black", "markerfacecolor": fill, "ls": ""}
         axes.plot(table[gain][rows], places[rows], "s", **look)
     axes.axhline(places[-1] - 0.7, color="black", linewidth=0.6)
+    figures.label_rows(axes, places, [""] * len(table))

@@ -278,18 +278,9 @@ def answer(table: pd.DataFrame, one: str, other: str) -> str:
 def claim(table: pd.DataFrame, one: str, other: str) -> str:
     """At how many sizes a table of `differences` shows which method to be better, for titles."""
     shown = [gain.shown("better", "worse", "no difference shown") for gain in _gains(table)]
-    counts = [f"{word} at {n} size{'s'[: n != 1]}" for word, n in Counter(shown).items()]
+    sizes = {1: "one size"}
+    counts = [f"{word} at {sizes.get(n, f'{n} sizes')}" for word, n in Counter(shown).items()]
     return f"{METHODS[one]} against {METHODS[other]}: {', '.join(counts)}".capitalize()
-
-
-def starts_in_words(table: pd.DataFrame) -> str:
-    """What a table of `summary` says of no individual at all, by species."""
-    none = table[table["individuals"] == 0].drop_duplicates("species")
-    return " ".join(
-        f"Without any photo of {spelt(row.species)} the leave-one-out network has {row.top_k:.1f} "
-        f"%, an untrained one {row.untrained:.1f} %."
-        for row in none.itertuples()
-    )
 
 
 def stops_paying(table: pd.DataFrame) -> pd.DataFrame:

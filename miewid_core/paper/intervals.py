@@ -43,6 +43,9 @@ class Estimate(NamedTuple):
         first, second = scores
         return f"{self.verdict(one, other)}: top-{k} {first:.1f} against {second:.1f} %, {self}"
 
+    def __neg__(self) -> "Estimate":
+        return Estimate(-self.value, -self.high, -self.low)
+
     def __str__(self) -> str:
         interval = f"95 % interval {self.low:+z.1f} to {self.high:+z.1f}"
         if np.isnan(self.low):

@@ -21,6 +21,7 @@ from miewid_core.config import PRESETS, TrainConfig, learning_rate
 from miewid_core.figures import BLUE, COLOURS, GREY, MARKERS, PAGE, Figure, Panel, styled
 from miewid_core.loss import dynamic_margins
 from miewid_core.model import MiewIDNet
+from miewid_core.paper.intervals import Estimate
 from miewid_core.paper.printed import FOLDER
 
 CHIP = 128  # pixels of the chips that are shown
@@ -291,14 +292,12 @@ def in_words(scores: pd.DataFrame, history: pd.DataFrame) -> str:
 
     `scores`: of `compare`, for "multi" and "untrained"; `history`: loss by epoch.
     """
-    mean, gain = scores.iloc[-1], "gain_over_untrained"
-    low, high = mean[f"{gain}_low"], mean[f"{gain}_high"]
-    lifts = "lifts" if low > 0 else "is not shown to lift"
-    first, last = history["loss"].iloc[[0, -1]]
+    mean, (first, last) = scores.iloc[-1], history["loss"].iloc[[0, -1]]
+    gain = Estimate.of(mean, "gain_over_untrained")
+    lifts = gain.shown("lifts", "lowers", "is not shown to change")
     return (
-        f"Training by sub-center ArcFace {lifts} the multi-species network's top-1 from "
-        f"{mean['untrained']:.1f} % (untrained) to {mean['multi']:.1f} %. The gain is "
-        f"{mean[gain]:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}; mean over "
-        f"{len(scores) - 1} species, one training). In {len(history)} epochs the loss goes from "
+        f"Training by sub-center ArcFace {lifts} the multi-species network's top-1: "
+        f"{mean['untrained']:.1f} % untrained, {mean['multi']:.1f} % trained, {gain}; mean over "
+        f"{len(scores) - 1} species, one training. In {len(history)} epochs the loss goes from "
         f"{first:.1f} to {last:.1f}."
     )

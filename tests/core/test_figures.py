@@ -87,9 +87,13 @@ def margins():
 
 
 KINDS = {
-    "dots": lambda n: comparison.dots(compared(n), WORDS, TITLE, 5, gain="matched"),
-    "dots_by_k": lambda n: comparison.dots_by_k({k: compared(n) for k in KS}, WORDS, TITLE),
-    "beside_the_paper": lambda n: comparison.beside_the_paper(compared(n), WORDS, TITLE),
+    "dots": lambda n: comparison.dots({"top-5": compared(n)}, WORDS, TITLE, gain="matched"),
+    "dots_by_k": lambda n: comparison.dots({f"{k}": compared(n) for k in KS}, WORDS, TITLE),
+    "beside_the_paper": lambda n: comparison.dots(
+        {"paper": comparison.printed_by_size(["multi", "single"]), "here": compared(n)},
+        WORDS,
+        TITLE,
+    ),
     "gain_by_size": lambda n: comparison.gain_by_size(compared(n), TITLE, "matched"),
     "long_tail": lambda n: table1.long_tail_figure(tails(n), TITLE),
     "split_bars": lambda n: split_report.split_figure(splits(n), TITLE),
@@ -315,7 +319,7 @@ class TestSaved:
         table = compared(3)
         for folder, size in (("a", 10), ("b", 20)):
             with matplotlib.rc_context({"font.size": size, "axes.grid": False}):
-                figure = comparison.dots(table, WORDS, TITLE)
+                figure = comparison.dots({"top-1": table}, WORDS, TITLE, gain="single")
                 figures.save(figure, table, "figure1", tmp_path / folder)
         pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a" / "figure1.csv"), table)
         for name in ("figure1.png", "figure1.csv"):
@@ -326,7 +330,7 @@ class TestSaved:
             assert "Software" not in image.info
 
     def test_256_colours_are_enough(self):
-        figure = comparison.dots(compared(3), WORDS, TITLE)
+        figure = comparison.dots({"top-1": compared(3)}, WORDS, TITLE)
         whole = io.BytesIO()
         with figures.styled():
             figure.savefig(whole, format="png", dpi=200)
@@ -357,7 +361,7 @@ class TestSaved:
 
 class TestNotebooks:
     def test_a_figure_shows_itself_once_and_small(self):
-        figure = comparison.dots(compared(10), WORDS, TITLE)
+        figure = comparison.dots({"top-1": compared(10)}, WORDS, TITLE)
         picture, described = figure._repr_png_()
         assert picture.startswith(b"\x89PNG")
         assert figure._repr_jpeg_() is None
@@ -391,7 +395,7 @@ class TestExtremes:
         assert training_report.epochs_figure(history(1).head(1), TITLE).png()
         assert split_report.split_figure(splits(1), TITLE).png()
         one = compared(3).iloc[[0, -1]].reset_index(drop=True)
-        assert comparison.dots(one, WORDS, TITLE).png()
+        assert comparison.dots({"top-1": one}, WORDS, TITLE, gain="single").png()
         assert comparison.gain_by_size(one, TITLE, "single").png()
 
     def test_no_species_has_both_models(self):
@@ -399,7 +403,7 @@ class TestExtremes:
         table.loc[
             :, [name for name in table if "single" in name and not name.endswith("trainings")]
         ] = np.nan
-        assert comparison.dots(table, WORDS, TITLE).png()
+        assert comparison.dots({"top-1": table}, WORDS, TITLE, gain="single").png()
         assert comparison.gain_by_size(table, TITLE, "single").png()
 
 

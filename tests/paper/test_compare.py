@@ -205,12 +205,12 @@ class TestTrainings:
         table = each_training(rankings["multi"], rankings["single"])
         whole = compare(rankings)
         assert table["seed"].tolist() == [0, 1, 2]
-        assert table["top_k"].mean() == pytest.approx(whole["multi"].iloc[-1])
-        assert table["gain"].mean() == pytest.approx(whole["gain_over_single"].iloc[-1])
+        assert table["top-1 (%)"].mean() == pytest.approx(whole["multi"].iloc[-1])
+        assert table["gain (points)"].mean() == pytest.approx(whole["gain_over_single"].iloc[-1])
         alone = compare({"multi": rankings["multi"][1], "single": rankings["single"]})
-        assert table["gain"][1] == pytest.approx(alone["gain_over_single"].iloc[-1])
-        assert table["ahead"][1] == (alone["gain_over_single"][:-1] > 0).sum()
-        assert table["behind"][1] == (alone["gain_over_single"][:-1] < 0).sum()
+        assert table["gain (points)"][1] == pytest.approx(alone["gain_over_single"].iloc[-1])
+        assert table["species ahead"][1] == (alone["gain_over_single"][:-1] > 0).sum()
+        assert table["species behind"][1] == (alone["gain_over_single"][:-1] < 0).sum()
 
     def test_a_known_spread_widens(self):
         rankings = self.several()

@@ -222,11 +222,11 @@ class TestDots:
     @pytest.mark.parametrize(("n", "lacking"), [(3, 0), (12, 2), (49, 1)])
     def test_draws_the_table(self, n, lacking):
         table = many(n, 5, lacking)
-        left, right = comparison.dots(table, WORDS, TITLE, 5, gain="matched").axes
+        left, right = comparison.dots({"top-5": table}, WORDS, TITLE, gain="matched").axes
         check_scores(left, table, WORDS)
         names = table["species"][:-1].str.replace("_", " ").tolist()
         assert rows_of(left) == [*names, f"mean of {n - lacking} species"]
-        assert left.get_xlabel() == "top-5 accuracy (%)"
+        assert left.get_xlabel() == "top-5"
         ends = table[["gain_over_matched_low", "gain_over_matched_high"]].dropna()
         np.testing.assert_array_equal(segments(right)[:, :, 0], ends)
         assert right.get_xlabel() == "gain over\nsingle-species, equal steps (points)"
@@ -236,7 +236,7 @@ class TestDots:
         table = many(4)
         table["gain_over_matched_low"] = [1.0, -1.0, -3.0, 0.0, 0.5]
         table["gain_over_matched_high"] = [2.0, 1.0, -2.0, 2.0, 1.0]
-        axes = comparison.dots(table, WORDS, TITLE).axes[1]  # the second network is the default
+        axes = comparison.dots({"": table}, WORDS, TITLE, gain="matched").axes[1]
         filled, hollow = (line for line in axes.lines if line.get_marker() == "s")
         np.testing.assert_array_equal(
             filled.get_xdata(), table["gain_over_matched"].iloc[[0, 2, 4]]
@@ -249,7 +249,7 @@ class TestDots:
     def test_numbers_stand_in_columns_beside_their_rows(self):
         table = many(12)
         table.loc[0, "train_annotations"] = 12_345
-        axes = comparison.dots(table, WORDS, TITLE, gain="untrained").axes[1]
+        axes = comparison.dots({"": table}, WORDS, TITLE, gain="untrained").axes[1]
         heads = {name: name for name in ("queries", "individuals")}
         heads["training\nannotations"] = "train_annotations"
         by_place = {}
@@ -264,33 +264,34 @@ class TestDots:
             np.testing.assert_array_equal(heights, axes.get_yticks())
 
     def test_the_mean_stands_apart_below_a_rule(self):
-        for axes in comparison.dots(many(4), WORDS, TITLE).axes:
+        for axes in comparison.dots({"": many(4)}, WORDS, TITLE, gain="matched").axes:
             *_, last, mean = axes.get_yticks()
             rules = [line.get_ydata() for line in axes.lines if len(set(line.get_ydata())) == 1]
             assert any(last + 0.2 < rule[0] < mean - 0.2 for rule in rules)
 
     def test_networks_are_told_apart_in_grey(self):
-        left = comparison.dots(many(4), WORDS, TITLE).axes[0]
+        left = comparison.dots({"": many(4)}, WORDS, TITLE).axes[0]
         markers = [line.get_marker() for line in left.lines if line.get_label() in WORDS.values()]
         assert len(set(markers)) == len(WORDS)
 
     def test_networks_of_other_names(self):
         table = many(4).rename(columns=lambda name: name.replace("matched", "other_backbone"))
         words = {"multi": "efficientnet", "other_backbone": "swin"}
-        left, right = comparison.dots(table, words, TITLE).axes
+        left, right = comparison.dots({"": table}, words, TITLE, gain="other_backbone").axes
         check_scores(left, table, words)
         assert right.get_xlabel() == "gain over\nswin (points)"
         assert rows_of(left)[-1] == "mean of 4 species"
 
 
-def test_dots_by_k_draws_each_table_in_its_panel():
+def test_each_table_is_drawn_in_its_panel_and_rows_are_named_once():
     tables = {k: comparison.increasing(many(6, k, lacking=1)) for k in (1, 5, 10, 20)}
-    panels = comparison.dots_by_k(tables, WORDS, TITLE).axes
-    assert [axes.get_xlabel() for axes in panels] == [f"top-{k} (%)" for k in tables]
+    panels = comparison.dots({f"top-{k}": own for k, own in tables.items()}, WORDS, TITLE).axes
+    assert [axes.get_xlabel() for axes in panels] == [f"top-{k}" for k in tables]
     for axes, table in zip(panels, tables.values(), strict=True):
         check_scores(axes, table, WORDS)
     names = tables[1]["species"][:-1].str.replace("_", " ").tolist()
     assert rows_of(panels[0]) == [*names, "mean of 5 species"]
+    assert not any(any(rows_of(axes)) for axes in panels[1:])
 
 
 def counted_by_table_1(species):
@@ -313,18 +314,19 @@ class TestBesideThePaper:
     def test_both_panels_hold_their_tables(self):
         table = many(12)
         words = {"multi": "multi-species", "untrained": "untrained"}
-        left, right = comparison.beside_the_paper(table, words, TITLE).axes
         printed = comparison.printed_by_size(["multi"])
+        left, right = comparison.dots({"paper": printed, "here": table}, words, TITLE).axes
         check_scores(left, printed, {"multi": "multi-species"}, barred=0)
         check_scores(right, table, words)
         names = printed["species"][:-1].str.replace("_", " ").tolist()
         assert rows_of(left) == [*names, f"mean of {len(names)} species"]
-        assert "paper" in left.get_title("left")
+        assert rows_of(right)[0] == table["species"][0].replace("_", " ")
 
     def test_a_network_looks_alike_in_both(self):
         words = {"multi": "multi-species", "matched": "m", "single": "s"}
         table = many(4).assign(single=1.0)
-        panels = comparison.beside_the_paper(table, words, TITLE).axes
+        printed = comparison.printed_by_size(["multi", "single"])
+        panels = comparison.dots({"paper": printed, "here": table}, words, TITLE).axes
         for name in ("multi-species", "s"):
             one, other = (
                 next(line for line in axes.lines if line.get_label() == name) for axes in panels

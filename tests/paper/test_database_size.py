@@ -179,7 +179,7 @@ def test_words_follow_the_numbers(computed):
     summary, cost = database_size.summary(table), database_size.cost(found, photos, limits)
     one, every = summary["top_1"].iloc[[0, -1]]
     words = database_size.in_words(summary, cost)
-    assert f"With one it is {one:.1f} instead of {every:.1f} %, a drop of" in words
+    assert f"With one it is {one:.1f} instead of {every:.1f} %, " in words
     last = limits[-1]
     flat = cost.assign(cost_1_low=-1.0, cost_1_high=0.5)
     assert database_size.headline(flat).startswith("No cost in top-1")
@@ -189,13 +189,13 @@ def test_words_follow_the_numbers(computed):
     steep = cost.assign(cost_1=7.0, cost_1_low=2.0, cost_1_high=[9.0] * (len(cost) - 1) + [0.0])
     found = database_size.in_words(summary, steep)
     assert found.startswith(f"With {last} annotations of each individual (of at most {last})")
-    assert "a drop of +7.0 points (95 % interval +2.0 to +9.0); 2 species" in found
+    assert " %, -7.0 points (95 % interval -9.0 to -2.0); 2 species" in found
     assert found.endswith("one training.")
     assert database_size.headline(steep).startswith("A single annotation per individual costs 7 ")
     unsure = steep.assign(cost_1_low=-1.0, cost_1_high=[9.0] + [0.5] * (len(cost) - 1))
     assert database_size.in_words(summary, unsure).startswith("With 2 annotations of each")
     words = database_size.drop_in_words(steep)
-    assert words.count("+7.0 points (95 % interval +2.0 to +9.0)") == 2
+    assert words.count("-7.0 points (95 % interval -9.0 to -2.0)") == 2
 
 
 def test_seen_and_new_individuals_are_apart(computed):

@@ -205,8 +205,8 @@ def test_words_follow_the_intervals():
     ]
     assert all(words.startswith(start) for words, start in zip(found, starts, strict=True))
     assert few_shot.claim(table, "joint", "species_only") == (
-        "Joint training against species-only training: better at 1 size, no difference shown at 2 "
-        "sizes, worse at 1 size"
+        "Joint training against species-only training: better at one size, no difference shown at "
+        "2 sizes, worse at one size"
     )
     both = pd.concat([table, table.assign(species="bee")], ignore_index=True)
     said = few_shot.answer(both, "joint", "species_only")
@@ -228,14 +228,6 @@ def test_fine_tuning_is_set_against_the_network_that_it_starts_from():
         )[0]
     )
     assert few_shot.differences(both[both["n"] == 5], "fine_tuned", few_shot.NONE).empty
-
-
-def test_what_it_is_without_any_individual():
-    table = few_shot.summary(ranked(joint=[[1, 9]]), BEFORE)
-    assert few_shot.starts_in_words(table) == ""
-    assert few_shot.starts_in_words(table.assign(individuals=0)) == (
-        "Without any photo of ant the leave-one-out network has 50.0 %, an untrained one 30.0 %."
-    )
 
 
 def test_the_stages_of_fine_tuning_are_told():
