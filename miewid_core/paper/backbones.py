@@ -156,9 +156,10 @@ def claim(table: pd.DataFrame, learned: pd.DataFrame) -> str:
     """
     names = "the " + learned.set_index("network")["name"]
     lost = names[~learned["learned"].to_numpy()]
-    if len(lost):
-        return f"{' and '.join(lost)} hardly learned"
-    return comparison.claim(table, names.to_dict())
+    said = f"{' and '.join(lost)} hardly learned"
+    if lost.empty:
+        said = comparison.claim(table, names.to_dict())
+    return said[:1].upper() + said[1:]
 
 
 def in_words(table: pd.DataFrame, learned: pd.DataFrame) -> str:
@@ -189,7 +190,7 @@ def start_in_words(both: Mapping[str, Mapping[str, object]]) -> str:
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `learned` joined with `costs`, for a reader."""
-    millions = table[["parameters", "multiply_adds"]] / 1e6
+    millions = (table[["parameters", "multiply_adds"]] / 1e6).map("{:,.2f}".format)
     _, *speeds = with_interval(table, "relative", "slowest", "fastest", decimals=2)
     heads = {
         "name": "network",

@@ -21,7 +21,6 @@ from miewid_core.model import refuse_pickle
 from miewid_core.readers.load import load_catalog
 from miewid_core.runs import bill, manifest
 from miewid_core.runs.embeddings import kept_vectors
-from miewid_core.runs.jobs import train_all, workers_of
 from miewid_core.runs.run import Run, Training
 
 DEMO = "demo"  # the source that names the drawn animals
@@ -144,6 +143,10 @@ class Study:
     def run(self, trainings: Sequence[Training]) -> list[Run]:
         """The finished runs of `trainings`; what is not trained yet is trained, side by side."""
         self.used.update(training.folder.name for training in trainings)
+        if all(training.finished for training in trainings):
+            return [training.result for training in trainings]
+        from miewid_core.runs.jobs import train_all, workers_of  # not for what is trained already
+
         with workers_of(self.scheduler) as executor:
             return train_all(trainings, executor)
 

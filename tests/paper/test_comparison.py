@@ -37,6 +37,19 @@ def many(n, k=1, lacking=0):
     return compare(rankings, train, k, training_sd={"matched": 2.0})
 
 
+def test_heads_name_columns_and_join_values_with_their_intervals():
+    table = pd.DataFrame({"species": ["fin_whale"], "queries": [40], "one": [1.26]})
+    table = table.assign(one_low=0.5, one_high=2.0, other=-0.04, low=-3.0, high=4.0, alone=7.5)
+    heads = {"alone": "c", "species": "who", "one": "a", "other": "b", "queries": "n"}
+    shown = comparison.with_heads(table, heads)
+    assert shown.to_dict("records") == [
+        {"c": 7.5, "who": "fin whale", "a": "1.3 (0.5 to 2.0)", "b": "0.0 (-3.0 to 4.0)", "n": 40}
+    ]
+    assert comparison.with_heads(table, heads, plain=["one"])["a"].tolist() == [1.26]
+    nothing = table.assign(low=np.nan)
+    assert comparison.with_heads(nothing, {"other": "b"})["b"].tolist() == ["0.0"]
+
+
 class TestReadable:
     def table(self):
         table = pd.DataFrame({"species": ["fin_whale", "ant", "mean"]})
