@@ -361,7 +361,7 @@ class TestSaved:
 
 class TestNotebooks:
     def test_a_figure_shows_itself_once_and_small(self):
-        figure = comparison.dots({"top-1": compared(10)}, WORDS, TITLE)
+        figure = comparison.dots({"top-1 accuracy (%)": compared(10)}, WORDS, TITLE)
         picture, described = figure._repr_png_()
         assert picture.startswith(b"\x89PNG")
         assert figure._repr_jpeg_() is None
