@@ -233,8 +233,8 @@ def briefly(table: pd.DataFrame, words: Mapping[str, str], k: int = 1) -> str:
 def verdict(table: pd.DataFrame, words: Mapping[str, str], k: int = 1) -> str:
     """Which of two networks is better, what that rests on, and on how many species it holds.
 
-    `words`: as for `claim`. Where a network has one training, the interval has the luck of it only
-    if `compare` was given its `training_sd`.
+    `words`: as for `claim`. Where the first network has one training, the sentence says that the
+    interval leaves out the luck of it.
     """
     (first, second), mean, rows = words, table.iloc[-1], _averaged(table)
     gain, trainings = f"gain_over_{second}", int(mean[f"{first}_trainings"])
@@ -244,10 +244,11 @@ def verdict(table: pd.DataFrame, words: Mapping[str, str], k: int = 1) -> str:
     else:
         agreed = rows.loc[rows[f"{gain}_p"] < 0.05, gain]
         each = "By species (Holm-corrected) it is shown to be"
+    luck = "" if trainings > 1 else ", whose luck the interval leaves out"
     return (
         f"{briefly(table, words, k)} Means over {len(rows)} species and {mean['queries']:,.0f} "
-        f"queries; trainings: {trainings} and {mean[f'{second}_trainings']:.0f}. {each} better on "
-        f"{(agreed > 0).sum()} species and worse on {(agreed < 0).sum()}."
+        f"queries; trainings: {trainings} and {mean[f'{second}_trainings']:.0f}{luck}. {each} "
+        f"better on {(agreed > 0).sum()} species and worse on {(agreed < 0).sum()}."
     )
 
 

@@ -280,8 +280,8 @@ class TestVerdict:
         gain = f"{(low + high) / 2:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})"
         assert f"top-5 60.0 against 50.0 %, {gain}. Means over 4 species and 90 queries" in found
         assert found.endswith(
-            "trainings: 1 and 1. By species (Holm-corrected) it is shown to be better on 2 species "
-            "and worse on 1."
+            "trainings: 1 and 1, whose luck the interval leaves out. By species (Holm-corrected) "
+            "it is shown to be better on 2 species and worse on 1."
         )
 
     def test_of_several_trainings_it_says_so_and_gives_no_verdict_by_species(self):
