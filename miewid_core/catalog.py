@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 LABELS = ["species", "name", "individual", "viewpoint", "encounter", "family"]
@@ -32,23 +33,20 @@ def individuals(rows: pd.DataFrame, sides_differ: Collection[str] = ()) -> pd.Se
 
     `rows`: species, name, viewpoint. "/" and "%" in labels are escaped: only ours separate.
     """
-    species, name = (_escaped(rows[label]) for label in ("species", "name"))
+    species, name = (
+        rows[label].str.replace("%", "%25", regex=False).str.replace("/", "%2F", regex=False)
+        for label in ("species", "name")
+    )
     whole, differ = species + "/" + name, rows["species"].isin(list(sides_differ))
     return whole.mask(differ, whole + "/" + sides(rows["viewpoint"])) if differ.any() else whole
 
 
-def _escaped(labels: pd.Series) -> pd.Series:
-    return labels.map({e: e.replace("%", "%25").replace("/", "%2F") for e in labels.unique()})
-
-
 def sides(viewpoint: pd.Series) -> pd.Series:
     """left or right, of viewpoints such as frontleft and right; "" for front, back, up, none."""
-    return viewpoint.map({view: _side(view) for view in viewpoint.unique()})
-
-
-def _side(view: str) -> str:
-    left, right = "left" in view or view in ("l", "lt"), "right" in view or view in ("r", "rt")
-    return "" if left == right else "left" if left else "right"
+    left = viewpoint.str.contains("left") | viewpoint.isin(["l", "lt"])
+    right = viewpoint.str.contains("right") | viewpoint.isin(["r", "rt"])
+    named = np.select([left & ~right, right & ~left], ["left", "right"], "")
+    return pd.Series(named, viewpoint.index, dtype=object)
 
 
 def notices(annotations: pd.DataFrame) -> pd.DataFrame:
@@ -76,27 +74,15 @@ def notice(rows: pd.DataFrame, bad: pd.Series | None, what: Words, done: Words) 
 
 def summed(parts: list[pd.DataFrame]) -> list[dict[str, str]]:
     """Notices (NOTICE) with those that say the same of several rows as one, as records."""
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return []
     told = pd.concat(parts, ignore_index=True)
+    if told.empty:
+        return []
+    kind = told.groupby("done")["what"].transform(lambda what: pd.factorize(what)[0])
+    told["what"] = told["what"].mask(kind >= KINDS, "more of this kind")
     kinds = told.groupby(["what", "done"], sort=False)["row"].agg(["first", "size"]).reset_index()
-    place = kinds.groupby("done").cumcount()
-    beyond = place >= KINDS
-    kinds["what"] = kinds["what"].mask(beyond, "more of this kind")
-    kinds = kinds.groupby(["what", "done"], sort=False).agg({"first": "first", "size": "sum"})
-    kinds = kinds.reset_index()
     more = " and " + (kinds["size"] - 1).map("{:,}".format) + " more"
     kinds["row"] = kinds["first"].mask(kinds["size"] > 1, kinds["first"].astype(str) + more)
     return kinds[NOTICE].to_dict("records")
-
-
-def note(
-    rows: pd.DataFrame, bad: pd.Series | None, column: str, problem: Words, remedy: Words
-) -> pd.DataFrame:
-    """Columns PROBLEM for each row where `bad`, for all with None; indexed as the rows."""
-    noted = rows[["row", "file"]].assign(column=column, problem=problem, remedy=remedy)
-    return noted if bad is None else noted[bad.to_numpy(bool)]
 
 
 def fatal(source: object, problems: list[tuple[str, str, str]]) -> CatalogError:

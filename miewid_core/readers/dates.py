@@ -26,30 +26,26 @@ def read_dates(written: pd.Series) -> pd.DataFrame:
     is a year alone, which is no day, a day by which spreadsheets and clocks count from zero, and
     all else.
     """
-    codes, texts = pd.factorize(written)
-    texts = pd.Series(texts, dtype=object).astype(str)
+    texts = pd.Series(written.unique(), dtype=object)
     read = _iso(texts)
     left = texts[read.isna() & (texts.str.strip("\0 ") != "")]
     days = {place: readings(text) for place, text in left.items()}
-    order = _order([text for text in left if len(readings(text)) != 0])
+    order = _order([left[place] for place, found in days.items() if found])
     what, done = pd.Series("", texts.index), pd.Series("", texts.index)
     for place, found in days.items():
-        text = texts[place]
-        if len(found) == 2 and order is not None:
-            read[place] = found[order[0]]
-            what[place], done[place] = f"date {text} can be two days", order[1]
-        elif len(found) == 1:
+        if len(found) == 1:
             read[place] = found[0]
+        elif found and order is not None:
+            read[place] = found[order[0]]
+            what[place], done[place] = f"date {left[place]} can be two days", order[1]
         else:
             wrong = "can be two days" if found else "can't be read as one day"
-            what[place], done[place] = f"date {text} {wrong}", LEFT_OUT
+            what[place], done[place] = f"date {left[place]} {wrong}", LEFT_OUT
     none = read.isin(ZERO)
     read[none], done[none] = pd.NaT, "set to missing"
     what[none] = "date " + texts[none] + " is how programs write none"
-    table = pd.DataFrame({"date": read, "what": what, "done": done})
-    missing = pd.DataFrame({"date": [pd.NaT], "what": "", "done": ""}, index=[-1])
-    table = pd.concat([table, missing.astype({"date": "datetime64[us]"})])
-    return table.loc[codes].set_axis(written.index)
+    table = pd.DataFrame({"date": read, "what": what, "done": done}).set_axis(texts)
+    return table.loc[written].set_axis(written.index)
 
 
 def _iso(texts: pd.Series) -> pd.Series:

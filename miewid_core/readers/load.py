@@ -11,7 +11,6 @@ import pandas as pd
 from miewid_core.catalog import (
     BOX,
     COLUMNS,
-    NOTICE,
     TEXT,
     CatalogError,
     CatalogWarning,
@@ -19,15 +18,19 @@ from miewid_core.catalog import (
     fatal,
     individuals,
     listed,
-    notice,
     sides,
     summed,
 )
 from miewid_core.files import digest
 from miewid_core.readers import checks, photo_checks, sources
+from miewid_core.readers.checks import Report
 from miewid_core.readers.dates import read_dates
 
-SOURCE_NAMES = {"file": "file_path or file_name", "species": "species", "name": "name"}
+NEEDED = {  # columns that a table must have: their names there, and what else can be done
+    "file": ("file_path or file_name", ""),
+    "species": ("species", "; for one species give its name as a parameter, species"),
+    "name": ("name", ""),
+}
 MISSING = {  # words for no value, in any case, in any column
     *["nan", "none", "null", "(null)", "nil", "na", "n/a", "n.a.", "#n/a", "<na>", "nat", "\\n"],
     *["-", "--", "?", "____", "#ref!", "#value!", "#name?", "#null!", "unk", "unknown"],
@@ -69,53 +72,43 @@ def load_catalog(
         raise ValueError(f'on_problem is {on_problem!r}; it can be "raise" or "drop"')
     levels = (("name",) if species else sources.LEVELS) if named else ()
     given = sources.read(source, photos_dir, levels)
-    rows, told = _normalised(given, source, species, named)
+    report, root = Report(given.notices), given.root.resolve()
+    rows = _normalised(given, source, species, named, report)
     differ = _differing(sides_differ, rows, source)
-    rows, more = _chosen(rows, differ, named, source)
-    told += more
-    root = given.root.resolve()
+    rows = _chosen(rows, differ, named, source, report)
     files = photo_checks.relative(rows["file"], root, absolute_paths)
-    told.append(
-        notice(rows, files != rows["file"], "path of another computer", f"looked for below {root}")
-    )
+    moved = files != rows["file"]
+    report.notice(rows, moved, "path of another computer", f"looked for below {root}")
     rows = rows.assign(file=files)
     rows = rows.join(photo_checks.look_at(files, root, verify, absolute_paths))
-    rows, found, mended = checks.boxes(rows)
-    found = [checks.files(rows), *found]
-    told += mended
     if named:
-        found = [*checks.labels(rows, differ), *found]
-        rows, more = _identified(rows, differ)
-        found += checks.repeated(rows, pd.concat(found).index)
-        told += more
-    else:
-        rows = _unnamed(rows, pd.concat(found).index)
-    return _usable(rows, pd.concat(found), told, source, on_problem, named)
+        checks.labels(rows, differ, report)
+    report.problem(rows, rows["problem"] != "", "file", rows["problem"], rows["remedy"])
+    rows = checks.boxes(rows, report)
+    rows = _identified(rows, differ, report) if named else _unnamed(rows, report)
+    return _usable(rows, report, source, on_problem, named)
 
 
 def _normalised(
-    given: sources.Source, source: object, species: str, named: bool
-) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    given: sources.Source, source: object, species: str, named: bool, report: Report
+) -> pd.DataFrame:
     """All of sources.RAW as text, stripped, "" for none; dates as such; theta 0 if none has one."""
-    told = [pd.DataFrame(given.notices, columns=NOTICE)]
     rows = given.rows.reset_index(drop=True)
     if rows.empty:
         remedy = "a folder needs species/individual/photo.jpg, a table needs rows"
         raise fatal(source, [("", "no annotations", remedy)])
-    needed = ["file", "name", "species"] if named else ["file"]
-    missing = [name for name in SOURCE_NAMES if name in needed and name not in rows]
-    if species and "species" in missing:
-        missing.remove("species")
+    there = {*rows, "species"} if species else {*rows}
+    missing = [NEEDED[name] for name in (NEEDED if named else ["file"]) if name not in there]
     if missing:
         remedy = f"add it; the columns are {', '.join(given.columns)}"
-        remedies = {"species": f"{remedy}; for one species give its name as a parameter, species"}
-        columns = [(SOURCE_NAMES[name], remedies.get(name, remedy)) for name in missing]
-        raise fatal(source, [(column, f"no column {column}", what) for column, what in columns])
+        raise fatal(source, [(name, f"no column {name}", remedy + more) for name, more in missing])
     rows = rows.reindex(columns=sources.RAW)
     for column in sources.RAW[1:]:
-        rows[column], words = _text_of(rows[column])
-        for word, places in words.items():
-            told.append(notice(rows.loc[places], None, f"{column} {word!r}", "read as missing"))
+        text = _as_text(rows[column])
+        none = text.isin([word for word in text.unique() if word.lower() in MISSING])
+        words = f"{column} " + text[none].map(repr)
+        report.notice(rows[none], None, words, "read as missing")
+        rows[column] = text.mask(none, "")
     rows["viewpoint"] = rows["viewpoint"].str.lower()
     nameless = rows["species"] == ""
     if species and not nameless.any() and (rows["species"] != species).any():
@@ -125,35 +118,27 @@ def _normalised(
     rows["species"] = rows["species"].mask(nameless, species)
     rows["theta"] = rows["theta"] if (rows["theta"] != "").any() else "0"
     read = read_dates(rows["date"])
-    told.append(notice(rows, read["what"] != "", read["what"], read["done"]))
-    return rows.assign(date=read["date"]), told
+    report.notice(rows, read["what"] != "", read["what"], read["done"])
+    return rows.assign(date=read["date"])
 
 
-def _text_of(cells: pd.Series) -> tuple[pd.Series, dict[str, np.ndarray]]:
-    """Cells as text, stripped, "" for none; the words for none that were there, and their rows."""
-    if not cells.notna().any():
-        return pd.Series("", cells.index, dtype=object), {}
+def _as_text(cells: pd.Series) -> pd.Series:
+    """Cells as text, stripped, "" for none."""
     try:
         codes, unique = pd.factorize(cells)
     except TypeError:  # lists and the like
         codes, unique = pd.factorize(cells.map(str).where(cells.notna()))
-    texts = [_text(cell) for cell in unique]
-    words = {place: text for place, text in enumerate(texts) if text.lower() in MISSING}
-    rows = {text: cells.index[codes == place] for place, text in words.items()}
-    texts = ["" if place in words else text for place, text in enumerate(texts)]
-    return pd.Series(np.array([*texts, ""], object)[codes], cells.index), rows
-
-
-def _text(cell: object) -> str:
     # a column of whole numbers with gaps is one of fractions in a data frame
-    text = str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell).strip()
-    return text if text.isascii() else HALF.sub("\ufffd", text)
+    whole = [int(c) if isinstance(c, float) and c.is_integer() else c for c in unique]
+    texts = [HALF.sub("\ufffd", str(cell).strip()) for cell in whole]
+    texts.append("")  # for what is missing, of code -1
+    return pd.Series(np.array(texts, object)[codes], cells.index)
 
 
 def _differing(given: Collection[str] | None, rows: pd.DataFrame, source: object) -> set[str]:
     """The species of `sides_differ`, all of which the rows have."""
-    several = isinstance(given, Collection) and not isinstance(given, str)
-    names = given if several else [given] * (given is not None)
+    several = pd.api.types.is_list_like(given)
+    names = list(given) if several else [given] * (given is not None)
     if not all(isinstance(name, str) for name in names):
         raise ValueError(f"sides_differ is {given!r}; give a list of names of species")
     known = set(rows["species"])
@@ -165,76 +150,76 @@ def _differing(given: Collection[str] | None, rows: pd.DataFrame, source: object
 
 
 def _chosen(
-    rows: pd.DataFrame, differ: set[str], named: bool, source: object
-) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """The rows that are annotations of known animals, or of unknown ones; notices of the others."""
-    out, told = checks.left_out(rows, named)
+    rows: pd.DataFrame, differ: set[str], named: bool, source: object, report: Report
+) -> pd.DataFrame:
+    """The rows that are annotations of known animals, or of unknown ones."""
+    known = rows["name"] != ""
+    out = rows["file"].str.contains(r"(?:^|/)\._[^/]*$", regex=True).astype(bool)
+    report.notice(rows, out, "a file that macOS leaves beside others (._)", "left out")
     if named:
+        report.notice(rows, ~known & ~out, "no name", "left out: unknown individual")
+        out |= ~known
         seen = rows["species"].isin(differ) & (rows["viewpoint"] != "") & ~out
         neither = seen & (sides(rows["viewpoint"]) == "")
         what = "viewpoint " + rows["viewpoint"] + " is of neither side"
-        told.append(
-            notice(rows, neither, what, "left out: shows no side of a species whose sides differ")
-        )
+        done = "left out: shows no side of a species whose sides differ"
+        report.notice(rows, neither, what, done)
         out |= neither
-    elif not (rows["name"] == "").all() and (rows["name"] == "").any():
-        known = (rows["name"] != "") & ~out
-        told.append(notice(rows, known, "it has a name", "left out: only the others are unknown"))
+    elif not known.all():
+        done = "left out: only the others are unknown"
+        report.notice(rows, known & ~out, "it has a name", done)
         out |= known
     if out.all():
         raise fatal(source, [("name", "no annotation has a name", "fill in who is known")])
-    return rows[~out].reset_index(drop=True), told
+    return rows[~out].reset_index(drop=True)
 
 
-def _identified(rows: pd.DataFrame, differ: set[str]) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """The rows with `individual`, ids, and encounters in their scope; notices.
+def _identified(rows: pd.DataFrame, differ: set[str], report: Report) -> pd.DataFrame:
+    """The rows with `individual`, ids, and encounters in their scope.
 
     `made`: whether the source gave no annotation_id.
     """
-    meetings, told = checks.encounters(rows)
-    rows = rows.assign(individual=individuals(rows, differ), encounter=meetings)
-    told += [*checks.similar(rows), *checks.doubled(rows)]
+    encounters = checks.encounters(rows, report)
+    rows = rows.assign(individual=individuals(rows, differ), encounter=encounters)
+    checks.similar(rows, report)
+    checks.doubled(rows, report)
     made = rows["annotation_id"] == ""
     content = rows.loc[made, ["key", *BOX, "theta", "species", "name"]]
-    columns = [content[column].tolist() for column in content]  # faster than row by row
-    ids = [
+    rows.loc[made, "annotation_id"] = [
         digest(key, repr((x, y, w, h)), repr(theta), *labels)[:16]
-        for key, x, y, w, h, theta, *labels in zip(*columns, strict=True)
+        for key, x, y, w, h, theta, *labels in content.itertuples(index=False, name=None)
     ]
-    own = rows["annotation_id"].mask(made, pd.Series(ids, content.index, dtype=object))
-    return rows.assign(annotation_id=own, made=made), told
+    rows = rows.assign(made=made)
+    checks.repeated(rows, report)
+    return rows
 
 
-def _unnamed(rows: pd.DataFrame, wrong: pd.Index) -> pd.DataFrame:
+def _unnamed(rows: pd.DataFrame, report: Report) -> pd.DataFrame:
     """The rows without names, of the species of their folder where they have none."""
     folder = rows["file"].str.partition("/")[0].where(rows["file"].str.contains("/"), "")
     ids = rows["annotation_id"].mask(rows["annotation_id"] == "", rows["file"])
-    again = ids[~ids.index.isin(wrong)].groupby(ids).cumcount().reindex(ids.index).fillna(0)
-    ids = ids.mask(again > 0, ids + "#" + (again + 1).astype(int).astype(str))  # several boxes
+    wrong = ids.index.isin(pd.concat(report.problems).index)
+    again = ids[~wrong].groupby(ids).cumcount().reindex(ids.index, fill_value=0)
+    ids = ids.mask(again > 0, ids + "#" + (again + 1).astype(str))  # several boxes
     labels = rows["species"].mask(rows["species"] == "", folder)
     return rows.assign(name="", individual="", species=labels, annotation_id=ids)
 
 
 def _usable(
-    rows: pd.DataFrame,
-    problems: pd.DataFrame,
-    told: list[pd.DataFrame],
-    source: object,
-    on_problem: str,
-    named: bool,
+    rows: pd.DataFrame, report: Report, source: object, on_problem: str, named: bool
 ) -> pd.DataFrame:
     """The rows without problems, of species that can be evaluated; or the problems, raised."""
-    # what is dropped may leave a species with nothing; what its user is about to repair does not
-    lost = rows.index.isin(problems.index)
     if named:
+        # what is dropped may leave a species with nothing; what its user is about to repair doesn't
+        lost = rows.index.isin(pd.concat(report.problems).index)
         judged = rows[~lost if on_problem == "drop" else rows["species"] != ""]
-        problems = pd.concat([problems, checks.nothing_to_evaluate(judged)])
-    problems = problems.sort_index(kind="stable")
+        checks.nothing_to_evaluate(judged, report)
+    problems = pd.concat(report.problems).sort_index(kind="stable")
     annotations = rows.loc[~rows.index.isin(problems.index), COLUMNS].reset_index(drop=True)
     if len(problems) and (on_problem == "raise" or annotations.empty):
         raise CatalogError(source, problems)
     annotations = annotations.astype(dict.fromkeys(TEXT, str))
-    annotations.attrs["notices"] = summed(told)
+    annotations.attrs["notices"] = summed(report.notices)
     if on_problem == "drop":
         annotations.attrs["dropped"] = problems.to_dict("records")
     if len(problems):

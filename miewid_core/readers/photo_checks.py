@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image
-from tqdm import tqdm
 
+from miewid_core import progress
 from miewid_core.files import CACHE, Findings
 from miewid_core.photos import SAVE_AGAIN, UNREADABLE, open_photo, refuse_what_is_no_photo
 from miewid_core.readers.checks import shown
@@ -22,6 +22,8 @@ PART = 64  # photos that a thread takes at once
 HINTS = 20  # so many missing files are looked for under similar names, which takes time
 ABSOLUTE = "make it relative, give photos_dir, or absolute_paths=True if you trust the catalog"
 FETCH = "fetch it from where it is kept: git lfs pull, git annex get, dvc pull"
+MOVE = "correct its path, put the photo there, or give photos_dir"
+OUTSIDE = "move the photo there, or write its absolute path"
 HUGE = "scale it down, or save it as a JPEG, which is read at a reduced size"
 
 
@@ -58,7 +60,7 @@ def look_at(files: pd.Series, root: Path, verify: bool, absolute: bool) -> pd.Da
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         parts = [unique[start : start + PART] for start in range(0, len(unique), PART)]
         looked = pool.map(lambda part: [look(file) for file in part], parts)
-        seen = [found for part in tqdm(looked, "photos", len(parts)) for found in part]
+        seen = [found for part in progress(looked, "photos", len(parts)) for found in part]
     with contextlib.suppress(OSError):  # a checkout that can't be written
         memory.save()
     looks = pd.DataFrame(seen, index=unique, columns=Look._fields)
@@ -91,33 +93,29 @@ def _parts(file: str) -> tuple[str, ...]:
 def _below(file: str, root: Path) -> int | None:
     """How many first parts of a path are to be left out to find it below root; None for nowhere."""
     parts = _parts(file)
-    absolute = PureWindowsPath(file).anchor != ""
-    for cut in range(1, len(parts)) if absolute else (0,):
-        with contextlib.suppress(OSError, ValueError):
-            if ".." not in parts and root.joinpath(*parts[cut:]).is_file():
-                return cut
-    return None
+    cuts = range(1, len(parts)) if PureWindowsPath(file).anchor else (0,)
+    there = (cut for cut in cuts if os.path.isfile(root.joinpath(*parts[cut:])))  # noqa: PTH113
+    return None if ".." in parts else next(there, None)
 
 
 def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Findings) -> Look:
-    if not file:
-        remedy = "fill in its path, or the image that its id names"
-        return Look(problem="no file", remedy=remedy)
-    if Path(file).is_absolute() and not absolute:
-        return Look(key=file, problem="absolute path", remedy=ABSOLUTE)
-    if Path(file).suffix.lower() in CAMERA_RAW:
-        return Look(key=file, problem="a camera's raw file", remedy="export it as JPEG")
     key = os.path.normpath(file)
-    if key.split("/")[0] == "..":
-        remedy = "move the photo there, or write its absolute path"
-        return Look(key=key, problem="path leaves the catalog's folder", remedy=remedy)
+    for refused, problem, remedy in (
+        (not file, "no file", "fill in its path, or the image that its id names"),
+        (Path(file).is_absolute() and not absolute, "absolute path", ABSOLUTE),
+        (Path(file).suffix.lower() in CAMERA_RAW, "a camera's raw file", "export it as JPEG"),
+        (key.split("/")[0] == "..", "path leaves the catalog's folder", OUTSIDE),
+    ):
+        if refused:
+            return Look(key=file and key, problem=problem, remedy=remedy)
     try:
         link = (root / key).is_symlink()
         path = (root / key).resolve()  # links are the user's own: they may lead elsewhere
         inside = path.is_relative_to(root)
         key = path.relative_to(root).as_posix() if inside else key
         if not path.is_file():
-            return Look(key=key, **_missing(path, link))
+            problem, remedy = _missing(path, link)
+            return Look(key=key, problem=f"missing file: {problem}", remedy=remedy)
         state = path.stat()
         size = _size(path, state, verify, memory)
         return Look(str(path if inside else root / key), key, *size, state.st_size, state.st_mtime)
@@ -134,12 +132,11 @@ def _is_pointer(path: Path) -> bool:
     return False
 
 
-def _missing(path: Path, link: bool) -> dict[str, str]:
-    found = f"{path} is {'a folder' if path.is_dir() else 'none'}"
-    remedy = FETCH if link else "correct its path, put the photo there, or give photos_dir"
+def _missing(path: Path, link: bool) -> tuple[str, str]:
+    """What is where a photo should be, and the remedy."""
     if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
-        found, remedy = f"{path} is a folder that you may not read", "allow yourself to"
-    return {"problem": f"missing file: {found}", "remedy": remedy}
+        return f"{path} is a folder that you may not read", "allow yourself to"
+    return f"{path} is {'a folder' if path.is_dir() else 'none'}", FETCH if link else MOVE
 
 
 def _alike(root: Path, file: str) -> str:

@@ -3,10 +3,9 @@
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,8 +17,11 @@ RAW = [
 ]
 ALIASES = {  # a column's other names, each used where there is none of the first
     "file": ("file_path", "file_name", "path"),
-    **{"name": ("identity",), "viewpoint": ("orientation",), "annotation_id": ("uuid",)},
-    **{"encounter": ("encounter_id",), "theta": ("bbox_theta",)},
+    "name": ("identity",),
+    "viewpoint": ("orientation",),
+    "annotation_id": ("uuid",),
+    "encounter": ("encounter_id",),
+    "theta": ("bbox_theta",),
 }
 WILDLIFE = [  # columns that wildlife-datasets describes
     *["path", "identity", "species", "orientation", "encounter", "date", "family", "bbox"],
@@ -58,15 +60,8 @@ class Source(NamedTuple):
     notices: tuple[tuple[str, str, str], ...] = ()
 
 
-class WildlifeDataset(Protocol):
-    """What is used of a wildlife-datasets object: its frame, and the folder of its paths."""
-
-    df: pd.DataFrame
-    root: str | Path
-
-
 def read(
-    source: str | Path | WildlifeDataset,
+    source: object,
     photos_dir: str | Path = "",
     levels: tuple[str, ...] = LEVELS,
 ) -> Source:
@@ -76,17 +71,26 @@ def read(
     the folders of a tree are, from the top. Raises ValueError for a source of another kind, and for
     one that can't be parsed.
     """
-    found, elsewhere = _read(source, levels), Path(photos_dir).expanduser()
-    usual = _usual(found.root, Path(source).stem if isinstance(source, str | os.PathLike) else "")
-    if not photos_dir:
-        return _placed(found, usual)
-    if not elsewhere.is_dir():
-        where = elsewhere.absolute()
-        raise ValueError(f"photos_dir is {photos_dir}, but there is no folder {where}")
-    if is_folder(source):
-        raise ValueError(f"photos_dir is {photos_dir}, but {source} is a folder of photos itself")
-    # the unidentified photos may lie where the known ones do, or beside their own table
-    return _placed(found, [elsewhere, *(usual if not levels else [])])
+    found = _read(source, levels)
+    places = _usual(found.root, Path(source).stem if isinstance(source, str | os.PathLike) else "")
+    if photos_dir:
+        elsewhere = Path(photos_dir).expanduser()
+        if not elsewhere.is_dir():
+            where = elsewhere.absolute()
+            raise ValueError(f"photos_dir is {photos_dir}, but there is no folder {where}")
+        if is_folder(source):
+            whose = f"{source} is a folder of photos itself"
+            raise ValueError(f"photos_dir is {photos_dir}, but {whose}")
+        # the unidentified photos may lie where the known ones do, or beside their own table
+        places = [elsewhere, *(places if not levels else [])]
+    names = found.rows["file"].dropna().astype(str).head(20) if "file" in found.rows else []
+    names = [name for name in names if not name.startswith("/") and ".." not in Path(name).parts]
+    for place in places:
+        if any(os.path.isfile(place / name) for name in names):  # noqa: PTH113
+            moved = (str(place), f"the photos aren't in {places[0]}", "taken from this folder")
+            told = () if place == places[0] else (moved,)
+            return found._replace(root=place, notices=(*found.notices, *told))
+    return found._replace(root=places[0])
 
 
 def is_folder(source: object) -> bool:
@@ -94,7 +98,7 @@ def is_folder(source: object) -> bool:
     return isinstance(source, str | os.PathLike) and Path(source).expanduser().is_dir()
 
 
-def _read(source: str | Path | WildlifeDataset, levels: tuple[str, ...]) -> Source:
+def _read(source: object, levels: tuple[str, ...]) -> Source:
     if hasattr(source, "df") and hasattr(source, "root"):
         return _frame(source)
     if not isinstance(source, str | os.PathLike):
@@ -128,26 +132,6 @@ def _usual(root: Path, stem: str) -> list[Path]:
     return [*beside, part, above / "images", above / "photos", above / part.name]
 
 
-def _placed(found: Source, places: list[Path]) -> Source:
-    """The source with the first of the places that has some of its photos, or just the first."""
-    rows = found.rows
-    names = rows["file"].dropna().astype(str).head(20) if "file" in rows else []
-    names = [name for name in names if not name.startswith("/") and ".." not in Path(name).parts]
-    for place in places:
-        if any(_is_file(place / name) for name in names):
-            moved = (str(place), f"the photos aren't in {places[0]}", "taken from this folder")
-            told = () if place == places[0] else (moved,)
-            return found._replace(root=place, notices=(*found.notices, *told))
-    return found._replace(root=places[0])
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
 def _csv(path: Path) -> Source:
     """The MiewID repository's columns, or wildlife-datasets' saved as a table."""
     rows, columns, told = read_table(path)
@@ -165,12 +149,12 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[str], tuple]:
     decimal commas then, in UTF-16 or Windows-1252. Raises ValueError for what is no table.
     """
     try:
-        how, told = _encoding(path)
-        with path.open(encoding=how["encoding"]) as opened:
+        encoding, told = _encoding(path)
+        with path.open(encoding=encoding) as opened:
             first = opened.readline()
-            if said := re.fullmatch(r'"?sep=(.)"?\s*', first):  # a spreadsheet's own line
-                first, how = said[1] * 99, how | {"skiprows": 1}
-        how |= {"sep": max(",;\t|", key=first.count)} | TABLE
+        said = re.fullmatch(r'"?sep=(.)"?\s*', first)  # a spreadsheet's own line
+        separator = max(",;\t|", key=(said[1] if said else first).count)
+        how = {"encoding": encoding, "sep": separator, "skiprows": int(bool(said))} | TABLE
         header = pd.read_csv(path, header=None, nrows=1, **how)
         columns = [str(column).strip() for column in header.loc[0]]
         names = _no_column_twice([re.sub(r"\W+", "_", column.lower()) for column in columns])
@@ -182,28 +166,27 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[str], tuple]:
             f"{path}: no comma-separated table in UTF-8: {error}; save it so"
         ) from error
     rows.columns = names
-    if how["sep"] != ",":
+    if separator != ",":
         for column in columns_of(rows, [*"xywh", "theta", "score"]):
             rows[column] = rows[column].str.replace(r"^\s*(-?\d*),(\d+)\s*$", r"\1.\2", regex=True)
-    lines = _lines(path, rows) + how.get("skiprows", 0)
-    rows["row"] = [f"line {line}" for line in lines]
+    rows["row"] = [f"line {line}" for line in _lines(path, rows) + how["skiprows"]]
     return rows, columns, told
 
 
-def _encoding(path: Path) -> tuple[dict[str, str], tuple]:
+def _encoding(path: Path) -> tuple[str, tuple]:
     """How a table's text is encoded, and a notice where that is a guess."""
     content = path.read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return {"encoding": "utf-16"}, ()
+        return "utf-16", ()
     try:
         content.decode("utf-8-sig")
     except UnicodeDecodeError:
         if b"\0" in content:
             raise
         content.decode("cp1252")
-        guess = ("all", "text that is no UTF-8", "read as Windows-1252, as spreadsheets write it")
-        return {"encoding": "cp1252"}, (guess,)
-    return {"encoding": "utf-8-sig"}, ()
+        done = "read as Windows-1252, as spreadsheets write it"
+        return "cp1252", (("all", "text that is no UTF-8", done),)
+    return "utf-8-sig", ()
 
 
 def _known_columns(rows: pd.DataFrame) -> pd.DataFrame:
@@ -340,44 +323,39 @@ def _folder(root: Path, levels: tuple[str, ...]) -> Source:
     in the folder that says otherwise of its photos raises ValueError: it is meant, more likely.
     """
     endings = Image.registered_extensions()
-    files, others, photos = [], [], set()
-    for file, is_photo in sorted(_files(root, endings)):
-        (files if is_photo else others).append(file)
-        if file.suffix.lower() in endings:
-            photos.add(file.with_suffix(""))
-    files = [file for file in files if file.suffix.lower() not in APPLE or _alone(file, photos)]
-    rows = pd.DataFrame(
-        [_labels(file.parts, levels) for file in files],
-        columns=["species", "name", "encounter"],
-        dtype=object,
-    )
+    beside = CAMERA_RAW | FILMS  # what cameras write beside photos
+    readable = {ending for ending, kind in endings.items() if kind in Image.OPEN} - beside
+    found = sorted(_files(root, readable | APPLE | beside))
+    photos = {file.with_suffix("") for file in found if file.suffix.lower() in readable}
+    second = (APPLE | beside) - readable  # of no interest where there is a photo of that name
+    found = [f for f in found if f.suffix.lower() not in second or f.with_suffix("") not in photos]
+    lost = [file for file in found if file.suffix.lower() in beside]
+    files = [file for file in found if file.suffix.lower() not in beside]
+    labels = [_labels(file.parts, levels) for file in files]
+    rows = pd.DataFrame(labels, columns=["species", "name", "encounter"], dtype=object)
     rows["file"] = [file.as_posix() for file in files]
     rows["row"] = [f"photo {place}" for place in range(1, len(rows) + 1)]
     tables = sorted([*root.glob("annotations/*.json"), *root.glob("*.csv")])
     if tables := [str(table) for table in tables if _tells_otherwise(table, rows)]:
         raise ValueError(f"{root}: give its table of photos, not the folder: {', '.join(tables)}")
-    lost = [file for file in others if _alone(file, photos)]
     return Source(rows, root, ["species", "individual"], _without_photos(lost, files))
 
 
-def _files(root: Path, endings: dict[str, str]) -> Iterator[tuple[PurePosixPath, bool]]:
-    """Photos below a folder (True), and what cameras write beside them (False)."""
-    above: dict[str, set[str]] = {}
+def _files(root: Path, kinds: set[str]) -> Iterator[PurePosixPath]:
+    """Paths below a folder of files with these endings, and of folders that may not be read."""
+    above: dict[Path, set[Path]] = {}
     for folder, folders, names in os.walk(root, followlinks=True):
         here = Path(folder)
-        passed = above.get(os.path.dirname(folder), set()) | {os.path.realpath(folder)}  # noqa: PTH120
-        above[folder] = passed
+        passed = above[here] = above.get(here.parent, set()) | {here.resolve()}
         for name in list(folders):
-            if name.startswith(".") or name in HIDDEN or os.path.realpath(here / name) in passed:
+            inner = here / name
+            if name.startswith(".") or name in HIDDEN or inner.resolve() in passed:
                 folders.remove(name)
-            elif not os.access(here / name, os.R_OK | os.X_OK):
-                yield _below(root, here / name), True
-        for name in names:
-            suffix = Path(name).suffix.lower()
-            photo = endings.get(suffix) in Image.OPEN or suffix in APPLE
-            file = here / name
-            if (photo or suffix in CAMERA_RAW | FILMS) and (file.is_file() or file.is_symlink()):
-                yield _below(root, file), photo
+            elif not os.access(inner, os.R_OK | os.X_OK):
+                yield _below(root, inner)
+        for file in map(here.joinpath, names):
+            if file.suffix.lower() in kinds and (file.is_file() or file.is_symlink()):
+                yield _below(root, file)
 
 
 def _below(root: Path, file: Path) -> PurePosixPath:
@@ -387,26 +365,21 @@ def _below(root: Path, file: Path) -> PurePosixPath:
 
 def _labels(parts: tuple[str, ...], levels: tuple[str, ...]) -> tuple[str, str, str]:
     """Species, name and encounter of a photo at a path in a folder tree."""
-    if levels == ("name",) and len(parts) in (2, 3):
-        return "", parts[0], parts[1] if len(parts) == 3 else ""
-    if levels == LEVELS and len(parts) == 3:
+    if len(parts) == 3 and levels == LEVELS:
         return parts[0], parts[1], ""
+    if len(parts) == 3 and levels == ("name",):
+        return "", parts[0], parts[1]
     return "", parts[-2] if levels and len(parts) > 1 else "", ""
-
-
-def _alone(file: PurePosixPath, photos: set[PurePosixPath]) -> bool:
-    return file.with_suffix("") not in photos
 
 
 def _without_photos(lost: list[PurePosixPath], files: list[PurePosixPath]) -> tuple:
     """Notices of the folders in which cameras left what is no photo."""
-    shown = {file.parent for file in files}
-    told = []
-    for folder, count in Counter(file.parent for file in lost).items():
-        kinds = ", ".join(sorted({file.suffix for file in lost if file.parent == folder}))
-        what = f"{count:,} files ({kinds}) that can't be read as photos"
+    shown, told = {str(file.parent) for file in files}, []
+    kinds = pd.Series([file.suffix for file in lost], [str(file.parent) for file in lost], str)
+    for folder, own in kinds.groupby(level=0, sort=False):
+        what = f"{len(own):,} files ({', '.join(sorted({*own}))}) that can't be read as photos"
         what += "" if folder in shown else ", and no photo"
-        told.append((str(folder), what, "left out: export them as JPEG"))
+        told.append((folder, what, "left out: export them as JPEG"))
     return tuple(told)
 
 
@@ -426,8 +399,8 @@ def _tells_otherwise(table: Path, rows: pd.DataFrame) -> bool:
     return apart or (both.empty and table.suffix == ".json")
 
 
-def _frame(dataset: WildlifeDataset) -> Source:
-    """A frame of wildlife-datasets, or one like it."""
+def _frame(dataset: object) -> Source:
+    """The frame `df` of wildlife-datasets or of one like it, its paths below the folder `root`."""
     if not (isinstance(dataset.df, pd.DataFrame) and isinstance(dataset.root, str | os.PathLike)):
         raise ValueError(
             f"a {type(dataset).__name__} has no frame .df and folder .root; {SUPPORTED}"

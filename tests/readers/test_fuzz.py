@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from miewid_core import catalog, splits
+from miewid_core import catalog
 from miewid_core.catalog import CatalogError
-from miewid_core.paper import split_report
 from miewid_core.photos import ChipError, read_photo
 from miewid_core.readers import photo_checks, sources
 from miewid_core.readers.load import load_catalog
@@ -97,26 +96,23 @@ odd_cells = st.one_of(st.sampled_from(ODD), st.text(max_size=6), st.floats().map
 ways = st.sampled_from(["raise", "drop"])
 
 
-@fuzz(150)
-@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 10), odd_cells), max_size=5), ways)
-def test_tables_of_odd_cells(folder, changes, on_problem):
-    rows = some_rows().astype(object)
-    for row, column, cell in changes:
-        rows.iloc[row, column] = cell
-    rows.to_csv(folder / "a.csv", index=False)
-    check_loaded(folder / "a.csv", on_problem)
-
-
-@fuzz(150)
-@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 10), odd_cells), max_size=5), ways)
-def test_frames_of_odd_cells(folder, changes, on_problem):
+@fuzz(300)
+@given(
+    st.lists(st.tuples(st.integers(0, 7), st.integers(0, 10), odd_cells), max_size=5),
+    ways,
+    st.booleans(),
+)
+def test_tables_and_frames_of_odd_cells(folder, changes, on_problem, is_frame):
     called = {"file_path": "path", "name": "identity", "viewpoint": "orientation"}
-    rows = some_rows().rename(columns=called).astype(object)
-    rows["bbox"] = rows[["x", "y", "w", "h"]].to_numpy().tolist()
-    rows = rows.drop(columns=["x", "y", "w", "h", "theta"])
+    rows = some_rows().astype(object)
+    if is_frame:
+        rows["bbox"] = rows[["x", "y", "w", "h"]].to_numpy().tolist()
+        rows = rows.rename(columns=called).drop(columns=["x", "y", "w", "h", "theta"])
     for row, column, cell in changes:
         rows.iat[row, column % rows.shape[1]] = cell
-    check_loaded(SimpleNamespace(df=rows, root=folder), on_problem)
+    rows.to_csv(folder / "a.csv", index=False)
+    source = SimpleNamespace(df=rows, root=folder) if is_frame else folder / "a.csv"
+    check_loaded(source, on_problem)
 
 
 places = st.floats(0, 1)
@@ -132,20 +128,22 @@ def edited(content, changes):
     return content
 
 
-@fuzz(1000)
-@given(edits, st.sampled_from([",", ";", "\t"]), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
-def test_tables_of_damaged_bytes(folder, changes, separator, encoding):
-    text = some_rows().to_csv(index=False, sep=separator)
-    (folder / "a.csv").write_bytes(edited(text.encode(encoding), changes))
-    check_read(folder / "a.csv")
+WHOLE = [  # files of every kind: their name and bytes
+    ("a.csv", some_rows().to_csv(index=False, sep=separator).encode(encoding))
+    for separator in (",", ";", "\t")
+    for encoding in ("utf-8", "utf-8-sig", "utf-16")
+] + [
+    ("a.json", json.dumps(as_coco(some_rows().rename(columns={"name": "name_"}), style)).encode())
+    for style in ("wildbook", "miewid")
+]
 
 
-@fuzz(1000)
-@given(edits, st.sampled_from(["wildbook", "miewid"]))
-def test_exports_of_damaged_bytes(folder, changes, style):
-    coco = as_coco(some_rows().rename(columns={"name": "name_"}), style)
-    (folder / "a.json").write_bytes(edited(json.dumps(coco).encode(), changes))
-    check_read(folder / "a.json")
+@fuzz(2000)
+@given(edits, st.sampled_from(WHOLE))
+def test_files_of_damaged_bytes(folder, changes, file):
+    name, content = file
+    (folder / name).write_bytes(edited(content, changes))
+    check_read(folder / name)
 
 
 simple = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(ODD) | st.text()
@@ -194,24 +192,6 @@ def test_exports_of_odd_values(folder, style, changes, on_problem):
 
 def _has(part, key):
     return key in part if isinstance(part, dict) else isinstance(key, int) and key < len(part)
-
-
-labels = st.sampled_from(["a", "b", "A", "\u00e9", "a/b", "%2F", "\U0001f98a", "=a", "'", "a b"])
-annotations = st.tuples(labels, labels, labels | st.just(""), st.sampled_from(["", "left"]))
-
-
-@fuzz(120)
-@given(st.lists(annotations, min_size=1, max_size=40), st.integers(0, 2**70))
-def test_splits_of_odd_catalogs(animals, seed):
-    """Rules hold, and all is kept, whatever labels there are."""
-    photos = pd.DataFrame(animals, columns=["species", "name", "encounter", "side"], dtype=object)
-    photos["individual"] = photos["species"] + "\n" + photos["name"] + "\n" + photos["side"]
-    photos["annotation_id"] = [f"{place}, '{name}'" for place, name in enumerate(photos["name"])]
-    split = splits.split(photos, seed)
-    assert sorted(split["annotation_id"]) == sorted(photos["annotation_id"])
-    assert split_report.check(photos, split)["holds"].all()
-    parts = [len(splits.rows(photos, split, part)) for part in ("train", "test", "unused")]
-    assert sum(parts) == len(photos)
 
 
 def file_of(kind, moving=False):

@@ -51,17 +51,7 @@ MENDED = {  # what is written over line 3: what comes out there, and what is tol
     "theta NaN": ({"theta": "NaN"}, {"theta": 0.0}, "theta 'NaN'"),
     "theta infinite": ({"theta": "-inf"}, {"theta": 0.0}, "rotation '-inf'"),
     "theta in words": ({"theta": "left"}, {"theta": 0.0}, "rotation 'left'"),
-    "date of a clock never set": ({"date": "0000:00:00 00:00:00"}, {"date": pd.NaT}, "date 0000"),
     "date zero": ({"date": "0"}, {"date": pd.NaT}, "date 0 can't be read"),
-    "date as a spreadsheet counts": ({"date": "45413"}, {"date": pd.NaT}, "date 45413"),
-    "date that moves": ({"date": "now"}, {"date": pd.NaT}, "date now"),
-    "date of today": ({"date": "today"}, {"date": pd.NaT}, "date today"),
-    "year before any photo": ({"date": "0001-01-01"}, {"date": pd.NaT}, "date 0001-01-01"),
-    "year for none": ({"date": "9999-12-31"}, {"date": pd.NaT}, "date 9999-12-31"),
-    "year below zero": ({"date": "-1"}, {"date": pd.NaT}, "date -1"),
-    "hour of no day": ({"date": "2024-05-31 25:00"}, {"date": pd.NaT}, "25:00 can't be read"),
-    "no such day": ({"date": "2024-02-30"}, {"date": pd.NaT}, "can't be read as one day"),
-    "two days": ({"date": "05/03/2024"}, {"date": pd.NaT}, "can be two days"),
     "date None": ({"date": "None"}, {"date": pd.NaT}, "date 'None'"),
     "box over the right": ({"x": "14"}, {"x": 14.0, "w": 26.0}, "over the photo's edge"),
     "box over the left": ({"x": "-5"}, {"x": 0.0, "w": 25.0}, "over the photo's edge"),
@@ -70,17 +60,6 @@ MENDED = {  # what is written over line 3: what comes out there, and what is tol
         {"x": "-3", "y": "-2", "w": "46", "h": "34"},
         {"x": 0.0, "y": 0.0, "w": 40.0, "h": 30.0},
         "over the photo's edge",
-    ),
-    "date from which a spreadsheet counts": (
-        {"date": "1899-12-30"},
-        {"date": pd.NaT},
-        "write none",
-    ),
-    "date of a camera never set": ({"date": "1980:01:01 00:00:00"}, {"date": pd.NaT}, "write none"),
-    "date from which computers count": (
-        {"date": "1970-01-01"},
-        {"date": pd.NaT},
-        "date 1970-01-01",
     ),
     "box of zeros": (
         {"x": "0", "y": "0.0", "w": "0", "h": "0"},
@@ -121,24 +100,28 @@ DATES = {
     **{"2019:05:03 10:11:12.50": "2019-05-03 10:11:12.5"},
     **{"2019-05-03T10:11Z": "2019-05-03 10:11", "5/31/2019 1:05 PM": "2019-05-31 13:05"},
     **{"2019/05/03": "2019-05-03", "2019-5-3": "2019-05-03", "20190503.0": "2019-05-03"},
-    **{
-        "03.05.2019": "2019-05-03",
-        "31/05/2019": "2019-05-31",
-        "5/31/2019 1:05 PM": "2019-05-31 13:05",
-    },
+    **{"03.05.2019": "2019-05-03", "31/05/2019": "2019-05-31", "2019-05-03": "2019-05-03"},
+    **{"2019-05-03T19:30:00-05:00": "2019-05-03 19:30"},  # the next day in Greenwich
+    **{"20190503T003000+0200": "2019-05-03 00:30", "2019-05-03 00:30:00+02": "2019-05-03 00:30"},
     **{"05/05/2019": "2019-05-05", "May 3, 2019": "2019-05-03", "3-May-2019": "2019-05-03"},
     **{"Fri May 03 2019 10:11:12 GMT+0200 (CEST)": "2019-05-03 10:11:12"},
     **{"Fri, 03 May 2019 10:11:12 GMT": "2019-05-03 10:11:12"},
     **dict.fromkeys(["2019", "2019.0", "2019-05", "May 2019", "0000-00-00", "1556841600", "24:00"]),
     **dict.fromkeys(["2019-05-03 24:10:12", "03/05/2019", "03.05.19", "2019-W18-5", "03-May-19"]),
+    **dict.fromkeys(["2024-05-31 25:00", "2024-02-30", "never", "now", "today", "45413", "-1"]),
+    **dict.fromkeys(["0000:00:00 00:00:00", "0001-01-01", "9999-12-31"]),
+    **dict.fromkeys(["1899-12-30", "1980:01:01 00:00:00", "1970-01-01"]),  # as programs write none
 }
 
 
 @pytest.mark.parametrize(("written", "day"), DATES.items(), ids=ascii)
 def test_dates_are_read_or_left_out_with_a_notice(written, day):
-    (found,) = read_dates(pd.Series([written])).itertuples()
+    table = read_dates(pd.Series([written, "2024-01-01", ""], dtype=object))
+    assert table["date"].dtype == "datetime64[us]"
+    found, other, none = table.itertuples()
     assert found.date is pd.NaT if day is None else found.date == pd.Timestamp(day)
     assert (found.what == "") == (day is not None)
+    assert (other.date, other.what, none.what) == (pd.Timestamp("2024-01-01"), "", "")
 
 
 ORDERS = [("31/05/2019", "2019-05-03"), ("5/31/2019", "2019-03-05")]
@@ -351,21 +334,27 @@ def herd(folder, **columns):
     return load(folder, table)
 
 
-def test_visits_numbered_for_each_animal_are_each_animals_own(folder):
-    loaded, notices = herd(folder)
-    assert loaded["encounter"].nunique() == 24
-    assert loaded["encounter"].tolist()[:2] == ["ant/ant0: 0", "ant/ant0: 1"]
-    assert notices["row"].tolist() == ["encounter 0 and 3 more"]
-    assert notices["done"].tolist() == ["counted per individual"]
+DAYS = [f"2021-01-{1 + place:02}" for place in range(24)]
+FEW = [f"v{place}" for place in range(12)] + ["h1", "h1"] * 3 + ["h2"] * 6
+HERDS = {  # columns of `herd`: how many encounters there are, and rows of the notices
+    "visits numbered for each animal": ({}, 24, ["encounter 0 and 3 more"]),
+    "a herd of one date": ({"date": DAYS[:4] * 6}, 4, []),
+    "few shared ones without dates": ({"encounter": FEW, "species": "ant"}, 14, []),
+    "few visits of other dates": (
+        {"date": DAYS, "encounter": ["v", *DAYS[1:4], "v", *DAYS[5:]]},
+        24,
+        ["encounter v"],
+    ),
+}
 
 
-def test_visits_with_other_dates_are_each_animals_own_however_few_they_are(folder):
-    dates = [f"2021-01-{1 + place:02}" for place in range(24)]
-    visits = [f"v{place}" for place in range(24)]
-    visits[0] = visits[4] = "one"
-    loaded, _ = herd(folder, date=dates, encounter=visits)
-    own = loaded.groupby("encounter")["individual"].nunique()
-    assert (own == 1).all()
+@pytest.mark.parametrize(("columns", "count", "told"), HERDS.values(), ids=HERDS)
+def test_shared_encounters_are_a_herds_or_each_animals_own(folder, columns, count, told):
+    loaded, notices = herd(folder, **columns)
+    assert loaded["encounter"].nunique() == count
+    assert notices["row"].tolist() == told
+    assert set(notices["done"]) == ({"counted per individual"} if told else set())
+    assert (loaded["encounter"][0] == "ant/ant0: 0") == (not columns)
 
 
 def test_a_herd_on_one_photo_keeps_its_encounter(folder):
@@ -375,19 +364,6 @@ def test_a_herd_on_one_photo_keeps_its_encounter(folder):
     table.loc[[1, 3, 5, 7], "encounter"] = "second"
     loaded, notices = load(folder, table.drop(columns="date"))
     assert loaded["encounter"].tolist() == ["herd", "second"] * 4
-    assert notices.empty
-
-
-def test_a_herd_of_one_date_keeps_its_encounter(folder):
-    loaded, notices = herd(folder, date=[f"2021-01-0{1 + place % 4}" for place in range(24)])
-    assert loaded["encounter"].nunique() == 4
-    assert notices.empty
-
-
-def test_few_shared_encounters_without_dates_are_herds(folder):
-    own = [f"v{place}" for place in range(12)] + ["h1", "h1"] * 3 + ["h2"] * 6
-    loaded, notices = herd(folder, encounter=own, species="ant")
-    assert (loaded["encounter"] == "h2").sum() == 6
     assert notices.empty
 
 
@@ -674,13 +650,14 @@ SAVED = {
 }
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
 @pytest.mark.parametrize(("separator", "encoding", "first", "told"), SAVED.values(), ids=SAVED)
-def test_tables_as_spreadsheets_save_them(folder, separator, encoding, first, told):
+def test_tables_as_spreadsheets_save_them(folder, separator, encoding, first, told, end):
     expected, _ = load(folder, some_rows().assign(x="1.5", date="2019-05-03"))
     rows = some_rows().assign(x="1.5" if separator == "," else "1,5", date="03.05.2019")
     rows.columns = [name.title().replace("_", " ") for name in rows] if not first else rows.columns
     text = first + rows.to_csv(index=False, sep=separator)
-    (folder / "saved.csv").write_bytes(text.encode(encoding))
+    (folder / "saved.csv").write_bytes(text.replace("\n", end).encode(encoding))
     loaded = load_catalog(folder / "saved.csv")
     pd.testing.assert_frame_equal(loaded, expected)
     assert catalog.notices(loaded)["what"].str.contains(told).tolist() == [True] * bool(told)
