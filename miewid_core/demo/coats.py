@@ -3,14 +3,15 @@
 A coat is (H, W, 4) uint8 on the body's canvas: colour, and 0 where a fin has lost a piece.
 """
 
+from functools import partial
+
 import cv2
 import numpy as np
 from numpy.random import Generator
 from scipy.spatial import cKDTree
 
-from miewid_core.demo.species import BUILDS, CANVAS, DARK, Species, curve, fill, limb
+from miewid_core.demo.species import BUILDS, CANVAS, HEIGHT, WIDTH, Species, curve, fill, limb
 
-WIDTH, HEIGHT = CANVAS
 Marks = tuple[np.ndarray, np.ndarray | None]  # cover (H, W) in 0 to 1, its colour if not uniform
 TURN = np.linspace(0, 2 * np.pi, 14, endpoint=False)
 RING = np.column_stack([np.cos(TURN), np.sin(TURN)])
@@ -38,23 +39,19 @@ def coat(species: Species, rng: Generator) -> np.ndarray:
     colour = ground * (1 - cover) + (marks if tint is None else tint) * cover
     colour *= 1 + 0.03 * rng.standard_normal() + 0.04 * noise(rng, (HEIGHT, WIDTH), 5)[..., None]
     drawn = np.dstack([colour.clip(0, 255).astype(np.uint8), alpha])
-    _details(drawn, species)
-    return drawn
-
-
-def _details(drawn: np.ndarray, species: Species) -> None:
-    """Eye, muzzle, ears, horns, shell: the same in all individuals."""
+    # eye, muzzle, ears, horns and shell are the same in all individuals
     build = BUILDS[species.build]
     for part in build.parts:
         if part.colour:
-            limb(drawn, part.points, part[1:3], (*part.colour, 255))
+            limb(drawn, part.points, part.radii, (*part.colour, 255))
     x, y, radius = build.eye
     place = round(x * WIDTH * 16), round(y * HEIGHT * 16)
     if radius:
-        for size, shade in ((1.35, (120, 104, 84)), (1, DARK)):
+        for size, shade in ((1.35, (120, 104, 84)), (1, (34, 28, 26))):
             cv2.circle(drawn, place, round(size * radius * 16), (*shade, 255), -1, cv2.LINE_AA, 4)
         glint = place[0] - round(radius * 5), place[1] - round(radius * 6)
         cv2.circle(drawn, glint, round(radius * 4.5), (250, 250, 245, 255), -1, cv2.LINE_AA, 4)
+    return drawn
 
 
 def scatter(rng: Generator, spacing: float, tries: int = 500) -> np.ndarray:
@@ -119,10 +116,8 @@ def _bands(rng: Generator, wavelength: float, spread: float) -> np.ndarray:
 
 def stripes(rng: Generator, species: Species, alpha: np.ndarray) -> Marks:
     """Broad stripes that fork, as a zebra's."""
-    wide = 0.5 * noise(rng, (HEIGHT, WIDTH), 70) + rng.normal(
-        0, 0.3
-    )  # where the dark stripes are wider
-    return np.clip(0.5 + 3 * (_bands(rng, species.grain, 0.42) + wide), 0, 1), None
+    wider = 0.5 * noise(rng, (HEIGHT, WIDTH), 70) + rng.normal(0, 0.3)  # the dark ones, there
+    return np.clip(0.5 + 3 * (_bands(rng, species.grain, 0.42) + wider), 0, 1), None
 
 
 def streaks(rng: Generator, species: Species, alpha: np.ndarray) -> Marks:
@@ -143,18 +138,13 @@ def _cells(rng: Generator, spacing: float) -> tuple[np.ndarray, np.ndarray]:
     return cv2.resize(border, CANVAS), cv2.resize(tone, CANVAS)
 
 
-def network(rng: Generator, species: Species, alpha: np.ndarray) -> Marks:
-    """Dark polygons in a pale net, as a giraffe's."""
+def scutes(
+    rng: Generator, species: Species, alpha: np.ndarray, seam: float, dark: float, range_: float
+) -> Marks:
+    """Polygons of unequal tone in a pale net `seam` pixels wide: a giraffe's, or a turtle's."""
     border, tone = _cells(rng, species.grain)
-    tint = np.float32(species.colours[1]) * (0.5 + 0.9 * tone[..., None])
-    return np.clip((border - 4.5) / 3, 0, 1), tint
-
-
-def scutes(rng: Generator, species: Species, alpha: np.ndarray) -> Marks:
-    """Scales of unequal tone with pale seams, as on a turtle's head."""
-    border, tone = _cells(rng, species.grain)
-    tint = np.float32(species.colours[1]) * (0.55 + 1.0 * tone[..., None])
-    return np.clip((border - 2.5) / 3, 0, 1), tint
+    tint = np.float32(species.colours[1]) * (dark + range_ * tone[..., None])
+    return np.clip((border - seam) / 3, 0, 1), tint
 
 
 def patches(rng: Generator, species: Species, alpha: np.ndarray) -> Marks:
@@ -190,8 +180,14 @@ def fins(rng: Generator, species: Species, alpha: np.ndarray) -> Marks:
 
 
 PATTERNS = {
-    **{"spots": spots, "rosettes": rosettes, "stripes": stripes, "streaks": streaks},
-    **{"network": network, "scutes": scutes, "patches": patches, "fins": fins},
+    "spots": spots,
+    "rosettes": rosettes,
+    "stripes": stripes,
+    "streaks": streaks,
+    "network": partial(scutes, seam=4.5, dark=0.5, range_=0.9),
+    "scutes": partial(scutes, seam=2.5, dark=0.55, range_=1.0),
+    "patches": patches,
+    "fins": fins,
 }
 # share of the third colour below the flanks
 BELLY = dict.fromkeys(PATTERNS, 0.75) | {"patches": 0.0, "fins": 0.0, "scutes": 0.6, "network": 0.4}

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 from numpy.random import Generator, default_rng
 from PIL import Image
-from tqdm import tqdm
 
+from miewid_core import progress
 from miewid_core.demo import scenes
 from miewid_core.demo.coats import coat
 from miewid_core.demo.poses import View, body, extent, place
@@ -43,25 +43,20 @@ def draw(here: Path, seed: int, scale: float, workers: int | None) -> None:
     jobs = [rows for _, rows in plan(seed, scale).groupby("encounter", sort=False)]
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         drawn = pool.map(lambda rows: _encounter(here, rows, seed), jobs)
-        found = list(tqdm(drawn, "drawing animals", len(jobs), unit="encounter"))
+        found = list(progress(drawn, "drawing animals", len(jobs), unit="encounter"))
     with replacing(here / "annotations.csv") as temporary:
         pd.concat(found)[COLUMNS].to_csv(temporary, index=False)
 
 
 def plan(seed: int = 0, scale: float = 1.0) -> pd.DataFrame:
     """One row per annotation, without its box: who is seen when, from which side, in which file."""
-    species = [_plan_species(number, seed, scale) for number in range(len(SPECIES))]
-    return pd.concat(species, ignore_index=True)
-
-
-def _plan_species(number: int, seed: int, scale: float) -> pd.DataFrame:
-    species, rng = SPECIES[number], default_rng([seed, number])
-    wanted = max(10, round(species.annotations * scale))
     rows = []
-    for individual, side, encounter, frame, date in _sightings(species, rng, wanted):
-        rows.append(
+    for number, species in enumerate(SPECIES):
+        wanted = max(10, round(species.annotations * scale))
+        seen = _sightings(species, default_rng([seed, number]), wanted)
+        rows += [
             {
-                "file_path": f"{species.name}/{len(rows):05}.jpg",
+                "file_path": f"{species.name}/{place:05}.jpg",
                 "species": species.name,
                 "family": species.family,
                 "name": f"{species.name[:2].upper()}{individual:03}",
@@ -70,7 +65,8 @@ def _plan_species(number: int, seed: int, scale: float) -> pd.DataFrame:
                 "date": date,
                 "key": (number, individual, int(side == "right"), encounter, frame),
             }
-        )
+            for place, (individual, side, encounter, frame, date) in enumerate(seen)
+        ]
     return pd.DataFrame(rows)
 
 
@@ -108,21 +104,15 @@ def anatomy(photos: pd.DataFrame) -> Iterator[np.ndarray]:
         return
     _, seed, scale = Path(photos["path"].iloc[0]).parts[-3].split("-")
     seed, scale = int(seed.removeprefix("seed")), float(scale.removeprefix("scale"))
-    rows = plan(seed, scale)
-    keys = dict(zip(rows["file_path"], rows["key"], strict=True))
+    keys = plan(seed, scale).set_index("file_path")["key"]
     for path in photos["path"]:
         key = keys["/".join(Path(path).parts[-2:])]
-        number, individual, side, encounter, frame = key
-        at = [seed, 2, number, encounter]
-        worn = _coat(seed, number, individual, side)
-        rng, own = default_rng([*at, 1]), default_rng([*at, 2, frame])
-        drawn, view, box, *_ = _posed(key, worn, rng, own)
-        ones, along = np.ones(worn.shape[:2]), np.linspace(0, 1, worn.shape[1])
-        marks = [255 * ones, _variation(seed, number), 255 * along * ones, drawn[..., 3]]
-        marked = np.dstack(marks).astype(np.float32)
+        drawn, view, box, *_ = _posed(seed, key)
+        ones, along = np.ones(drawn.shape[:2]), np.linspace(0, 1, drawn.shape[1])
+        marks = [255 * ones, _variation(seed, key[0]), 255 * along * ones, drawn[..., 3]]
         seen, hiding = np.zeros((2, *scenes.SIZE[::-1], 3), np.float32)
-        place(seen, marked, view)
-        scenes.foreground(hiding, SPECIES[number].biome, box, default_rng([*at, 3]))
+        place(seen, np.dstack(marks).astype(np.float32), view)
+        scenes.foreground(hiding, SPECIES[key[0]].biome, box, _rng(seed, key, 3))
         seen[hiding.any(axis=2)] = 0
         yield seen.round().clip(0, 255).astype(np.uint8)
 
@@ -136,50 +126,50 @@ def _variation(seed: int, number: int) -> np.ndarray:
     return 255 * spread / spread.max()
 
 
+def _rng(seed: int, key: Key, *what: int) -> Generator:
+    """Generator of one thing about an encounter, or about a frame of it."""
+    return default_rng([seed, 2, key[0], key[3], *what])
+
+
 def _encounter(folder: Path, rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Draw the frames of an encounter; returns its rows with boxes."""
-    boxes = []
-    number, individual, side, encounter, _ = rows["key"].iloc[0]
-    at = [seed, 2, number, encounter]
-    ground = scenes.background(SPECIES[number].biome, default_rng([*at, 0]))
-    worn = _coat(seed, number, individual, side)
+    boxes, first = [], rows["key"].iloc[0]
+    ground = scenes.background(SPECIES[first[0]].biome, _rng(seed, first, 0))
     for path, key in zip(rows["file_path"], rows["key"], strict=True):
-        photo, box = _frame(key, worn, ground, at)
+        photo, box = _frame(seed, key, ground.copy())
         with replacing(folder / path) as temporary:
             Image.fromarray(photo).save(temporary, quality=90)
         boxes.append(box)
     return rows.assign(**dict(zip(COLUMNS[-5:], np.array(boxes).T, strict=True)))
 
 
-def _frame(
-    key: Key, worn: np.ndarray, ground: np.ndarray, at: list[int]
-) -> tuple[np.ndarray, tuple[float, ...]]:
-    """One photo (H, W, 3) uint8 of an encounter, and its box x, y, w, h, theta."""
+def _frame(seed: int, key: Key, photo: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]]:
+    """One photo (H, W, 3) uint8 of an encounter, and its box x, y, w, h, theta.
+
+    `photo` is the place without animals, drawn over.
+    """
     species = SPECIES[key[0]]
-    rng, own = default_rng([*at, 1]), default_rng([*at, 2, key[-1]])
-    drawn, view, box, tilted, (sun, blur, grain) = _posed(key, worn, rng, own)
-    photo = ground.copy()
+    drawn, view, box, tilted, (sun, blur, grain), rng, own = _posed(seed, key)
     if rng.random() < 0.15:
-        stranger = _coat(at[0], key[0], STRANGER + key[3] % 3, 0)
+        stranger = _coat(seed, key[0], STRANGER + key[3] % 3, 0)
         _neighbour(photo, species, stranger, rng, sun)
     if BUILDS[species.build].hips:
         scenes.shadow(photo, box)
     place(photo, drawn, view)
-    scenes.foreground(photo, species.biome, box, default_rng([*at, 3]))
-    photo = scenes.light(photo, default_rng([*at, 4]))
+    scenes.foreground(photo, species.biome, box, _rng(seed, key, 3))
+    photo = scenes.light(photo, _rng(seed, key, 4))
     return scenes.camera(photo, own, blur, grain), _box(box, view.roll if tilted else 0.0, own)
 
 
-def _posed(
-    key: Key, worn: np.ndarray, rng: Generator, own: Generator
-) -> tuple[np.ndarray, View, np.ndarray, bool, tuple[float, float, float]]:
-    """The animal on the canvas; its view, edges and tilt (see `_framed`); sun, blur and grain."""
-    species = SPECIES[key[0]]
+def _posed(seed: int, key: Key) -> tuple:
+    """The animal on the canvas; its view, edges and tilt (see `_framed`); sun, blur and grain; the
+    generators of its encounter and of this frame."""
+    species, rng, own = SPECIES[key[0]], _rng(seed, key, 1), _rng(seed, key, 2, key[-1])
     view, tilted = _view(species, rng)
-    sun, blur, grain = rng.uniform(-1, 1), max(0.0, rng.normal(0.2, 0.35)), rng.uniform(1, 5)
+    camera = rng.uniform(-1, 1), max(0.0, rng.normal(0.2, 0.35)), rng.uniform(1, 5)
     view = view._replace(flipped=key[2] == 1).jittered(own, 0.35)
-    drawn = body(species, worn, view, sun)
-    return drawn, *_framed(drawn, view), tilted, (sun, blur, grain)
+    drawn = body(species, _coat(seed, *key[:3]), view, camera[0])
+    return drawn, *_framed(drawn, view), tilted, camera, rng, own
 
 
 def _view(species: Species, rng: Generator) -> tuple[View, bool]:

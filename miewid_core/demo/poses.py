@@ -44,10 +44,10 @@ def body(species: Species, coat: np.ndarray, view: View, light: float) -> np.nda
         if build.hips:
             _leg(far if number < 2 else near, build, number, swing)
     if build.tail:
-        limb(near, _swung(build.tail.points, view.swing[4]), build.tail[1:3], 255)
+        limb(near, _swung(build.tail.points, view.swing[4]), build.tail.radii, 255)
     fill(near, outline(species.build), 255)
     for part in build.parts:
-        limb(near, part.points, part[1:3], 255)
+        limb(near, part.points, part.radii, 255)
     alpha = np.minimum(cv2.max(near, far), coat[..., 3]).astype(np.float32) / 255
     if build.waterline < 1:
         x = np.arange(WIDTH) / WIDTH

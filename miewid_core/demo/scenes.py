@@ -5,20 +5,9 @@ import numpy as np
 from numpy.random import Generator
 
 from miewid_core.demo.coats import noise
+from miewid_core.demo.species import BIOMES
 
 SIZE = 252, 190  # of a photo, width and height in pixels
-# sky or surface, horizon, ground or depth far and near, blades of grass or weed: RGB
-BIOMES = {
-    "savanna": ((150, 190, 222), (226, 222, 200), (196, 172, 112), (166, 134, 78), (190, 164, 96)),
-    "desert": ((166, 196, 220), (232, 216, 190), (214, 182, 134), (186, 144, 100), (150, 138, 84)),
-    "marsh": ((168, 186, 190), (206, 212, 190), (134, 150, 88), (92, 112, 64), (120, 142, 66)),
-    "forest": ((92, 118, 92), (66, 92, 66), (62, 84, 50), (74, 74, 46), (70, 108, 52)),
-    "bush": ((172, 196, 206), (196, 200, 168), (158, 140, 92), (136, 104, 72), (104, 116, 62)),
-    "harbour": ((186, 200, 212), (206, 214, 216), (120, 148, 160), (62, 94, 112), (220, 230, 232)),
-    "fjord": ((120, 140, 152), (168, 180, 184), (92, 116, 122), (36, 62, 74), (206, 218, 222)),
-    "reef": ((120, 196, 214), (70, 158, 190), (36, 116, 158), (28, 82, 122), (84, 110, 70)),
-    "lagoon": ((150, 206, 190), (98, 172, 158), (58, 130, 128), (44, 96, 96), (66, 104, 60)),
-}
 STEM = np.column_stack([np.linspace(0, 1, 6) ** 2, np.linspace(0, 1, 6)])
 # colours of the sky and of the ground; how far below the horizon (H, W, 1); the horizon's y (W,)
 Ground = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -135,8 +124,9 @@ def foreground(photo: np.ndarray, biome: str, box: np.ndarray, rng: Generator) -
         _blade(photo, rng, root, height, leaf * rng.uniform(0.7, 1.2), 1 + 2 * weed)
     if rng.random() < 0.15:
         _branch(photo, rng, box, leaf * 0.8)
-    if weed:
-        _bubbles(photo, rng, leaf)
+    for _ in range(rng.integers(0, 12)) if weed else ():  # bubbles
+        spot = tuple(int(v) for v in rng.uniform(0, SIZE))
+        cv2.circle(photo, spot, int(rng.integers(1, 4)), (206, 232, 236), 1, cv2.LINE_AA)
 
 
 def _branch(photo: np.ndarray, rng: Generator, box: np.ndarray, leaf: np.ndarray) -> None:
@@ -167,12 +157,6 @@ def _spray(photo: np.ndarray, rng: Generator, box: np.ndarray, foam: np.ndarray)
     for _ in range(rng.integers(0, 14)):
         spot = int(rng.uniform(left, right)), int(rng.uniform((top + bottom) / 2, bottom))
         cv2.circle(photo, spot, 1, foam.tolist(), -1, cv2.LINE_AA)
-
-
-def _bubbles(photo: np.ndarray, rng: Generator, leaf: np.ndarray) -> None:
-    for _ in range(rng.integers(0, 12)):
-        spot = tuple(int(v) for v in rng.uniform(0, SIZE))
-        cv2.circle(photo, spot, int(rng.integers(1, 4)), (206, 232, 236), 1, cv2.LINE_AA)
 
 
 def shadow(photo: np.ndarray, box: np.ndarray) -> None:

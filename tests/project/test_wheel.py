@@ -83,7 +83,7 @@ def test_a_wheel_works_in_an_empty_folder(installed, small_catalog, tmp_path):
 
 
 def test_every_data_file_is_packed(installed):
-    kinds = {".html", ".mplstyle", ".csv", ".md", ".png"}
+    kinds = {".html", ".mplstyle", ".csv", ".md", ".png", ".toml"}
     data = {
         path.relative_to(ROOT)
         for path in (ROOT / "miewid_core").rglob("*")
