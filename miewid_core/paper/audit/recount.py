@@ -38,11 +38,6 @@ def exactly(value: float, rounding: float = 0.0) -> Recounted:
     return Recounted(float(value), float(value), float(value), rounding)
 
 
-def cases(table: Callable[[], pd.DataFrame], condition: str) -> Recounted:
-    """Of how many rows of a table a condition on its columns holds."""
-    return exactly(len(table().query(condition)))
-
-
 def groupings() -> Iterator[pd.Series]:
     """Species of each row of Table 1: first as `reported` has them, then in each other way."""
     sets = printed_table(1)
@@ -118,13 +113,15 @@ def size_range(species: pd.Index, name: str) -> list[pd.Series]:
 def accuracy() -> pd.DataFrame:
     """Tables 2 and 3 by species, with the gains over the single-species models and MegaDescriptor.
 
-    `unseen_gain` has Table 2's leave-one-out in place of Table 3's. What Table 3 lacks is NaN.
+    `unseen_gain` has Table 2's leave-one-out in place of Table 3's; `seen_gain` is over Table 2's.
+    What Table 3 lacks is NaN.
     """
     both, three = (printed_table(number).set_index("species") for number in (2, 3))
     both = both.join(three)
     both["gain"] = both["multi_species"] - both["single_species"]
     both["mega_gain"] = both["miewid_leave_one_out"] - both["megadescriptor_l_384"]
     both["unseen_gain"] = both["leave_one_out"] - both["megadescriptor_l_384"]
+    both["seen_gain"] = both["multi_species"] - both["leave_one_out"]
     return both.round(1)
 
 
@@ -148,11 +145,12 @@ def gain_of_all(n_species: float) -> Recounted:
     return Recounted(np.nan, low, high, 2 * HALF_DIGIT)
 
 
-def trend(values: pd.Series, name: str) -> Recounted:
-    """Spearman's rank correlation with a species' size (a column of Table 1).
+def trend(column: str, name: str) -> Recounted:
+    """Spearman's rank correlation of a column of `accuracy` with a size (a column of Table 1).
 
     Its range is Fisher's 95 % interval, and covers what the unreadable cell may be.
     """
+    values = accuracy()[column]
     rho = [values.corr(own, method="spearman") for own in size_range(values.index, name)]
     middle, half = np.arctanh(rho), 1.96 * np.sqrt(1.06 / (len(values) - 3))
     return Recounted(*np.tanh([middle.mean(), middle.min() - half, middle.max() + half]))
@@ -205,3 +203,9 @@ def steps() -> pd.DataFrame:
     none = both[both["individuals"] == 0].set_index("species")["joint_training"]
     both["joint_training_0"] = both["species"].map(none)
     return both.merge(accuracy()["leave_one_out"], left_on="species", right_index=True)
+
+
+def falling_lead() -> Recounted:
+    """Steps to more individuals at which fine-tuning's mean lead over the species alone falls."""
+    lead = steps().groupby("individuals")["lead"].mean().dropna()
+    return exactly((lead.diff() < 0).sum())
