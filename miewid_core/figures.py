@@ -21,10 +21,13 @@ from miewid_core.files import replacing
 
 STYLE = Path(__file__).with_name("miewid.mplstyle")
 # Okabe and Ito's colours, told apart with any colour vision. What one figure compares differs in
-# lightness, marker or hatch as well, for print in grey.
+# marker, line or hatch as well: in grey ORANGE and VERMILION look alike.
 BLUE, ORANGE, VERMILION, YELLOW = "#0072B2", "#E69F00", "#D55E00", "#F0E442"
 COLOURS = [BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", VERMILION, "#000000", YELLOW]
 GREY = "#6E6E6E"
+# For lines and dots that only colour would tell apart. There are 7 of each and 8 colours: 56 looks.
+LINES = ["-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (3, 1, 1, 3))]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 COLUMN, PAGE = 3.4, 6.5  # widths in inches
 PHOTO_DPI, PHOTO_QUALITY = 130, 55  # of sheets in notebooks, which stay below 600 kB
 
@@ -143,13 +146,19 @@ Panel = tuple[np.ndarray, str, bool | None]  # chip (S, S, 3) uint8, caption, ri
 
 
 def photo_sheet(chips: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
-    """Chips (S, S, 3) uint8, captions of up to two lines below; a new first line begins a row."""
+    """Chips (S, S, 3) uint8, captions of up to two lines below; those of one first line together.
+
+    They begin a row where they don't fit into the one begun.
+    """
     panels = zip(chips, captions, itertools.repeat(None))
-    groups = itertools.groupby(panels, key=lambda panel: panel[1].partition("\n")[0])
-    rows = []
-    for _, group in groups:
+    rows: list[list[Panel]] = [[]]
+    for _, group in itertools.groupby(panels, key=lambda panel: panel[1].partition("\n")[0]):
         own = list(group)
-        rows += [own[start : start + columns] for start in range(0, len(own), columns)]
+        for start in range(0, len(own), columns):
+            part = own[start : start + columns]
+            if len(rows[-1]) + len(part) > columns:
+                rows.append([])
+            rows[-1] += part
     return _sheet(rows, columns, "")
 
 
@@ -192,7 +201,6 @@ def _shortened(line: str, most: int) -> str:
     return line if len(line) <= most else f"{line[: half - 1]}…{line[len(line) + half - most :]}"
 
 
-MARKERS = ["o", "s", "^", "D", "v", "P", "X"]  # 7 and 8 share no factor: 56 combinations
 THIN = {"color": "#AAAAAA", "linewidth": 0.5}
 
 

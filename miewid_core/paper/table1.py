@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from miewid_core.figures import COLOURS, GREY, THIN, VERMILION, Figure, spelt, styled
+from miewid_core.figures import COLOURS, GREY, LINES, THIN, VERMILION, Figure, spelt, styled
 from miewid_core.paper.printed import PRINTED, combined_table1, species_name
-from miewid_core.paper.training_report import LINES
 
 
 @styled()
@@ -19,7 +18,7 @@ def long_tail_figure(tail: pd.DataFrame, title: str) -> Figure:
     drawn = Figure(title, 2.9 + 0.07 * len(species) * named)
     axes = drawn.subplots()
     for number, (name, own) in enumerate(species.items()):
-        look = {"color": COLOURS[number], "linestyle": LINES[number % 4]} if named else THIN
+        look = {"color": COLOURS[number], "linestyle": LINES[number]} if named else THIN
         label = f"{spelt(name)} ({own['individuals'].sum():,})"
         axes.plot(*_most_first(own), label=label if named else f"_{label}", **look)
     if not named:

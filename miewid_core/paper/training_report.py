@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from miewid_core import figures
 from miewid_core.chips import ChipStore, augmentation
 from miewid_core.config import PRESETS, TrainConfig, learning_rate
-from miewid_core.figures import BLUE, COLOURS, GREY, MARKERS, PAGE, Figure, Panel, styled
+from miewid_core.figures import BLUE, COLOURS, GREY, LINES, MARKERS, PAGE, Figure, Panel, styled
 from miewid_core.loss import dynamic_margins
 from miewid_core.model import MiewIDNet
 from miewid_core.paper.intervals import Estimate
@@ -26,7 +26,6 @@ from miewid_core.paper.printed import FOLDER
 
 CHIP = 128  # pixels of the chips that are shown
 HISTORY = {"loss": "training loss", "rate": "learning rate"}
-LINES = ["-", "--", ":", "-."]
 
 
 def a1_against_code() -> pd.DataFrame:
@@ -56,7 +55,7 @@ def epochs_figure(table: pd.DataFrame, title: str, of: str = "run") -> Figure:
     shape = {"sharex": True, "squeeze": False, "height_ratios": [3, 2][-len(panels) :]}
     for axes, column in zip(drawn.subplots(len(panels), **shape).flat, panels, strict=True):
         for number, (name, own) in enumerate(table.groupby(of, sort=False)):
-            look = {"color": COLOURS[number % 8], "ls": LINES[number % 4], "label": name}
+            look = {"color": COLOURS[number % 8], "ls": LINES[number % 7], "label": name}
             axes.plot(own["epoch"], own[column], **look)
         axes.set_ylabel(panels[column])
     axes.set(xlabel="epoch", ylim=(0, None))
@@ -200,7 +199,7 @@ def _name_groups(axes: Axes, species: dict[str, pd.DataFrame]) -> None:
 def species_sheet(
     annotations: pd.DataFrame, chips_dir: Path, seed: int
 ) -> tuple[list[np.ndarray], list[str]]:
-    """Chips (128, 128, 3) uint8 and captions: three of each of two animals of each species.
+    """Chips (128, 128, 3) uint8 and captions: two of each of two animals of each species.
 
     The animals are drawn at random among the quarter with most encounters, one photo an encounter.
     """
@@ -218,7 +217,7 @@ def _two_animals(rows: pd.DataFrame, generator: np.random.Generator) -> pd.DataF
     most = sorted(seen[seen >= seen.quantile(0.75)].index)
     animals = generator.choice(most, size=min(2, len(most)), replace=False)
     apart = apart.sort_values("annotation_id")
-    return pd.concat(apart[apart["individual"] == animal].head(3) for animal in animals)
+    return pd.concat(apart[apart["individual"] == animal].head(2) for animal in animals)
 
 
 def augmented(chip: np.ndarray, seed: int) -> list[Panel]:

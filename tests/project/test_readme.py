@@ -47,8 +47,7 @@ COMMANDS = {
 VENV = Path(sys.executable).parent.parent
 PHOTOS = "make figures CATALOG=photos PRESET=compact"
 IDENTIFIED = (
-    "make figures ONLY=12 CATALOG=photos PRESET=compact UNIDENTIFIED=new "
-    "WEIGHTS=miewid-msv3/model.safetensors"
+    "make figures ONLY=12 CATALOG=photos UNIDENTIFIED=new WEIGHTS=miewid-msv3/model.safetensors"
 )
 
 # each make command of the README, and what bounds it here; one that is missing fails
@@ -447,24 +446,6 @@ needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git to a
 def test_tables_are_what_was_saved(page, rows):
     table = render(rows(committed))
     assert with_table(TEXT[page], table) == TEXT[page], "run python tests/project/test_readme.py"
-
-
-def test_a_table_is_replaced_where_it_stands():
-    text = "a\n\none | two\n--- | ---\n1 | \n\nb\n"
-    table = render([["one", "two"], ["3", "4"]])
-    assert with_table(text, table) == "a\n\none | two\n--- | ---\n3 | 4\n\nb\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "first"),
-    [
-        ("Top-1 is 95.1 %. It was 3.", "Top-1 is 95.1 %."),
-        ("Some, e.g. zebras, gain 0.5 points, vs. none. More.", None),
-        ("One line", "One line"),
-    ],
-)
-def test_the_first_sentence_of_an_answer(text, first):
-    assert first_sentence(text) == (first or text.removesuffix(" More."))
 
 
 @needs_git
