@@ -5,6 +5,10 @@ What notebooks use is exported here, and loaded when it is first asked for:
 
 import importlib
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 __version__ = "0.2.0"
 
@@ -38,6 +42,17 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = EXPORTS[name]
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+
+
+def progress(*arguments: object, **options: object) -> "tqdm":
+    """tqdm's progress bar: a widget in a notebook, text at a terminal.
+
+    None is shown where TQDM_DISABLE is set, which tqdm's own widget doesn't heed.
+    """
+    from tqdm.auto import tqdm
+
+    options["disable"] = bool(options.get("disable") or os.environ.get("TQDM_DISABLE"))
+    return tqdm(*arguments, **options)
 
 
 def __dir__() -> list[str]:

@@ -7,9 +7,8 @@ import pandas as pd
 import torch
 from scipy.stats import hypergeom
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
-from miewid_core import ranking
+from miewid_core import progress, ranking
 from miewid_core.model import MiewIDNet, Preprocess
 
 COLUMNS = ["annotation_id", "species", "individual", "encounter", *ranking.RANKS.names]
@@ -29,7 +28,7 @@ def embed(
     device, training = torch.device(device), model.training
     model.eval()
     parts = []
-    for chips, _ in tqdm(DataLoader(dataset, batch_size, num_workers=workers), "embedding"):
+    for chips, _ in progress(DataLoader(dataset, batch_size, num_workers=workers), "embedding"):
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             parts.append(model(preprocess.batch(chips.to(device))).float().cpu())
     model.train(training)

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
+from miewid_core import progress
 from miewid_core.files import CACHE, replacing
 
 FOLDER = CACHE / "bench"  # of the photos, catalogs and embeddings that are measured on
@@ -117,7 +117,9 @@ def compare(task: Task, size: str, rounds: int, path: Path) -> pd.DataFrame:
         for way in installed(case.get("ways", task.ways))
     ]
     with _fresh_processes(task.prepare.__module__) as fresh:
-        for row in tqdm([row for row in wanted if _key(row) not in known], task.name, unit="run"):
+        for row in progress(
+            [row for row in wanted if _key(row) not in known], task.name, unit="run"
+        ):
             seconds, megabytes = fresh.submit(_measure, task.prepare, task.calls, row).result()
             rows.append(row | {"seconds": seconds, "megabytes": megabytes} | here_and_now())
             _written(pd.DataFrame(rows), path)

@@ -9,8 +9,8 @@ from scipy.sparse import csr_array
 from scipy.spatial.distance import squareform
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.metrics.pairwise import cosine_distances
-from tqdm import tqdm
 
+from miewid_core import progress
 from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, label_rows, plain_numbers, styled
 
 LINKAGES = {  # joined by the best match, or by the mean of all; how it is drawn
@@ -109,7 +109,7 @@ def sweep(
     """
     draws: dict[tuple, list[np.ndarray]] = {}
     rows = []
-    for species, place in tqdm(annotations.groupby("species").indices.items(), "counting"):
+    for species, place in progress(annotations.groupby("species").indices.items(), "counting"):
         people = annotations["individual"].to_numpy(object)[place]
         halves = _halves(len(set(people)), [seed, zlib.crc32(str(species).encode())])
         for method in LINKAGES:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy.stats import hypergeom
-from tqdm import tqdm
 
+from miewid_core import progress
 from miewid_core.figures import BLUE, PAGE, THIN, Figure, plain_numbers, spelt, styled
 from miewid_core.paper.comparison import with_interval
 from miewid_core.paper.database_size import databases
@@ -70,7 +70,7 @@ def curve(aheads: Sequence[pd.DataFrame]) -> pd.DataFrame:
     full = counted.groupby("species")["others"].max() + 1
     spaced = np.geomspace(2, max(2, full.max()), POINTS).round().astype(int)
     parts = []
-    for size in tqdm(sorted({*spaced.tolist(), *full.tolist(), common}), "gallery sizes"):
+    for size in progress(sorted({*spaced.tolist(), *full.tolist(), common}), "gallery sizes"):
         right = pd.concat([top_1(ahead, size) for ahead in aheads], axis=1).dropna() / 100
         table = by_species(right, counted).assign(size=size)
         table[["value", "low", "high"]] *= 100

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from sklearn.metrics import pairwise_distances_argmin_min
-from tqdm import tqdm
 
+from miewid_core import progress
 from miewid_core.chips import ChipStore
 from miewid_core.paper.comparison import ENDS, compare, with_interval
 from miewid_core.paper.database_size import databases
@@ -35,7 +35,7 @@ def dhash(chip: np.ndarray) -> np.ndarray:
 def hashes(annotations: pd.DataFrame, chips_dir: Path, size: int) -> np.ndarray:
     """Difference hashes (N, 64) bool of the chips of `annotations` at `size` pixels."""
     store = ChipStore(chips_dir, size)
-    keys = tqdm(store.build(annotations), "hashing chips")
+    keys = progress(store.build(annotations), "hashing chips")
     return np.array([dhash(store.read(key)) for key in keys], bool).reshape(len(annotations), 64)
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.ticker import NullLocator
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
-from tqdm import tqdm
 
+from miewid_core import progress
 from miewid_core.beyond_paper.embeddings import nearest
 from miewid_core.chips import ChipStore
 from miewid_core.figures import BLUE, GREY, PAGE, Figure, Panel, styled
@@ -138,7 +138,7 @@ def planting_test(
     precision_low, precision_high, recall_low, recall_high.
     """
     rows, alike = [], {"random": None, "look_alike": look_alikes(embeddings, annotations)}
-    for number, kind in tqdm(
+    for number, kind in progress(
         [*itertools.product(range(plantings), KINDS)], "planting wrong labels"
     ):
         generator = np.random.default_rng([seed, number])

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
+from miewid_core import progress
 from miewid_core.catalog import individuals, sides
 from miewid_core.files import digest, replacing
 from miewid_core.photos import crop, read_reduced
@@ -154,7 +154,7 @@ def _draw(photos: dict[str, tuple], folder: Path) -> dict[str, str]:
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         where = [folder / f"{key}.jpg" for key in photos]
-        made = tqdm(pool.map(_draw_one, photos.values(), where), "review", len(photos))
+        made = progress(pool.map(_draw_one, photos.values(), where), "review", len(photos))
         return dict(zip(photos, made, strict=True))
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
+from miewid_core import progress
 from miewid_core.config import TrainConfig
 from miewid_core.machine import default_device
 from miewid_core.paper import comparison
@@ -88,7 +88,7 @@ def photos_per_second(
     photos = torch.rand(batch_size, 3, size, size, device=device)
     photos = photos.contiguous(memory_format=torch.channels_last)
     rows = []
-    for turn in tqdm(range(rounds), "measuring"):
+    for turn in progress(range(rounds), "measuring"):
         for name, network in networks.items():
             rows.append((name, turn, batch_size / _seconds(network, photos)))
     return pd.DataFrame(rows, columns=["network", "round", "rate"])

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
-from tqdm import tqdm
 
+from miewid_core import progress
 from miewid_core.evaluation import BLOCK, unit_vectors
 from miewid_core.figures import BLUE, GREY, PAGE, THIN, Figure, spelt, styled
 from miewid_core.paper.comparison import with_heads
@@ -84,7 +84,7 @@ def ranks(
         raise ValueError(f"limits are {list(limits)}; a database needs at least one annotation")
     found = np.full((len(annotations), draws, len(limits)), np.nan, np.float32)
     species = annotations["species"].nunique()
-    for database in tqdm(databases(embeddings, annotations), "species", species):
+    for database in progress(databases(embeddings, annotations), "species", species):
         rng = np.random.default_rng([seed, zlib.crc32(str(database.species).encode())])
         turns = [_turns(database, rng) for _ in range(draws)]
         for queries, true, wrong in database.blocks():

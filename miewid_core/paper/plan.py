@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from miewid_core import splits
+from miewid_core import progress, splits
 from miewid_core.config import PRESETS
 from miewid_core.paper import few_shot
 from miewid_core.paper.backbones import pair
@@ -32,11 +31,13 @@ def asked(
     matched = [entry(training) for training in study.single(matched=True).values()]
     left_out = [  # one by one: the rows of all take gigabytes at the paper's scale
         entry(study.left_out([species])[species])
-        for species in tqdm(sorted(study.test["species"].unique()), "leave-one-out")
+        for species in progress(sorted(study.test["species"].unique()), "leave-one-out")
     ]
     few: dict[str, list[Asked]] = {method: [] for method in few_shot.METHODS}
     chosen = few_shot.targets(study, targets)
-    for cell in tqdm(few_shot.cells(study, chosen, counts=counts, draws=draws), "few individuals"):
+    for cell in progress(
+        few_shot.cells(study, chosen, counts=counts, draws=draws), "few individuals"
+    ):
         few[cell.method].append(entry(cell.training))
     both = pair(preset, study.config).values()
     backbones = [study.training(study.train, str(own["backbone"]), **own) for own in both]

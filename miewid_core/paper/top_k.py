@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
+from miewid_core import progress
 from miewid_core.figures import BLUE, ORANGE, PAGE, THIN, Figure, spelt, styled
 from miewid_core.paper.comparison import Ranking, compare, training_spread, with_interval
 
@@ -36,7 +36,7 @@ def top_k(
     once = [model for model, own in rankings.items() if isinstance(own, pd.DataFrame)]
     first, *_ = rankings
     parts = []
-    for k in tqdm(ks, "top-k"):
+    for k in progress(ks, "top-k"):
         sd = 0.0 if first in once else training_spread(rankings[first], k)
         known = dict.fromkeys(once, sd)
         table = compare(rankings, train if k in SHOWN else None, k, training_sd=known)

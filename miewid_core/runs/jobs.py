@@ -19,6 +19,7 @@ from filelock import Timeout
 from loky import ProcessPoolExecutor
 from tqdm import tqdm
 
+from miewid_core import progress
 from miewid_core.chips import ChipStore
 from miewid_core.machine import default_device, threads
 from miewid_core.runs.run import Run, Training
@@ -147,7 +148,7 @@ def _follow(submitted: Sequence[futures.Future], pending: list[Training]) -> Non
     """Show how far the trainings are, by their checkpoints, until all have ended or one failed."""
     total = sum(training.photos for training in pending)
     begun = sum(training.photos_done for training in pending)
-    with tqdm(total=total, initial=begun, desc="trainings", unit="photo") as bar:
+    with progress(total=total, initial=begun, desc="trainings", unit="photo") as bar:
         waiting = set(submitted)
         while waiting:
             ended, waiting = futures.wait(

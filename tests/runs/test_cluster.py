@@ -10,13 +10,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
 from distributed import Client
 from safetensors.torch import load_file
-from tqdm import tqdm
 
 from miewid_core.paper.study import open_study
 from miewid_core.runs import jobs
@@ -115,7 +113,7 @@ def watched(runs):
 def test_a_killed_worker_loses_no_training_and_no_bit(
     cluster, study, two_threads, capfd, monkeypatch
 ):
-    monkeypatch.setattr(jobs, "tqdm", partial(tqdm, disable=False))  # whatever TQDM_DISABLE says
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
     for name in ("one", "two"):
         cluster.start_worker(name)
     there = study(cluster.address, "there")
