@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
+from miewid_core import progress
 from miewid_core.files import Findings, digest, file_digest, read_checked, write_checked
 from miewid_core.machine import give_back, keep_freed_memory
 from miewid_core.photos import ChipError, crop, read_reduced, resize
@@ -86,19 +86,17 @@ class ChipStore:
         for row in rows.itertuples(index=False):
             if not self.has(row.key):
                 missing.setdefault(row.path, []).append(row)
-        if missing:
-            self._make_all(missing, workers or os.cpu_count())
-        return keys
-
-    def _make_all(self, missing: dict[str, list], workers: int | None) -> None:
+        if not missing:
+            return keys
         keep_freed_memory()
         # filters hold for all threads: they can't be set in one of them
-        with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             made = pool.map(self._make, *zip(*missing.items(), strict=True))
-            errors = [error for error in tqdm(made, "chips", len(missing), unit="photo") if error]
+            errors = [*filter(None, progress(made, "chips", len(missing), unit="photo"))]
         give_back()
         _refuse(errors)
+        return keys
 
     def _make(self, path: str, rows: list) -> str | None:
         """Make the chips of one photo; returns why they can't be made."""
@@ -122,8 +120,7 @@ class ChipStore:
         states = {path: Path(path).stat() for path in paths}
         new = [path for path in paths if known.of(path, states[path]) is None]
         with ThreadPoolExecutor() as pool:
-            quiet = len(new) <= 5000  # over in seconds
-            hashed = tqdm(pool.map(file_digest, new), "hashing photos", len(new), disable=quiet)
+            hashed = progress(pool.map(file_digest, new), "hashing photos", len(new), delay=5)
             for path, sha256 in zip(new, hashed, strict=True):
                 known.note(path, states[path], sha256)
         known.save()
@@ -144,9 +141,6 @@ def _refuse(errors: list[str]) -> None:
         raise ChipError("\n".join([f"{len(errors)} photos can't be read:", *errors]))
 
 
-P_TEXTURE, P_EACH_TEXTURE, P_AFFINE, P_JITTER = 0.5, 0.3, 0.5, 0.5
-
-
 def augmentation(size: int) -> "albumentations.Compose":
     """A.1: colour sharpening, CLAHE; shift 25 %, scale 20 %, rotation 15 degrees; colour jitter.
 
@@ -160,11 +154,11 @@ def augmentation(size: int) -> "albumentations.Compose":
         [
             albumentations.OneOf(
                 [
-                    albumentations.Sharpen(p=P_EACH_TEXTURE),
-                    albumentations.ToGray(p=P_EACH_TEXTURE),
-                    albumentations.CLAHE(p=P_EACH_TEXTURE),
+                    albumentations.Sharpen(p=0.3),
+                    albumentations.ToGray(p=0.3),
+                    albumentations.CLAHE(p=0.3),
                 ],
-                p=P_TEXTURE,
+                p=0.5,
             ),
             albumentations.Affine(
                 translate_percent=(-0.25, 0.25),
@@ -172,9 +166,9 @@ def augmentation(size: int) -> "albumentations.Compose":
                 keep_ratio=True,
                 rotate=(-15, 15),
                 border_mode=cv2.BORDER_REFLECT_101,
-                p=P_AFFINE,
+                p=0.5,
             ),
-            albumentations.ColorJitter(*[(0.8, 1.2)] * 3, hue=(-0.2, 0.2), p=P_JITTER),
+            albumentations.ColorJitter(*[(0.8, 1.2)] * 3, hue=(-0.2, 0.2), p=0.5),
         ]
     )
 

@@ -5,10 +5,7 @@ import dataclasses
 import numpy as np
 
 RECIPE = 3  # raise it whenever a change alters the weights that a training ends with
-WHOLE = (
-    *["image_size", "batch_size", "epochs", "epoch_photos", "warmup_epochs", "sub_centers"],
-    "frozen_stages",
-)
+POSITIVE = "image_size", "batch_size", "sub_centers"
 SCHEDULES = "paper", "released", "level"
 OPTIMIZERS = "adam", "muon"
 LEVEL = 0, 0.15, 0.75, 1  # shares of a "level" training between which its rate changes
@@ -49,19 +46,17 @@ class TrainConfig:
     frozen_stages: int = 0
 
     def __post_init__(self) -> None:
-        for name in WHOLE:
-            if type(getattr(self, name)) is not int:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; give a whole number")
-        for name in ("image_size", "batch_size", "sub_centers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for field in dataclasses.fields(self):
+            if field.type is not int:
+                continue
+            given, least = getattr(self, field.name), int(field.name in POSITIVE)
+            if type(given) is not int:
+                raise ValueError(f"{field.name} is {given!r}; give a whole number")
+            if given < least:
+                raise ValueError(f"{field.name} is {given}; it must be at least {least}")
         for name, known in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
             if (given := getattr(self, name)) not in known:
                 raise ValueError(f"{name} is {given!r}; choose one of {', '.join(known)}")
-        if min(self.epochs, self.warmup_epochs, self.epoch_photos, self.frozen_stages) < 0:
-            raise ValueError(
-                "epochs, warmup_epochs, epoch_photos and frozen_stages can't be negative"
-            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,23 +23,11 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-
-def _checkout() -> Path | None:
-    """The checkout that this package stands in; None where it is installed."""
-    above = Path(__file__).resolve().parent.parent
-    return above if (above / "pyproject.toml").exists() else None
-
-
-def _cache() -> Path:
-    """$MIEWID_CACHE, or .cache in the checkout, or the user's cache folder."""
-    if named := os.environ.get("MIEWID_CACHE"):
-        return Path(named).expanduser()
-    checkout = _checkout()
-    return checkout / ".cache" if checkout else user_cache_path("miewid", appauthor=False)
-
-
-ROOT = _checkout() or Path.cwd()
-CACHE = _cache()
+_ABOVE = Path(__file__).resolve().parent.parent
+_IS_CHECKOUT = (_ABOVE / "pyproject.toml").exists()  # else the package is installed
+ROOT = _ABOVE if _IS_CHECKOUT else Path.cwd()
+_USUAL = ROOT / ".cache" if _IS_CHECKOUT else user_cache_path("miewid", appauthor=False)
+CACHE = Path(os.environ.get("MIEWID_CACHE") or _USUAL).expanduser()
 # Where notebooks save. The commands that run them say where; one that is run by hand, in Jupyter or
 # by papermill, saves where git ignores it, so that the committed results stay.
 FIGURES = Path(os.environ.get("MIEWID_FIGURES") or ROOT / "figures" / "by_hand").expanduser()

@@ -114,14 +114,12 @@ class SubCenterArcFace(nn.Module):
             unit = functional.normalize(embeddings.to(self.weight.dtype))
             logits = NearestCenters.apply(self.scale * unit, self.weight, self.k)  # (B, C)
             target = torch.arange(len(labels), device=labels.device), labels
+            cosine, margin = logits[target] / self.scale, self.margins[labels]
+            # the slope of sqrt(1 - cos^2) is infinite at cos = +-1: keep a little off
+            sine = (1 - cosine.square()).clamp(min=1e-7).sqrt()
+            widened = cosine * margin.cos() - sine * margin.sin()
+            far = cosine <= -margin.cos()
+            widened = torch.where(far, cosine - margin * margin.sin(), widened)
             # only the target's logit changes: written in place, no second (B, C) tensor
-            widened = self._widened(logits[target] / self.scale, self.margins[labels])
             logits[target] = self.scale * widened
             return functional.cross_entropy(logits, labels)
-
-    @staticmethod
-    def _widened(cosine: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
-        # the slope of sqrt(1 - cos^2) is infinite at cos = +-1: keep a little off
-        sine = (1 - cosine.square()).clamp(min=1e-7).sqrt()
-        moved = cosine * margin.cos() - sine * margin.sin()
-        return torch.where(cosine > -margin.cos(), moved, cosine - margin * margin.sin())

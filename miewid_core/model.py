@@ -96,15 +96,13 @@ class MiewIDNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Embeddings (B, n_features) float32, not normalised."""
-        return self.bn(self.pooling(self._channels_first(self.backbone.forward_features(x))))
-
-    def _channels_first(self, features: torch.Tensor) -> torch.Tensor:
+        features = self.backbone.forward_features(x)  # (B, C, H, W), or as follows
         if features.ndim == 3:  # tokens (B, T, C), class and register tokens first
             prefix = getattr(self.backbone, "num_prefix_tokens", 0)
-            return features[:, prefix:].transpose(1, 2)
-        if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
-            return features.permute(0, 3, 1, 2)
-        return features
+            features = features[:, prefix:].transpose(1, 2)
+        elif getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
+            features = features.permute(0, 3, 1, 2)
+        return self.bn(self.pooling(features))
 
 
 def _backbone(name: str, pretrained: bool | str | Path, image_size: int | None) -> nn.Module:
@@ -173,21 +171,18 @@ def load_exactly(module: nn.Module, state: State, source: str | Path) -> None:
     expected = module.state_dict()
     faults = [f"missing {key}" for key in expected if key not in state]
     faults += [f"unexpected {key}" for key in state if key not in expected]
-    for key in (key for key in expected if key in state):
-        faults += _faults(key, state[key], expected[key])
+    for key, value in ((key, state[key]) for key in expected if key in state):
+        like, is_float = expected[key], value.is_floating_point()
+        if value.shape != like.shape:
+            faults.append(f"{key} has shape {tuple(value.shape)}, not {tuple(like.shape)}")
+        if is_float and not value.float().isfinite().all():
+            faults.append(f"{key} is not finite")
+        if is_float != like.is_floating_point():
+            faults.append(f"{key} is of {value.dtype}, not {like.dtype}")
     if faults:
         more = f" and {len(faults) - 10} more" if len(faults) > 10 else ""
         raise ValueError(f"{source} does not fit: {', '.join(faults[:10])}{more}")
     module.load_state_dict(state)
-
-
-def _faults(key: str, value: torch.Tensor, expected: torch.Tensor) -> Iterator[str]:
-    if value.shape != expected.shape:
-        yield f"{key} has shape {tuple(value.shape)}, not {tuple(expected.shape)}"
-    if value.is_floating_point() and not value.float().isfinite().all():
-        yield f"{key} is not finite"
-    if value.is_floating_point() != expected.is_floating_point():
-        yield f"{key} is of {value.dtype}, not {expected.dtype}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,7 +55,13 @@ def rank(unit: np.ndarray, individuals: np.ndarray) -> np.ndarray:
     ends = np.r_[starts[1:], len(individuals)]
     few = ends - starts <= FEW
     small, large = (list(zip(starts[of], ends[of], strict=True)) for of in (few, ~few))
-    tally = _Tally([true for group in small for true in _true_matches(unit, *group)])
+    true: list[
+        np.ndarray
+    ] = []  # similarities of each row to its individual's others, nearest first
+    for start, end in small:
+        similar = unit[start:end] @ unit[start:end].T
+        true += [np.sort(np.delete(row, place))[::-1] for place, row in enumerate(similar)]
+    tally = _Tally(true)
     # numpy counts and sorts without the interpreter's lock
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         _rank_small(unit, starts[few], ends[few], tally, pool)
@@ -91,12 +97,6 @@ def _product(rows: np.ndarray, columns: np.ndarray, buffer: np.ndarray) -> np.nd
     """Similarities (rows, columns), in memory that is used again: to get it anew takes time."""
     product = buffer[: len(rows) * len(columns)].reshape(len(rows), len(columns))
     return np.matmul(rows, columns.T, out=product)
-
-
-def _true_matches(unit: np.ndarray, start: int, end: int) -> list[np.ndarray]:
-    """Similarities of each row of an individual to its other rows, nearest first."""
-    similar = unit[start:end] @ unit[start:end].T
-    return [np.sort(np.delete(row, place))[::-1] for place, row in enumerate(similar)]
 
 
 class _Tally:

@@ -4,7 +4,6 @@ import json
 import math
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from miewid_core import progress
 from miewid_core.chips import Batches, ChipDataset, loader
 from miewid_core.config import FineTuneConfig, TrainConfig, learning_rate
 from miewid_core.files import read_checked, write_checked
@@ -145,12 +145,9 @@ class Trainer:
             parts[part][name] = torch.from_numpy(value)
         load_exactly(self.model, parts["model"], path)
         load_exactly(self.head, parts["head"], path)
-        self._load_optimizer(parts["optimizer"])
         self.history = json.loads(facts["history"])
-
-    def _load_optimizer(self, tensors: dict[str, torch.Tensor]) -> None:
         state: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in tensors.items():
+        for key, value in parts["optimizer"].items():
             number, name = key.split(".")
             # moments lie in memory as their parameters do: other strides can round otherwise
             like = self.parameters[int(number)]
@@ -205,8 +202,13 @@ def fit(
     """
     keep_freed_memory()
     device = device or default_device()
-    begin = partial(trainer, counts, config, seed, device, start)
-    begun = _resumed(begin, checkpoint, title)
+    begun = trainer(counts, config, seed, device, start)
+    if checkpoint.exists():
+        try:
+            begun.load(checkpoint)
+        except ValueError as error:
+            tqdm.write(f"{title} begins anew: {error}")
+            begun = trainer(counts, config, seed, device, start)
     batches = Batches(len(dataset), config.batch_size, seed, begun.rank, begun.processes)
     if workers is None:  # on a CPU they only take cores from the training
         cores = max(1, (os.cpu_count() or 1) // begun.processes)
@@ -214,10 +216,11 @@ def fit(
     source = loader(dataset, batches, workers)
     small = device.type == "cpu" and config.batch_size * config.image_size**2 <= SMALL
     total, done = (epochs * len(dataset) for epochs in (config.epochs, len(begun.history)))
-    silent = {"disable": True} if begun.rank else {}  # disable=False would ignore TQDM_DISABLE
     with (
         threads(1 if small else torch.get_num_threads()),
-        tqdm(total=total, initial=done, desc=title, unit="photo", **silent) as bar,
+        progress(
+            total=total, initial=done, desc=title, unit="photo", disable=begun.rank > 0
+        ) as bar,
     ):
         while len(begun.history) < config.epochs:
             begun.epoch(source, bar.update)
@@ -227,15 +230,3 @@ def fit(
                 begun.save(checkpoint)
     history = pd.DataFrame(begun.history, columns=["epoch", "loss", "rate"])
     return begun.model.eval(), begun.preprocess, history
-
-
-def _resumed(begin: Callable[[], Trainer], checkpoint: Path, title: str) -> Trainer:
-    """A training where its checkpoint left it, or at its beginning."""
-    trainer = begin()
-    if checkpoint.exists():
-        try:
-            trainer.load(checkpoint)
-        except ValueError as error:
-            tqdm.write(f"{title} begins anew: {error}")
-            return begin()
-    return trainer

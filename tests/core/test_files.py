@@ -30,21 +30,16 @@ def names(folder):
 
 
 def test_what_is_written_replaces_the_file_at_once(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("before")
-    with replacing(path) as temporary:
-        temporary.write_text("after")
-        assert path.read_text() == "before"
-        assert temporary.parent == path.parent
-        assert temporary.suffix == ".csv"
-    assert path.read_text() == "after"
-    assert names(tmp_path) == ["a.csv"]
-
-
-def test_folders_are_made(tmp_path):
-    with replacing(tmp_path / "one" / "two" / "a") as temporary:
-        temporary.write_text("x")
-    assert (tmp_path / "one" / "two" / "a").read_text() == "x"
+    path = tmp_path / "one" / "two" / "a.csv"  # folders are made
+    for before, after in ((None, "first"), ("first", "second")):
+        with replacing(path) as temporary:
+            temporary.write_text(after)
+            assert before is None or path.read_text() == before
+            assert temporary.parent == path.parent
+            assert temporary.suffix == ".csv"
+        assert path.read_text() == after
+    assert names(path.parent) == ["a.csv"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644  # others can read it
 
 
 @pytest.mark.parametrize("earlier", ["before", None])
@@ -63,12 +58,6 @@ def test_a_write_that_fails_leaves_all_as_it_was(tmp_path, earlier, error):
         fail()
     assert names(tmp_path) == (["a.csv"] if earlier else [])
     assert not earlier or path.read_text() == earlier
-
-
-def test_the_file_can_be_read_by_others(tmp_path):
-    with replacing(tmp_path / "a") as temporary:
-        temporary.write_text("x")
-    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644
 
 
 def test_contents_are_on_disk_before_the_name_is(tmp_path, monkeypatch):

@@ -9,7 +9,6 @@ import sys
 import textwrap
 import time
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,7 +29,6 @@ from miewid_core.config import (
 )
 from miewid_core.files import write_checked
 from miewid_core.readers.load import load_catalog
-from miewid_core.runs.run import Training
 from miewid_core.training import fit
 
 TINY = preset("demo", image_size=32, batch_size=8, epochs=3, warmup_epochs=1)
@@ -104,12 +102,6 @@ def test_the_released_schedule_peaks_in_half_the_epochs_and_falls_to_a_floor():
     falling = np.array(rates[8:]) - 9e-6
     np.testing.assert_allclose(falling[1:10] / falling[:9], 0.64)
     assert min(rates[8:]) == rates[-1] == pytest.approx(9e-6, rel=1e-3)
-    with pytest.raises(ValueError, match="choose one of paper, released, level"):
-        preset("paper", schedule="cosine")
-
-
-def test_no_warmup_starts_at_the_peak():
-    assert learning_rate(TrainConfig(warmup_epochs=0), 0) == 1.5e-3
 
 
 def test_a_level_schedule_climbs_stays_and_falls_by_the_step():
@@ -128,15 +120,19 @@ def test_each_step_has_its_rate(photos, tmp_path, monkeypatch):
     assert sorted(set(seen)) == pytest.approx(np.arange(2 * steps) / steps)
 
 
-def test_presets_and_bad_values_are_named():
-    with pytest.raises(ValueError, match="choose one of demo, compact, paper"):
-        preset("huge")
-    with pytest.raises(ValueError, match="batch_size is 0"):
-        preset("demo", batch_size=0)
-    with pytest.raises(ValueError, match="choose one of paper, released, level"):
-        preset("demo", schedule="cosine")
-    with pytest.raises(ValueError, match="optimizer is 'sgd'; choose one of adam, muon"):
-        preset("demo", optimizer="sgd")
+@pytest.mark.parametrize(
+    ("name", "changes", "text"),
+    [
+        ("huge", {}, "choose one of demo, compact, paper"),
+        ("demo", {"batch_size": 0}, "batch_size is 0"),
+        ("demo", {"frozen_stages": -1}, "frozen_stages is -1"),
+        ("demo", {"schedule": "cosine"}, "choose one of paper, released, level"),
+        ("demo", {"optimizer": "sgd"}, "optimizer is 'sgd'; choose one of adam, muon"),
+    ],
+)
+def test_presets_and_bad_values_are_named(name, changes, text):
+    with pytest.raises(ValueError, match=text):
+        preset(name, **changes)
 
 
 def test_muon_turns_the_backbones_matrices_alike_in_all_directions_and_leaves_the_head_to_adam():
@@ -378,8 +374,6 @@ def test_more_frozen_stages_than_a_backbone_has_are_refused(photos, tmp_path, pr
     config = dataclasses.replace(TINY, frozen_stages=6, pretrained=pretrained)
     with pytest.raises(ValueError, match="test_efficientnet has 6 stages"):
         fitted(photos, tmp_path, "all", config=config)
-    with pytest.raises(ValueError, match="frozen_stages"):
-        dataclasses.replace(TINY, frozen_stages=-1)
 
 
 def test_adam_begins_anew_when_the_whole_network_learns(photos, tmp_path, start, monkeypatch):
@@ -401,21 +395,12 @@ def test_a_stopped_fine_tuning_ends_with_the_same_bits(photos, tmp_path, start, 
     bees = photos[photos["species"] == "bee"]
     config = FineTuneConfig(**dataclasses.asdict(TINY) | {"epochs": 4}, frozen_epochs=2)
     whole, _, _ = tuned(bees, tmp_path, "whole", config, start)
-    real, saved = training.Trainer.save, []
     for stop in (1, 3):  # within the frozen epochs, and after them
-
-        def save(self, path, stop=stop):
-            real(self, path)
-            saved.append(path)
-            if len(self.history) == stop:
-                raise KeyboardInterrupt
-
-        monkeypatch.setattr(training.Trainer, "save", save)
-        with pytest.raises(KeyboardInterrupt):
-            tuned(bees, tmp_path, "stopped", config, start)
-    monkeypatch.setattr(training.Trainer, "save", real)
+        with monkeypatch.context() as patched:
+            patched.setattr(training.Trainer, "epoch", _stopping(training.Trainer.epoch, stop))
+            with pytest.raises(KeyboardInterrupt):
+                tuned(bees, tmp_path, "stopped", config, start)
     resumed, _, history = tuned(bees, tmp_path, "stopped", config, start)
-    assert len(saved) == 3
     assert history["epoch"].tolist() == [1, 2, 3, 4]
     assert same(whole, resumed)
 
@@ -430,21 +415,6 @@ def cut(size):
     return lambda path: path.write_bytes(path.read_bytes()[:size])
 
 
-def turned(part):
-    """A change of one bit, at that part of the file."""
-
-    def change(path):
-        content = bytearray(path.read_bytes())
-        content[int(part * (len(content) - 1))] ^= 1
-        path.write_bytes(content)
-
-    return change
-
-
-def with_history(text):
-    return lambda path: save_file(load_file(path), path, {"history": text, "crc32": "0" * 8})
-
-
 def with_tensors(**tensors):
     """Other tensors (None for one too few), with the checksum that belongs to them."""
 
@@ -456,15 +426,8 @@ def with_tensors(**tensors):
 
 
 DAMAGES = {  # what is done to a checkpoint, and what is said of it
-    "nothing": (cut(0), "is damaged: .*header"),
-    "a header cut short": (cut(99), "is damaged: .*header"),
-    "tensors cut short": (cut(-99), "is damaged: .*not fully covered"),
-    "other bytes": (lambda path: path.write_bytes(b"\xff" * 999), "is damaged: .*header"),
+    "cut short": (cut(-99), "is damaged"),
     "no history": (lambda path: save_file(load_file(path), path), "its checksum is another"),
-    "another history": (with_history("[]"), "its checksum is another"),
-    "a history that is none": (with_history("{nope"), "its checksum is another"),
-    "a bit in the middle": (turned(0.5), "its checksum is another"),
-    "a bit at the end": (turned(1.0), "its checksum is another"),
     "a tensor too few": (with_tensors(**{"model.pooling.p": None}), "missing pooling.p"),
     "a tensor too many": (with_tensors(**{"model.x": torch.zeros(1)}), "unexpected x"),
     "another shape": (with_tensors(**{"model.pooling.p": torch.zeros(2)}), r"has shape \(2,\)"),
@@ -496,7 +459,7 @@ def test_a_damaged_checkpoint_is_told_by_name(stopped, tmp_path, damage, text):
         trainer.load(path)
 
 
-@pytest.mark.parametrize("damage", [cut(99), turned(0.5), *(DAMAGES["other individuals"][:1])])
+@pytest.mark.parametrize("damage", [cut(99), DAMAGES["other individuals"][0]])
 def test_from_a_damaged_checkpoint_a_training_begins_anew(
     stopped, photos, tmp_path, capsys, damage
 ):
@@ -527,12 +490,6 @@ def test_small_batches_are_trained_by_one_thread(
     assert torch.get_num_threads() == 3
 
 
-def test_chips_are_augmented_by_one_thread(photos, tmp_path):
-    cv2.setNumThreads(3)
-    fitted(photos, tmp_path, "run")
-    assert cv2.getNumThreads() == 1
-
-
 def test_an_epoch_shows_as_many_photos_as_asked_and_each_as_often(photos, tmp_path):
     dataset = ChipDataset(*stored(photos, tmp_path), augment=True, epoch_photos=60)
     assert len(dataset) == 60
@@ -551,11 +508,3 @@ def test_a_plain_loop_over_chips_ends(photos, tmp_path):
 def stored(photos, folder):
     store = ChipStore(folder / "chips", 32)
     return store, store.build(photos).tolist(), np.arange(len(photos))
-
-
-def test_a_training_of_few_photos_takes_as_many_steps_as_asked(photos, tmp_path):
-    config = preset("demo", image_size=32, batch_size=8, epochs=2, epoch_photos=60)
-    few = photos[photos["individual"].eq("ant/a")]
-    run = Training("few", few, config, 0, tmp_path / "runs", tmp_path / "chips").run()
-    assert run.record["spec"]["config"]["epoch_photos"] == 60
-    assert len(run.history) == 2
