@@ -140,16 +140,6 @@ def test_every_folder_has_its_place():
     assert folders == MAY_IMPORT.keys() - {CORE, FACE, COMMANDS}
 
 
-def test_the_graph_is_read():
-    """Some imports that are known to be there, one of each kind."""
-    graph = imports(PACKAGE)
-    assert "paper.intervals" in graph["paper.comparison"]  # from miewid_core import a module
-    assert "files" in graph["figures"]  # from a module import a name
-    assert "training" in imports(PACKAGE, preloads=True)["bench.measuring"]
-    assert "paper.study" in graph[COMMANDS]  # within a function
-    assert {"paper.study", "model"} <= graph[""]  # exported lazily
-
-
 HOUSE = {  # a small package that keeps the rules
     "__init__.py": 'EXPORTS = {"open_study": ("paper.study", "open_study")}',
     "__main__.py": "from house.beyond_paper import identify",
@@ -198,19 +188,14 @@ def test_a_preload_of_what_imports_it_is_no_circle(house):
     ("name", "text", "found"),
     [
         ("files.py", "from house.model import load", "circle: files -> model -> files"),
-        ("files.py", "def f():\n    import house.model", "circle: files -> model -> files"),
         ("files.py", "from house.runs import run", "files -> runs.run"),
         ("files.py", 'import_module("house.runs.run")', "files -> runs.run"),
-        ("files.py", 'context.set_forkserver_preload(["house.runs.run"])', "files -> runs.run"),
         ("files.py", "def f():\n    from house import open_study", "files -> paper.study"),
-        ("files.py", "import house.runs", "files -> runs"),
-        ("runs/run.py", "from house import open_study", "runs.run -> paper.study"),
         (
             "paper/study.py",
             "from house.beyond_paper import identify",
             "paper.study -> beyond_paper.identify",
         ),
-        ("paper/study.py", 'f"house.bench.{name}"', "paper.study -> bench.tasks"),
         ("beyond_paper/identify.py", "import house.bench.tasks", None),
         ("__init__.py", 'EXPORTS = {"go": ("bench.tasks", "go")}', " -> bench.tasks"),
     ],

@@ -11,7 +11,6 @@ import tomllib
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -168,23 +167,18 @@ class TestNotebook:
                 assert len(cell.source.splitlines()) <= 12 or listed
                 assert before.cell_type == "markdown" or cell is cells[1]
 
-    def test_names_no_absolute_path_and_is_small(self, path):
+    def test_is_clean_for_git_without_absolute_paths_and_small(self, path):
         text = path.read_text()
         assert not re.search(r"(?<![\w.:/])/(home|root|tmp|work|Users|usr|mnt)/", text)
         assert path.stat().st_size < 600_000
-
-    def test_is_clean_for_git(self, path):
         notebook = nbformat.read(path, as_version=4)
         assert "papermill" not in notebook.metadata
         assert not any({"papermill", "execution"} & set(c.metadata) for c in notebook.cells)
 
-    def test_says_what_its_numbers_are_of(self, path):
+    def test_says_what_its_numbers_are_of_and_leads_to_the_paper_and_its_neighbours(self, path):
         first = nbformat.read(path, as_version=4).cells[0].source
         audit = path.stem == "16_paper_audit"  # has the paper's numbers, and no data of its own
         assert re.search("No photo is read" if audit else "proves? no claim of the paper", first)
-
-    def test_leads_to_the_paper_and_its_neighbours(self, path):
-        first = nbformat.read(path, as_version=4).cells[0].source
         assert "https://arxiv.org/abs/2412.05602" in first
         place = NOTEBOOKS.index(path)
         around = [other.name for other in NOTEBOOKS[max(0, place - 1) : place + 2] if other != path]
@@ -231,39 +225,6 @@ class TestNotebook:
         assert entry["files"]
         for name, digest in entry["files"].items():
             assert file_digest(folder / name) == digest, name
-
-
-PROMISED = {  # columns that each experiment's table is to have
-    "table2_multi_single": "species multi matched single gain_over_matched_low paper_multi",
-    "table2_leave_one_out": "species multi left_out gain_over_left_out_low paper_left_out",
-    "leave_one_out_transfer": "species left_out untrained gain_over_untrained_low",
-    "relatives": "species family relatives",
-    "table3_descriptor": "species left_out gain_over_descriptor_low paper_megadescriptor",
-    "table4_joint_training": "species individuals annotations method draws top_k low deviation",
-    "table4_gain": "species individuals draws difference low high",
-    "table4_beside_paper": "individuals species_only joint paper_species_only paper_joint_training",
-    "table5_fine_tuning": "species individuals annotations method draws top_k low deviation",
-    "table5_beside_paper": "individuals fine_tuned paper_fine_tuning",
-    "table5_stops_paying": "species individuals",
-    "figure3_database_size": "limit top_1 top_1_deviation top_5 top_5_deviation",
-    "figure4_backbones": "species backbone other_backbone gain_over_other_backbone_low",
-    "figure4_costs": "network name top_1 top_1_low parameters multiply_adds photos_per_second",
-    "topk_curves": "model species k top_k low high",
-    "gallery_size": "species",
-    "split_leakage": "kind species queries known leaks top_1 without without_low",
-    "performance_targets": "task case what required found low high reached",
-    "performance_now": "task case way seconds ratio low high megabytes memory",
-    "performance_sharing": "notebook trainings photos new_trainings new_photos",
-    "hyperparameters_trials": "trial state",
-    "hyperparameters_rows": "split",
-}
-
-
-@pytest.mark.parametrize("name", PROMISED)
-def test_the_tables_hold_what_is_promised(name):
-    table = pd.read_csv(ROOT / "figures" / "demo" / f"{name}.csv")
-    assert len(table)
-    assert set(PROMISED[name].split()) <= set(table.columns), list(table.columns)
 
 
 def code_cells(path):
