@@ -1,12 +1,10 @@
 """Closed-set, open-set and time-aware identification, as other work measures it.
 
-Training photos are the database, test photos the queries; both of a query's species. A split is
-- closed-set if each query's individual is in the database, open-set if some are new: wildlife-
-  datasets, https://wildlifedatasets.github.io/wildlife-datasets/tutorial_splits. Here these are the
-  known test photos of section 3.3's split, and all of them;
-- time-aware if training ends before the test days begin (its "time-cutoff"): `Study.by_date`.
-The measures are those of wildlife-datasets, wildlife-tools (its `KnnClassifier`) and AnimalCLEF
-2025, https://www.imageclef.org/AnimalCLEF2025.
+Training photos are the database, test photos the queries. A split is closed-set if all individuals
+of its queries are in the database, open-set if some are new, time-aware if training ends before the
+test days begin: https://wildlifedatasets.github.io/wildlife-datasets/tutorial_splits. Here the
+first is the known half of a test set, the second all of it, the third `Study.by_date`. Measures
+are those of wildlife-datasets, wildlife-tools and https://www.imageclef.org/AnimalCLEF2025.
 """
 
 from collections.abc import Mapping
@@ -16,25 +14,24 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from miewid_core.evaluation import BLOCK, unit_vectors
-from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, spelt, styled
+from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, styled
 from miewid_core.paper.comparison import with_interval
 from miewid_core.paper.intervals import by_species
 from miewid_core.paper.study import Study
 from miewid_core.ranking import TIE
 from miewid_core.runs.run import Training
 
-RANDOM, TIMED = "section 3.3", "by date"
-MEASURES = {  # in percent: of known individuals, then of all
-    "top_1": "closed-set: top-1",
-    "vote": "closed-set: vote of the k nearest",
-    "mAP": "closed-set: mAP",
-    "balanced": "closed-set: top-1, individuals alike",
-    "BAKS": "open-set: known individuals (BAKS)",
-    "BAUS": "open-set: new individuals (BAUS)",
-    "geometric": "open-set: geometric mean of both",
-    "AUROC": "open-set: AUROC of new individuals",
+RANDOM, DATED, TIMED = "section 3.3", "section 3.3, dated species", "by date"
+MEASURES = {  # in percent: three of known individuals (closed-set), four of all (open-set)
+    "top_1": "top-1",
+    "vote": "k-NN vote",
+    "mAP": "mAP",
+    "BAKS": "known individuals (BAKS)",
+    "BAUS": "new individuals (BAUS)",
+    "geometric": "geometric mean of both",
+    "AUROC": "AUROC, new individuals",
 }
-OPEN = ["BAKS", "BAUS", "geometric"]  # they need a threshold
+OPEN = ["BAKS", "BAUS", "geometric"]  # of these, those that need a threshold
 THRESHOLDS = np.linspace(-1, 1, 201)  # cosines
 
 
@@ -46,8 +43,8 @@ def networks(study: Study) -> dict[str, tuple[Study, Training]]:
     """
     later, found = study.by_date(), {RANDOM: (study, study.multi())}
     if set(later.train["species"]) & set(later.test["species"]):
-        steps = {"epoch_photos": len(study.train)}
-        found[TIMED] = later, later.training(later.train, "earlier days", **steps)
+        photos = len(study.train)
+        found[TIMED] = later, later.training(later.train, "earlier days", epoch_photos=photos)
     return found
 
 
@@ -56,21 +53,20 @@ def searches(study: Study, training: Training, k: int) -> pd.DataFrame:
 
     Columns annotation_id, species, individual; known: in the database; score, nearest: cosine and
     individual of the nearest photo; vote: individual of the k nearest; average_precision (NaN if
-    not known); same_day: an own photo of its day is in the database; other_day: the nearest
-    individual without photos of its day ("" where days are unknown, or no own photo is left).
-    A tie with a wrong photo counts as behind it. A species without a database has no rows.
+    not known); same_day: an own photo of its day is in the database; apart: the nearest individual
+    on other days ("" where days are unknown, or no own photo is left); right: `nearest` is. A tie
+    with a wrong photo counts as behind it. A species without a database has no rows.
     """
     if k < 1:
         raise ValueError(f"neighbours is {k}; give 1 or more")
     vectors = [study.embeddings(training, rows) for rows in (study.test, study.train)]
-    parts, database = [], study.train.groupby("species").indices
-    for species, queries in study.test.groupby("species").indices.items():
-        rows = study.train.iloc[database.get(species, [])]
-        unit = unit_vectors(vectors[1], database.get(species, np.arange(0)), study.train)
-        for start in range(0, len(queries), BLOCK) if len(rows) else ():
+    parts, asked = [], study.test.groupby("species").indices
+    for species, rows in study.train.groupby("species").indices.items():
+        unit, queries = unit_vectors(vectors[1], rows, study.train), asked.get(species, ())
+        for start in range(0, len(queries), BLOCK):
             block = queries[start : start + BLOCK]
             cosine = unit_vectors(vectors[0], block, study.test) @ unit.T
-            parts.append(search(cosine, study.test.iloc[block], rows, k))
+            parts.append(search(cosine, study.test.iloc[block], study.train.iloc[rows], k))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -93,7 +89,8 @@ def search(
     found["same_day"] = (own & (day[:, None] == days)).any(axis=1)  # none is equal to an unknown
     apart = (day[:, None] != days) & ~np.isnat(day)[:, None] & ~np.isnat(days)
     nearest = people[np.where(apart, cosine, -np.inf).argmax(axis=1)]
-    return found.assign(other_day=np.where((own & apart).any(axis=1), nearest, ""))
+    found["apart"] = np.where((own & apart).any(axis=1), nearest, "")
+    return found.assign(right=found["nearest"] == found["individual"])
 
 
 def vote(individuals: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -118,13 +115,14 @@ def sweep(found: pd.DataFrame) -> pd.DataFrame:
     tables = []
     for species, rows in found.groupby("species"):
         new = rows["score"].to_numpy()[:, None] < THRESHOLDS
-        right = np.where(rows["known"], rows["nearest"] == rows["individual"], True)[:, None]
-        answered = pd.DataFrame(np.where(rows["known"], right & ~new, new), rows.index)
-        each = answered.groupby([rows["known"], rows["individual"]]).mean().groupby(level=0).mean()
-        known, unknown = (100 * each.reindex([True, False])).to_numpy()
-        table = pd.DataFrame({"threshold": THRESHOLDS, "BAKS": known, "BAUS": unknown})
-        tables.append(table.assign(species=species, geometric=np.sqrt(known * unknown)))
-    return pd.concat(tables, ignore_index=True)
+        known, right = (rows[name].to_numpy()[:, None] for name in ("known", "right"))
+        answers = pd.DataFrame(np.where(known, right & ~new, new), rows.index)
+        each = answers.groupby([rows["known"], rows["individual"]]).mean()
+        shares = 100 * each.groupby(level=0).mean().reindex([True, False])
+        table = pd.DataFrame(shares.to_numpy().T, columns=["BAKS", "BAUS"])
+        tables.append(table.assign(species=species, threshold=THRESHOLDS))
+    swept = pd.concat(tables, ignore_index=True)
+    return swept.assign(geometric=np.sqrt(swept["BAKS"] * swept["BAUS"]))
 
 
 def chosen_elsewhere(swept: pd.DataFrame) -> pd.DataFrame:
@@ -133,111 +131,73 @@ def chosen_elsewhere(swept: pd.DataFrame) -> pd.DataFrame:
     So nothing is chosen on the species that is measured. Species that lack known or new
     individuals, and a single one, have no row.
     """
-    scores = swept.pivot(index="threshold", columns="species", values="geometric")
-    scores = scores.dropna(axis="columns")
-    chosen = {name: scores.drop(columns=name).mean(axis=1).idxmax() for name in scores}
-    rows = swept[swept["species"].map(chosen) == swept["threshold"]]
-    return rows.set_index("species") if len(scores.columns) > 1 else rows[:0].set_index("species")
+    scores = swept.pivot(index="threshold", columns="species", values="geometric").dropna(axis=1)
+    several = scores if len(scores.columns) > 1 else ()
+    chosen = {name: scores.drop(columns=name).mean(axis=1).idxmax() for name in several}
+    return swept[swept["species"].map(chosen) == swept["threshold"]].set_index("species")
 
 
 def summary(found: pd.DataFrame) -> pd.DataFrame:
     """MEASURES in percent by species, and last their "mean" over the species that have them.
 
-    Columns species, queries (known ones) and individuals, new_individuals, top_1 with its 95 %
-    interval `_low`, `_high`; then the other MEASURES, and the threshold of BAKS and BAUS.
+    Columns species, queries (known ones), their individuals, top_1 with its 95 % interval `_low`,
+    `_high`, the other MEASURES, and the threshold of BAKS and BAUS.
     """
     known = found[found["known"]]
-    right = (known["nearest"] == known["individual"]).astype(float)
-    table = by_species(right, known).set_index("species")
+    table = by_species(known["right"].astype(float), known).set_index("species")
     table[["top_1", "top_1_low", "top_1_high"]] = 100 * table[["value", "low", "high"]]
-    table = table.drop(columns=["value", "low", "high"])
-    own = known.assign(right=right, agreed=known["vote"] == known["individual"])
-    each = own.groupby(["species", "individual"])["right"].mean()
-    closed = own.groupby("species").agg(vote=("agreed", "mean"), mAP=("average_precision", "mean"))
-    closed["balanced"] = each.groupby("species").mean()
-    both = found.groupby("species")["known"].nunique() == 2
-    closed["AUROC"] = pd.Series(
-        {
-            species: roc_auc_score(~rows["known"], -rows["score"])
-            for species, rows in found.groupby("species")
-            if both[species]
-        }
-    )
-    means = (100 * closed).join(chosen_elsewhere(sweep(found)))
+    agreed = known.assign(vote=known["vote"] == known["individual"], AUROC=np.nan)
+    agreed = agreed.rename(columns={"average_precision": "mAP"})
+    means = agreed.groupby("species")[["vote", "mAP", "AUROC"]].mean()
+    both = found.groupby("species").filter(lambda rows: rows["known"].nunique() == 2)
+    for species, rows in both.groupby("species"):
+        means.loc[species, "AUROC"] = roc_auc_score(~rows["known"], -rows["score"])
+    means = (100 * means).join(chosen_elsewhere(sweep(found)))
     means.loc["mean"] = means.mean()
-    new = found[~found["known"]].groupby("species")["individual"].nunique()
-    table["new_individuals"] = new.reindex(table.index, fill_value=0)
-    table.loc["mean", "new_individuals"] = new.sum()
-    return table.join(means).reset_index()
+    return table.drop(columns=["value", "low", "high"]).join(means).reset_index()
+
+
+def summaries(found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """A `summary` of each split; of section 3.3's also over the species of the split by date."""
+    if TIMED in found:
+        dated = found[RANDOM]["species"].isin(found[TIMED]["species"])
+        found = {RANDOM: found[RANDOM], DATED: found[RANDOM][dated], TIMED: found[TIMED]}
+    return {name: summary(rows) for name, rows in found.items()}
 
 
 def without_the_day(found: pd.DataFrame) -> pd.DataFrame:
-    """What the database's photos of the query's day are worth: top-1 in percent with and without.
+    """How many points of top-1 rest on the database's photos of the query's day.
 
-    Columns species, queries (whose individual has a photo of another day there), same_day (percent
-    of them that have one of their day), top_1, without, and their difference lost (points) with its
-    95 % interval `_low`, `_high`; the last row is the "mean" over species.
+    By species and last their "mean": queries (whose individual has a photo of another day there),
+    individuals, value (what is lost without the day) with its 95 % interval low, high, and
+    same_day, the percentage that has a photo of the individual and the day.
     """
-    dated = found[found["other_day"] != ""]
-    answers = (100 * dated[name].eq(dated["individual"]) for name in ("nearest", "other_day"))
-    scores = pd.DataFrame(dict(zip(["top_1", "without"], answers, strict=True)))
-    scores["same_day"] = 100 * dated["same_day"]
-    means = scores.groupby(dated["species"]).mean()
-    means.loc["mean"] = means.mean()
-    lost = by_species(scores["top_1"] / 100, dated, scores["without"] / 100).set_index("species")
-    ends = {"value": "lost", "low": "lost_low", "high": "lost_high"}
-    lost = lost.rename(columns=ends)[["queries", *ends.values()]]
-    lost[[*ends.values()]] *= 100
-    return lost.join(means)[["queries", *means, *ends.values()]].reset_index()
-
-
-def readable(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The means of tables of `summary` for a reader, by split, with the number of species."""
-    shown = {"mean over species (%)": [*MEASURES.values()]}
-    for name, table in tables.items():
-        counts, means = table[:-1].count(), table.iloc[-1]
-        told = [f"{means[key]:.1f} ({counts[key]})" if counts[key] else "" for key in MEASURES]
-        shown[f"split {name} (species)"] = told
-    return pd.DataFrame(shown)
-
-
-def by_species_for_a_reader(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Of each split, the known queries of each species, top-1 (%), and the open-set score (%)."""
-    shown = []
-    for name, table in tables.items():
-        top_1, both = with_interval(table, "top_1"), table["geometric"].map("{:.1f}".format)
-        columns = {"queries": table["queries"].astype(str), "top-1": top_1}
-        columns["open-set"] = both.replace("nan", "")
-        rows = pd.DataFrame(columns).set_index(table["species"].map(spelt))
-        shown.append(rows.add_suffix(f", {name}"))
-    return pd.concat(shown, axis=1).fillna("").reset_index()
+    dated = found[found["apart"] != ""]
+    apart = (dated["apart"] == dated["individual"]).astype(float)
+    table = by_species(dated["right"].astype(float), dated, apart).drop(columns="p")
+    table["same_day"] = by_species(dated["same_day"].astype(float), dated)["value"]
+    table[["value", "low", "high", "same_day"]] *= 100
+    return table
 
 
 def in_words(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Top-1 of known individuals and the open-set score, in each split."""
-    told = []
-    for name, table in tables.items():
-        mean, count = table.iloc[-1], table["geometric"][:-1].count()
-        words = f"{mean['top_1']:.1f} % ({mean['top_1_low']:.1f} to {mean['top_1_high']:.1f})"
-        words += f" in the split {name} ({len(table) - 1} species"
-        words += f"; open-set score {mean['geometric']:.1f} % of {count})" if count else ")"
-        told.append(words)
+    """Top-1 of known individuals in each split, in words."""
+    told = [f"{with_interval(own, 'top_1')[-1]} % (split {name})" for name, own in tables.items()]
     return (
         "Searched among the training photos, the multi-species network's nearest photo shows the "
-        f"right one of the known individuals for {', and for '.join(told)}."
+        f"right individual for {', '.join(told)} of the photos of known ones."
     )
 
 
 def days_in_words(table: pd.DataFrame) -> str:
-    """What the photos of the query's day are worth (`table`: of `without_the_day`)."""
+    """How much of the score is memory of the day (`table`: of `without_the_day`)."""
     mean = table.iloc[-1]
-    if not mean["queries"]:
-        return "What photos of the query's day are worth isn't known: the catalog has no dates."
+    if not mean["same_day"] > 0:
+        return "No photo of the query's individual and day is known to be in the database."
     return (
-        f"{mean['same_day']:.0f} % of the queries have a photo of their individual's same day in "
-        f"the database. Without the photos of the day top-1 is {mean['without']:.1f} instead of "
-        f"{mean['top_1']:.1f} %: {mean['lost']:.1f} points ({mean['lost_low']:.1f} to "
-        f"{mean['lost_high']:.1f}) were memory of the day."
+        f"{mean['same_day']:.0f} % of the queries have a photo of their individual and day in the "
+        f"database. Without the day's photos {with_interval(table, 'value', 'low', 'high')[-1]} "
+        "points of top-1 are lost."
     )
 
 
@@ -245,30 +205,17 @@ def days_in_words(table: pd.DataFrame) -> str:
 def curves(found: Mapping[str, pd.DataFrame], title: str) -> Figure:
     """BAKS, BAUS and their geometric mean against the threshold, a panel each split.
 
-    `found`: of `searches`, by split. Means over the species with known and new individuals, or over
-    all where none has both.
+    `found`: of `searches`, by split. Means over the species with known and new individuals.
     """
     drawn = Figure(title, 2.8, PAGE)
-    looks = dict(zip(OPEN, [(BLUE, "--"), (ORANGE, ":"), ("black", "-")], strict=True))
     panels = drawn.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for axes, (name, rows) in zip(panels, found.items(), strict=True):
-        swept = sweep(rows)
-        both = swept.dropna(subset="geometric")
-        shown = swept if both.empty else both
-        means = shown.groupby("threshold")[OPEN].mean()
-        for measure, (colour, line) in looks.items():
-            axes.plot(means[measure], line, color=colour, label=MEASURES[measure])
-        axes.set_title(f"split {name}, {shown['species'].nunique()} species", loc="left")
+        swept = sweep(rows).dropna(subset="geometric")
+        means = swept.groupby("threshold")[OPEN].mean().rename(columns=MEASURES)
+        means.plot(ax=axes, style=["--", ":", "-"], color=[BLUE, ORANGE, "black"], legend=False)
+        axes.set_title(f"split {name}, {swept['species'].nunique()} species", loc="left")
         axes.set(xlim=(rows["score"].quantile(0.01), 1), ylim=(0, 102))
-        axes.set_xlabel("threshold (cosine): below it, an individual is called new")
+        axes.set_xlabel("threshold (cosine), below which an animal is new")
     panels[0].set_ylabel("right answers (%)")
     drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return drawn
-
-
-def kept_out(study: Study) -> str:
-    """Which species the split by date leaves out, in a sentence."""
-    later = study.by_date()
-    out = sorted(set(study.annotations["species"]) - set(later.test["species"]))
-    names = ", ".join(map(spelt, out))
-    return f"Without days before and after a cutoff: {names}." if out else "All species have days."
