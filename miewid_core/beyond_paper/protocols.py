@@ -66,13 +66,11 @@ def searches(study: Study, training: Training, k: int) -> pd.DataFrame:
         for start in range(0, len(queries), BLOCK):
             block = queries[start : start + BLOCK]
             cosine = unit_vectors(vectors[0], block, study.test) @ unit.T
-            parts.append(search(cosine, study.test.iloc[block], study.train.iloc[rows], k))
+            parts.append(find(cosine, study.test.iloc[block], study.train.iloc[rows], k))
     return pd.concat(parts, ignore_index=True)
 
 
-def search(
-    cosine: np.ndarray, queries: pd.DataFrame, database: pd.DataFrame, k: int
-) -> pd.DataFrame:
+def find(cosine: np.ndarray, queries: pd.DataFrame, database: pd.DataFrame, k: int) -> pd.DataFrame:
     """The rows of `searches` for `queries` (Q) of one species, by cosines (Q, N) to `database`."""
     people = database["individual"].to_numpy()
     day, days = (rows["date"].dt.normalize().to_numpy() for rows in (queries, database))
@@ -85,12 +83,12 @@ def search(
     found["vote"] = vote(people[order], np.take_along_axis(cosine, order, axis=1))
     pairs = zip(own, cosine, strict=True)
     precision = [average_precision_score(*pair) if pair[0].any() else np.nan for pair in pairs]
-    found["average_precision"] = precision
     found["same_day"] = (own & (day[:, None] == days)).any(axis=1)  # none is equal to an unknown
     apart = (day[:, None] != days) & ~np.isnat(day)[:, None] & ~np.isnat(days)
     nearest = people[np.where(apart, cosine, -np.inf).argmax(axis=1)]
     found["apart"] = np.where((own & apart).any(axis=1), nearest, "")
-    return found.assign(right=found["nearest"] == found["individual"])
+    right = found["nearest"] == found["individual"]
+    return found.assign(average_precision=precision, right=right)
 
 
 def vote(individuals: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -108,9 +106,9 @@ def vote(individuals: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def sweep(found: pd.DataFrame) -> pd.DataFrame:
     """BAKS, BAUS and their geometric mean in percent: of each species, at each of THRESHOLDS.
 
-    A query whose score is below the threshold is called new. BAKS is the share of right answers for
-    known individuals, BAUS the share of "new" for new ones, each individual counting alike (NaN
-    without any): AnimalCLEF's definitions. `found`: of `searches`.
+    Below the threshold a query (of `searches`) is called new. BAKS is the share of right answers
+    for known individuals, BAUS that of "new" for new ones, each individual counting alike (NaN
+    without any), as AnimalCLEF defines them.
     """
     tables = []
     for species, rows in found.groupby("species"):
@@ -128,8 +126,7 @@ def sweep(found: pd.DataFrame) -> pd.DataFrame:
 def chosen_elsewhere(swept: pd.DataFrame) -> pd.DataFrame:
     """Of a `sweep`, each species' row at the threshold that is best for the others on average.
 
-    So nothing is chosen on the species that is measured. Species that lack known or new
-    individuals, and a single one, have no row.
+    Nothing is chosen on the species measured. One alone, or without known or new ones, has no row.
     """
     scores = swept.pivot(index="threshold", columns="species", values="geometric").dropna(axis=1)
     several = scores if len(scores.columns) > 1 else ()
@@ -158,21 +155,21 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def summaries(found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """A `summary` of each split; of section 3.3's also over the species of the split by date."""
-    if TIMED in found:
-        dated = found[RANDOM]["species"].isin(found[TIMED]["species"])
-        found = {RANDOM: found[RANDOM], DATED: found[RANDOM][dated], TIMED: found[TIMED]}
-    return {name: summary(rows) for name, rows in found.items()}
+    """A `summary` of each split, and where that by date lacks species of section 3.3's without."""
+    tables = {name: summary(rows) for name, rows in found.items()}
+    dated = found[RANDOM]["species"].isin(found[[*found][-1]]["species"])
+    return tables if dated.all() else tables | {DATED: summary(found[RANDOM][dated])}
 
 
 def without_the_day(found: pd.DataFrame) -> pd.DataFrame:
     """How many points of top-1 rest on the database's photos of the query's day.
 
-    By species and last their "mean": queries (whose individual has a photo of another day there),
-    individuals, value (what is lost without the day) with its 95 % interval low, high, and
-    same_day, the percentage that has a photo of the individual and the day.
+    By species that have such, and their "mean": queries (with a true match of another day),
+    individuals, value (what is lost) with its 95 % interval low, high, and same_day: the percentage
+    with a true match of that day.
     """
-    dated = found[found["apart"] != ""]
+    some = found.groupby("species")["same_day"].transform("any")
+    dated = found[some & (found["apart"] != "")]
     apart = (dated["apart"] == dated["individual"]).astype(float)
     table = by_species(dated["right"].astype(float), dated, apart).drop(columns="p")
     table["same_day"] = by_species(dated["same_day"].astype(float), dated)["value"]
@@ -181,23 +178,25 @@ def without_the_day(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_words(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Top-1 of known individuals in each split, in words."""
-    told = [f"{with_interval(own, 'top_1')[-1]} % (split {name})" for name, own in tables.items()]
+    """Top-1 of known individuals in each split (`tables`: of `summaries`)."""
+    scores = {name: f"{with_interval(own, 'top_1')[-1]} %" for name, own in tables.items()}
+    where = {TIMED: "where training ends before the test days", DATED: "of the species with days"}
+    told = "".join(f", {scores[name]} {words}" for name, words in where.items() if name in scores)
     return (
-        "Searched among the training photos, the multi-species network's nearest photo shows the "
-        f"right individual for {', '.join(told)} of the photos of known ones."
+        "With the training photos as the database, the multi-species network's nearest photo is "
+        f"right for {scores[RANDOM]} of the photos of known individuals{told}."
     )
 
 
-def days_in_words(table: pd.DataFrame) -> str:
-    """How much of the score is memory of the day (`table`: of `without_the_day`)."""
-    mean = table.iloc[-1]
-    if not mean["same_day"] > 0:
+def days_in_words(days: pd.DataFrame) -> str:
+    """How much of the score is memory of the day (`days`: of `without_the_day`)."""
+    mean = days.iloc[-1]
+    if not mean["queries"]:
         return "No photo of the query's individual and day is known to be in the database."
     return (
         f"{mean['same_day']:.0f} % of the queries have a photo of their individual and day in the "
-        f"database. Without the day's photos {with_interval(table, 'value', 'low', 'high')[-1]} "
-        "points of top-1 are lost."
+        f"database. Without the day's photos {with_interval(days, 'value', 'low', 'high')[-1]} "
+        f"points of top-1 are lost ({len(days) - 1} species)."
     )
 
 
@@ -217,5 +216,5 @@ def curves(found: Mapping[str, pd.DataFrame], title: str) -> Figure:
         axes.set(xlim=(rows["score"].quantile(0.01), 1), ylim=(0, 102))
         axes.set_xlabel("threshold (cosine), below which an animal is new")
     panels[0].set_ylabel("right answers (%)")
-    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
     return drawn

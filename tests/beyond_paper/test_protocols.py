@@ -35,7 +35,7 @@ def example(seed, digits=2):
 
 def several(seed):
     """What is searched in three species."""
-    parts = [protocols.search(*example(seed + number), 3) for number in range(3)]
+    parts = [protocols.find(*example(seed + number), 3) for number in range(3)]
     named = [part.assign(species=name) for part, name in zip(parts, "xyz", strict=True)]
     return pd.concat(named, ignore_index=True)
 
@@ -51,7 +51,7 @@ def slow_nearest(similar, candidates, individual):
 @given(st.integers(0, 2**31))
 def test_a_search_is_what_the_loop_finds(seed):
     cosine, queries, database = example(seed, digits=1)
-    found = protocols.search(cosine, queries, database, 1)
+    found = protocols.find(cosine, queries, database, 1)
     everybody = set(database["individual"])
     for row, query, similar in zip(found.itertuples(), queries.itertuples(), cosine, strict=True):
         candidates = list(zip(similar, database.itertuples(), strict=True))
@@ -89,7 +89,7 @@ def slow_average_precision(similar, right):
 @given(st.integers(0, 2**31))
 def test_average_precision_is_that_of_the_definition(seed):
     cosine, queries, database = example(seed, digits=8)
-    found = protocols.search(cosine, queries, database, 1)
+    found = protocols.find(cosine, queries, database, 1)
     for row, similar in zip(found.itertuples(), cosine, strict=True):
         right = (database["individual"] == row.individual).tolist()
         if any(right):
@@ -190,16 +190,17 @@ def test_species_without_new_individuals_have_no_open_set_scores():
 def test_what_the_photos_of_the_day_are_worth():
     found = pd.DataFrame(
         {
-            "annotation_id": list("pqrst"),
-            "species": "ant",
-            "individual": ["a", "a", "b", "b", "c"],
-            "right": [True, True, True, False, True],
-            "apart": ["a", "b", "a", "a", ""],
-            "same_day": [False, True, True, False, True],
+            "annotation_id": list("pqrstu"),
+            "species": ["ant"] * 5 + ["bee"],
+            "individual": ["a", "a", "b", "b", "c", "d"],
+            "right": [True, True, True, False, True, True],
+            "apart": ["a", "b", "a", "a", "", "d"],
+            "same_day": [False, True, True, False, True, False],
         }
     )
-    row = protocols.without_the_day(found).iloc[0]
-    assert row[["queries", "value", "same_day"]].tolist() == [4, 50, 50]
+    table = protocols.without_the_day(found).set_index("species")
+    assert table.index.tolist() == ["ant", "mean"]  # no bee has a photo of its day to lose
+    assert table.loc["ant", ["queries", "value", "same_day"]].tolist() == [4, 50, 50]
     assert " 50.0 (" in protocols.days_in_words(protocols.without_the_day(found))
     undated = protocols.without_the_day(found.assign(apart=""))
     assert "No photo" in protocols.days_in_words(undated)
@@ -224,7 +225,7 @@ def test_all_species_are_searched_in_blocks(monkeypatch):
     for species, rows in found.groupby("species"):
         queries, own = (frame["species"] == species for frame in (test, train))
         cosine = unit[0][queries] @ unit[1][own].T
-        expected = protocols.search(cosine, test[queries], train[own], 2)
+        expected = protocols.find(cosine, test[queries], train[own], 2)
         pd.testing.assert_frame_equal(rows.reset_index(drop=True), expected, rtol=1e-5)
     with pytest.raises(ValueError, match="neighbours"):
         protocols.searches(study, None, 0)
@@ -257,9 +258,14 @@ def test_section_3_3_is_also_summed_up_over_the_species_of_the_split_by_date():
     found = several(6)
     later = found[found["species"] != "x"]
     tables = protocols.summaries({protocols.RANDOM: found, protocols.TIMED: later})
-    assert [len(table) for table in tables.values()] == [4, 3, 3]
+    assert {name: len(table) for name, table in tables.items()} == {
+        protocols.RANDOM: 4,
+        protocols.TIMED: 3,
+        protocols.DATED: 3,
+    }
     pd.testing.assert_frame_equal(tables[protocols.DATED], tables[protocols.TIMED])
     assert [*protocols.summaries({protocols.RANDOM: found})] == [protocols.RANDOM]
+    assert protocols.in_words(tables).count(" %") == 3
 
 
 def test_the_figure_has_a_panel_a_split():
