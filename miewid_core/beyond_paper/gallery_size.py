@@ -100,8 +100,7 @@ def equal(curve: pd.DataFrame) -> pd.DataFrame:
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `equal` for a reader, the largest species first."""
-    mean = table["species"] == "mean"
-    rows = table.iloc[np.lexsort([-table["individuals"].fillna(0), mean])]
+    rows = table.sort_values("individuals", ascending=False, kind="stable")  # the mean has none
     return pd.DataFrame(
         {
             "species": rows["species"].map(spelt),

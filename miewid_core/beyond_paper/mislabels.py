@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import NullLocator
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 
 from miewid_core import progress
 from miewid_core.beyond_paper.embeddings import nearest
 from miewid_core.chips import ChipStore
-from miewid_core.figures import BLUE, GREY, PAGE, Figure, Panel, styled
+from miewid_core.figures import BLUE, GREY, PAGE, Figure, Panel, plain_numbers, styled
 
 SUB_CENTERS = 3  # of an individual, as in the paper's loss (A.1)
 SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the list that someone looks through
@@ -47,25 +46,25 @@ def audit(embeddings: np.ndarray, annotations: pd.DataFrame, seed: int = 0) -> p
     wide = np.asarray(embeddings, dtype=np.float64)
     listed = annotations[COLUMNS[:4]].reset_index(drop=True)
     listed["photo"] = ["/".join(Path(path).parts[-2:]) for path in annotations["path"]]
-    ids, people = (listed[name].to_numpy(object) for name in ("annotation_id", "individual"))
-    numbers, names = np.full((len(listed), 4), np.nan), np.full((len(listed), 3), "", object)
+    ids = listed["annotation_id"].to_numpy(object)
+    listed[["sub_center_share", "away"]] = np.nan
     for rows in listed.groupby("species").indices.values():
         given = wide[rows], listed.iloc[rows]
-        for column, (place, cosine) in enumerate(zip(*nearest(*given, *given), strict=True)):
-            found = np.isfinite(cosine)
-            numbers[rows, column], names[rows[found], column] = cosine, ids[rows[place[found]]]
-        names[rows[found], 2] = people[rows[place[found]]]  # of the nearest other one
+        for kind, place, cosine in zip(("own", "other"), *nearest(*given, *given), strict=True):
+            listed.loc[rows, kind] = cosine
+            listed.loc[rows, f"nearest_{kind}"] = np.where(np.isnan(cosine), "", ids[rows[place]])
     for rows in listed.groupby("individual").indices.values():
         if len(rows) >= 2 * SUB_CENTERS:
-            numbers[rows, 2:] = _sub_centers(normalize(wide[rows]), seed)
-    listed[["own", "other", "sub_center_share", "away"]] = numbers
-    listed[["nearest_own", "nearest_other", "proposed"]] = names
+            listed.loc[rows, ["sub_center_share", "away"]] = _sub_centers(wide[rows], seed)
+    people = listed.set_index("annotation_id")["individual"]
+    listed["proposed"] = listed["nearest_other"].map(people).fillna("")
     listed["suspicion"] = listed["other"] - listed["own"]
     return listed.sort_values(["suspicion", "annotation_id"], ascending=[False, True])[COLUMNS]
 
 
-def _sub_centers(unit: np.ndarray, seed: int) -> np.ndarray:
+def _sub_centers(vectors: np.ndarray, seed: int) -> np.ndarray:
     """(n, 2): share of the n annotations at each one's center, and 1 - cosine to the main one."""
+    unit = normalize(vectors)
     fitted = KMeans(SUB_CENTERS, n_init=4, random_state=seed).fit(unit)
     sizes = np.bincount(fitted.labels_, minlength=SUB_CENTERS)
     main = normalize(fitted.cluster_centers_[[sizes.argmax()]])[0]
@@ -100,17 +99,10 @@ def plant(
 
 
 def look_alikes(embeddings: np.ndarray, annotations: pd.DataFrame) -> np.ndarray:
-    """The individual (N,) most like each annotation, by the nearest embedding of another one.
-
-    Of the same species and side; "" where there is none.
-    """
-    wide, people = np.asarray(embeddings, float), annotations["individual"].to_numpy(object)
-    alike = np.full(len(people), "", dtype=object)
-    for rows in annotations.groupby(["species", "viewpoint"]).indices.values():
-        given = wide[rows], annotations.iloc[rows]
-        (_, place), (_, cosine) = nearest(*given, *given)
-        alike[rows] = np.where(np.isnan(cosine), "", people[rows[place]])
-    return alike
+    """The other individual (N,) of the same species and side that `audit` proposes; "" for none."""
+    groups = annotations["species"] + " " + annotations["viewpoint"]
+    proposed = audit(embeddings, annotations.assign(species=groups)).set_index("annotation_id")
+    return proposed.loc[annotations["annotation_id"], "proposed"].to_numpy(object)
 
 
 def found(listed: pd.DataFrame, planted: Sequence[str], score: str, share: float) -> list[float]:
@@ -159,47 +151,31 @@ def planting_test(
     return table.reset_index()
 
 
-def in_words(table: pd.DataFrame) -> str:
+def in_words(table: pd.DataFrame, score: str = "suspicion") -> str:
     """How many wrong labels of each kind the first fifth of a `planting_test`'s list holds."""
-    first, held = table.iloc[0], _first_fifth(table, "suspicion")
+    first, told = table.iloc[0], []
+    for kind, row in _first_fifth(table, score).iterrows():
+        share, low, high = 100 * row[["recall", "recall_low", "recall_high"]].astype(float)
+        told.append(f"{share:.0f} % ({low:.0f} to {high:.0f}) of {KINDS[kind]} wrong labels")
     return (
-        f"The first fifth of the list holds {held['random']} of random wrong labels and "
-        f"{held['look_alike']} of look-alikes; in random order it would hold 20 % "
-        f"({first['planted']:.0f} of {first['annotations']:,.0f} labels made wrong, "
-        f"{first['plantings']} times)."
+        f"The first fifth of the list by `{score}` holds {' and '.join(told)}; in random order it "
+        f"would hold 20 % ({first['planted']:.0f} of {first['annotations']:,.0f} labels made "
+        f"wrong, {first['plantings']} times)."
     )
 
 
-def clusters_in_words(table: pd.DataFrame) -> str:
-    """The same of the second measure, "away"."""
-    held = _first_fifth(table, "away")
-    return (
-        "A second measure, an annotation's distance to the main cluster of its individual (`away` "
-        f"in `label_audit.csv`): the first fifth by it holds {held['random']} of random wrong "
-        f"labels and {held['look_alike']} of look-alikes."
-    )
-
-
-def _first_fifth(table: pd.DataFrame, score: str) -> dict[str, str]:
-    """By kind of wrong label, the share that the first fifth holds, with its range."""
-    rows = table[(table["score"] == score) & (table["shown"] == 0.2)].set_index("wrong")
-    numbers = (100 * rows[["recall", "recall_low", "recall_high"]]).itertuples(name=None)
-    return {kind: f"{one:.0f} % ({low:.0f} to {high:.0f})" for kind, one, low, high in numbers}
-
-
-def degree(table: pd.DataFrame, kind: str) -> str:
-    """How far wrong labels of a kind are found: "mostly", "partly" (more than at random), "not"."""
-    rows = table[(table["score"] == "suspicion") & (table["shown"] == 0.2)].set_index("wrong")
-    recall, low = rows.loc[kind, ["recall", "recall_low"]]
-    return "not" if low <= 0.2 else "mostly" if recall >= MOSTLY else "partly"
+def _first_fifth(table: pd.DataFrame, score: str) -> pd.DataFrame:
+    """The rows of a `planting_test` that tell it, by kind of wrong label."""
+    return table[(table["score"] == score) & (table["shown"] == 0.2)].set_index("wrong")
 
 
 def claim(table: pd.DataFrame) -> str:
-    """Which kinds of wrong labels a list finds, for a title."""
-    told = [
-        f"{words} wrong labels are {degree(table, kind)} found" for kind, words in KINDS.items()
-    ]
-    return ", ".join(told).capitalize()
+    """How far wrong labels of each kind are found: mostly, partly (more than at random), or not."""
+    told = []
+    for kind, row in _first_fifth(table, "suspicion").iterrows():
+        found = "mostly" if row["recall"] >= MOSTLY else "partly"
+        told.append(f"{KINDS[kind]} ones {found if row['recall_low'] > 0.2 else 'not'}")
+    return f"Of wrong labels the list finds {', '.join(told)}"
 
 
 def memory_in_words(unseen: pd.DataFrame, seen: pd.DataFrame) -> str:
@@ -207,12 +183,12 @@ def memory_in_words(unseen: pd.DataFrame, seen: pd.DataFrame) -> str:
 
     Lists (of `audit`) of test and of training annotations.
     """
-    shares = [
-        f"{100 * (rows['suspicion'] > 0).sum() / rows['suspicion'].count():.0f} % of "
-        f"{rows['suspicion'].count():,} {words}"
-        for rows, words in ((unseen, "test annotations"), (seen, "training annotations"))
-    ]
-    return f"Nearer to another individual than to their own are {shares[0]}, and {shares[1]}."
+    judged = [rows["suspicion"].dropna() for rows in (unseen, seen)]
+    test, train = (f"{100 * (own > 0).mean():.0f} % of {len(own):,}" for own in judged)
+    return (
+        f"Nearer to another individual than to their own are {test} test annotations, and {train} "
+        "training annotations."
+    )
 
 
 @styled()
@@ -238,8 +214,7 @@ def curves(table: pd.DataFrame, title: str) -> Figure:
         )
     for axes, (label, top) in zip(grid[:, 0], MEASURES.values(), strict=True):
         axes.set(xscale="log", ylabel=label, ylim=(0, top))
-    grid[1, 0].set_xticks(shown, [f"{share:.0f}" for share in shown], minor=False)
-    grid[1, 0].xaxis.set_minor_locator(NullLocator())
+    plain_numbers(grid[1, 0].xaxis)
     words = f"{first['planted']:.0f} wrong labels, {first['plantings']} times; bars: 95 % of them"
     lines = grid[0, 0].get_legend_handles_labels()
     drawn.legend(*lines, title=words, loc="outside lower left", alignment="left", ncols=3)

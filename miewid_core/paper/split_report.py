@@ -38,17 +38,6 @@ def headline(table: pd.DataFrame) -> str:
     return f"{train:.0f} % of the annotations train, {test:.0f} % test, {unused:.0f} % are unused"
 
 
-def by_size_in_words(table: pd.DataFrame) -> str:
-    """Which share of its annotations the smallest and the largest species has in training."""
-    rows = table.sort_values("annotations", kind="stable").iloc[[0, -1]]
-    least, most = 100 * rows["train_annotations"] / rows["annotations"]
-    names = rows["species"].map(figures.spelt)
-    return (
-        f"In training are {least:.0f} % of the annotations of the smallest species "
-        f"({names.iloc[0]}) and {most:.0f} % of the largest ({names.iloc[1]})."
-    )
-
-
 def in_words(held: pd.DataFrame, twins: pd.DataFrame) -> str:
     """How many rules hold, and how many test annotations have a near-duplicate in training.
 

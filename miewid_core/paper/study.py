@@ -81,6 +81,12 @@ class Study:
         config = self.config
         return f"{self.data}, {config.backbone}, {config.image_size} px, {config.epochs} epochs"
 
+    def by_date(self) -> "Study":
+        """The same annotations, of which earlier days train and later ones are tested."""
+        split = splits.split(self.annotations, self.seed, "date")
+        train, test = (splits.rows(self.annotations, split, part) for part in ("train", "test"))
+        return dataclasses.replace(self, split=split, train=train, test=test)
+
     def settings(self) -> pd.DataFrame:
         """The training's whole configuration beside appendix A.1's: setting, here, paper."""
         ours, theirs = (dataclasses.asdict(config) for config in (self.config, PRESETS["paper"]))

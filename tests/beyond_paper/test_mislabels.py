@@ -218,16 +218,14 @@ def test_words_and_curves_follow_the_table():
     words = mislabels.in_words(table)
     assert "(5 of 96 labels made wrong, 4 times)" in words
     fifth = table[table["shown"] == 0.2].set_index(["score", "wrong"])["recall"]
-    for kind, name in (("random", "random wrong labels"), ("look_alike", "look-alikes")):
-        held = f"{100 * fifth['suspicion', kind]:.0f} % ("
-        assert f"{held}" in words.partition(f" of {name}")[0]
-        assert f"{100 * fifth['away', kind]:.0f} % (" in mislabels.clusters_in_words(table)
+    for kind, name in mislabels.KINDS.items():
+        for score in mislabels.SCORES:
+            told = mislabels.in_words(table, score).partition(f" of {name} wrong labels")[0]
+            assert f"{100 * fifth[score, kind]:.0f} % (" in told
     for recall, low, degree in ((0.3, 0.1, "not"), (0.5, 0.3, "partly"), (0.9, 0.8, "mostly")):
         made = table.assign(recall=recall, recall_low=low)
-        assert mislabels.degree(made, "look_alike") == degree
-        assert mislabels.claim(made) == (
-            f"Random wrong labels are {degree} found, look-alike wrong labels are {degree} found"
-        )
+        told = f"Of wrong labels the list finds random ones {degree}, look-alike ones {degree}"
+        assert mislabels.claim(made) == told
     unseen = pd.DataFrame({"suspicion": [0.1, 0.2, -0.1, -0.2, np.nan]})
     told = mislabels.memory_in_words(unseen, unseen.iloc[2:])
     assert "50 % of 4 test annotations, and 0 % of 2 training annotations" in told

@@ -123,10 +123,6 @@ def test_words_say_what_the_tables_hold():
     assert split_report.headline(table) == (
         "48 % of the annotations train, 32 % test, 20 % are unused"
     )
-    assert split_report.by_size_in_words(table) == (
-        "In training are 40 % of the annotations of the smallest species (bee) and 50 % of the "
-        "largest (big ant)."
-    )
     twins = pd.DataFrame({"photos": [9, 1300], "near_duplicates": [1, 1]})
     for holds, count in (([True, True], "all 2"), ([True, False], "1 of 2")):
         assert split_report.in_words(pd.DataFrame({"holds": holds}), twins) == (

@@ -54,3 +54,15 @@ def test_settings_say_what_a_level_schedule_does_not_use(name, told):
     table = study.settings().set_index("setting")
     assert table.loc["warmup_epochs"].tolist() == [told, "15"]
     assert (table.loc["decay", "here"] == "not used") == (name == "demo")
+
+
+def test_a_study_by_date_is_the_same_study_in_another_split(small_catalog, tmp_path):
+    rows = pd.read_csv(small_catalog)
+    rows["date"] = ["2020-01-01", "2020-01-01", "2020-01-01", "2020-01-02"] * 6
+    rows.to_csv(tmp_path / "dated.csv", index=False)
+    study = open_study(str(tmp_path / "dated.csv"), photos_dir=str(small_catalog.parent))
+    later = study.by_date()
+    assert later.annotations is study.annotations
+    assert later.used is study.used
+    assert set(later.train["date"]) == {pd.Timestamp("2020-01-01")}
+    assert set(later.test["date"]) == {pd.Timestamp("2020-01-02")}

@@ -324,6 +324,7 @@ NOTEBOOKS = """
 14 A.1: a search for settings
 15 beyond: wrong labels, counts
 16 the printed numbers against each other
+17 beyond: closed-set, open-set, time-aware protocols
 """
 
 
