@@ -4,7 +4,7 @@
 # make test      lint, quick unit tests, and the notebooks that take little time
 # make unit      the quick unit tests alone
 # make test-all  all tests and notebooks: half an hour or more where nothing is trained yet
-# make bench     every comparison of notebook 13 in full, into figures/performance/ (hours); ONLY="loss photos" some
+# make bench     every comparison of notebook 13 in full, into figures/performance/ (an hour); ONLY="loss peers" some
 # Any other variable is passed on to every notebook: make figures CATALOG=photos.csv PRESET=compact
 # ONLY="03 04" runs some notebooks; PYTHON=python3.12 chooses the interpreter of the environment.
 

@@ -20,61 +20,63 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command; exits with its status: 2 where its arguments can't be taken."""
     parser = argparse.ArgumentParser(prog="miewid", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (told, add) in COMMANDS.items():
-        add(commands.add_parser(name, help=told, description=f"{told.capitalize()}."))
+    for run, options in COMMANDS.items():
+        about = inspect.getdoc(run)
+        told = about.partition(".")[0]
+        own = commands.add_parser(
+            run.__name__, help=f"{told[:1].lower()}{told[1:]}", description=about
+        )
+        own.set_defaults(run=run)
+        for name, settings in options.items():
+            own.add_argument(name, **settings)
     given, rest = parser.parse_known_args(arguments)
     try:
-        given.run(given, rest)
+        if "parameters" in given:
+            given.parameters = _words(given, rest)
+        elif rest:
+            raise ValueError(f"{' '.join(rest)} is none of its arguments; --help lists them")
+        given.run(given)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         parser.exit(2, f"miewid: {error}\n")
 
 
-def _words(given: argparse.Namespace, rest: list[str]) -> list[str]:
+def _words(given: argparse.Namespace, rest: list[str]) -> dict[str, str]:
     """NAME=VALUE wherever they stand, of options that take several words, too."""
+    from miewid_core.runs.notebooks import parse
+
     only = getattr(given, "only", [])
     words = [*given.parameters, *rest, *(word for word in only if "=" in word)]
     given.only = [word for word in only if "=" not in word]
     for word in words:
         if word.startswith("-"):
             raise ValueError(f"there is no option {word}; --help lists them")
-    return words
+    return parse(words)
 
 
-def _add_figures(parser: argparse.ArgumentParser) -> None:
-    _add_only(parser)
-    parser.add_argument("--at-once", type=int, default=0, help="side by side (2, on a GPU 1)")
-    parser.set_defaults(run=_figures)
-
-
-def _add_only(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help=WORDS)
-    parser.add_argument("--only", nargs="+", default=[], metavar="04", help="starts of names")
-
-
-def _figures(given: argparse.Namespace, rest: list[str]) -> None:
+def figures(given: argparse.Namespace) -> None:
+    """Run the notebooks; tables and figures go to figures/<data>/."""
     from miewid_core.paper import report
     from miewid_core.paper.study import DEMO, figures_folder
     from miewid_core.runs import notebooks
 
-    words = notebooks.parse(_words(given, rest))
     every = notebooks.chosen(given.only)
     surroundings = notebooks.parse(notebooks.from_environment(every))
-    for name in surroundings.keys() - words.keys():
+    for name in surroundings.keys() - given.parameters.keys():
         sys.stderr.write(f"{name.upper()}={surroundings[name]}, from the environment\n")
-    words = surroundings | words
+    words = surroundings | given.parameters
     catalog = words.get("catalog", DEMO)
     folder = Path(words.get("figures_dir") or _kept_figures() / figures_folder(catalog).name)
-    folder, begun, ended, failed = folder.expanduser(), time.time(), [], False
+    folder, begun, lines, failed = folder.expanduser(), time.time(), [], False
     try:
         ended = notebooks.run(every, folder / "notebooks", words, given.at_once)
+        runs = Path(words.get("runs_dir") or CACHE / "runs").expanduser()
+        lines = [*_in_words(ended, begun), f"Trained: {_trained_since(begun, runs)}."]
     except notebooks.NotebookError as error:
         failed = True
         sys.stderr.write(f"\n{error}\n")
-    runs = Path(words.get("runs_dir") or CACHE / "runs").expanduser()
-    lines = [] if failed else [*_in_words(ended, begun), f"Trained: {_trained_since(begun, runs)}."]
     lines += [f"Tables and figures: {folder}", f"Report: {report.write(folder, catalog, words)}"]
     review = folder / "photos" / "review.html"
-    if any(done.notebook.startswith("12") for done in ended) and review.exists():
+    if not failed and any(done.notebook.startswith("12") for done in ended) and review.exists():
         lines.append(f"Review page: {review}")
     sys.stdout.write("\n".join(lines) + "\n")
     if failed:
@@ -105,16 +107,13 @@ def _trained_since(begun: float, runs: Path) -> str:
     return f"{len(trained)} networks in {sum(trained) / 60:.1f} minutes of training"
 
 
-def _add_refresh(parser: argparse.ArgumentParser) -> None:
-    _add_only(parser)
-    parser.set_defaults(run=_refresh)
-
-
-def _refresh(given: argparse.Namespace, rest: list[str]) -> None:
+def refresh(given: argparse.Namespace) -> None:
+    """Rewrite the committed notebooks, executed on the demo data."""
     from miewid_core.runs import notebooks
 
-    if words := _words(given, rest):
-        raise ValueError(f"{', '.join(words)}: the committed notebooks keep their parameters")
+    if given.parameters:
+        names = ", ".join(f"{name.upper()}={word}" for name, word in given.parameters.items())
+        raise ValueError(f"{names}: the committed notebooks keep their parameters")
     _kept_figures()
     try:
         notebooks.refresh(notebooks.chosen(given.only))
@@ -123,39 +122,30 @@ def _refresh(given: argparse.Namespace, rest: list[str]) -> None:
         sys.exit(1)
 
 
-def _add_verify(parser: argparse.ArgumentParser) -> None:
-    parser.description += " Exit status: 0 equal or within their intervals, 1 not, 2 not done."
-    folder = ROOT / "figures" / "demo"
-    parser.add_argument("folder", type=Path, nargs="?", default=folder, help="figures/demo if none")
-    parser.set_defaults(run=_verify)
+def verify(given: argparse.Namespace) -> None:
+    """Compare the tables in figures/<data>/ with the committed ones.
 
-
-def _verify(given: argparse.Namespace, rest: list[str]) -> None:
+    Exit status: 0 equal or within their intervals, 1 not, 2 not done.
+    """
     from miewid_core.runs.verify import verify
 
-    if rest:
-        raise ValueError(f"{' '.join(rest)} is none of its arguments; --help lists them")
     agrees, words = verify(given.folder)
     sys.stdout.write(f"{words}\n")
     sys.exit(not agrees)
 
 
-def _add_plan(parser: argparse.ArgumentParser) -> None:
-    words = f"{WORDS}; CATALOG=paper for the paper's Table 1, RATE=300 for 300 photos/s"
-    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help=words)
-    parser.set_defaults(run=_plan)
+def plan(given: argparse.Namespace) -> None:
+    """What would be trained for the notebooks, and how long it would take.
 
-
-def _plan(given: argparse.Namespace, rest: list[str]) -> None:
+    CATALOG=paper for the paper's Table 1, RATE=300 for 300 photos/s.
+    """
     from miewid_core.beyond_paper import identify
     from miewid_core.paper import plan
     from miewid_core.paper.study import open_study
     from miewid_core.runs import bill
-    from miewid_core.runs.notebooks import parse
 
-    words = parse(_words(given, rest))
-    of_paper = words.get("catalog") == "paper"
-    words = {"preset": "paper" if of_paper else "demo"} | words
+    of_paper = given.parameters.get("catalog") == "paper"
+    words = {"preset": "paper" if of_paper else "demo"} | given.parameters
     rate = float(words.pop("rate", 0))
     _refuse_unknown(words, open_study, plan.asked)
     few = _taken(words, plan.asked)
@@ -189,51 +179,36 @@ def _taken(words: dict[str, str], function: Callable) -> dict[str, object]:
     return taken
 
 
-def _add_train(parser: argparse.ArgumentParser) -> None:
-    words = f"{WORDS}; LEFT_OUT=species for the leave-one-out network of a species"
-    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help=words)
-    parser.set_defaults(run=_train)
+def train(given: argparse.Namespace) -> None:
+    """One training shared by the GPUs of this computer; start it with torchrun.
 
-
-def _train(given: argparse.Namespace, rest: list[str]) -> None:
+    LEFT_OUT=species for the leave-one-out network of a species.
+    """
     from miewid_core.paper.study import open_study
     from miewid_core.runs import multi_gpu
-    from miewid_core.runs.notebooks import parse
 
     if "RANK" not in os.environ:
         raise ValueError("start it with torchrun --nproc_per_node=4 -m miewid_core train ...")
-    words = parse(_words(given, rest))
-    left_out = words.pop("left_out", "")
-    _refuse_unknown(words, open_study)
+    left_out = given.parameters.pop("left_out", "")
+    _refuse_unknown(given.parameters, open_study)
     with multi_gpu.joined() as first:
         if first:
-            study = open_study(**_taken(words, open_study))
+            study = open_study(**_taken(given.parameters, open_study))
             training = study.left_out([left_out])[left_out] if left_out else study.multi()
             title = f"{training.title}, shared by {multi_gpu.count()}"
             run = dataclasses.replace(training, title=title).run()
             sys.stdout.write(f"{run.folder}\n")
 
 
-def _add_repeat(parser: argparse.ArgumentParser) -> None:
-    parser.description += " Exit status: 0 equal, 1 not equal, 2 not done."
-    parser.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="a folder of .cache/runs")
-    parser.add_argument("--chips", type=Path, default=CACHE / "chips", help="where its chips lie")
-    parser.add_argument("--catalog", default="", help="to make chips from that are missing there")
-    parser.add_argument("--photos-dir", default="", help="where the catalog's photos lie")
-    parser.add_argument("--absolute-paths", action="store_true", help="take those of the catalog")
-    parser.add_argument("--species", default="", help="of the catalog's rows that have none")
-    parser.add_argument("--pretrained", default="", help="the weights file it began with, if any")
-    parser.add_argument("--into", type=Path, help="keep the repetition here; resumes a stopped one")
-    parser.set_defaults(run=_repeat)
+def repeat(given: argparse.Namespace) -> None:
+    """Train a finished run again and compare the weights bit by bit.
 
-
-def _repeat(given: argparse.Namespace, rest: list[str]) -> None:
+    Exit status: 0 equal, 1 not equal, 2 not done.
+    """
     from miewid_core.readers.load import load_catalog
     from miewid_core.runs import repeat
     from miewid_core.runs.run import Run
 
-    if rest:
-        raise ValueError(f"{' '.join(rest)} is none of its arguments; --help lists them")
     run, rows = Run(given.folder.resolve()), None
     if given.catalog:
         rows = load_catalog(
@@ -252,27 +227,46 @@ def _repeat(given: argparse.Namespace, rest: list[str]) -> None:
     sys.exit(not different.empty)
 
 
-def _add_bench(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_bench)
+def bench(given: argparse.Namespace) -> None:
+    """Measure the comparisons of notebook 13 in full, into figures/performance/.
 
-
-def _bench(given: argparse.Namespace, rest: list[str]) -> None:
+    What was measured before is kept. `gpu` is all that needs a GPU, in less than ten minutes.
+    """
     from miewid_core.bench import harness
 
-    harness.main(rest)
+    sys.stdout.write(f"{harness.run(given.task, given.rounds, given.again)}\n")
 
 
-COMMANDS = {
-    "figures": ("run the notebooks; tables and figures go to figures/<data>/", _add_figures),
-    "refresh": ("rewrite the committed notebooks, executed on the demo data", _add_refresh),
-    "verify": ("compare the tables in figures/<data>/ with the committed ones", _add_verify),
-    "plan": ("what would be trained for the notebooks, and how long it would take", _add_plan),
-    "train": (
-        "one training shared by the GPUs of this computer; start it with torchrun",
-        _add_train,
-    ),
-    "repeat": ("train a finished run again and compare the weights bit by bit", _add_repeat),
-    "bench": ("measure the comparisons of notebook 13 in full", _add_bench),
+PARAMETERS = {"parameters": {"nargs": "*", "metavar": "NAME=VALUE", "help": WORDS}}
+ONLY = {"--only": {"nargs": "+", "default": [], "metavar": "04", "help": "starts of names"}}
+COMMANDS = {  # with their arguments
+    figures: PARAMETERS
+    | ONLY
+    | {"--at-once": {"type": int, "default": 0, "help": "side by side (2, on a GPU 1)"}},
+    refresh: PARAMETERS | ONLY,
+    verify: {
+        "folder": {
+            **{"type": Path, "nargs": "?", "default": ROOT / "figures" / "demo"},
+            "help": "figures/demo if none",
+        }
+    },
+    plan: PARAMETERS,
+    train: PARAMETERS,
+    repeat: {
+        "folder": {"type": Path, "metavar": "RUN_FOLDER", "help": "a folder of .cache/runs"},
+        "--chips": {"type": Path, "default": CACHE / "chips", "help": "where its chips lie"},
+        "--catalog": {"default": "", "help": "to make chips from that are missing there"},
+        "--photos-dir": {"default": "", "help": "where the catalog's photos lie"},
+        "--absolute-paths": {"action": "store_true", "help": "take those of the catalog"},
+        "--species": {"default": "", "help": "of the catalog's rows that have none"},
+        "--pretrained": {"default": "", "help": "the weights file it began with, if any"},
+        "--into": {"type": Path, "help": "keep the repetition here; resumes a stopped one"},
+    },
+    bench: {
+        "task": {"nargs": "*", "metavar": "TASK", "help": "evaluation loss step peers growth gpu"},
+        "--rounds": {"type": int, "default": 3, "help": "measurements of each way (3)"},
+        "--again": {"action": "store_true", "help": "also what was measured before"},
+    },
 }
 
 if __name__ == "__main__":

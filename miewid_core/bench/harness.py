@@ -1,26 +1,26 @@
-"""The comparisons by name, and the command that measures them in full.
+"""The comparisons by name, and what was measured of them."""
 
-python -m miewid_core bench [TASK ...] [--rounds 3] [--again]
-python -m miewid_core bench gpu          all that needs a GPU, in less than ten minutes
-"""
-
-import argparse
-import functools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from miewid_core.bench import evaluation, growth, measuring, peers, photos, step
+from miewid_core.bench import evaluation, gpu, growth, measuring, peers, step
 from miewid_core.files import ROOT
-from miewid_core.runs.run import versions
 
 FOLDER = ROOT / "figures" / "performance"  # what was measured in full
-GPU = (peers.PRODUCT, peers.GPU_EMBEDDING, peers.EPOCH)
-OTHERS = (photos.PHOTOS, step.STEP, peers.EMBEDDING, peers.PEERS, step.TRIED, growth.GROWTH)
-TASKS = {task.name: task for task in (evaluation.EVALUATION, step.LOSS, *OTHERS, *GPU)}
-QUICK = ("evaluation", "loss", "photos", "step", "embedding")  # less than half a minute
+TASKS = {
+    task.name: task
+    for task in (
+        evaluation.EVALUATION,
+        step.LOSS,
+        step.STEP,
+        peers.PEERS,
+        growth.GROWTH,
+        gpu.GPU,
+    )
+}
+QUICK = ("evaluation", "loss", "step", "peers")  # seconds
 
 
 def measured(folder: Path = FOLDER) -> dict[str, pd.DataFrame]:
@@ -29,47 +29,53 @@ def measured(folder: Path = FOLDER) -> dict[str, pd.DataFrame]:
     return {name: pd.read_csv(path) for name, path in paths.items() if path.exists()}
 
 
-def kept(runs_dir: Path) -> Path:
-    """The folder of what this commit's code measured in notebooks."""
-    return runs_dir / "measured" / str(versions()["commit"])
+def agreement(folder: Path = FOLDER) -> pd.DataFrame:
+    """`measuring.agreement` of all that was measured in full, with machine and date."""
+    return pd.read_csv(folder / "agreement.csv")
 
 
-def agreement(names: Sequence[str], folder: Path) -> pd.DataFrame:
-    """`measuring.agreement` of these tasks, each kept as a CSV in `folder`."""
-    parts = [
-        measuring.kept_table(
-            folder / f"{name}_agreement.csv", functools.partial(measuring.agreement, TASKS[name])
-        )
-        for name in names
-    ]
-    return pd.concat(parts, ignore_index=True)
+def now(rounds: int) -> pd.DataFrame:
+    """QUICK measured here, after their answers were compared: task, way, `measuring.summary`'s."""
+    parts = []
+    for name in QUICK:
+        measuring.agreement(TASKS[name])
+        own = measuring.summary(measuring.in_turn(TASKS[name], rounds))
+        parts.append(own.assign(task=own.get("stage", name)))
+    table = pd.concat(parts, ignore_index=True)
+    return table[["task", "way", "cpu_seconds", "ratio", "low", "high"]]
 
 
-def measure(names: Sequence[str], size: str, rounds: int, folder: Path) -> dict[str, pd.DataFrame]:
-    """`measuring.compare` of these tasks, each kept as a CSV in `folder`."""
-    paths = {name: folder / f"{name}_{size}.csv" for name in names}
-    return {n: measuring.compare(TASKS[n], size, rounds, path) for n, path in paths.items()}
+def run(
+    names: Sequence[str] = (),
+    rounds: int = 3,
+    again: bool = False,
+    folder: Path = FOLDER,
+    size: str = "full",
+) -> str:
+    """Measure tasks (all without any) whose answers agree into CSVs in `folder`; what was found.
 
-
-def main(arguments: list[str] | None = None, folder: Path = FOLDER, size: str = "full") -> None:
-    """Command line: measures tasks whose answers agree into CSVs in `folder`.
-
-    What these have is not measured again.
+    What these have is not measured again, unless `again`. Raises ValueError for an unknown task,
+    and where answers differ.
     """
-    gpu = [task.name for task in GPU]
-    parser = argparse.ArgumentParser(prog="python -m miewid_core bench")
-    parser.add_argument("task", nargs="*", metavar="TASK", help=f"gpu, or of {', '.join(TASKS)}")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each way (3)")
-    parser.add_argument("--again", action="store_true", help="also what was measured before")
-    given = parser.parse_args(arguments)
-    if strange := sorted(set(given.task) - {*TASKS, "gpu"}):
-        parser.error(f"no task {', '.join(strange)}; there are gpu, {', '.join(TASKS)}")
-    for name in gpu if given.task == ["gpu"] else given.task or TASKS:
+    if strange := sorted(set(names) - {*TASKS}):
+        raise ValueError(f"no task {', '.join(strange)}; there are {', '.join(TASKS)}")
+    lines = []
+    for name in names or TASKS:
         path, told = folder / f"{name}.csv", "not measured here: no GPU"
-        if given.again:
+        if again:
             path.unlink(missing_ok=True)
         if TASKS[name].cases(size):
-            measuring.agreement(TASKS[name])
-            found = measuring.compare(TASKS[name], size, given.rounds, path)
-            told = measuring.summary(found).round(3).to_string(index=False)
-        sys.stdout.write(f"{name}\n{told}\n\n")
+            _note(measuring.agreement(TASKS[name]), folder / "agreement.csv")
+            found = measuring.compare(TASKS[name], size, rounds, path)
+            time = "seconds" if TASKS[name].gpu else "cpu_seconds"  # a GPU's work is no processor's
+            told = measuring.summary(found, time).round(3).to_string(index=False)
+        lines += [name, told, ""]
+    return "\n".join(lines)
+
+
+def _note(found: pd.DataFrame, path: Path) -> None:
+    """Put what `measuring.agreement` found in the place of what was found of these ways before."""
+    found = found.assign(**measuring.here_and_now()).drop(columns="load")
+    if path.exists():
+        found = pd.concat([pd.read_csv(path), found])
+    measuring.write(found.drop_duplicates(["task", "way"], keep="last"), path)

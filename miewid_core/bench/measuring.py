@@ -1,15 +1,15 @@
-"""Time and peak memory of ways to do one thing: each in a process of its own, taking turns."""
+"""Time and peak memory of ways to do one thing, which take turns."""
 
 import contextlib
 import dataclasses
 import datetime
 import importlib.util
+import itertools
 import multiprocessing
 import os
 import platform
 import re
 import resource
-import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ from miewid_core.files import CACHE, replacing
 FOLDER = CACHE / "bench"  # of the photos, catalogs and embeddings that are measured on
 UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 PACKAGES = ("pytorch-metric-learning", "faiss", "wildlife-tools")  # of the optional extra `bench`
-RESULTS = ["seconds", "megabytes", "machine", "date", "load"]
+RESULTS = ["seconds", "cpu_seconds", "megabytes", "machine", "date", "load"]
 MEASURED = ["way", "round", *RESULTS]
 Case = Mapping[str, object]
 Run = Callable[[], object]  # what is timed
@@ -85,34 +85,49 @@ def here_and_now() -> dict[str, object]:
     model = re.search(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
-    machine = [model[1] if model else platform.machine(), f"{cores} cores", *gpu]
+    machine = [model[1] if model else platform.machine(), f"{cores} core{'s'[: cores != 1]}", *gpu]
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return {"machine": ", ".join(machine), "date": today, "load": round(os.getloadavg()[0], 1)}
 
 
-def kept_table(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The table in `path` (CSV); made where it is missing."""
-    return pd.read_csv(path) if path.exists() else _written(make(), path)
+def in_turn(task: Task, rounds: int) -> pd.DataFrame:
+    """Measure the installed ways at their quick sizes, in this process: rows as of `compare`.
+
+    Without megabytes: what one way frees serves the next.
+    """
+    rows = []
+    for case in task.cases("quick"):
+        given = _fields(case)
+        runs = {way: task.prepare(way, **given) for way in installed(case.get("ways", task.ways))}
+        for number, (way, run) in itertools.product(range(rounds), runs.items()):
+            rows.append(given | {"way": way, "round": number} | _times(run))
+    return pd.DataFrame(rows)
 
 
-def _written(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
-    return table
+def _fields(case: Case) -> dict[str, object]:
+    return {name: value for name, value in case.items() if name != "ways"}
+
+
+def _times(run: Run) -> dict[str, float]:
+    """Seconds that passed, and seconds of the processor, of all threads."""
+    start, worked = time.perf_counter(), time.process_time()
+    run()
+    return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - worked}
 
 
 def compare(task: Task, size: str, rounds: int, path: Path) -> pd.DataFrame:
     """Measure the ways of a task (those installed): one row per round, case and way.
 
-    Columns: those of the cases; MEASURED: seconds is the median of the calls, megabytes how far a
-    call raises the peak memory, of the GPU where it uses one. Each row is added to the CSV `path`
-    at once; what it has is not measured again.
+    Columns: those of the cases; MEASURED: seconds and cpu_seconds (of all threads: what else the
+    machine does hardly changes it) are medians of the calls, megabytes is how far a call raises the
+    peak memory, of the GPU where it uses one. Each row is added to the CSV `path` at once; what it
+    has is not measured again.
     """
     rows = pd.read_csv(path).to_dict("records") if path.exists() else []
     known = [_key(row) for row in rows]
     wanted = [
-        {name: value for name, value in case.items() if name != "ways"} | {"way": way, "round": n}
-        for n in range(rounds)
+        _fields(case) | {"way": way, "round": number}
+        for number in range(rounds)
         for case in task.cases(size)
         for way in installed(case.get("ways", task.ways))
     ]
@@ -120,10 +135,16 @@ def compare(task: Task, size: str, rounds: int, path: Path) -> pd.DataFrame:
         for row in progress(
             [row for row in wanted if _key(row) not in known], task.name, unit="run"
         ):
-            seconds, megabytes = fresh.submit(_measure, task.prepare, task.calls, row).result()
-            rows.append(row | {"seconds": seconds, "megabytes": megabytes} | here_and_now())
-            _written(pd.DataFrame(rows), path)
+            found = fresh.submit(_measure, task.prepare, task.calls, row).result()
+            rows.append(row | found | here_and_now())
+            write(pd.DataFrame(rows), path)
     return pd.DataFrame(rows)
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, whole or not at all."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def _key(row: Case) -> set[tuple[str, str]]:
@@ -140,20 +161,18 @@ def _fresh_processes(module: str) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
 
 
-def _measure(prepare: Callable[..., Run], calls: int, row: Case) -> tuple[float, float]:
-    """Seconds and megabytes of `compare`, in the process where they are measured."""
+def _measure(prepare: Callable[..., Run], calls: int, row: Case) -> dict[str, float]:
+    """The times and megabytes of `compare`, in the process where they are measured."""
     run = prepare(**{name: value for name, value in row.items() if name != "round"})
-    times, on_gpu = [], torch.cuda.is_initialized()
+    on_gpu = torch.cuda.is_initialized()
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):  # Linux alone can forget the peak of the preparations
         Path("/proc/self/clear_refs").write_text("5")
     before = _peak(on_gpu)
-    for _ in range(calls):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times), (_peak(on_gpu) - before) / 1e6
+    times = [_times(run) for _ in range(calls)]
+    raised = _peak(on_gpu) - before  # now: the medians take memory, too
+    return pd.DataFrame(times).median().to_dict() | {"megabytes": raised / 1e6}
 
 
 def _peak(on_gpu: bool) -> int:
@@ -164,17 +183,15 @@ def _peak(on_gpu: bool) -> int:
 
 
 def agreement(task: Task) -> pd.DataFrame:
-    """How far the answers of each way differ from ours: task, way, difference, allowed, compared.
+    """How far each way's answers lie from ours: task, way, difference, allowed.
 
-    `difference`: the largest of any array, relative to its largest value in ours. `compared` is
-    "ours", "yes" or "no"; only "yes" has a difference. Raises ValueError where one is more than the
-    task allows.
+    `difference`: the largest of any array, relative to its largest value in ours; ways without an
+    answer have no row. Raises ValueError where one is more than the task allows.
     """
-    ours, rows = task.answer("ours"), [(task.name, "ours", np.nan, np.nan, "ours")]
+    ours, rows = task.answer("ours"), []
     for way in installed(task.ways[1:]):
         answer = task.answer(way)
         if answer is None:
-            rows.append((task.name, way, np.nan, np.nan, "no"))
             continue
         pairs = [map(np.asarray, pair) for pair in zip(answer, ours, strict=True)]
         largest = max(np.nanmax(abs(one - own)) / np.nanmax(abs(own)) for one, own in pairs)
@@ -183,11 +200,13 @@ def agreement(task: Task) -> pd.DataFrame:
                 f"{task.name}: other answers than ours by {way}: they differ by {largest:.2e}, "
                 f"{task.allowed:.2e} is allowed"
             )
-        rows.append((task.name, way, float(largest), task.allowed, "yes"))
-    return pd.DataFrame(rows, columns=["task", "way", "difference", "allowed", "compared"])
+        rows.append((task.name, way, float(largest), task.allowed))
+    return pd.DataFrame(rows, columns=["task", "way", "difference", "allowed"])
 
 
-def ratios(measured: pd.DataFrame, against: str = "ours", column: str = "seconds") -> pd.DataFrame:
+def ratios(
+    measured: pd.DataFrame, against: str = "ours", column: str = "cpu_seconds"
+) -> pd.DataFrame:
     """How many times what the way `against` takes, in the same round: median, low, high.
 
     Indexed by the cases' columns and way; NaN where `against` takes nothing.
@@ -200,14 +219,17 @@ def ratios(measured: pd.DataFrame, against: str = "ours", column: str = "seconds
     return table.agg(ratio="median", low="min", high="max")
 
 
-def summary(measured: pd.DataFrame) -> pd.DataFrame:
+def summary(measured: pd.DataFrame, time: str = "cpu_seconds") -> pd.DataFrame:
     """One row per case and way, of `compare`: medians over the rounds, and ratios to ours.
 
-    The cases' columns, way, seconds; ratio, low, high of the time (of `ratios`); megabytes; memory,
-    the ratio of the medians, NaN where ours raises its process's peak by nothing.
+    The cases' columns, way, seconds, cpu_seconds; ratio, low, high (of `ratios`) of column `time`;
+    where it was measured megabytes, and memory, the ratio of the medians (NaN where ours raises its
+    process's peak by nothing).
     """
     keys = [name for name in measured if name not in MEASURED]
-    table = measured.groupby([*keys, "way"], sort=False)[["seconds", "megabytes"]].median()
-    memory = ratios(table.reset_index().assign(round=0), column="megabytes")["ratio"]
-    table = table.join(ratios(measured)).assign(memory=memory)
-    return table[["seconds", "ratio", "low", "high", "megabytes", "memory"]].reset_index()
+    columns = [name for name in RESULTS[:3] if name in measured]
+    table = measured.groupby([*keys, "way"], sort=False)[columns].median()
+    if "megabytes" in table:
+        memory = ratios(table.reset_index().assign(round=0), column="megabytes")["ratio"]
+        table = table.assign(memory=memory)
+    return table.join(ratios(measured, column=time)).reset_index()

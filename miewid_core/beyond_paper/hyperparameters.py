@@ -1,9 +1,7 @@
 """Hyperparameters searched with optuna on splits of the training rows alone (section 3.3, A.1)."""
 
 import dataclasses
-import json
 import shutil
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,21 +12,16 @@ import seaborn as sns
 from filelock import FileLock
 from matplotlib.ticker import MaxNLocator
 from optuna.distributions import FloatDistribution, IntDistribution
-from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 from miewid_core import splits
-from miewid_core.chips import ChipDataset, ChipStore
 from miewid_core.config import PRESETS, TrainConfig
-from miewid_core.evaluation import embed, hits, one_vs_all
-from miewid_core.figures import BLUE, Figure, styled
-from miewid_core.files import digest, replacing
-from miewid_core.machine import default_device
-from miewid_core.paper.comparison import ENDS, compare, with_interval
+from miewid_core.evaluation import hits
+from miewid_core.figures import BLUE, Figure, spelt, styled
+from miewid_core.paper import comparison
 from miewid_core.paper.study import Study
-from miewid_core.runs.run import Training, folder_name
-from miewid_core.training import fit
+from miewid_core.runs.run import folder_name
 
 SPACE = {  # A.1's values and those of every preset lie inside
     "peak_rate": FloatDistribution(3e-4, 3e-2, log=True),
@@ -46,14 +39,7 @@ LABELS = {  # what is counted; an encounter without a name is none
     "encounters": "encounter",
     "individuals": "individual",
 }
-WORDS = {
-    "peak_rate": "peak rate",
-    "scale": "scale",
-    "margin_low": "lowest margin",
-    "margin_width": "width of the margins",
-    "sub_centers": "sub-centers",
-}
-FORMATS = dict(zip(WORDS, ["{:.4f}", "{:.1f}", "{:.2f}", "{:.2f}", "{:.0f}"], strict=True))
+NETWORKS = {"best": "the best trial", "preset": "the preset", "untrained": "an untrained network"}
 Point = dict[str, float]  # of SPACE
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it reports every trial on stderr
@@ -141,41 +127,54 @@ def known_points(config: TrainConfig) -> dict[str, Point]:
     return {"preset": values_of(config), "a1_values": values_of(PRESETS["paper"])}
 
 
-def rungs_of(config: TrainConfig, epochs: int = 0) -> tuple[int, ...]:
-    """Half of a trial's epochs, then all; `epochs` 0: half of those of the training."""
-    epochs = epochs or -(-config.epochs // 2)
-    return tuple(sorted({-(-epochs // 2), epochs}))
+def shortened(study: Study, epochs: int, photos: int) -> Study:
+    """The study with the trials' training: so many epochs, each of so many photos.
+
+    0 epochs: half of the training's; 0 photos: all.
+    """
+    epochs = epochs or -(-study.config.epochs // 2)
+    return dataclasses.replace(
+        study, config=dataclasses.replace(study.config, epochs=epochs, epoch_photos=photos)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What a search works on. `rungs`: epochs after which a trial is scored, rising.
+    """What a search works on. A trial trains by the study's configuration with a point of SPACE.
 
-    A trial trains by `config` with its own values of SPACE, every trial from the same `seed`.
+    Every trial starts from the same weights; `seed`: of the points that are drawn.
     """
 
+    study: Study
     parts: Parts
-    config: TrainConfig
-    rungs: tuple[int, ...]
-    seed: int
-    chips_dir: Path
+    seed: int = 0
 
-    def path(self, runs_dir: Path) -> Path:
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which a trial is scored, by a training of that length: half of all, all."""
+        epochs = self.study.config.epochs
+        return tuple(sorted({-(-epochs // 2), epochs}))
+
+    @property
+    def photos(self) -> int:
+        """Photos that pass through the network in a trial that isn't stopped."""
+        each = self.study.config.epoch_photos or len(self.parts.train)
+        return each * sum(self.rungs)
+
+    @property
+    def path(self) -> Path:
         """The SQLite file of this search below the folder of runs.
 
         Its name holds all that decides the trials: equal ones are equal trials on a CPU.
         """
-        train, validation = (
-            Training("trial", rows, self.config, self.seed, Path(), self.chips_dir).spec
-            for rows in self.parts
-        )
+        train, validation = (self.study.training(rows, "trial").spec for rows in self.parts)
         space = {name: str(values) for name, values in SPACE.items()}
-        own = {"validation": validation["data"], "rungs": list(self.rungs), "space": space}
-        return Path(runs_dir) / "tuning" / folder_name(train | own) / "study.db"
+        own = {"validation": validation["data"], "points": self.seed, "space": space}
+        return self.study.runs_dir / "tuning" / folder_name(train | own) / "study.db"
 
 
-def search(task: Search, runs_dir: Path, trials: int) -> optuna.Study:
-    """Go on with the study in the file `task.path(runs_dir)` until it has `trials` finished trials.
+def search(task: Search, trials: int) -> optuna.Study:
+    """Go on with the study in the file `task.path` until it has `trials` finished trials.
 
     A trial is scored by its validation top-1, the mean over species in [0, 1], after each rung, and
     stopped there (pruned) when it is below the median of the complete ones. The next trial depends
@@ -185,7 +184,7 @@ def search(task: Search, runs_dir: Path, trials: int) -> optuna.Study:
     """
     if trials < 2:
         raise ValueError(f"trials is {trials}; it must be at least 2, for there to be a choice")
-    path = task.path(runs_dir)
+    path = task.path
     path.parent.mkdir(parents=True, exist_ok=True)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=SPARED)
     named = {"study_name": "miewid", "direction": "maximize", "load_if_exists": True}
@@ -196,8 +195,8 @@ def search(task: Search, runs_dir: Path, trials: int) -> optuna.Study:
             for stale in study.get_trials(False, (TrialState.RUNNING,)):  # of a killed process
                 study.tell(stale.number, state=TrialState.FAIL)
             while (done := len(study.get_trials(False, FINISHED))) < trials:
-                study.sampler = _sampler(task, done)
-                _try(study, task, path.parent, f"[{done + 1}/{trials}] trial")
+                trial = _ask(study, task, done)
+                _try(study, trial, task, f"[{done + 1}/{trials}] trial")
             finished = study.get_trials(states=FINISHED)[:trials]
         finally:
             storage.engine.dispose()
@@ -211,58 +210,37 @@ def in_memory(trials: list[optuna.trial.FrozenTrial]) -> optuna.Study:
     return study
 
 
-def _sampler(task: Search, done: int) -> optuna.samplers.BaseSampler:
-    """Gives the trial after `done` finished ones: a known setting, or the sampler's next idea."""
+def _ask(study: optuna.Study, task: Search, done: int) -> optuna.Trial:
+    """The trial after `done` finished ones: a known setting, or the sampler's next idea."""
     seed = int(np.random.SeedSequence([task.seed, done]).generate_state(1)[0])
-    tpe = optuna.samplers.TPESampler(n_startup_trials=AT_RANDOM, seed=seed)
-    preset, paper = known_points(task.config).values()
+    study.sampler = optuna.samplers.TPESampler(n_startup_trials=AT_RANDOM, seed=seed)
+    preset, paper = known_points(task.study.config).values()
     first = [preset] if preset == paper else [preset, paper]
-    if done >= len(first):
-        return tpe
-    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-        return optuna.samplers.PartialFixedSampler(first[done], tpe)
+    if done < len(first) and not study.get_trials(False, (TrialState.WAITING,)):
+        study.enqueue_trial(first[done])
+    return study.ask(SPACE)
 
 
-def _try(study: optuna.Study, task: Search, folder: Path, title: str) -> None:
-    """One trial, and its end noted in the study; its checkpoints are then deleted."""
-    trial = study.ask(SPACE)
-    own = folder / digest(json.dumps(trial.params, sort_keys=True))[:16]
-    own.mkdir(exist_ok=True)
+def _try(study: optuna.Study, trial: optuna.Trial, task: Search, title: str) -> None:
+    """One trial, and its end noted in the study; its trainings are then deleted."""
+    runs_dir = task.path.parent / "trial"
+    own = dataclasses.replace(task.study, runs_dir=runs_dir, used=set())
     try:
-        study.tell(trial, _score(trial, task, own, title))
+        for rung in task.rungs:
+            score = top_1(own, task.parts, trial.params, rung, title)
+            trial.report(score, rung)
+            if rung < task.rungs[-1] and trial.should_prune():
+                raise optuna.TrialPruned
+        study.tell(trial, score)
     except (optuna.TrialPruned, FloatingPointError):  # not worth going on with, or diverged
         study.tell(trial, state=TrialState.PRUNED)
-    shutil.rmtree(own)
+    shutil.rmtree(runs_dir, ignore_errors=True)
 
 
-def _score(trial: optuna.Trial, task: Search, folder: Path, title: str) -> float:
-    """Train from rung to rung, report each score, and return the last one."""
-    config = dataclasses.replace(task.config, **settings_of(trial.params))
-    before = None
-    for rung in task.rungs:
-        checkpoint = folder / f"{rung}.safetensors"
-        if before and not checkpoint.exists():
-            with replacing(checkpoint) as temporary:
-                shutil.copy(before, temporary)
-        # a rung goes on from the one before, unless its rates depend on how many epochs follow
-        before = None if config.schedule == "level" else checkpoint
-        score = _trained_score(task, dataclasses.replace(config, epochs=rung), checkpoint, title)
-        trial.report(score, rung)
-        if rung < task.rungs[-1] and trial.should_prune():
-            raise optuna.TrialPruned
-    return score
-
-
-def _trained_score(task: Search, config: TrainConfig, checkpoint: Path, title: str) -> float:
-    """Validation top-1 in [0, 1], the mean over species, after training from `checkpoint`."""
-    store = ChipStore(task.chips_dir, config.image_size)
-    train, validation = task.parts
-    labels = pd.factorize(train["individual"], sort=True)[0]
-    dataset = ChipDataset(store, store.build(train), labels, augment=True, seed=task.seed)
-    network, preprocess, _ = fit(dataset, np.bincount(labels), config, task.seed, checkpoint, title)
-    chips = ChipDataset(store, store.build(validation))
-    embeddings = embed(network, preprocess, chips, device=default_device())
-    ranks = one_vs_all(embeddings, validation["individual"], validation["species"])
+def top_1(study: Study, parts: Parts, point: Point, epochs: int, title: str) -> float:
+    """Validation top-1 in [0, 1], the mean over species, after a training with these settings."""
+    training = study.training(parts.train, title, epochs=epochs, **settings_of(point))
+    ranks = study.rank(study.embeddings(training, parts.validation), parts.validation)
     return float(hits(ranks, 1).astype(float).groupby(ranks["species"]).mean().mean())
 
 
@@ -272,16 +250,12 @@ def table(study: optuna.Study) -> pd.DataFrame:
     What a trial never reached is NaN; the same seed gives the same table.
     """
     reached = [pd.Series(trial.intermediate_values, dtype=float) for trial in study.trials]
-    scores = 100 * pd.DataFrame(reached).sort_index(axis=1).add_prefix("top1_after_")
+    scores = 100 * pd.DataFrame(reached).sort_index(axis=1)
+    scores = scores.rename(columns="top1_after_{}_epochs".format)
     frame = study.trials_dataframe(attrs=("number", "params", "state"))
     frame = frame.rename(columns=lambda name: name.removeprefix("params_"))
     frame = frame.rename(columns={"number": "trial"}).join(scores)
     return frame[["trial", *SPACE, *scores, "state"]].assign(state=frame["state"].str.lower())
-
-
-def settled(study: optuna.Study, task: Search) -> dict[str, Point]:
-    """The settings worth a comparison, as points of SPACE: "best", "preset", "a1_values"."""
-    return {"best": study.best_params} | known_points(task.config)
 
 
 def beside(study: optuna.Study, task: Search) -> pd.DataFrame:
@@ -290,130 +264,68 @@ def beside(study: optuna.Study, task: Search) -> pd.DataFrame:
     The last row is their validation top-1 in percent on the data here after all epochs of a trial,
     where they got so far. It is no result of the paper, whatever the settings are.
     """
-    points, complete = settled(study, task), study.get_trials(states=(TrialState.COMPLETE,))
+    points = {"best": study.best_params} | known_points(task.study.config)
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
     bounds = {name: {"lowest": s.low, "highest": s.high} for name, s in SPACE.items()}
     frame = pd.DataFrame(bounds).T.join(pd.DataFrame(points))
-    scores = {
+    frame.loc[f"top-1 (%) here, after {task.rungs[-1]} epochs"] = {
         name: next((100 * trial.value for trial in complete if trial.params == point), np.nan)
         for name, point in points.items()
     }
-    frame.loc[f"top-1 (%) here, after {task.rungs[-1]} epochs"] = scores
     return frame.rename_axis("setting").reset_index()
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `table` for a reader."""
-    shown = {"trial": table["trial"]}
-    shown |= {WORDS[name]: table[name].map(FORMATS[name].format) for name in SPACE}
-    for name in table.filter(like="top1_after_"):
-        epochs = name.removeprefix("top1_after_")
-        shown[f"top-1 after {epochs} epochs (%)"] = table[name].map("{:.1f}".format)
-    state = table["state"].replace("pruned", "stopped")
-    return pd.DataFrame(shown | {"": state}).replace("nan", "")
+    """A table for a reader: names without underscores, numbers with three digits that count."""
+    shown = table.rename(columns=spelt).map(
+        lambda cell: f"{cell:.3g}" if isinstance(cell, float) else spelt(cell)
+    )
+    return shown.replace("nan", "")
 
 
-def readable_best(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `beside` for a reader; the preset stands once where it is the best."""
-    heads = {"best": "best trial", "preset": "preset", "a1_values": "A.1's values"}
-    if table["best"].equals(table["preset"]):
-        heads = {"best": "best trial (the preset)", "a1_values": heads["a1_values"]}
-    formats = [*(FORMATS[name] for name in SPACE), "{:.1f}"]
-    names = [*(WORDS[name] for name in SPACE), table["setting"].iloc[-1]]
-    shown = {
-        head: [form.format(value) for form, value in zip(formats, table[name], strict=True)]
-        for name, head in {"lowest": "searched from", "highest": "to", **heads}.items()
-    }
-    return pd.DataFrame({"setting": names} | shown).replace("nan", "")
+def confirm(study: Study, parts: Parts, best: Point) -> pd.DataFrame:
+    """Networks trained on `parts.train` and ranked on `parts.validation`, by `comparison.compare`.
 
-
-def confirm(study: Study, parts: Parts, points: dict[str, Point], epochs: int) -> dict:
-    """Ranks of `parts.validation` by networks trained on `parts.train` with each of `points`.
-
-    `parts`: of `search_and_check`, whose individuals the search hasn't scored. Equal points are
-    one, by the first name. Last comes the "untrained" network.
+    `parts`: of `search_and_check`, whose individuals the search hasn't scored. Columns best,
+    preset (not where it is the best), untrained, and what `compare` says of each.
     """
-    distinct = {}
-    for name, point in points.items():
-        if point not in distinct.values():
-            distinct[name] = point
+    points = {"best": best, "preset": values_of(study.config)}
+    if points["best"] == points["preset"]:
+        del points["preset"]
     trainings = {
-        name: study.training(parts.train, f"check: {name}", epochs=epochs, **settings_of(point))
-        for name, point in distinct.items()
+        name: study.training(parts.train, f"check: {name}", **settings_of(point))
+        for name, point in points.items()
     }
     study.run(list(trainings.values()))  # side by side
     trainings["untrained"] = study.untrained()
     rows = parts.validation
-    return {name: study.rank(study.embeddings(own, rows), rows) for name, own in trainings.items()}
+    ranks = {name: study.rank(study.embeddings(own, rows), rows) for name, own in trainings.items()}
+    return comparison.compare(ranks, parts.train)
 
 
-def checked(ranks: dict[str, pd.DataFrame], train: pd.DataFrame) -> pd.DataFrame:
-    """Each network of `confirm` beside the untrained one: means over species, a row for each.
+def readable_check(checked: pd.DataFrame) -> pd.DataFrame:
+    """A table of `confirm` for a reader; the gain is the best trial's over the next column."""
+    words = {name: f"{name} (%)" for name in NETWORKS if name in checked}
+    return comparison.readable(checked, words, [*words][1])
 
-    Columns name, species, queries; top_1 with _low and _high, and likewise gain (over untrained)
-    and over_preset (over the preset's settings); seen, new.
+
+def in_words(checked: pd.DataFrame, task: Search, trials: int, rows: pd.DataFrame) -> str:
+    """What a search of so many `trials` found on the check's individuals.
+
+    `checked`: of `confirm`; `rows`: of `shared_with_test`, of the search.
     """
-    rows, preset = [], ranks.get("preset", ranks["best"])
-    for name, own in ranks.items():
-        table = compare({"top_1": own, "start": ranks["untrained"], "preset": preset}, train)
-        mean = table.iloc[-1]
-        row = {"name": name, "species": len(table) - 1, "queries": mean["queries"]}
-        row |= {f"top_1{end}": mean[f"top_1{end}"] for end in ENDS}
-        row |= {f"gain{end}": mean[f"gain_over_start{end}"] for end in ENDS}
-        row |= {f"over_preset{end}": mean[f"gain_over_preset{end}"] for end in ENDS}
-        rows.append(row | {"seen": mean["top_1_seen"], "new": mean["top_1_new"]})
-    return pd.DataFrame(rows)
-
-
-def readable_check(table: pd.DataFrame, points: dict[str, Point]) -> pd.DataFrame:
-    """A table of `checked` for a reader."""
-    names = {"best": "the best trial's", "preset": "the preset's", "a1_values": "A.1's"}
-    if points["best"] == points["preset"]:
-        names["best"] = "the best trial's (the preset's)"
-    gain = with_interval(table, "gain")
-    untrained = table["name"] == "untrained"
-    return pd.DataFrame(
-        {
-            "settings": table["name"].map(names).fillna("untrained"),
-            "top-1 (%)": with_interval(table, "top_1"),
-            "seen individuals (%)": table["seen"],
-            "new individuals (%)": table["new"],
-            "gain over untrained (points)": np.where(untrained, "", gain),
-        }
-    )
-
-
-def in_words(points: dict[str, Point], table: pd.DataFrame, trials: int, rows: pd.DataFrame) -> str:
-    """What a search of so many `trials` found, and whether that decides anything.
-
-    `table`: of `checked`; `rows`: of `shared_with_test`, of the search.
-    """
-    scores = table.set_index("name").to_dict("index")
-    best, untrained, train = scores["best"], scores["untrained"], rows.iloc[0]
-    over = "{0:+.1f} points, {1:+.1f} to {2:+.1f}"
-    gain, preset = (
-        over.format(*(best[f"{name}{end}"] for end in ENDS)) for name in ("gain", "over_preset")
-    )
-    if points["best"] == points["preset"]:
-        said, beside = "found no settings of the multi-species network better than the preset's", ""
-    elif best["over_preset_low"] > 0 and scores["preset"]["gain_low"] <= 0:
-        said = "found better settings for so short a training, in which the preset hardly learns"
-        beside = f"; over the preset's {preset}. For a full training it shows nothing"
-    elif best["over_preset_low"] > 0:
-        said = "found better settings of the multi-species network than the preset's"
-        beside = f", better than with the preset's ({preset})"
-    else:
-        said = "found no settings shown to be better than the multi-species network's preset"
-        beside = f"; no difference to the preset's is shown ({preset})"
-    decides = best["gain_low"] > 0
-    verdict = "better than" if decides else "not shown to be better than"
+    other = next(name for name in ("preset", "untrained") if name in checked)
+    words, mean, train = {n: NETWORKS[n] for n in ("best", other)}, checked.iloc[-1], rows.iloc[0]
+    few = " shows the method, not a result" if trials < ENOUGH else ""
+    worse = ", more than after so short a training" if mean["untrained"] > mean["best"] else ""
+    beside = f" Untrained: {mean['untrained']:.1f} %{worse}." if other == "preset" else ""
     return (
-        f"A search of {trials} trials {said}{'' if decides else ', and decides nothing'}. On other "
-        f"individuals the best settings reach {best['top_1']:.1f} % ({best['top_1_low']:.1f} to "
-        f"{best['top_1_high']:.1f}), {verdict} an untrained network's {untrained['top_1']:.1f} % "
-        f"({gain}){beside}; {best['queries']:,} queries of {best['species']} species, each trained "
-        "once. The search saw no test annotation and no test encounter; "
-        f"{train['individuals_in_test']} of its {train['individuals']} training individuals are in "
-        "the test set with other photos."
+        f"A search of {trials} trials of {task.rungs[-1]} epochs{few or ' has ended'}. "
+        f"{comparison.briefly(checked, words)}{beside} This is of {mean['queries']:,.0f} queries "
+        "of individuals that the search did not score; each network is trained once, and the "
+        "interval leaves out what another training changes. No test annotation or test encounter "
+        f"was used; {train['individuals_in_test']} of the search's {train['individuals']} training "
+        "individuals are in the test set with other photos."
     )
 
 
@@ -441,7 +353,7 @@ def landscape(
     """
     if len(study.trials) < ENOUGH:
         return {}
-    explained, score = importance(study, rung, seed), f"top1_after_{rung}"
+    explained, score = importance(study, rung, seed), f"top1_after_{rung}_epochs"
     first, second = explained["setting"][:2]
     scores = table(study).dropna(subset=score)[["trial", first, second, score]]
     bars, dots = Figure(title, 2), Figure(title, 2.8)
@@ -454,29 +366,16 @@ def landscape(
     return {f"hyperparameters_{name}": pair for name, pair in shown.items()}
 
 
-def landscape_in_words(study: optuna.Study) -> str:
-    """Whether there are trials enough to say which settings matter."""
-    if len(study.trials) >= ENOUGH:
-        return f"From {len(study.trials)} trials, each trained from the same seed."
-    return (
-        f"{len(study.trials)} trials can't tell which settings matter: it takes at least {ENOUGH} "
-        "for an importance or a picture of the scores."
-    )
-
-
 @styled()
 def history_plot(scores: pd.DataFrame, rungs: tuple[int, ...], title: str) -> Figure:
     """Each trial's score after half of its epochs (hollow) and after all (`scores`: of `table`)."""
     drawn = Figure(title, 2.4)
     axes = drawn.subplots()
     for rung in rungs:
-        last = rung == rungs[-1]
-        look = {"color": BLUE, "markerfacecolor": BLUE if last else "white", "ls": ""}
-        words = f"after {rung} epochs"
-        axes.plot(scores["trial"], scores[f"top1_after_{rung}"], "o", label=words, **look)
-    axes.set(
-        xlabel="trial (those without a filled dot were stopped)", ylabel="validation top-1 (%)"
-    )
+        fill = BLUE if rung == rungs[-1] else "white"
+        look = {"color": BLUE, "markerfacecolor": fill, "label": f"after {rung} epochs"}
+        axes.plot(scores["trial"], scores[f"top1_after_{rung}_epochs"], "o", **look)
+    axes.set(xlabel="trial (without a filled dot: stopped)", ylabel="validation top-1 (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
@@ -484,5 +383,5 @@ def history_plot(scores: pd.DataFrame, rungs: tuple[int, ...], title: str) -> Fi
 
 def history_claim(scores: pd.DataFrame, rung: int) -> str:
     """Which trial was best, for a title; the first one is the preset."""
-    best = scores["trial"][scores[f"top1_after_{rung}"].idxmax()]
+    best = scores["trial"][scores[f"top1_after_{rung}_epochs"].idxmax()]
     return f"Trial {best} was best" if best else "No trial was better than trial 0, the preset"

@@ -9,7 +9,7 @@ import sys
 import pandas as pd
 import pytest
 
-from miewid_core.bench import evaluation, growth
+from miewid_core.bench import growth
 from miewid_core.paper import plan
 
 BEFORE = """
@@ -38,7 +38,7 @@ import psutil
 from miewid_core.bench import evaluation, growth
 from miewid_core.evaluation import one_vs_all
 test = pd.read_csv(sys.argv[1], dtype=str, keep_default_na=False)
-embeddings = evaluation.random_embeddings(Path(sys.argv[1]).with_suffix(".npy"), len(test))
+embeddings = growth.random_embeddings(Path(sys.argv[1]).with_suffix(".npy"), len(test))
 one_vs_all(np.eye(9, evaluation.DIM), *test[:9][growth.LABELS].T.to_numpy())
 own = lambda: (lambda now: now.rss - now.shared)(psutil.Process().memory_info())
 before, over, peaks = own(), threading.Event(), []
@@ -76,7 +76,7 @@ def test_embeddings_are_read_from_disk_as_they_are_needed(tmp_path):
 def test_the_synthetic_catalog_is_table_1(tmp_path):
     counts = growth.species_counts()
     assert counts["annotations"].sum() == growth.WHOLE
-    assert counts.set_index("species").loc["humpback_whale", "annotations"] > evaluation.LARGEST
+    assert counts.set_index("species").loc["humpback_whale", "annotations"] > growth.LARGEST
     small = pd.read_csv(growth.write_catalog(tmp_path, 3000))
     assert small["species"].nunique() == len(counts) == 49
     assert abs(len(small) - 3000) < 300
