@@ -189,6 +189,30 @@ def _taken(words: dict[str, str], function: Callable) -> dict[str, object]:
     return taken
 
 
+def _add_identify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photos", help="of unidentified animals: a folder, or a CSV with boxes")
+    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help=f"{WORDS} FINAL=true")
+    parser.add_argument("--catalog", required=True, help="known animals: a CSV, JSON, or folder")
+    parser.add_argument("--weights", default="", help="the network; trained on the catalog if none")
+    parser.add_argument("-o", "--output", default="review", help="folder of the review page")
+    parser.set_defaults(run=_identify)
+
+
+def _identify(given: argparse.Namespace, rest: list[str]) -> None:
+    from miewid_core.beyond_paper import identify
+    from miewid_core.paper.study import open_study
+    from miewid_core.runs.notebooks import parse
+
+    words = {"on_problem": "drop"} | parse(_words(given, rest))
+    words |= {"catalog": given.catalog, "weights": given.weights, "figures_dir": given.output}
+    _refuse_unknown(words, open_study, identify.write_review)
+    opened = _taken(words, open_study)
+    where = {name: opened[name] for name in identify.WHERE if name in opened}
+    asked = _taken(words, identify.write_review) | where
+    told = identify.write_review(open_study(**opened), given.photos, **asked)
+    sys.stdout.write(f"{told}\n")
+
+
 def _add_train(parser: argparse.ArgumentParser) -> None:
     words = f"{WORDS}; LEFT_OUT=species for the leave-one-out network of a species"
     parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help=words)
@@ -267,6 +291,7 @@ COMMANDS = {
     "refresh": ("rewrite the committed notebooks, executed on the demo data", _add_refresh),
     "verify": ("compare the tables in figures/<data>/ with the committed ones", _add_verify),
     "plan": ("what would be trained for the notebooks, and how long it would take", _add_plan),
+    "identify": ("a page on which photos of unidentified animals are named", _add_identify),
     "train": (
         "one training shared by the GPUs of this computer; start it with torchrun",
         _add_train,

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image
 
-from miewid_core.beyond_paper import gallery_size
+from miewid_core import model
+from miewid_core.beyond_paper import gallery_size, review, threshold
 from miewid_core.beyond_paper.embeddings import Embeddings, by_species, embed, search
-from miewid_core.beyond_paper.fusion import Fusion
-from miewid_core.catalog import BOX, notice, summed
+from miewid_core.beyond_paper.fusion import Fusion, from_file
+from miewid_core.catalog import BOX, notice, notices, summed
 from miewid_core.chips import ChipStore
 from miewid_core.figures import Panel, spelt
 from miewid_core.files import ROOT, file_digest
@@ -22,12 +23,14 @@ from miewid_core.readers.dates import read_dates
 from miewid_core.readers.load import load_catalog
 from miewid_core.readers.sources import is_folder
 from miewid_core.readers.weights import load_model
-from miewid_core.runs.run import Training
+from miewid_core.runs.run import Run, Training, write_record
 
 COLUMNS = ["query", "rank", "individual", "match", "score"]
 TOP = (1, 5, 10)
 FEW = 10  # individuals below which a bootstrap interval is no longer worth its name
 LEAST = 10  # individuals below which a network isn't trained on a catalog
+WHERE = "photos_dir", "absolute_paths", "species"  # of the photos to identify, as of a catalog
+MEASURED, FINAL = "measured network", "final network"
 
 
 # ---- the network
@@ -37,7 +40,8 @@ LEAST = 10  # individuals below which a network isn't trained on a catalog
 class Network:
     """A weights file, photos `tested` that it hasn't learned from, and `words` on what it is.
 
-    `learned`: the individuals that it was trained on, as far as that is known.
+    `learned`: the individuals that it was trained on, as far as that is known. `role`: MEASURED, or
+    FINAL, which has learned all known photos, so that nothing can be measured of it.
     """
 
     weights: Path
@@ -45,6 +49,7 @@ class Network:
     tested: pd.DataFrame
     learned: frozenset[str]
     words: str
+    role: str = MEASURED
 
     def embed(self, annotations: pd.DataFrame) -> Embeddings:
         """Embeddings of catalog rows, kept on disk."""
@@ -132,6 +137,52 @@ def _trained(study: Study, rows: pd.DataFrame, tested: pd.DataFrame) -> Network:
     return Network(weights, study.chips_dir, tested, learned, words)
 
 
+def final_network(
+    study: Study, measured: Network, known: pd.DataFrame, weights: str = ""
+) -> Network:
+    """The network that identifies when another was `measured`: trained on all `known` photos.
+
+    With `weights`, as given to `choose`, it fine-tunes their network (section 5.5) by
+    `config.fine_tuning`. From fewer than LEAST individuals none is trained, and `measured` serves.
+    """
+    people = known["individual"].nunique()
+    if people < LEAST:
+        return dataclasses.replace(
+            measured, words=f"the measured one: {people} individuals are too few to train another."
+        )
+    title, begun = "your animals, all known photos", ""
+    training = study.training(known, title)
+    if weights:
+        start, shape = _as_run(measured.weights, study.runs_dir)
+        training = study.training(known, title, start=start, **shape)
+        begun = f", fine-tuned from `{Path(weights).name}`, whose licence holds for it too"
+    words = (
+        f"trained on all {len(known):,} known photos of {people} individuals{begun}. Accuracy, "
+        "threshold and probabilities are those of the measured network: none can be measured of "
+        "this one, which has learned every photo whose animal is known."
+    )
+    path, learned = study.run([training])[0].weights, frozenset(known["individual"])
+    return Network(path, study.chips_dir, known[:0], learned, words, FINAL)
+
+
+def _as_run(weights: Path, runs_dir: Path) -> tuple[Run, dict[str, object]]:
+    """A weights file as a run that a training can go on from, and what its network fixes of that.
+
+    A run's own file is that run; another one is kept in `runs_dir` as a training of no epoch.
+    """
+    network, preprocess = load_model(weights)
+    shape = {"backbone": network.name, "image_size": preprocess.size}
+    if Run(weights.parent).finished:
+        return Run(weights.parent), shape
+    folder = runs_dir / f"given-{file_digest(weights)[:16]}"
+    if not Run(folder).finished:
+        model.save(network, preprocess, folder / "weights.safetensors")
+        for name, columns in (("history", "epoch,loss,rate"), ("rows", "annotation_id,individual")):
+            (folder / f"{name}.csv").write_text(f"{columns}\n")
+        write_record(folder, {"config": shape | {"epochs": 0}}, weights.name, 0.0)
+    return Run(folder), shape
+
+
 # ---- how well it works
 
 
@@ -172,18 +223,23 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def headline(table: pd.DataFrame, page: Path, weights: str = "") -> str:
+def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = MEASURED) -> str:
     """A table of `success` in three sentences, with the place of the review `page`.
 
-    `weights`: of the network, as given to `choose`.
+    `weights`: of the measured network, as given to `choose`; `role`: of the one that identifies.
     """
     page = Path(page).resolve()
     page = page.relative_to(ROOT) if page.is_relative_to(ROOT) else page
     mean, place = table.iloc[-1], f"Decide on the page `{page.as_posix()}`."
+    if role == FINAL:
+        place += f" Its candidates are by the {FINAL}, which was trained on all known photos."
     if np.isnan(mean["top1"]):
-        said = "No individual was photographed in two encounters, so how well it works isn't known."
-        return f"{said} {place}"
+        return (
+            "No individual has two encounters among the photos that the network hasn't learned, so "
+            f"how well it works isn't known. {place}"
+        )
     network = "network of your weights" if weights else "multi-species network"
+    network = f"measured {network}" if role == FINAL else network
     first, ten = (
         "{:.0f} to {:.0f}".format(*mean[[f"top{k}_low", f"top{k}_high"]]) for k in (1, 10)
     )
@@ -396,6 +452,28 @@ def _ranked(known: Embeddings, queries: Embeddings, k: int, fusion: Fusion | Non
     return found.loc[found["rank"] <= k, COLUMNS]
 
 
+def found_by(
+    network: Network,
+    photos: pd.DataFrame,
+    queries: pd.DataFrame,
+    known: pd.DataFrame,
+    tested: Embeddings,
+    scores: str = "",
+) -> pd.DataFrame:
+    """The ten `candidates` of each query by a network, with another matcher's `scores` or without.
+
+    `photos`: all catalog rows, of which `known` are searched. `tested`, embeddings by the measured
+    network, calibrate the scores (see `fusion`): ValueError where another network identifies.
+    """
+    if scores and network.role == FINAL:
+        raise ValueError(
+            "scores can't be calibrated for the final network, which has learned all known photos: "
+            "leave out scores or final"
+        )
+    asked, database = network.embed(queries), network.embed(photos).those_in(known)
+    return candidates(database, asked, 10, from_file(scores, tested, database, asked))
+
+
 def by_file(found: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     """A table of `candidates` with the names of files in place of annotation ids."""
     paths = pd.concat([queries, known]).set_index("annotation_id")["path"]
@@ -430,3 +508,71 @@ def panels(
             right.append(individual == query.individual if query.individual else None)
         rows.append(list(zip(chips, captions, right, strict=True)))
     return rows
+
+
+# ---- the review
+
+
+def save_review(
+    found: pd.DataFrame,
+    queries: pd.DataFrame,
+    known: pd.DataFrame,
+    page: Path,
+    title: str,
+    network: Network,
+    report: threshold.Report | None,
+) -> None:
+    """Write the review's page (`review.save_page`), with what `report` says of each first score.
+
+    The report holds for cosines of the measured network alone: not for the final one, nor for those
+    fused with other scores (None).
+    """
+    notes = {}
+    if report and network.role == MEASURED:
+        notes = threshold.notes(found, report.thresholds, report.calibrations)
+    review.save_page(found, queries, known, page, title, notes, network.role)
+
+
+def write_review(
+    study: Study,
+    photos: str,
+    weights: str = "",
+    final: bool = False,
+    scores: str = "",
+    false_matches: float = 0.1,
+    **where: str | bool,
+) -> str:
+    """Notebook 12 in one call: a page to identify `photos` on; returns what was done, in words.
+
+    Writes review.html, review_photos, review.csv (the same as a sheet) and notices.csv into the
+    study's `figures_dir`. The parameters are the notebook's; `where`: WHERE.
+    """
+    known_photos = with_dates(study.annotations)
+    # first, as a wrong folder is not to be told of after hours of training
+    queries, known = to_identify(known_photos, study.test, photos, study.seed, **where)
+    measured = choose(study, weights)
+    everything = measured.embed(known_photos)
+    tested = everything.those_in(measured.tested)
+    searches = threshold.searches(tested, everything, measured.learned)
+    report = None if scores else threshold.report(searches, false_matches, study.seed)
+    network = final_network(study, measured, known, weights) if final else measured
+    found = found_by(network, known_photos, queries, known, tested, scores)
+    folder, title = study.figures_dir, f"Who is this? · {study.subtitle} · {network.role}"
+    page = folder / "review.html"
+    save_review(found, queries, known, page, title, network, report)
+    review.save_csv(review.sheet(found, queries, network.role), folder / "review.csv")
+    told = pd.concat([notices(known_photos), notices(queries)])
+    review.save_csv(told, folder / "notices.csv")
+    lines = [
+        f"{len(queries):,} photos to identify, {len(known):,} known ones of "
+        f"{known['individual'].nunique():,} individuals, {len(told):,} notices.",
+        f"The {MEASURED}: {measured.words}",
+        *([f"The {FINAL}: {network.words}"] if final else []),
+        headline(success(tested, measured.learned), page, weights, network.role),
+        f"Page:    {page}",
+        f"Photos:  {page.with_name('review_photos')} (keep it beside the page)",
+        f"Sheet:   {folder / 'review.csv'}",
+        f"Notices: {folder / 'notices.csv'}",
+        f"Network: {network.weights} (give it as --weights, and no training is needed again)",
+    ]
+    return "\n".join(lines)

@@ -25,7 +25,8 @@ from miewid_core.readers.sources import read_table
 
 TEMPLATE = Path(__file__).with_name("review.html")
 COLUMNS = ["query", "file", "species", "date", "decision", "individual", "score"]
-OPTIONAL = ["certainty", "reviewer", "filter"]  # of a decision; `filter`: of candidates, in words
+# of a decision; `filter`: of candidates, in words; `network`: that found them, by its role
+OPTIONAL = ["certainty", "reviewer", "filter", "network"]
 KEYS = ["species", "individual"]  # of an animal, whichever side a photo shows
 DECISIONS = ("accept", "new", "reject")  # a candidate; an unknown animal; none, can't be told
 CERTAINTY = ("certain", "probable", "possible")
@@ -53,12 +54,12 @@ def save_csv(table: pd.DataFrame, path: Path) -> None:
         safe.to_csv(temporary, index=False, quoting=csv.QUOTE_ALL, encoding="utf-8-sig")
 
 
-def sheet(found: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
+def sheet(found: pd.DataFrame, queries: pd.DataFrame, network: str = "") -> pd.DataFrame:
     """One row per query to be filled in: COLUMNS, and each candidate with its score, best first.
 
-    `found`: of `identify.candidates`; `queries`: catalog rows. In `decision` goes one of DECISIONS,
-    in `individual` whom it accepts, or a name for a new animal; `certainty` (one of CERTAINTY) and
-    `reviewer` may stay empty. Read it with `read`.
+    `found`: of `identify.candidates`, by the `network` of that role; `queries`: catalog rows. In
+    `decision` goes one of DECISIONS, in `individual` whom it accepts, or a name for a new animal;
+    `certainty` (one of CERTAINTY) and `reviewer` may stay empty. Read it with `read`.
     """
     rows = pd.DataFrame(
         {
@@ -67,7 +68,7 @@ def sheet(found: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
             "species": queries["species"],
             "date": pd.to_datetime(queries["date"]).dt.strftime("%Y-%m-%d").fillna(""),
         }
-    ).assign(decision="", individual="", score="", certainty="", reviewer="")
+    ).assign(decision="", individual="", score="", certainty="", reviewer="", network=network)
     wide = found.pivot(index="query", columns="rank", values=["individual", "score"])
     wide.columns = [f"{'best' if name == 'individual' else name}_{k}" for name, k in wide.columns]
     places = sorted(wide.columns, key=lambda name: (int(name.split("_")[1]), name))
@@ -81,12 +82,14 @@ def save_page(
     path: Path,
     title: str,
     notes: dict[str, str] | None = None,
+    network: str = "",
 ) -> None:
     """Write the page on which queries are decided, and a folder of enlarged photos beside it.
 
     `found`: of `identify.candidates`; `queries`, `known`: catalog rows, with a `site` where given.
-    `notes`: words for some queries, by annotation id; those of a column `note` come first. The page
-    holds its thumbnails, works without the folder, loads nothing from the network and sends
+    `notes`: words for some queries, by annotation id; those of a column `note` come first.
+    `network`: which one found the candidates; the page shows it, and notes it with each decision.
+    It holds its thumbnails, works without the folder, loads nothing from the network and sends
     nothing. Decisions stay in the browser until they are exported as CSV. All photos are drawn
     anew: what a camera wrote into its files, such as a place, isn't in them. A page of 500 queries
     by 10 candidates with 5,338 photos has 41 MB, 8 kB a photo; the browser opens it in half a
@@ -102,7 +105,8 @@ def save_page(
     photos = {row.key: row for row in rows if row.key in keys}
     thumbnails = _draw(photos, folder)
     shown = {key: _facts(row) | {"image": thumbnails[key]} for key, row in photos.items()}
-    page = _page({"cards": cards, "photos": shown, "folder": f"{folder.name}/"}, title)
+    content = {"cards": cards, "photos": shown, "folder": f"{folder.name}/", "network": network}
+    page = _page(content, title)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
 

@@ -60,7 +60,8 @@ def gps():
 @pytest.fixture(scope="module")
 def page(tables, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "review.html"
-    review.save_page(*tables, path, f"Title {NASTY} {{{{data}}}}", {"q1": f"note {NASTY}"})
+    notes = {"q1": f"note {NASTY}"}
+    review.save_page(*tables, path, f"Title {NASTY} {{{{data}}}}", notes, "final network")
     return path
 
 
@@ -130,7 +131,7 @@ class TestPage:
 
     def test_is_the_same_for_the_same_tables(self, page, tables, tmp_path):
         title, notes = f"Title {NASTY} {{{{data}}}}", {"q1": f"note {NASTY}"}
-        review.save_page(*tables, tmp_path / "review.html", title, notes)
+        review.save_page(*tables, tmp_path / "review.html", title, notes, "final network")
         assert (tmp_path / "review.html").read_bytes() == page.read_bytes()
 
 
@@ -198,6 +199,8 @@ class TestInTheBrowser:
         assert rows["date"].dt.day.tolist()[0::2] == [1, 3]
         assert rows["certainty"].tolist() == ["certain", "certain", "possible"]
         assert rows["reviewer"].tolist() == ["=Zoë"] * 3
+        assert rows["network"].tolist() == ["final network"] * 3
+        assert text_of(opened, "network") == "Candidates by the final network"
 
     def test_a_reload_keeps_decisions_names_and_the_place(self, opened):
         opened.click("#reviewer")
@@ -618,10 +621,7 @@ class TestCsv:
         assert str(caught.value).count("line") == 1
         review.save_csv(sheet[:2], tmp_path / "sheet.csv")
         rows = read(tmp_path / "sheet.csv")
-        assert rows[review.OPTIONAL].to_numpy().tolist() == [
-            ["", "Zoë", ""],
-            ["possible", "Zoë", ""],
-        ]
+        assert rows[review.OPTIONAL[:2]].to_numpy().tolist() == [["", "Zoë"], ["possible", "Zoë"]]
         review.save_csv(sheet.drop(columns=["certainty", "reviewer"]), tmp_path / "sheet.csv")
         assert (read(tmp_path / "sheet.csv")[review.OPTIONAL] == "").all(axis=None)
 
