@@ -16,6 +16,7 @@ from miewid_core.catalog import BOX, notice, notices, summed
 from miewid_core.chips import ChipStore
 from miewid_core.figures import Panel, spelt
 from miewid_core.files import ROOT, file_digest
+from miewid_core.paper import intervals
 from miewid_core.paper.comparison import compare, no_better, with_interval
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
@@ -27,6 +28,8 @@ from miewid_core.runs.run import Run, Training, write_record
 
 COLUMNS = ["query", "rank", "individual", "match", "score"]
 TOP = (1, 5, 10)
+INSPECTED = (1, 2, 3, 5, 10, 15, 20)  # candidate individuals
+BEARABLE = 2  # percent of missed matches, each of which counts an animal twice
 FEW = 10  # individuals below which a bootstrap interval is no longer worth its name
 LEAST = 10  # individuals below which a network isn't trained on a catalog
 WHERE = "photos_dir", "absolute_paths", "species"  # of the photos to identify, as of a catalog
@@ -207,6 +210,38 @@ def success(tested: Embeddings, learned: Collection[str] = ()) -> pd.DataFrame:
     return pd.concat(
         [tables[0], *[table.iloc[:, 2:] for table in tables[1:]]], axis=1
     ).reset_index()
+
+
+def missed(tested: Embeddings) -> pd.DataFrame:
+    """How many searches for known animals are missed by how many candidates are looked at.
+
+    Columns inspected (candidate individuals, the nearest first), species, queries, individuals,
+    missed, low, high (percent with its 95 % interval); the last row of each number is the "mean"
+    over species. Queries are those of `success`. An animal that is missed is counted twice.
+    """
+    found = gallery_size.ahead(tested.vectors, tested.rows)
+    counted, parts = found.loc[found["ahead"].notna(), "ahead"], []
+    for count in INSPECTED:
+        table = intervals.by_species((counted >= count).astype(float), found)
+        parts.append(table.assign(inspected=count))
+    table = pd.concat(parts, ignore_index=True).rename(columns={"value": "missed"})
+    table[["missed", "low", "high"]] *= 100
+    return table[["inspected", "species", "queries", "individuals", "missed", "low", "high"]]
+
+
+def missed_in_words(table: pd.DataFrame) -> str:
+    """How many candidates to look at, from the means of a table of `missed`."""
+    means = table[table["species"] == "mean"].set_index("inspected")
+    if means["missed"].isna().all():
+        return "No photo has another one of its individual to be found by."
+    one, ten = with_interval(means.loc[[1, 10]], "missed", "low", "high", 0)
+    enough = means.index[means["high"] <= BEARABLE]
+    words = f"{enough[0]} are enough" if len(enough) else f"{means.index[-1]} are too few"
+    return (
+        f"Of the animals that are in the catalog {one} % are missed by looking at the first "
+        f"candidate alone, and {ten} % by looking at ten. To miss {BEARABLE} % at most, by the "
+        f"interval's upper end, {words}."
+    )
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:

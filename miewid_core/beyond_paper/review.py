@@ -1,4 +1,4 @@
-"""The review of candidates: a page for a browser, a sheet, decisions, capture histories."""
+"""The review of candidates: a page for a browser, a sheet, decisions, sightings."""
 
 import base64
 import csv
@@ -17,7 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from miewid_core import progress
-from miewid_core.catalog import individuals, sides
+from miewid_core.catalog import PLACE, individuals, sides
 from miewid_core.files import digest, replacing
 from miewid_core.photos import crop, read_reduced
 from miewid_core.readers.dates import readings
@@ -30,6 +30,10 @@ OPTIONAL = ["certainty", "reviewer", "filter", "network"]
 KEYS = ["species", "individual"]  # of an animal, whichever side a photo shows
 DECISIONS = ("accept", "new", "reject")  # a candidate; an unknown animal; none, can't be told
 CERTAINTY = ("certain", "probable", "possible")
+SIGHTING = [
+    *["photo", "individual", "species", "datetime", "encounter", *PLACE],
+    *["side", "method", "reviewer", "certainty"],
+]
 PHOTOS = 4  # of a candidate at most
 SMALL, LARGE, QUALITY = 200, 1000, 72  # pixels of a photo's longer side, JPEG quality
 # at the start of a cell a spreadsheet takes these for a formula; the apostrophe shows ours
@@ -86,7 +90,7 @@ def save_page(
 ) -> None:
     """Write the page on which queries are decided, and a folder of enlarged photos beside it.
 
-    `found`: of `identify.candidates`; `queries`, `known`: catalog rows, with a `site` where given.
+    `found`: of `identify.candidates`; `queries`, `known`: catalog rows, with `station` where given.
     `notes`: words for some queries, by annotation id; those of a column `note` come first.
     `network`: which one found the candidates; the page shows it, and notes it with each decision.
     It holds its thumbnails, works without the folder, loads nothing from the network and sends
@@ -119,7 +123,7 @@ def _with_keys(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 def _facts(row: tuple) -> dict[str, str]:
     date = "" if pd.isna(row.date) else f"{row.date:%Y-%m-%d}"
-    return {"date": date, "side": row.side, "site": getattr(row, "site", "")}
+    return {"date": date, "side": row.side, "site": getattr(row, "station", "")}
 
 
 def _cards(
@@ -301,54 +305,28 @@ def decisions(
 def sightings(
     annotations: pd.DataFrame, queries: pd.DataFrame, decided: pd.DataFrame
 ) -> pd.DataFrame:
-    """Species, individual, date, and site where given, of each photo that counts as a sighting.
+    """A row of SIGHTING for each photo that counts as one; "" (no date: NaT) where unknown.
 
     `annotations`: catalog rows of known animals, those held back included. `queries`: catalog rows
     of the photos reviewed; of these only the `decided` ones that were accepted or called new count.
     An individual is the animal by its name: where left and right side are told apart, both are it.
     """
-    columns = ["species", "individual", "date", *(["site"] if "site" in annotations else [])]
     known = annotations[~annotations["annotation_id"].isin(queries["annotation_id"])]
+    known = known.assign(individual=known["name"], method="catalog")
     named = decided[decided["decision"].isin(DECISIONS[:2])]
-    animals = annotations.drop_duplicates("individual").set_index("individual")
-    named = named.assign(
-        species=named["individual"].map(animals["species"]).fillna(named["species"]),
-        individual=named["individual"].map(animals["name"]).fillna(named["individual"]),
+    named = named.reindex(columns=["query", *KEYS, "date", *OPTIONAL], fill_value="")
+    animals, names = annotations.drop_duplicates("individual").set_index("individual"), {}
+    for column, called in (("species", "species"), ("individual", "name")):
+        names[column] = named["individual"].map(animals[called]).fillna(named[column])
+    method = "review" + (", candidates by the " + named["network"]).where(
+        named["network"] != "", ""
     )
-    if "site" in queries:
-        named["site"] = named["query"].map(queries.set_index("annotation_id")["site"])
-    parts = [known.assign(individual=known["name"]), named.reindex(columns=columns)]
-    return pd.concat([part[columns] for part in parts], ignore_index=True)
-
-
-def capture_histories(seen: pd.DataFrame, occasion: str = "D") -> pd.DataFrame:
-    """A row per animal, a column per occasion: 1 where it was seen, else 0.
-
-    `seen`: of `sightings`; those without date don't count. Columns species, individual, site (all
-    of the animal's, where given), then the occasions. `occasion`: "D" day, "W" week, "M" month, "Q"
-    quarter, "Y" year. Occasions on which nobody was seen have no column: whether anyone looked then
-    isn't known. Raises ValueError for another occasion.
-    """
-    if occasion not in ("D", "W", "M", "Q", "Y"):
-        raise ValueError(f'occasion is {occasion!r}: take "D", "W", "M", "Q" or "Y"')
-    dated = seen[seen["date"].notna() & (seen["individual"] != "")]
-    days = dated["date"].dt.to_period(occasion).dt.start_time
-    when = days.dt.strftime({"Y": "%Y", "M": "%Y-%m"}.get(occasion, "%Y-%m-%d"))
-    table = dated.assign(when=when, count=1).pivot_table(
-        values="count", index=KEYS, columns="when", aggfunc="max", fill_value=0
-    )
-    table = table.astype(int).rename_axis(columns=None).reset_index()
-    if "site" in dated:
-        sites = dated.groupby(KEYS)["site"].agg(lambda own: "; ".join(sorted(set(own) - {""})))
-        table.insert(2, "site", table.set_index(KEYS).index.map(sites))
-    return table
-
-
-def in_words(seen: pd.DataFrame, histories: pd.DataFrame) -> str:
-    """How many `sightings` the capture histories rest on."""
-    undated = int(seen["date"].isna().sum())
-    occasions = len(histories.columns.difference([*KEYS, "site"]))
-    words = f"{len(histories):,} animals on {occasions:,} occasions."
-    if undated:
-        words += f" {undated:,} of {len(seen):,} sightings have no date and don't count."
-    return words
+    named = named.assign(annotation_id=named["query"], method=method, **names)
+    taken = queries.reindex(columns=["annotation_id", "encounter", "viewpoint", *PLACE])
+    named = named.merge(taken, "left", on="annotation_id")
+    seen = pd.concat([known, named], ignore_index=True)
+    seen = seen.rename(columns={"annotation_id": "photo", "date": "datetime"})
+    seen = seen.reindex(columns=[*SIGHTING, "viewpoint"])
+    text = seen.drop(columns="datetime").astype(object).fillna("")
+    text["side"] = sides(text["viewpoint"])
+    return seen.assign(datetime=pd.to_datetime(seen["datetime"]), **text)[SIGHTING]

@@ -252,3 +252,21 @@ def test_of_new_animals_no_candidate_can_be_right(photos, tmp_path):
     named = identify.by_file(found, queries, known)
     assert named["query"].tolist() == ["anta0.png", "beeb0.png"]
     assert named["match"].str.fullmatch(r"ant\w\d\.png").all()
+
+
+def test_a_known_animal_is_missed_where_too_few_candidates_are_inspected():
+    tested = embedded([f"{i % 9}" for i in range(36)], 0)
+    table = identify.missed(tested)
+    means = table[table["species"] == "mean"].set_index("inspected")["missed"]
+    for count in (1, 2, 5, 10):
+        found = identify.candidates(tested, tested, 9)
+        hits = 0
+        for query, own in zip(tested.rows["annotation_id"], tested.rows["individual"], strict=True):
+            vectors = tested.of(tested.rows["annotation_id"] != query)
+            of_query = tested.of(tested.rows["annotation_id"] == query)
+            found = identify.candidates(vectors, of_query, count)
+            hits += own in set(found["individual"])
+        assert means[count] == pytest.approx(100 * (1 - hits / 36))
+    words = identify.missed_in_words(table)
+    assert "To miss 2 % at most, by the interval's upper end, " in words
+    assert "No photo" in identify.missed_in_words(identify.missed(tested.of(np.arange(36) < 1)))
