@@ -9,14 +9,21 @@ import pandas as pd
 from PIL import ExifTags, Image
 
 from miewid_core import model
-from miewid_core.beyond_paper import gallery_size, review, threshold
-from miewid_core.beyond_paper.embeddings import Embeddings, by_species, embed, search
+from miewid_core.beyond_paper import explain, gallery_size, review, threshold
+from miewid_core.beyond_paper.embeddings import (
+    FINAL,
+    MEASURED,
+    Embeddings,
+    Network,
+    by_species,
+    search,
+)
 from miewid_core.beyond_paper.fusion import Fusion, from_file
 from miewid_core.catalog import BOX, notice, notices, summed
 from miewid_core.chips import ChipStore
-from miewid_core.figures import Panel, spelt
+from miewid_core.figures import spelt
 from miewid_core.files import ROOT, file_digest
-from miewid_core.paper import intervals
+from miewid_core.paper import database_size, intervals
 from miewid_core.paper.comparison import compare, no_better, with_interval
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
@@ -29,34 +36,15 @@ from miewid_core.runs.run import Run, Training, write_record
 COLUMNS = ["query", "rank", "individual", "match", "score"]
 TOP = (1, 5, 10)
 INSPECTED = (1, 2, 3, 5, 10, 15, 20)  # candidate individuals
+PHOTOS, INDIVIDUALS = "photos of each individual", "individuals"
+ENOUGH = 2  # points of top-1 that no further photo is worth
 BEARABLE = 2  # percent of missed matches, each of which counts an animal twice
 FEW = 10  # individuals below which a bootstrap interval is no longer worth its name
 LEAST = 10  # individuals below which a network isn't trained on a catalog
 WHERE = "photos_dir", "absolute_paths", "species"  # of the photos to identify, as of a catalog
-MEASURED, FINAL = "measured network", "final network"
 
 
 # ---- the network
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A weights file, photos `tested` that it hasn't learned from, and `words` on what it is.
-
-    `learned`: the individuals that it was trained on, as far as that is known. `role`: MEASURED, or
-    FINAL, which has learned all known photos, so that nothing can be measured of it.
-    """
-
-    weights: Path
-    chips_dir: Path
-    tested: pd.DataFrame
-    learned: frozenset[str]
-    words: str
-    role: str = MEASURED
-
-    def embed(self, annotations: pd.DataFrame) -> Embeddings:
-        """Embeddings of catalog rows, kept on disk."""
-        return embed(self.weights, annotations, self.chips_dir)
 
 
 def choose(study: Study, weights: str = "") -> Network:
@@ -234,28 +222,55 @@ def missed_in_words(table: pd.DataFrame) -> str:
     means = table[table["species"] == "mean"].set_index("inspected")
     if means["missed"].isna().all():
         return "No photo has another one of its individual to be found by."
-    one, ten = with_interval(means.loc[[1, 10]], "missed", "low", "high", 0)
-    enough = means.index[means["high"] <= BEARABLE]
-    words = f"{enough[0]} are enough" if len(enough) else f"{means.index[-1]} are too few"
+    shown = with_interval(means.loc[[1, 10]], "missed", "low", "high", 0)
+    one, ten = (text.replace(" ", " % ", 1) for text in shown)
+    enough = [*means.index[means["high"] <= BEARABLE], f"more than {means.index[-1]}"][0]
     return (
-        f"Of the animals that are in the catalog {one} % are missed by looking at the first "
-        f"candidate alone, and {ten} % by looking at ten. To miss {BEARABLE} % at most, by the "
-        f"interval's upper end, {words}."
+        f"Looking at the first candidate alone misses {one} of the known animals, "
+        f"looking at ten {ten}. To miss {BEARABLE} % at most, by the interval's upper end, takes "
+        f"{enough}."
     )
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `success` for a reader, intervals in their columns."""
-    shown = table[["queries", "individuals"]].rename(columns={"queries": "searches"})
-    shown.insert(0, "species", table["species"].map(spelt))
-    for k, head in zip(TOP, ("first (%)", "among 5 (%)", "among 10 (%)"), strict=True):
-        shown[head] = with_interval(table, f"top{k}")
-    chance = table[[f"chance{k}" for k in TOP]].map("{:.0f}".format)
-    shown["by chance: 1, 5, 10"] = chance.agg(", ".join, axis=1)
-    if "top1_seen" in table:
-        halves = table[["top1_seen", "top1_new"]].map("{:.1f}".format).replace("nan", "none")
-        shown["first: seen, new individuals"] = halves.agg(", ".join, axis=1)
-    return shown
+def needed(tested: Embeddings, seed: int) -> pd.DataFrame:
+    """Top-1 by the photos of each individual in the database, and by the number of individuals.
+
+    Columns varied (PHOTOS or INDIVIDUALS), number, queries, top1, low, high (percent, 95 % interval
+    of the mean over species). At most so many photos of each, drawn at random
+    (`database_size.ranks`); of individuals up to as many as every species has (`gallery_size`).
+    Nothing is trained: of networks trained on fewer animals it says nothing.
+    """
+    rows, columns = tested.rows, ["varied", "number", "queries", "top1", "low", "high"]
+    most = int(rows.groupby("individual").size().max()) if len(rows) else 0
+    limits = sorted({*(limit for limit in (1, 2, 3, 5, 10) if limit < most), most})
+    if most < 2:
+        return pd.DataFrame(columns=columns)
+    ranks = database_size.ranks(tested.vectors, rows, limits, seed=seed)
+    counted, parts = ~np.isnan(ranks[:, 0, 0]), []
+    for place, limit in enumerate(limits):
+        right = pd.Series((ranks[counted, :, place] <= 1).mean(axis=1), rows.index[counted])
+        table = intervals.by_species(right, rows).iloc[-1:].rename(columns={"value": "top1"})
+        table[["top1", "low", "high"]] *= 100
+        parts.append(table.assign(varied=PHOTOS, number=limit))
+    curve = gallery_size.curve([gallery_size.ahead(tested.vectors, rows)])
+    curve = curve[curve["species"] == "mean"].rename(columns={"size": "number", "top_1": "top1"})
+    return pd.concat([*parts, curve.assign(varied=INDIVIDUALS)], ignore_index=True)[columns]
+
+
+def needed_in_words(table: pd.DataFrame) -> str:
+    """What a table of `needed` says to somebody who plans what to photograph."""
+    if table.empty:
+        return "No individual was photographed in two encounters: more photos of each are needed."
+    photos, people = (table[table["varied"] == what] for what in (PHOTOS, INDIVIDUALS))
+    one, every, few, many = (own.iloc[place] for own in (photos, people) for place in (0, -1))
+    enough = photos["number"][photos["top1"] >= every["top1"] - ENOUGH].iloc[0]
+    return (
+        f"With one photo of each individual the right one comes first in {one['top1']:.0f} % of "
+        f"searches, with all (at most {every['number']}, each of another encounter) in "
+        f"{every['top1']:.0f} %, and {enough} of each come within {ENOUGH} points of that. Among "
+        f"{few['number']} individuals it comes first in {few['top1']:.0f} %, among "
+        f"{many['number']} in {many['top1']:.0f} %: expect less as a catalog grows."
+    )
 
 
 def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = MEASURED) -> str:
@@ -287,39 +302,19 @@ def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = MEA
 
 
 def in_words(table: pd.DataFrame) -> str:
-    """Best and worst species of a table of `success`, and what few individuals can't tell."""
-    rows = table[:-1]
-    few = rows["individuals"] < FEW
-    ends = [rows["top1"].idxmax(), rows["top1"].idxmin()] if rows["top1"].notna().any() else []
-    shown = rows[few | rows.index.isin(ends)]
-    return "\n".join(
-        f"- **{spelt(row.species)}**: {_species_in_words(row)}" for row in shown.itertuples()
-    )
-
-
-def _species_in_words(row: tuple) -> str:
-    n = row.individuals
-    if not row.queries:
-        return (
-            "no individual was photographed in two encounters among the photos kept for testing, "
-            "so nothing can be said about how well it works. Photos of the same individuals from "
-            "other days are needed."
-        )
-    head = f"the right individual comes first in {row.top1:.0f} % of {row.queries} searches"
-    if n < FEW:
-        failures = 100 * (1 - 0.05 ** (1 / n))  # that n successes don't exclude, at 95 %
-        return (
-            f"{head}, where guessing finds {row.chance1:.0f} %. So few individuals tell little, an "
-            f"interval would mislead: even {n} successes with {n} leave room for {failures:.0f} % "
-            "of failures. With so few to choose from, a search is also easier than it will be "
-            "later."
-        )
-    verdict = "better than" if row.top1_low > row.chance1 else "no difference shown to"
-    return (
-        f"{head} ({row.top1_low:.0f} to {row.top1_high:.0f}), {verdict} guessing "
-        f"({row.chance1:.0f} %), and is among the first ten of {n} individuals in "
-        f"{row.top10:.0f} % (guessing {row.chance10:.0f} %)."
-    )
+    """What the species of a table of `success` with few individuals can't tell."""
+    lines = []
+    for row in table[:-1][table["individuals"][:-1] < FEW].itertuples():
+        n, words = row.individuals, "no individual has two encounters among the tested photos."
+        if row.queries:
+            failures = 100 * (1 - 0.05 ** (1 / n))  # that n successes don't exclude, at 95 %
+            words = (
+                f"{row.top1:.0f} % of {row.queries} searches, guessing {row.chance1:.0f} %. So few "
+                f"individuals tell little: even {n} successes with {n} leave room for "
+                f"{failures:.0f} % of failures, and a search is easier than it will be later."
+            )
+        lines.append(f"- **{spelt(row.species)}**: {words}")
+    return "\n".join(lines) or f"Each species has {FEW} tested individuals or more."
 
 
 # ---- the photos to identify
@@ -509,42 +504,6 @@ def found_by(
     return candidates(database, asked, 10, from_file(scores, tested, database, asked))
 
 
-def by_file(found: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    """A table of `candidates` with the names of files in place of annotation ids."""
-    paths = pd.concat([queries, known]).set_index("annotation_id")["path"]
-    names = paths.map(lambda path: Path(path).name).to_dict()
-    return found.assign(query=found["query"].map(names), match=found["match"].map(names))
-
-
-def panels(
-    found: pd.DataFrame,
-    queries: pd.DataFrame,
-    known: pd.DataFrame,
-    chips_dir: Path,
-    size: int = 128,
-) -> list[list[Panel]]:
-    """For each query its chip and those of its candidates, right or wrong where that is known.
-
-    `found`: of `candidates`. `queries`, `known`: catalog rows; individual "" is no truth.
-    """
-    store, shown = ChipStore(chips_dir, size), known.set_index("annotation_id")
-    rows, every = [], set(known["individual"])
-    for query in queries.itertuples():
-        own = found[found["query"] == query.annotation_id]
-        annotations = pd.concat([queries.loc[[query.Index]], shown.loc[own["match"]]])
-        chips = [store.read(key) for key in store.build(annotations)]
-        new = query.individual and query.individual not in every
-        named = "new animal" if new else f"query {query.name or Path(query.path).name}"
-        captions, right = [f"{query.species}\n{named}"], [None]
-        for name, score, individual in zip(
-            annotations["name"][1:], own["score"], own["individual"], strict=True
-        ):
-            captions.append(f"{name}\n{score:.2f}")
-            right.append(individual == query.individual if query.individual else None)
-        rows.append(list(zip(chips, captions, right, strict=True)))
-    return rows
-
-
 # ---- the review
 
 
@@ -565,7 +524,8 @@ def save_review(
     notes = {}
     if report and network.role == MEASURED:
         notes = threshold.notes(found, report.thresholds, report.calibrations)
-    review.save_page(found, queries, known, page, title, notes, network.role)
+    maps = explain.overlays(network, found, queries, known)
+    review.save_page(found, queries, known, page, title, notes, network.role, maps)
 
 
 def write_review(
@@ -604,7 +564,7 @@ def write_review(
         f"The {MEASURED}: {measured.words}",
         *([f"The {FINAL}: {network.words}"] if final else []),
         headline(success(tested, measured.learned), page, weights, network.role),
-        f"Page:    {page}",
+        f"Page:    {page} ({page.stat().st_size / 1e6:.1f} MB)",
         f"Photos:  {page.with_name('review_photos')} (keep it beside the page)",
         f"Sheet:   {folder / 'review.csv'}",
         f"Notices: {folder / 'notices.csv'}",

@@ -8,9 +8,11 @@ import io
 import json
 import re
 import warnings
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,8 @@ from PIL import Image
 
 from miewid_core import progress
 from miewid_core.catalog import PLACE, individuals, sides
+from miewid_core.chips import ChipStore
+from miewid_core.figures import Panel
 from miewid_core.files import digest, replacing
 from miewid_core.photos import crop, read_reduced
 from miewid_core.readers.dates import readings
@@ -36,6 +40,7 @@ SIGHTING = [
 ]
 PHOTOS = 4  # of a candidate at most
 SMALL, LARGE, QUALITY = 200, 1000, 72  # pixels of a photo's longer side, JPEG quality
+OVERLAY = 64  # pixels of an overlay's longer side
 # at the start of a cell a spreadsheet takes these for a formula; the apostrophe shows ours
 FORMULA = re.compile(r"^\s*[=+\-@\t\r\n'＝＋－＠]")
 
@@ -87,12 +92,14 @@ def save_page(
     title: str,
     notes: dict[str, str] | None = None,
     network: str = "",
+    maps: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> None:
     """Write the page on which queries are decided, and a folder of enlarged photos beside it.
 
     `found`: of `identify.candidates`; `queries`, `known`: catalog rows, with `station` where given.
     `notes`: words for some queries, by annotation id; those of a column `note` come first.
     `network`: which one found the candidates; the page shows it, and notes it with each decision.
+    `maps`: of `explain.overlays`, which a switch lays over the photos, 2 kB a photo.
     It holds its thumbnails, works without the folder, loads nothing from the network and sends
     nothing. Decisions stay in the browser until they are exported as CSV. All photos are drawn
     anew: what a camera wrote into its files, such as a place, isn't in them. A page of 500 queries
@@ -102,7 +109,7 @@ def save_page(
     path = Path(path)
     folder = path.with_name(f"{path.stem}_photos")
     queries, known = _with_keys(queries, "query"), _with_keys(known, "known")
-    cards = _cards(found, queries, known, notes or {})
+    cards = _cards(found, queries, known, notes or {}, maps)
     keys = {card["photo"] for card in cards}
     keys |= {key for card in cards for one in card["candidates"] for key in one["photos"]}
     rows = [*queries.itertuples(), *known.itertuples()]
@@ -127,7 +134,11 @@ def _facts(row: tuple) -> dict[str, str]:
 
 
 def _cards(
-    found: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame, notes: dict[str, str]
+    found: pd.DataFrame,
+    queries: pd.DataFrame,
+    known: pd.DataFrame,
+    notes: dict[str, str],
+    maps: Mapping[str, np.ndarray],
 ) -> list[dict[str, object]]:
     """What the page shows of each query; photos by their keys."""
     # an individual's photos: one of each encounter first, the latest first
@@ -140,7 +151,8 @@ def _cards(
     for row, query in zip(sheet(found, queries).itertuples(), queries.itertuples(), strict=True):
         words = getattr(query, "note", ""), notes.get(row.query, "")
         card = {name: getattr(row, name) for name in COLUMNS[:4]}
-        card |= {"photo": query.key, "note": "; ".join(filter(None, words)), "candidates": []}
+        card |= {"photo": query.key, "note": "; ".join(filter(None, words))}
+        card |= {"candidates": [], "maps": {}}
         for one in found[found["query"] == row.query].itertuples():
             own = photos[one.individual]  # first the nearest, then those of the query's side
             own = sorted(own, key=lambda p: (p.annotation_id != one.match, p.side != query.side))
@@ -148,9 +160,24 @@ def _cards(
             candidate["name"] = one.individual.removeprefix(f"{own[0].species}/")
             candidate["score"] = round(float(one.score), 4)
             candidate["photos"] = [photo.key for photo in own[:PHOTOS]]
+            if row.query in maps and not card["candidates"]:
+                pair = zip((query, own[0]), maps[row.query], strict=True)
+                card["maps"] = {photo.key: _overlay(places, photo) for photo, places in pair}
             card["candidates"].append(candidate)
         cards.append(card)
     return cards
+
+
+def _overlay(places: np.ndarray, row: tuple) -> str:
+    """A red PNG, base64, of the photo's aspect, that covers what is relevant: (h, w) in [0, 1]."""
+    scale = OVERLAY / max(row.w, row.h)
+    size = tuple(max(1, round(scale * side)) for side in (row.w, row.h))
+    opaque = Image.fromarray((200 * places).astype(np.uint8)).resize(size)
+    red = Image.new("RGBA", size, "#c00000")
+    red.putalpha(opaque.point(lambda value: value & 0xF0))  # half as large
+    with io.BytesIO() as whole:
+        red.save(whole, "png", optimize=True)
+        return base64.b64encode(whole.getvalue()).decode()
 
 
 def _draw(photos: dict[str, tuple], folder: Path) -> dict[str, str]:
@@ -198,6 +225,35 @@ def _page(content: dict[str, object], title: str) -> str:
 def _hash(text: str) -> str:
     """A hash as policies write it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def panels(
+    found: pd.DataFrame,
+    queries: pd.DataFrame,
+    known: pd.DataFrame,
+    chips_dir: Path,
+    size: int = 128,
+) -> list[list[Panel]]:
+    """For each query its chip and those of its candidates, right or wrong where that is known.
+
+    `found`: of `candidates`. `queries`, `known`: catalog rows; individual "" is no truth.
+    """
+    store, shown = ChipStore(chips_dir, size), known.set_index("annotation_id")
+    rows, every = [], set(known["individual"])
+    for query in queries.itertuples():
+        own = found[found["query"] == query.annotation_id]
+        annotations = pd.concat([queries.loc[[query.Index]], shown.loc[own["match"]]])
+        chips = [store.read(key) for key in store.build(annotations)]
+        new = query.individual and query.individual not in every
+        named = "new animal" if new else f"query {query.name or Path(query.path).name}"
+        captions, right = [f"{query.species}\n{named}"], [None]
+        for name, score, individual in zip(
+            annotations["name"][1:], own["score"], own["individual"], strict=True
+        ):
+            captions.append(f"{name}\n{score:.2f}")
+            right.append(individual == query.individual if query.individual else None)
+        rows.append(list(zip(chips, captions, right, strict=True)))
+    return rows
 
 
 def read(path: Path | str, queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:

@@ -409,6 +409,28 @@ class TestEnlarged:
         rows = opened.reviewed()
         assert rows["individual"].tolist() == ["ant/c", "Bo", ""]
 
+    def test_a_switch_lays_relevance_over_the_photos(self, browser, tables, tmp_path):
+        """Of the query and its first candidate's nearest photo: red on the left half alone."""
+        places = np.zeros((2, 8, 8))
+        places[:, :, :4] = 1
+        review.save_page(*tables, tmp_path / "review.html", "", maps={"q1": places})
+        browser.forget()
+        browser.open(tmp_path / "review.html")
+        shown = "[...document.querySelectorAll('{} .map')].filter(i => i.offsetWidth).length"
+        assert browser.run(shown.format("main")) == 0
+        browser.press("m")
+        assert browser.run(shown.format("main")) == 2
+        sizes = "[...find('photo').children].map(i => i.naturalWidth / i.naturalHeight)"
+        thumbnail, overlay = browser.run(sizes)
+        assert overlay == pytest.approx(thumbnail, rel=0.05)
+        browser.press("e")
+        assert browser.run(shown.format(".panes")) == 2
+        browser.press("ArrowDown")
+        assert browser.run(shown.format(".panes")) == 0
+        browser.press("Escape")
+        browser.press("ArrowRight")
+        assert browser.run(shown.format("main")) == 0
+
     def test_a_page_without_its_folder_says_so_and_enlarges_thumbnails(
         self, browser, page, tmp_path
     ):
