@@ -435,9 +435,7 @@ def altered_in_words(table: pd.DataFrame) -> str:
     shown = with_interval(means, "top1", "low", "high", 0)
     unchanged, mirrored, greyed = (text.replace(" ", " % ", 1) for text in shown)
     low, chance = means.loc["animal greyed", ["low", "chance"]]
-    if np.isnan(low):
-        verdict = "Too few queries to say whether the background gives animals away."
-    elif low > chance:
+    if low > chance:
         verdict = (
             "**Without the animal it finds more than chance does:** what is around an animal, or "
             "its outline, gives some away. Compare photos of different places and days."

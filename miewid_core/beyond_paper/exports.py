@@ -1,7 +1,4 @@
-"""What sightings become: capture histories, and the files that other programs read.
-
-MARK's `.inp`, secr's captures and detectors, and the observations of Camtrap DP 1.0.
-"""
+"""What sightings become: capture histories, and files for MARK, secr and Camtrap DP 1.0."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +15,6 @@ from miewid_core.paper.study import Study
 from miewid_core.readers.dates import read_dates
 from miewid_core.readers.sources import read_table
 
-FACTS = [*KEYS, "station"]  # columns of a capture history beside its occasions
 PERIODS = {"D": "%Y-%m-%d", "W": "%Y-%m-%d", "M": "%Y-%m", "Q": "%Y-%m-%d", "Y": "%Y"}
 EARTH = 6_371_008.8  # metres, its mean radius
 OBSERVATION = [  # the fields of Camtrap DP 1.0's observations, in order
@@ -34,8 +30,7 @@ OBSERVATION = [  # the fields of Camtrap DP 1.0's observations, in order
 def read_occasions(path: Path | str) -> pd.DataFrame | None:
     """The sampled occasions in a CSV with columns start and end, in order; None for "".
 
-    `end` is the last day. Raises ValueError naming the lines whose dates can't be read, end before
-    they start, or overlap.
+    `end` is the last day. Raises ValueError naming the lines to mend.
     """
     if not path:
         return None
@@ -62,11 +57,11 @@ def capture_histories(
 ) -> pd.DataFrame:
     """A row per animal, a column per occasion: 1 where it was seen, else 0.
 
-    `seen`: of `sightings`; those without date don't count. Columns species, individual, station
-    (all of the animal's, where given), then the occasions. With `occasions`, of `read_occasions`,
-    these are all sampled ones, and sightings outside don't count. Without, `occasion` divides time:
-    "D" day, "W" week, "M" month, "Q" quarter, "Y" year, and one on which nobody was seen has no
-    column: whether anyone looked then isn't known. Raises ValueError for another occasion.
+    `seen`: of `review.sightings`; those without date don't count. Columns KEYS, then the occasions:
+    with `occasions` (of `read_occasions`) all sampled ones, and sightings outside don't count;
+    without, time by `occasion`, "D" day, "W" week, "M" month, "Q" quarter or "Y" year, and one on
+    which nobody was seen has no column, as whether anyone looked isn't known. Raises ValueError for
+    another occasion.
     """
     if occasion not in PERIODS:
         raise ValueError(f'occasion is {occasion!r}: take "D", "W", "M", "Q" or "Y"')
@@ -75,14 +70,15 @@ def capture_histories(
         when = dated["datetime"].dt.to_period(occasion).dt.start_time.dt.strftime(PERIODS[occasion])
         names = sorted(when.unique())
     else:
-        names = occasions["start"].dt.strftime("%F") + " to " + occasions["end"].dt.strftime("%F")
+        names = (
+            occasions["start"].dt.strftime(PERIODS["D"])
+            + " to "
+            + occasions["end"].dt.strftime(PERIODS["D"])
+        )
         places = _places(dated, occasions)
         dated, when = dated[places >= 0], names.to_numpy()[places[places >= 0]]
     table = pd.crosstab([dated[name] for name in KEYS], when).clip(upper=1)
     table = table.reindex(columns=list(names), fill_value=0).rename_axis(columns=None)
-    if (dated["station"] != "").any():
-        own = dated.groupby(KEYS)["station"]
-        table.insert(0, "station", own.agg(lambda all_: "; ".join(sorted(set(all_) - {""}))))
     return table.reset_index()
 
 
@@ -101,7 +97,7 @@ def mark(histories: pd.DataFrame, facts: str) -> dict[str, str]:
     """
     texts = {}
     for species, own in histories.groupby("species"):
-        names = [name for name in own if name not in FACTS]
+        names = [name for name in own if name not in KEYS]
         head = f"{species}: {len(names)} occasions ({', '.join(names)}); {facts}"
         animals = own["individual"].str.replace("*/", "* /", regex=False)
         seen = own[names].astype(str).agg("".join, axis=1)
@@ -128,14 +124,14 @@ def secr(seen: pd.DataFrame, occasions: pd.DataFrame) -> dict[str, tuple[str, st
     north, east = (EARTH * (radians - radians.mean(axis=0))).T
     east *= np.cos(radians[:, 0].mean())
     traps = zip(spots["detector"], east, north, strict=True)
-    detectors = "".join(f"{name} {x:.1f} {y:.1f}\n" for name, x, y in sorted(traps))
+    detectors = "# Detector x y; add those where nobody was seen\n"
+    detectors += "".join(f"{name} {x:.1f} {y:.1f}\n" for name, x, y in sorted(traps))
     placed = placed.assign(animal=_identifiers(placed["individual"]), at=_places(placed, occasions))
     caught = placed[placed["at"] >= 0].drop_duplicates(["species", "animal", "at", "detector"])
-    heads = "# Session ID Occasion Detector", "# Detector x y; add those where nobody was seen"
     texts = {}
     for species, own in caught.sort_values(["animal", "at", "detector"]).groupby("species"):
         rows = "1 " + own["animal"] + " " + (own["at"] + 1).astype(str) + " " + own["detector"]
-        texts[species] = "\n".join([heads[0], *rows, ""]), f"{heads[1]}\n{detectors}"
+        texts[species] = "\n".join(["# Session ID Occasion Detector", *rows, ""]), detectors
     return texts
 
 
@@ -176,8 +172,7 @@ def save(
 ) -> str:
     """Write all that can be derived from the sightings; returns what, and why no more, in words.
 
-    your_animals_sightings.csv and your_animals_captures.csv; in the folder exports MARK's files
-    with `occasions`, secr's where there are stations too, and Camtrap DP's observations with these.
+    Sightings and capture histories as CSV; in `exports` what `occasions` and stations allow.
     """
     folder, texts, placed = study.figures_dir, {}, (seen["station"] != "").any()
     tables = {"your_animals_sightings.csv": seen, "your_animals_captures.csv": histories}
@@ -196,7 +191,7 @@ def save(
     for name, text in texts.items():
         with replacing(folder / "exports" / name.replace("/", "-")) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
-    count, dated = len(histories.columns.difference(FACTS)), seen[seen["datetime"].notna()]
+    count, dated = len(histories.columns) - len(KEYS), seen[seen["datetime"].notna()]
     outside = 0 if occasions is None else (_places(dated, occasions) < 0).sum()
     told = {
         f"{len(histories):,} animals on {count:,} occasions.": True,

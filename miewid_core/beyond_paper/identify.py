@@ -10,14 +10,7 @@ from PIL import ExifTags, Image
 
 from miewid_core import model
 from miewid_core.beyond_paper import explain, gallery_size, review, threshold
-from miewid_core.beyond_paper.embeddings import (
-    FINAL,
-    MEASURED,
-    Embeddings,
-    Network,
-    by_species,
-    search,
-)
+from miewid_core.beyond_paper.embeddings import FINAL, Embeddings, Network, by_species, search
 from miewid_core.beyond_paper.fusion import Fusion, from_file
 from miewid_core.catalog import BOX, notice, notices, summed
 from miewid_core.chips import ChipStore
@@ -129,17 +122,22 @@ def _trained(study: Study, rows: pd.DataFrame, tested: pd.DataFrame) -> Network:
 
 
 def final_network(
-    study: Study, measured: Network, known: pd.DataFrame, weights: str = ""
+    study: Study, measured: Network, known: pd.DataFrame, weights: str = "", scores: str = ""
 ) -> Network:
     """The network that identifies when another was `measured`: trained on all `known` photos.
 
     With `weights`, as given to `choose`, it fine-tunes their network (section 5.5) by
     `config.fine_tuning`. From fewer than LEAST individuals none is trained, and `measured` serves.
+    Raises ValueError with another matcher's `scores`: what calibrates them has been learned.
     """
     people = known["individual"].nunique()
     if people < LEAST:
         return dataclasses.replace(
             measured, words=f"the measured one: {people} individuals are too few to train another."
+        )
+    if scores:
+        raise ValueError(
+            "scores can't be calibrated for a final network: leave out scores or final"
         )
     title, begun = "your animals, all known photos", ""
     training = study.training(known, title)
@@ -273,7 +271,7 @@ def needed_in_words(table: pd.DataFrame) -> str:
     )
 
 
-def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = MEASURED) -> str:
+def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = "") -> str:
     """A table of `success` in three sentences, with the place of the review `page`.
 
     `weights`: of the measured network, as given to `choose`; `role`: of the one that identifies.
@@ -493,13 +491,8 @@ def found_by(
     """The ten `candidates` of each query by a network, with another matcher's `scores` or without.
 
     `photos`: all catalog rows, of which `known` are searched. `tested`, embeddings by the measured
-    network, calibrate the scores (see `fusion`): ValueError where another network identifies.
+    network, calibrate the scores (see `fusion`).
     """
-    if scores and network.role == FINAL:
-        raise ValueError(
-            "scores can't be calibrated for the final network, which has learned all known photos: "
-            "leave out scores or final"
-        )
     asked, database = network.embed(queries), network.embed(photos).those_in(known)
     return candidates(database, asked, 10, from_file(scores, tested, database, asked))
 
@@ -516,13 +509,12 @@ def save_review(
     network: Network,
     report: threshold.Report | None,
 ) -> None:
-    """Write the review's page (`review.save_page`), with what `report` says of each first score.
+    """Write the review's page, with what `report` says of each first score.
 
-    The report holds for cosines of the measured network alone: not for the final one, nor for those
-    fused with other scores (None).
+    It holds for cosines of the measured network alone: None for those fused with other scores.
     """
     notes = {}
-    if report and network.role == MEASURED:
+    if report and network.role != FINAL:
         notes = threshold.notes(found, report.thresholds, report.calibrations)
     maps = explain.overlays(network, found, queries, known)
     review.save_page(found, queries, known, page, title, notes, network.role, maps)
@@ -537,10 +529,9 @@ def write_review(
     false_matches: float = 0.1,
     **where: str | bool,
 ) -> str:
-    """Notebook 12 in one call: a page to identify `photos` on; returns what was done, in words.
+    """Notebook 12 in one call: the page to identify `photos` on; returns what was done, in words.
 
-    Writes review.html, review_photos, review.csv (the same as a sheet) and notices.csv into the
-    study's `figures_dir`. The parameters are the notebook's; `where`: WHERE.
+    It is written into the study's `figures_dir`. Parameters are the notebook's; `where`: WHERE.
     """
     known_photos = with_dates(study.annotations)
     # first, as a wrong folder is not to be told of after hours of training
@@ -550,7 +541,7 @@ def write_review(
     tested = everything.those_in(measured.tested)
     searches = threshold.searches(tested, everything, measured.learned)
     report = None if scores else threshold.report(searches, false_matches, study.seed)
-    network = final_network(study, measured, known, weights) if final else measured
+    network = final_network(study, measured, known, weights, scores) if final else measured
     found = found_by(network, known_photos, queries, known, tested, scores)
     folder, title = study.figures_dir, f"Who is this? · {study.subtitle} · {network.role}"
     page = folder / "review.html"
@@ -561,13 +552,10 @@ def write_review(
     lines = [
         f"{len(queries):,} photos to identify, {len(known):,} known ones of "
         f"{known['individual'].nunique():,} individuals, {len(told):,} notices.",
-        f"The {MEASURED}: {measured.words}",
-        *([f"The {FINAL}: {network.words}"] if final else []),
+        *dict.fromkeys(f"The {one.role}: {one.words}" for one in (measured, network)),
         headline(success(tested, measured.learned), page, weights, network.role),
-        f"Page:    {page} ({page.stat().st_size / 1e6:.1f} MB)",
-        f"Photos:  {page.with_name('review_photos')} (keep it beside the page)",
-        f"Sheet:   {folder / 'review.csv'}",
-        f"Notices: {folder / 'notices.csv'}",
+        f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB). Beside it lie review_photos (keep it "
+        "there), review.csv (the page as a sheet) and notices.csv.",
         f"Network: {network.weights} (give it as --weights, and no training is needed again)",
     ]
     return "\n".join(lines)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -92,7 +91,7 @@ def save_page(
     title: str,
     notes: dict[str, str] | None = None,
     network: str = "",
-    maps: Mapping[str, np.ndarray] = MappingProxyType({}),
+    maps: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write the page on which queries are decided, and a folder of enlarged photos beside it.
 
@@ -109,7 +108,7 @@ def save_page(
     path = Path(path)
     folder = path.with_name(f"{path.stem}_photos")
     queries, known = _with_keys(queries, "query"), _with_keys(known, "known")
-    cards = _cards(found, queries, known, notes or {}, maps)
+    cards = _cards(found, queries, known, notes or {}, maps or {})
     keys = {card["photo"] for card in cards}
     keys |= {key for card in cards for one in card["candidates"] for key in one["photos"]}
     rows = [*queries.itertuples(), *known.itertuples()]

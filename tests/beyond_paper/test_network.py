@@ -217,6 +217,6 @@ def test_given_weights_are_where_the_final_network_begins(study, tmp_path):
 
 
 def test_scores_of_others_are_not_calibrated_for_the_final_network(study):
-    final = dataclasses.replace(identify.choose(study), role=identify.FINAL)
+    measured = identify.choose(study)
     with pytest.raises(ValueError, match="leave out scores or final"):
-        identify.found_by(final, study.annotations, None, None, None, "scores.csv")
+        identify.final_network(study, measured, study.annotations, "", "scores.csv")
