@@ -91,10 +91,7 @@ def _places(seen: pd.DataFrame, occasions: pd.DataFrame) -> np.ndarray:
 
 
 def mark(histories: pd.DataFrame, facts: str) -> dict[str, str]:
-    """MARK's `.inp` of each species: its animals' histories over sampled occasions, each once.
-
-    `facts`: for the comment at the head. An animal that no occasion has is in no history.
-    """
+    """MARK's `.inp` of each species: its animals' histories, `facts` in the comment at the head."""
     texts = {}
     for species, own in histories.groupby("species"):
         names = [name for name in own if name not in KEYS]
@@ -170,10 +167,7 @@ def save(
     queries: pd.DataFrame,
     thresholds: Mapping[str, Threshold],
 ) -> str:
-    """Write all that can be derived from the sightings; returns what, and why no more, in words.
-
-    Sightings and capture histories as CSV; in `exports` what `occasions` and stations allow.
-    """
+    """Write sightings, histories, and what `occasions` and stations allow; tells it in words."""
     folder, texts, placed = study.figures_dir, {}, (seen["station"] != "").any()
     tables = {"your_animals_sightings.csv": seen, "your_animals_captures.csv": histories}
     for name, table in tables.items():

@@ -136,40 +136,36 @@ def final_network(
             measured, words=f"the measured one: {people} individuals are too few to train another."
         )
     if scores:
-        raise ValueError(
-            "scores can't be calibrated for a final network: leave out scores or final"
-        )
-    title, begun = "your animals, all known photos", ""
-    training = study.training(known, title)
+        raise ValueError("scores aren't calibrated for a final network: leave out scores or final")
+    given = _as_run(measured.weights, study.runs_dir) if weights else {}
+    training = study.training(known, "your animals, all known photos", **given)
+    words = f"trained on all {len(known):,} known photos of {people} individuals"
     if weights:
-        start, shape = _as_run(measured.weights, study.runs_dir)
-        training = study.training(known, title, start=start, **shape)
-        begun = f", fine-tuned from `{Path(weights).name}`, whose licence holds for it too"
-    words = (
-        f"trained on all {len(known):,} known photos of {people} individuals{begun}. Accuracy, "
-        "threshold and probabilities are those of the measured network: none can be measured of "
-        "this one, which has learned every photo whose animal is known."
+        words += f", fine-tuned from `{Path(weights).name}`, whose licence holds for it too"
+    words += (
+        ". Accuracy, threshold and probabilities are the measured network's: none can be measured "
+        "of this one, which has learned every photo whose animal is known."
     )
     path, learned = study.run([training])[0].weights, frozenset(known["individual"])
     return Network(path, study.chips_dir, known[:0], learned, words, FINAL)
 
 
-def _as_run(weights: Path, runs_dir: Path) -> tuple[Run, dict[str, object]]:
-    """A weights file as a run that a training can go on from, and what its network fixes of that.
+def _as_run(weights: Path, runs_dir: Path) -> dict[str, object]:
+    """What `Study.training` takes to go on from a weights file: start, backbone and image_size.
 
     A run's own file is that run; another one is kept in `runs_dir` as a training of no epoch.
     """
     network, preprocess = load_model(weights)
     shape = {"backbone": network.name, "image_size": preprocess.size}
     if Run(weights.parent).finished:
-        return Run(weights.parent), shape
+        return shape | {"start": Run(weights.parent)}
     folder = runs_dir / f"given-{file_digest(weights)[:16]}"
     if not Run(folder).finished:
         model.save(network, preprocess, folder / "weights.safetensors")
         for name, columns in (("history", "epoch,loss,rate"), ("rows", "annotation_id,individual")):
             (folder / f"{name}.csv").write_text(f"{columns}\n")
         write_record(folder, {"config": shape | {"epochs": 0}}, weights.name, 0.0)
-    return Run(folder), shape
+    return shape | {"start": Run(folder)}
 
 
 # ---- how well it works
@@ -206,10 +202,9 @@ def missed(tested: Embeddings) -> pd.DataFrame:
     over species. Queries are those of `success`. An animal that is missed is counted twice.
     """
     found = gallery_size.ahead(tested.vectors, tested.rows)
-    counted, parts = found.loc[found["ahead"].notna(), "ahead"], []
-    for count in INSPECTED:
-        table = intervals.by_species((counted >= count).astype(float), found)
-        parts.append(table.assign(inspected=count))
+    ahead = found.loc[found["ahead"].notna(), "ahead"]
+    lost = {count: (ahead >= count).astype(float) for count in INSPECTED}
+    parts = [intervals.by_species(of, found).assign(inspected=n) for n, of in lost.items()]
     table = pd.concat(parts, ignore_index=True).rename(columns={"value": "missed"})
     table[["missed", "low", "high"]] *= 100
     return table[["inspected", "species", "queries", "individuals", "missed", "low", "high"]]
@@ -287,15 +282,15 @@ def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = "")
             f"how well it works isn't known. {place}"
         )
     network = "network of your weights" if weights else "multi-species network"
-    network = f"measured {network}" if role == FINAL else network
     first, ten = (
         "{:.0f} to {:.0f}".format(*mean[[f"top{k}_low", f"top{k}_high"]]) for k in (1, 10)
     )
     return (
-        f"The {network} puts the right individual first in {mean['top1']:.0f} % of searches, and "
-        f"among the ten on the page in {mean['top10']:.0f} %. 95 % intervals: {first} and {ten}; "
-        f"ten individuals drawn at random would hold it in {mean['chance10']:.0f} %; means over "
-        f"{len(table) - 1} species, {mean['queries']:,} searches. {place}"
+        f"The {'measured ' * (role == FINAL)}{network} puts the right individual first in "
+        f"{mean['top1']:.0f} % of searches, and among the ten on the page in {mean['top10']:.0f} "
+        f"%. 95 % intervals: {first} and {ten}; ten individuals drawn at random would hold it in "
+        f"{mean['chance10']:.0f} %; means over {len(table) - 1} species, {mean['queries']:,} "
+        f"searches. {place}"
     )
 
 
@@ -513,9 +508,8 @@ def save_review(
 
     It holds for cosines of the measured network alone: None for those fused with other scores.
     """
-    notes = {}
-    if report and network.role != FINAL:
-        notes = threshold.notes(found, report.thresholds, report.calibrations)
+    stated = report and network.role != FINAL
+    notes = threshold.notes(found, report.thresholds, report.calibrations) if stated else {}
     maps = explain.overlays(network, found, queries, known)
     review.save_page(found, queries, known, page, title, notes, network.role, maps)
 
