@@ -298,3 +298,26 @@ def test_colours_that_are_greyed_can_not_be_matched(photos, tmp_path, weights, m
     means = table[table["species"] == "mean"].set_index("query")["top1"]
     assert means["unchanged"] == means["mirrored"] == 100
     assert means["animal greyed"] < 60
+
+
+def test_a_network_that_looks_at_the_background_alone_is_caught(
+    photos, tmp_path, weights, monkeypatch
+):
+    """It sees only corners, outside the ellipse that is greyed: it needs no animal."""
+
+    class Corner(torch.nn.Module):
+        def forward(self, images):
+            return images[..., :8, :8].mean((2, 3)) + torch.tensor([0.0, 0.0, 3.0])
+
+    preprocess = model.load(weights)[1]
+    monkeypatch.setattr(explain.model, "load", lambda *given: (Corner(), preprocess))
+    store = ChipStore(tmp_path, SIZE)
+    vectors = evaluation.embed(Corner(), preprocess, ChipDataset(store, store.build(photos)))
+    tested = Embeddings(photos.assign(chip=store.build(photos))[LABELS], vectors, "w", "p")
+    table = explain.altered_queries(of_file("", tmp_path), tested, photos, False)
+    means = table[table["species"] == "mean"].set_index("query")
+    assert means["top1"]["animal greyed"] == means["top1"]["unchanged"]
+    assert means["low"]["animal greyed"] > means["chance"]["animal greyed"]
+    assert "**Without the animal it finds more than chance does:**" in (
+        explain.altered_in_words(table)
+    )
