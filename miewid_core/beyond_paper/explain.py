@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from matplotlib.patches import ConnectionPatch
 from torch import nn
-from tqdm import tqdm
 
-from miewid_core import evaluation, model
+from miewid_core import evaluation, model, progress
 from miewid_core.beyond_paper.embeddings import Embeddings, Network, by_species, nearest
 from miewid_core.beyond_paper.review import panels
 from miewid_core.beyond_paper.threshold import searches
@@ -112,7 +111,7 @@ def overlays(
     best = found[found["rank"] == 1].head(OVERLAID)
     matched = queries[queries["annotation_id"].isin(best["query"])]
     rows = panels(best, matched, known, network.chips_dir, preprocess.size)
-    pairs = zip(matched["annotation_id"], tqdm(rows, "relevance"), strict=True)
+    pairs = zip(matched["annotation_id"], progress(rows, "relevance"), strict=True)
     return {query: _pair(net, preprocess, row)[1].numpy() for query, row in pairs}
 
 
