@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
         )
         own.set_defaults(run=run)
         for name, settings in options.items():
-            own.add_argument(name, **settings)
+            own.add_argument(*name.split(), **settings)
     given, rest = parser.parse_known_args(arguments)
     try:
         if "parameters" in given:
@@ -179,6 +179,24 @@ def _taken(words: dict[str, str], function: Callable) -> dict[str, object]:
     return taken
 
 
+def identify(given: argparse.Namespace) -> None:
+    """A page on which photos of unidentified animals are named.
+
+    FINAL=true trains on all known photos.
+    """
+    from miewid_core.beyond_paper import identify
+    from miewid_core.paper.study import open_study
+
+    words = {"on_problem": "drop"} | given.parameters
+    words |= {"catalog": given.catalog, "weights": given.weights, "figures_dir": given.output}
+    _refuse_unknown(words, open_study, identify.write_review)
+    opened = _taken(words, open_study)
+    where = {name: opened[name] for name in identify.WHERE if name in opened}
+    asked = _taken(words, identify.write_review) | where
+    told = identify.write_review(open_study(**opened), given.photos, **asked)
+    sys.stdout.write(f"{told}\n")
+
+
 def train(given: argparse.Namespace) -> None:
     """One training shared by the GPUs of this computer; start it with torchrun.
 
@@ -251,6 +269,13 @@ COMMANDS = {  # with their arguments
         }
     },
     plan: PARAMETERS,
+    identify: {
+        "photos": {"help": "of unidentified animals: a folder, or a CSV with boxes"},
+        **PARAMETERS,
+        "--catalog": {"required": True, "help": "known animals: a CSV, JSON, or folder"},
+        "--weights": {"default": "", "help": "the network; trained on the catalog if none"},
+        "-o --output": {"default": "review", "help": "folder of the review page"},
+    },
     train: PARAMETERS,
     repeat: {
         "folder": {"type": Path, "metavar": "RUN_FOLDER", "help": "a folder of .cache/runs"},

@@ -10,6 +10,7 @@ LABELS = ["species", "name", "individual", "viewpoint", "encounter", "family"]
 TEXT = ["annotation_id", "path", *LABELS]
 BOX = ["x", "y", "w", "h"]
 COLUMNS = [*TEXT, "date", *BOX, "theta"]
+PLACE = ["station", "latitude", "longitude"]  # text, in a catalog whose source has them
 PROBLEM = ["row", "file", "column", "problem", "remedy"]
 NOTICE = ["row", "what", "done"]
 KINDS = 20  # so many different notices are listed of those with one consequence

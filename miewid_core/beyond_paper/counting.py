@@ -4,11 +4,14 @@ import zlib
 
 import numpy as np
 import pandas as pd
-from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.cluster.hierarchy import DisjointSet, fcluster, linkage
 from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.metrics.pairwise import cosine_distances
+from sklearn.neighbors import NearestNeighbors
 
 from miewid_core import progress
 from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, label_rows, plain_numbers, styled
@@ -22,6 +25,9 @@ HALVES = 400  # of the individuals, drawn for an interval
 NUMBERS = ["annotations", "individuals", "count", "splits", "merges"]
 MEASURES = ["ratio", "split_rate", "merge_rate", "pair_precision", "pair_recall", "ari"]
 LIMITS = [0, 0, 0, 0, 0, -0.5], [np.inf, np.inf, np.inf, 1, 1, 1]  # least and greatest of each
+REVIEWED = ["by", "reviewed", "individuals", "count", "ratio", "ari", "ami"]
+POINTS = 41  # numbers of reviews
+NEAREST = 20  # candidates of an annotation that a reviewer goes through
 ENDS = ("", "_low", "_high")
 COLUMNS = [
     *["linkage", "species", "threshold", *NUMBERS],
@@ -194,18 +200,106 @@ def in_words(chosen: pd.DataFrame) -> str:
     return f"By the threshold that is right for the other species, the count is {', '.join(told)}."
 
 
-def identities_in_words(chosen: pd.DataFrame) -> str:
-    """How far the identities behind such counts are right."""
-    rows = chosen[(chosen["goal"] == "count") & (chosen["linkage"] == "average")]
-    if rows.empty:
-        return "A threshold from other species takes other species."
-    values = rows[MEASURES].mean()
+def reviews(
+    embeddings: np.ndarray, annotations: pd.DataFrame, chosen: pd.DataFrame
+) -> pd.DataFrame:
+    """Count and identities by a threshold, then by so many reviewed pairs alone: REVIEWED.
+
+    First the single linkage of `chosen` (of `chosen_elsewhere`, for counts). Then every annotation
+    is an individual of its own until a reviewer, who knows the truth, links it (see `_asked`).
+    `ratio`, `ari`, `ami`: means over species of count / individuals and of scikit-learn's indices.
+    """
+    used = chosen[(chosen["goal"] == "count") & (chosen["linkage"] == "single")]
+    people, parts, first = {}, [], []
+    for name, threshold in zip(used["species"], used["threshold"], strict=True):
+        own = (annotations["species"] == name).to_numpy()
+        people[name] = annotations["individual"].to_numpy(object)[own]
+        parts.append(_asked(embeddings[own], people[name]).assign(species=name))
+        first.append(_agreement(people[name], joined(embeddings[own], [threshold], "single")[0]))
+    if not parts:
+        return pd.DataFrame(columns=REVIEWED)
+    pairs = pd.concat(parts).sort_values("cosine", ascending=False, kind="stable")
+    numbers = np.unique(np.linspace(0, len(pairs), POINTS).round().astype(int))
+    rows = [_row("threshold", 0, first)]
+    for number in numbers.tolist():
+        linked, scores = pairs[:number][pairs["same"][:number]], []
+        for name, individuals in people.items():
+            own, size = linked[linked["species"] == name], len(individuals)
+            graph = csr_array((np.ones(len(own)), (own["one"], own["other"])), (size, size))
+            scores.append(_agreement(individuals, connected_components(graph)[1]))
+        rows.append(_row("reviews", number, scores))
+    return pd.DataFrame(rows, columns=REVIEWED)
+
+
+def _row(by: str, number: int, scores: list[list[float]]) -> list[object]:
+    """A row of REVIEWED from `_agreement` of each species."""
+    true, count, ari, ami = np.array(scores).T
+    means = (count / true).mean(), ari.mean(), ami.mean()
+    return [by, number, int(true.sum()), int(count.sum()), *means]
+
+
+def _asked(embeddings: np.ndarray, people: np.ndarray) -> pd.DataFrame:
+    """The pairs that are reviewed, in order: one, other, cosine, same (individual).
+
+    Each annotation's nearest ones, the most similar pair first; a pair is left out where earlier
+    reviews tell: its ends must be linked by a chain of others, or can't be, as their groups can't.
+    """
+    index = NearestNeighbors(metric="cosine").fit(embeddings)
+    distances, others = index.kneighbors(n_neighbors=min(NEAREST, len(people) - 1))
+    ends = {"one": np.arange(len(people)).repeat(others.shape[1]), "other": others.ravel()}
+    pairs = pd.DataFrame(ends | {"cosine": 1 - distances.ravel()})
+    groups, rows = DisjointSet(range(len(people))), []
+    apart: dict[int, set[int]] = {place: set() for place in range(len(people))}
+    for row in pairs.sort_values("cosine", ascending=False, kind="stable").itertuples(index=False):
+        one, other = groups[row.one], groups[row.other]
+        if one == other or other in apart[one]:
+            continue
+        rows.append([*row, people[one] == people[other]])
+        if rows[-1][-1]:
+            groups.merge(one, other)
+            kept, gone = groups[one], ({one, other} - {groups[one]}).pop()
+            apart[kept] |= apart.pop(gone)
+            for far in apart[kept]:
+                apart[far] = apart[far] - {gone} | {kept}
+        else:
+            apart[one].add(other)
+            apart[other].add(one)
+    return pd.DataFrame(rows, columns=[*pairs, "same"])
+
+
+def _agreement(people: np.ndarray, counted: np.ndarray) -> list[float]:
+    """True individuals, those counted, and the ARI and AMI of both."""
+    indices = adjusted_rand_score, adjusted_mutual_info_score
+    return [len(set(people)), len(set(counted)), *(index(people, counted) for index in indices)]
+
+
+def reviews_in_words(table: pd.DataFrame) -> str:
+    """How many reviewed pairs a count is worth, from a table of `reviews`."""
+    if table.empty:
+        return "Reviews are compared with the threshold of other species, and there is one species."
+    by, rows, last = table.iloc[0], table[1:], table.iloc[-1]
+    better = [*rows["reviewed"][rows["ari"] > by["ari"]], f"more than {last['reviewed']}"][0]
     return (
-        "A right count isn't right identities: by average linkage "
-        f"{100 * values['pair_precision']:.0f} % of the joined pairs are one animal's, and "
-        f"{100 * values['pair_recall']:.0f} % of the true pairs are joined (ARI "
-        f"{values['ari']:.2f})."
+        f"By the threshold {by['count']:,} of {by['individuals']:,} individuals are counted (ARI "
+        f"{by['ari']:.2f}). By reviewed pairs alone identities are better after {better}; after "
+        f"{last['reviewed']:,} the count is {last['count']:,} (ARI {last['ari']:.2f}, AMI "
+        f"{last['ami']:.2f})."
     )
+
+
+@styled()
+def reviews_figure(table: pd.DataFrame, title: str) -> Figure:
+    """ARI and AMI against reviewed pairs, and by the threshold (`table`: of `reviews`)."""
+    drawn = Figure(title, 2.9)
+    axes = drawn.subplots()
+    for (by, own), line in zip(table.groupby("by", sort=False), ("o", "-"), strict=False):
+        for name, colour in (("ari", BLUE), ("ami", ORANGE)):
+            look = {"color": colour, "label": f"{name.upper()}, {by}"}
+            axes.plot(own["reviewed"], own[name], line, **look)
+    axes.set(xlabel="reviewed pairs", ylabel="mean over species", ylim=(0, 1.02))
+    if len(table):
+        drawn.legend(loc="outside lower left", ncols=2)
+    return drawn
 
 
 PANELS = {  # column of a `sweep`: label of the axis, factor

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from matplotlib.patches import ConnectionPatch
 from torch import nn
 
-from miewid_core import evaluation, model
-from miewid_core.beyond_paper.embeddings import Embeddings, by_species, nearest
-from miewid_core.beyond_paper.identify import Network, panels
+from miewid_core import evaluation, model, progress
+from miewid_core.beyond_paper.embeddings import Embeddings, Network, by_species, nearest
+from miewid_core.beyond_paper.review import panels
 from miewid_core.beyond_paper.threshold import searches
 from miewid_core.chips import ChipStore
 from miewid_core.demo.draw import anatomy
-from miewid_core.figures import BLUE, COLOURS, GREY, MARKERS, PAGE, Figure, styled
+from miewid_core.figures import BLUE, COLOURS, GREY, MARKERS, PAGE, Figure, Panel, styled
 from miewid_core.machine import default_device
 from miewid_core.model import MiewIDNet
 from miewid_core.paper.comparison import compare, with_interval
@@ -31,6 +31,7 @@ CURVE = ["similarity", *(f"greyed_{100 * share:.0f}" for share in GREYED)]
 DRAWS = 1000  # of a bootstrap
 MEAN_PIXEL = np.array([124, 116, 104], np.uint8)  # ImageNet's
 MOST = 500  # altered queries
+OVERLAID = 100  # queries whose first candidates are explained on the review page
 
 
 # ---- the map and the lines of a match
@@ -99,6 +100,30 @@ def _seen(network: nn.Module, module: nn.Module, images: torch.Tensor) -> list[t
     return kept
 
 
+def overlays(
+    network: Network, found: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame
+) -> dict[str, np.ndarray]:
+    """For the review page: relevance of a query and of its first candidate's photo, (2, h, w).
+
+    By the query's annotation id, each in [0, 1] of its greatest; of the first OVERLAID queries.
+    """
+    net, preprocess = _loaded(network)
+    best = found[found["rank"] == 1].head(OVERLAID)
+    matched = queries[queries["annotation_id"].isin(best["query"])]
+    rows = panels(best, matched, known, network.chips_dir, preprocess.size)
+    pairs = zip(matched["annotation_id"], progress(rows, "relevance"), strict=True)
+    return {query: _pair(net, preprocess, row)[1].numpy() for query, row in pairs}
+
+
+def _pair(
+    net: MiewIDNet, preprocess: model.Preprocess, row: list[Panel]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The images (2, 3, S, S) of a query and a candidate, and their relevance in [0, 1]."""
+    images = preprocess.batch(torch.from_numpy(np.stack([chip for chip, *_ in row])))
+    maps = relevance(net, images, net(images).flip(0)).clamp(min=0)
+    return images, maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
+
+
 @styled()
 def match_figure(
     network: Network,
@@ -109,7 +134,7 @@ def match_figure(
 ) -> Figure:
     """A row for each query and its first candidate: chips, relevance, corresponding places.
 
-    `found`, `queries`, `known`: as for `identify.panels`. The redder a place, the more its detail
+    `found`, `queries`, `known`: as for `review.panels`. The redder a place, the more its detail
     adds to the similarity.
     """
     net, preprocess = _loaded(network)
@@ -124,16 +149,15 @@ def match_figure(
     grid = drawn.subplots(max(1, len(rows)), 4, squeeze=False, gridspec_kw=spaces)
     for row, (query, left, right, match) in zip(rows, grid, strict=False):
         chips, captions, rightness = zip(*row, strict=True)
-        images = preprocess.batch(torch.from_numpy(np.stack(chips)))
-        maps = relevance(net, images, net(images).flip(0))
+        images, maps = _pair(net, preprocess, row)
         for axes, chip in zip(
             (query, left, right, match), np.repeat(chips, 2, axis=0), strict=True
         ):
             axes.imshow(chip)
             axes.set_axis_off()
-        for axes, places in zip((left, right), maps.clamp(min=0).numpy(), strict=True):
-            strength, size = places / max(places.max(), 1e-12), len(chips[0])
-            look = {"cmap": "Reds", "vmin": 0, "vmax": 1, "interpolation": "bilinear"}
+        size, look = len(chips[0]), {"cmap": "Reds", "vmin": 0, "vmax": 1}
+        look["interpolation"] = "bilinear"
+        for axes, strength in zip((left, right), maps.numpy(), strict=True):
             axes.imshow(strength, alpha=0.8 * strength, extent=(0, size, size, 0), **look)
         for pair in lines(net, images, maps):
             ends = [
@@ -293,39 +317,25 @@ def quality_in_words(table: pd.DataFrame) -> str:
     """What a table of `quality` says about the maps of this network."""
     if table.empty:
         return "No photo has both a right and a wrong one to be compared with."
-    right, wrong = (
-        table[table["match"] == match].set_index("map").loc["relevance"]
-        for match in ("right", "wrong")
-    )
-    others = table[table["match"] == "right"].set_index("map")["greyed_20"]
+    matches = dict(list(table.set_index("map").groupby("match")))
+    right, wrong = (matches[match].loc["relevance"] for match in ("right", "wrong"))
+    random = matches["right"].loc["random", "greyed_20"]
     words = (
         f"Greying the reddest fifth of a photo takes the similarity of a right match from "
-        f"{right['similarity']:.2f} to {right['greyed_20']:.2f}, a random fifth to "
-        f"{others['random']:.2f}, and the fifth that Grad-CAM marks, the usual map, to "
-        f"{others['Grad-CAM']:.2f}."
+        f"{right['similarity']:.2f} to {right['greyed_20']:.2f}, a random fifth to {random:.2f}."
     )
     pairs = f"({right['pairs']} right and {wrong['pairs']} wrong pairs.)"
     if "odds_animal" not in table:
         return f"{words} Where the animal is isn't known of these photos. {pairs}"
     odds = "{odds_animal:.1f} times ({odds_low:.1f} to {odds_high:.1f})"
-    alike = right["odds_low"] <= wrong["odds_high"]
-    verdict = (
-        "So a map can expose a match that rests on background, but it can't confirm one."
-        if alike
-        else "So a map that lies on the background speaks against a match."
-    )
+    verdict = "speaks against a match"
+    if right["odds_low"] <= wrong["odds_high"]:
+        verdict += ", but one that lies on the animal doesn't confirm it"
     return (
         f"{words} The odds that red lies on the animal are {odds.format(**right)} those of its "
-        f"area in right matches, and {odds.format(**wrong)} in wrong ones. {verdict} {pairs}"
+        f"area in right matches, and {odds.format(**wrong)} in wrong ones: a map that lies on the "
+        f"background {verdict}. {pairs}"
     )
-
-
-def quality_claim(table: pd.DataFrame) -> str:
-    """What a table of `quality` supports, for a title."""
-    greyed = table[table["match"] == "right"].set_index("map")["greyed_20"]
-    if greyed.get("relevance", 1.0) < greyed.drop("relevance", errors="ignore").min():
-        return "Of five maps ours marks best what the score rests on"
-    return "Our map is not the best of five"
 
 
 @styled()
@@ -424,9 +434,7 @@ def altered_in_words(table: pd.DataFrame) -> str:
     shown = with_interval(means, "top1", "low", "high", 0)
     unchanged, mirrored, greyed = (text.replace(" ", " % ", 1) for text in shown)
     low, chance = means.loc["animal greyed", ["low", "chance"]]
-    if np.isnan(low):
-        verdict = "Too few queries to say whether the background gives animals away."
-    elif low > chance:
+    if low > chance:
         verdict = (
             "**Without the animal it finds more than chance does:** what is around an animal, or "
             "its outline, gives some away. Compare photos of different places and days."

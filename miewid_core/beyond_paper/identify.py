@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image
 
-from miewid_core.beyond_paper import gallery_size
-from miewid_core.beyond_paper.embeddings import Embeddings, by_species, embed, search
-from miewid_core.beyond_paper.fusion import Fusion
-from miewid_core.catalog import BOX, notice, summed
+from miewid_core import model
+from miewid_core.beyond_paper import explain, gallery_size, review, threshold
+from miewid_core.beyond_paper.embeddings import FINAL, Embeddings, Network, by_species, search
+from miewid_core.beyond_paper.fusion import Fusion, from_file
+from miewid_core.catalog import BOX, notice, notices, summed
 from miewid_core.chips import ChipStore
-from miewid_core.figures import Panel, spelt
+from miewid_core.figures import spelt
 from miewid_core.files import ROOT, file_digest
+from miewid_core.paper import database_size, intervals
 from miewid_core.paper.comparison import compare, no_better, with_interval
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
@@ -22,33 +24,20 @@ from miewid_core.readers.dates import read_dates
 from miewid_core.readers.load import load_catalog
 from miewid_core.readers.sources import is_folder
 from miewid_core.readers.weights import load_model
-from miewid_core.runs.run import Training
+from miewid_core.runs.run import Run, Training, write_record
 
 COLUMNS = ["query", "rank", "individual", "match", "score"]
 TOP = (1, 5, 10)
+INSPECTED = (1, 2, 3, 5, 10, 15, 20)  # candidate individuals
+PHOTOS, INDIVIDUALS = "photos of each individual", "individuals"
+ENOUGH = 2  # points of top-1 that no further photo is worth
+BEARABLE = 2  # percent of missed matches, each of which counts an animal twice
 FEW = 10  # individuals below which a bootstrap interval is no longer worth its name
 LEAST = 10  # individuals below which a network isn't trained on a catalog
+WHERE = "photos_dir", "absolute_paths", "species"  # of the photos to identify, as of a catalog
 
 
 # ---- the network
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A weights file, photos `tested` that it hasn't learned from, and `words` on what it is.
-
-    `learned`: the individuals that it was trained on, as far as that is known.
-    """
-
-    weights: Path
-    chips_dir: Path
-    tested: pd.DataFrame
-    learned: frozenset[str]
-    words: str
-
-    def embed(self, annotations: pd.DataFrame) -> Embeddings:
-        """Embeddings of catalog rows, kept on disk."""
-        return embed(self.weights, annotations, self.chips_dir)
 
 
 def choose(study: Study, weights: str = "") -> Network:
@@ -132,6 +121,53 @@ def _trained(study: Study, rows: pd.DataFrame, tested: pd.DataFrame) -> Network:
     return Network(weights, study.chips_dir, tested, learned, words)
 
 
+def final_network(
+    study: Study, measured: Network, known: pd.DataFrame, weights: str = "", scores: str = ""
+) -> Network:
+    """The network that identifies when another was `measured`: trained on all `known` photos.
+
+    With `weights`, as given to `choose`, it fine-tunes their network (section 5.5) by
+    `config.fine_tuning`. From fewer than LEAST individuals none is trained, and `measured` serves.
+    Raises ValueError with another matcher's `scores`: what calibrates them has been learned.
+    """
+    people = known["individual"].nunique()
+    if people < LEAST:
+        return dataclasses.replace(
+            measured, words=f"the measured one: {people} individuals are too few to train another."
+        )
+    if scores:
+        raise ValueError("scores aren't calibrated for a final network: leave out scores or final")
+    given = _as_run(measured.weights, study.runs_dir) if weights else {}
+    training = study.training(known, "your animals, all known photos", **given)
+    words = f"trained on all {len(known):,} known photos of {people} individuals"
+    if weights:
+        words += f", fine-tuned from `{Path(weights).name}`, whose licence holds for it too"
+    words += (
+        ". Accuracy, threshold and probabilities are the measured network's: none can be measured "
+        "of this one, which has learned every photo whose animal is known."
+    )
+    path, learned = study.run([training])[0].weights, frozenset(known["individual"])
+    return Network(path, study.chips_dir, known[:0], learned, words, FINAL)
+
+
+def _as_run(weights: Path, runs_dir: Path) -> dict[str, object]:
+    """What `Study.training` takes to go on from a weights file: start, backbone and image_size.
+
+    A run's own file is that run; another one is kept in `runs_dir` as a training of no epoch.
+    """
+    network, preprocess = load_model(weights)
+    shape = {"backbone": network.name, "image_size": preprocess.size}
+    if Run(weights.parent).finished:
+        return shape | {"start": Run(weights.parent)}
+    folder = runs_dir / f"given-{file_digest(weights)[:16]}"
+    if not Run(folder).finished:
+        model.save(network, preprocess, folder / "weights.safetensors")
+        for name, columns in (("history", "epoch,loss,rate"), ("rows", "annotation_id,individual")):
+            (folder / f"{name}.csv").write_text(f"{columns}\n")
+        write_record(folder, {"config": shape | {"epochs": 0}}, weights.name, 0.0)
+    return shape | {"start": Run(folder)}
+
+
 # ---- how well it works
 
 
@@ -158,77 +194,120 @@ def success(tested: Embeddings, learned: Collection[str] = ()) -> pd.DataFrame:
     ).reset_index()
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `success` for a reader, intervals in their columns."""
-    shown = table[["queries", "individuals"]].rename(columns={"queries": "searches"})
-    shown.insert(0, "species", table["species"].map(spelt))
-    for k, head in zip(TOP, ("first (%)", "among 5 (%)", "among 10 (%)"), strict=True):
-        shown[head] = with_interval(table, f"top{k}")
-    chance = table[[f"chance{k}" for k in TOP]].map("{:.0f}".format)
-    shown["by chance: 1, 5, 10"] = chance.agg(", ".join, axis=1)
-    if "top1_seen" in table:
-        halves = table[["top1_seen", "top1_new"]].map("{:.1f}".format).replace("nan", "none")
-        shown["first: seen, new individuals"] = halves.agg(", ".join, axis=1)
-    return shown
+def missed(tested: Embeddings) -> pd.DataFrame:
+    """How many searches for known animals are missed by how many candidates are looked at.
+
+    Columns inspected (candidate individuals, the nearest first), species, queries, individuals,
+    missed, low, high (percent with its 95 % interval); the last row of each number is the "mean"
+    over species. Queries are those of `success`. An animal that is missed is counted twice.
+    """
+    found = gallery_size.ahead(tested.vectors, tested.rows)
+    ahead = found.loc[found["ahead"].notna(), "ahead"]
+    lost = {count: (ahead >= count).astype(float) for count in INSPECTED}
+    parts = [intervals.by_species(of, found).assign(inspected=n) for n, of in lost.items()]
+    table = pd.concat(parts, ignore_index=True).rename(columns={"value": "missed"})
+    table[["missed", "low", "high"]] *= 100
+    return table[["inspected", "species", "queries", "individuals", "missed", "low", "high"]]
 
 
-def headline(table: pd.DataFrame, page: Path, weights: str = "") -> str:
+def missed_in_words(table: pd.DataFrame) -> str:
+    """How many candidates to look at, from the means of a table of `missed`."""
+    means = table[table["species"] == "mean"].set_index("inspected")
+    if means["missed"].isna().all():
+        return "No photo has another one of its individual to be found by."
+    shown = with_interval(means.loc[[1, 10]], "missed", "low", "high", 0)
+    one, ten = (text.replace(" ", " % ", 1) for text in shown)
+    enough = [*means.index[means["high"] <= BEARABLE], f"more than {means.index[-1]}"][0]
+    return (
+        f"Looking at the first candidate alone misses {one} of the known animals, "
+        f"looking at ten {ten}. To miss {BEARABLE} % at most, by the interval's upper end, takes "
+        f"{enough}."
+    )
+
+
+def needed(tested: Embeddings, seed: int) -> pd.DataFrame:
+    """Top-1 by the photos of each individual in the database, and by the number of individuals.
+
+    Columns varied (PHOTOS or INDIVIDUALS), number, queries, top1, low, high (percent, 95 % interval
+    of the mean over species). At most so many photos of each, drawn at random
+    (`database_size.ranks`); of individuals up to as many as every species has (`gallery_size`).
+    Nothing is trained: of networks trained on fewer animals it says nothing.
+    """
+    rows, columns = tested.rows, ["varied", "number", "queries", "top1", "low", "high"]
+    most = int(rows.groupby("individual").size().max()) if len(rows) else 0
+    limits = sorted({*(limit for limit in (1, 2, 3, 5, 10) if limit < most), most})
+    if most < 2:
+        return pd.DataFrame(columns=columns)
+    ranks = database_size.ranks(tested.vectors, rows, limits, seed=seed)
+    counted, parts = ~np.isnan(ranks[:, 0, 0]), []
+    for place, limit in enumerate(limits):
+        right = pd.Series((ranks[counted, :, place] <= 1).mean(axis=1), rows.index[counted])
+        table = intervals.by_species(right, rows).iloc[-1:].rename(columns={"value": "top1"})
+        table[["top1", "low", "high"]] *= 100
+        parts.append(table.assign(varied=PHOTOS, number=limit))
+    curve = gallery_size.curve([gallery_size.ahead(tested.vectors, rows)])
+    curve = curve[curve["species"] == "mean"].rename(columns={"size": "number", "top_1": "top1"})
+    return pd.concat([*parts, curve.assign(varied=INDIVIDUALS)], ignore_index=True)[columns]
+
+
+def needed_in_words(table: pd.DataFrame) -> str:
+    """What a table of `needed` says to somebody who plans what to photograph."""
+    if table.empty:
+        return "No individual was photographed in two encounters: more photos of each are needed."
+    photos, people = (table[table["varied"] == what] for what in (PHOTOS, INDIVIDUALS))
+    one, every, few, many = (own.iloc[place] for own in (photos, people) for place in (0, -1))
+    enough = photos["number"][photos["top1"] >= every["top1"] - ENOUGH].iloc[0]
+    return (
+        f"With one photo of each individual the right one comes first in {one['top1']:.0f} % of "
+        f"searches, with all (at most {every['number']}, each of another encounter) in "
+        f"{every['top1']:.0f} %, and {enough} of each come within {ENOUGH} points of that. Among "
+        f"{few['number']} individuals it comes first in {few['top1']:.0f} %, among "
+        f"{many['number']} in {many['top1']:.0f} %: expect less as a catalog grows."
+    )
+
+
+def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = "") -> str:
     """A table of `success` in three sentences, with the place of the review `page`.
 
-    `weights`: of the network, as given to `choose`.
+    `weights`: of the measured network, as given to `choose`; `role`: of the one that identifies.
     """
     page = Path(page).resolve()
     page = page.relative_to(ROOT) if page.is_relative_to(ROOT) else page
     mean, place = table.iloc[-1], f"Decide on the page `{page.as_posix()}`."
+    if role == FINAL:
+        place += f" Its candidates are by the {FINAL}, which was trained on all known photos."
     if np.isnan(mean["top1"]):
-        said = "No individual was photographed in two encounters, so how well it works isn't known."
-        return f"{said} {place}"
+        return (
+            "No individual has two encounters among the photos that the network hasn't learned, so "
+            f"how well it works isn't known. {place}"
+        )
     network = "network of your weights" if weights else "multi-species network"
     first, ten = (
         "{:.0f} to {:.0f}".format(*mean[[f"top{k}_low", f"top{k}_high"]]) for k in (1, 10)
     )
     return (
-        f"The {network} puts the right individual first in {mean['top1']:.0f} % of searches, and "
-        f"among the ten on the page in {mean['top10']:.0f} %. 95 % intervals: {first} and {ten}; "
-        f"ten individuals drawn at random would hold it in {mean['chance10']:.0f} %; means over "
-        f"{len(table) - 1} species, {mean['queries']:,} searches. {place}"
+        f"The {'measured ' * (role == FINAL)}{network} puts the right individual first in "
+        f"{mean['top1']:.0f} % of searches, and among the ten on the page in {mean['top10']:.0f} "
+        f"%. 95 % intervals: {first} and {ten}; ten individuals drawn at random would hold it in "
+        f"{mean['chance10']:.0f} %; means over {len(table) - 1} species, {mean['queries']:,} "
+        f"searches. {place}"
     )
 
 
 def in_words(table: pd.DataFrame) -> str:
-    """Best and worst species of a table of `success`, and what few individuals can't tell."""
-    rows = table[:-1]
-    few = rows["individuals"] < FEW
-    ends = [rows["top1"].idxmax(), rows["top1"].idxmin()] if rows["top1"].notna().any() else []
-    shown = rows[few | rows.index.isin(ends)]
-    return "\n".join(
-        f"- **{spelt(row.species)}**: {_species_in_words(row)}" for row in shown.itertuples()
-    )
-
-
-def _species_in_words(row: tuple) -> str:
-    n = row.individuals
-    if not row.queries:
-        return (
-            "no individual was photographed in two encounters among the photos kept for testing, "
-            "so nothing can be said about how well it works. Photos of the same individuals from "
-            "other days are needed."
-        )
-    head = f"the right individual comes first in {row.top1:.0f} % of {row.queries} searches"
-    if n < FEW:
-        failures = 100 * (1 - 0.05 ** (1 / n))  # that n successes don't exclude, at 95 %
-        return (
-            f"{head}, where guessing finds {row.chance1:.0f} %. So few individuals tell little, an "
-            f"interval would mislead: even {n} successes with {n} leave room for {failures:.0f} % "
-            "of failures. With so few to choose from, a search is also easier than it will be "
-            "later."
-        )
-    verdict = "better than" if row.top1_low > row.chance1 else "no difference shown to"
-    return (
-        f"{head} ({row.top1_low:.0f} to {row.top1_high:.0f}), {verdict} guessing "
-        f"({row.chance1:.0f} %), and is among the first ten of {n} individuals in "
-        f"{row.top10:.0f} % (guessing {row.chance10:.0f} %)."
-    )
+    """What the species of a table of `success` with few individuals can't tell."""
+    lines = []
+    for row in table[:-1][table["individuals"][:-1] < FEW].itertuples():
+        n, words = row.individuals, "no individual has two encounters among the tested photos."
+        if row.queries:
+            failures = 100 * (1 - 0.05 ** (1 / n))  # that n successes don't exclude, at 95 %
+            words = (
+                f"{row.top1:.0f} % of {row.queries} searches, guessing {row.chance1:.0f} %. So few "
+                f"individuals tell little: even {n} successes with {n} leave room for "
+                f"{failures:.0f} % of failures, and a search is easier than it will be later."
+            )
+        lines.append(f"- **{spelt(row.species)}**: {words}")
+    return "\n".join(lines) or f"Each species has {FEW} tested individuals or more."
 
 
 # ---- the photos to identify
@@ -396,37 +475,81 @@ def _ranked(known: Embeddings, queries: Embeddings, k: int, fusion: Fusion | Non
     return found.loc[found["rank"] <= k, COLUMNS]
 
 
-def by_file(found: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    """A table of `candidates` with the names of files in place of annotation ids."""
-    paths = pd.concat([queries, known]).set_index("annotation_id")["path"]
-    names = paths.map(lambda path: Path(path).name).to_dict()
-    return found.assign(query=found["query"].map(names), match=found["match"].map(names))
+def found_by(
+    network: Network,
+    photos: pd.DataFrame,
+    queries: pd.DataFrame,
+    known: pd.DataFrame,
+    tested: Embeddings,
+    scores: str = "",
+) -> pd.DataFrame:
+    """The ten `candidates` of each query by a network, with another matcher's `scores` or without.
+
+    `photos`: all catalog rows, of which `known` are searched. `tested`, embeddings by the measured
+    network, calibrate the scores (see `fusion`).
+    """
+    asked, database = network.embed(queries), network.embed(photos).those_in(known)
+    return candidates(database, asked, 10, from_file(scores, tested, database, asked))
 
 
-def panels(
+# ---- the review
+
+
+def save_review(
     found: pd.DataFrame,
     queries: pd.DataFrame,
     known: pd.DataFrame,
-    chips_dir: Path,
-    size: int = 128,
-) -> list[list[Panel]]:
-    """For each query its chip and those of its candidates, right or wrong where that is known.
+    page: Path,
+    title: str,
+    network: Network,
+    report: threshold.Report | None,
+) -> None:
+    """Write the review's page, with what `report` says of each first score.
 
-    `found`: of `candidates`. `queries`, `known`: catalog rows; individual "" is no truth.
+    It holds for cosines of the measured network alone: None for those fused with other scores.
     """
-    store, shown = ChipStore(chips_dir, size), known.set_index("annotation_id")
-    rows, every = [], set(known["individual"])
-    for query in queries.itertuples():
-        own = found[found["query"] == query.annotation_id]
-        annotations = pd.concat([queries.loc[[query.Index]], shown.loc[own["match"]]])
-        chips = [store.read(key) for key in store.build(annotations)]
-        new = query.individual and query.individual not in every
-        named = "new animal" if new else f"query {query.name or Path(query.path).name}"
-        captions, right = [f"{query.species}\n{named}"], [None]
-        for name, score, individual in zip(
-            annotations["name"][1:], own["score"], own["individual"], strict=True
-        ):
-            captions.append(f"{name}\n{score:.2f}")
-            right.append(individual == query.individual if query.individual else None)
-        rows.append(list(zip(chips, captions, right, strict=True)))
-    return rows
+    stated = report and network.role != FINAL
+    notes = threshold.notes(found, report.thresholds, report.calibrations) if stated else {}
+    maps = explain.overlays(network, found, queries, known)
+    review.save_page(found, queries, known, page, title, notes, network.role, maps)
+
+
+def write_review(
+    study: Study,
+    photos: str,
+    weights: str = "",
+    final: bool = False,
+    scores: str = "",
+    false_matches: float = 0.1,
+    **where: str | bool,
+) -> str:
+    """Notebook 12 in one call: the page to identify `photos` on; returns what was done, in words.
+
+    It is written into the study's `figures_dir`. Parameters are the notebook's; `where`: WHERE.
+    """
+    known_photos = with_dates(study.annotations)
+    # first, as a wrong folder is not to be told of after hours of training
+    queries, known = to_identify(known_photos, study.test, photos, study.seed, **where)
+    measured = choose(study, weights)
+    everything = measured.embed(known_photos)
+    tested = everything.those_in(measured.tested)
+    searches = threshold.searches(tested, everything, measured.learned)
+    report = None if scores else threshold.report(searches, false_matches, study.seed)
+    network = final_network(study, measured, known, weights, scores) if final else measured
+    found = found_by(network, known_photos, queries, known, tested, scores)
+    folder, title = study.figures_dir, f"Who is this? · {study.subtitle} · {network.role}"
+    page = folder / "review.html"
+    save_review(found, queries, known, page, title, network, report)
+    review.save_csv(review.sheet(found, queries, network.role), folder / "review.csv")
+    told = pd.concat([notices(known_photos), notices(queries)])
+    review.save_csv(told, folder / "notices.csv")
+    lines = [
+        f"{len(queries):,} photos to identify, {len(known):,} known ones of "
+        f"{known['individual'].nunique():,} individuals, {len(told):,} notices.",
+        *dict.fromkeys(f"The {one.role}: {one.words}" for one in (measured, network)),
+        headline(success(tested, measured.learned), page, weights, network.role),
+        f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB). Beside it lie review_photos (keep it "
+        "there), review.csv (the page as a sheet) and notices.csv.",
+        f"Network: {network.weights} (give it as --weights, and no training is needed again)",
+    ]
+    return "\n".join(lines)

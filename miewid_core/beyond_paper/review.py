@@ -1,4 +1,4 @@
-"""The review of candidates: a page for a browser, a sheet, decisions, capture histories."""
+"""The review of candidates: a page for a browser, a sheet, decisions, sightings."""
 
 import base64
 import csv
@@ -8,6 +8,7 @@ import io
 import json
 import re
 import warnings
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,9 @@ import pandas as pd
 from PIL import Image
 
 from miewid_core import progress
-from miewid_core.catalog import individuals, sides
+from miewid_core.catalog import PLACE, individuals, sides
+from miewid_core.chips import ChipStore
+from miewid_core.figures import Panel
 from miewid_core.files import digest, replacing
 from miewid_core.photos import crop, read_reduced
 from miewid_core.readers.dates import readings
@@ -25,12 +28,18 @@ from miewid_core.readers.sources import read_table
 
 TEMPLATE = Path(__file__).with_name("review.html")
 COLUMNS = ["query", "file", "species", "date", "decision", "individual", "score"]
-OPTIONAL = ["certainty", "reviewer", "filter"]  # of a decision; `filter`: of candidates, in words
+# of a decision; `filter`: of candidates, in words; `network`: that found them, by its role
+OPTIONAL = ["certainty", "reviewer", "filter", "network"]
 KEYS = ["species", "individual"]  # of an animal, whichever side a photo shows
 DECISIONS = ("accept", "new", "reject")  # a candidate; an unknown animal; none, can't be told
 CERTAINTY = ("certain", "probable", "possible")
+SIGHTING = [
+    *["photo", "individual", "species", "datetime", "encounter", *PLACE],
+    *["side", "method", "reviewer", "certainty"],
+]
 PHOTOS = 4  # of a candidate at most
 SMALL, LARGE, QUALITY = 200, 1000, 72  # pixels of a photo's longer side, JPEG quality
+OVERLAY = 64  # pixels of an overlay's longer side
 # at the start of a cell a spreadsheet takes these for a formula; the apostrophe shows ours
 FORMULA = re.compile(r"^\s*[=+\-@\t\r\n'＝＋－＠]")
 
@@ -53,12 +62,12 @@ def save_csv(table: pd.DataFrame, path: Path) -> None:
         safe.to_csv(temporary, index=False, quoting=csv.QUOTE_ALL, encoding="utf-8-sig")
 
 
-def sheet(found: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
+def sheet(found: pd.DataFrame, queries: pd.DataFrame, network: str = "") -> pd.DataFrame:
     """One row per query to be filled in: COLUMNS, and each candidate with its score, best first.
 
-    `found`: of `identify.candidates`; `queries`: catalog rows. In `decision` goes one of DECISIONS,
-    in `individual` whom it accepts, or a name for a new animal; `certainty` (one of CERTAINTY) and
-    `reviewer` may stay empty. Read it with `read`.
+    `found`: of `identify.candidates`, by the `network` of that role; `queries`: catalog rows. In
+    `decision` goes one of DECISIONS, in `individual` whom it accepts, or a name for a new animal;
+    `certainty` (one of CERTAINTY) and `reviewer` may stay empty. Read it with `read`.
     """
     rows = pd.DataFrame(
         {
@@ -67,7 +76,7 @@ def sheet(found: pd.DataFrame, queries: pd.DataFrame) -> pd.DataFrame:
             "species": queries["species"],
             "date": pd.to_datetime(queries["date"]).dt.strftime("%Y-%m-%d").fillna(""),
         }
-    ).assign(decision="", individual="", score="", certainty="", reviewer="")
+    ).assign(decision="", individual="", score="", certainty="", reviewer="", network=network)
     wide = found.pivot(index="query", columns="rank", values=["individual", "score"])
     wide.columns = [f"{'best' if name == 'individual' else name}_{k}" for name, k in wide.columns]
     places = sorted(wide.columns, key=lambda name: (int(name.split("_")[1]), name))
@@ -81,12 +90,16 @@ def save_page(
     path: Path,
     title: str,
     notes: dict[str, str] | None = None,
+    network: str = "",
+    maps: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write the page on which queries are decided, and a folder of enlarged photos beside it.
 
-    `found`: of `identify.candidates`; `queries`, `known`: catalog rows, with a `site` where given.
-    `notes`: words for some queries, by annotation id; those of a column `note` come first. The page
-    holds its thumbnails, works without the folder, loads nothing from the network and sends
+    `found`: of `identify.candidates`; `queries`, `known`: catalog rows, with `station` where given.
+    `notes`: words for some queries, by annotation id; those of a column `note` come first.
+    `network`: which one found the candidates; the page shows it, and notes it with each decision.
+    `maps`: of `explain.overlays`, which a switch lays over the photos, 2 kB a photo.
+    It holds its thumbnails, works without the folder, loads nothing from the network and sends
     nothing. Decisions stay in the browser until they are exported as CSV. All photos are drawn
     anew: what a camera wrote into its files, such as a place, isn't in them. A page of 500 queries
     by 10 candidates with 5,338 photos has 41 MB, 8 kB a photo; the browser opens it in half a
@@ -95,14 +108,15 @@ def save_page(
     path = Path(path)
     folder = path.with_name(f"{path.stem}_photos")
     queries, known = _with_keys(queries, "query"), _with_keys(known, "known")
-    cards = _cards(found, queries, known, notes or {})
+    cards = _cards(found, queries, known, notes or {}, maps or {})
     keys = {card["photo"] for card in cards}
     keys |= {key for card in cards for one in card["candidates"] for key in one["photos"]}
     rows = [*queries.itertuples(), *known.itertuples()]
     photos = {row.key: row for row in rows if row.key in keys}
     thumbnails = _draw(photos, folder)
     shown = {key: _facts(row) | {"image": thumbnails[key]} for key, row in photos.items()}
-    page = _page({"cards": cards, "photos": shown, "folder": f"{folder.name}/"}, title)
+    content = {"cards": cards, "photos": shown, "folder": f"{folder.name}/", "network": network}
+    page = _page(content, title)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
 
@@ -115,11 +129,15 @@ def _with_keys(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 def _facts(row: tuple) -> dict[str, str]:
     date = "" if pd.isna(row.date) else f"{row.date:%Y-%m-%d}"
-    return {"date": date, "side": row.side, "site": getattr(row, "site", "")}
+    return {"date": date, "side": row.side, "site": getattr(row, "station", "")}
 
 
 def _cards(
-    found: pd.DataFrame, queries: pd.DataFrame, known: pd.DataFrame, notes: dict[str, str]
+    found: pd.DataFrame,
+    queries: pd.DataFrame,
+    known: pd.DataFrame,
+    notes: dict[str, str],
+    maps: Mapping[str, np.ndarray],
 ) -> list[dict[str, object]]:
     """What the page shows of each query; photos by their keys."""
     # an individual's photos: one of each encounter first, the latest first
@@ -132,7 +150,8 @@ def _cards(
     for row, query in zip(sheet(found, queries).itertuples(), queries.itertuples(), strict=True):
         words = getattr(query, "note", ""), notes.get(row.query, "")
         card = {name: getattr(row, name) for name in COLUMNS[:4]}
-        card |= {"photo": query.key, "note": "; ".join(filter(None, words)), "candidates": []}
+        card |= {"photo": query.key, "note": "; ".join(filter(None, words))}
+        card |= {"candidates": [], "maps": {}}
         for one in found[found["query"] == row.query].itertuples():
             own = photos[one.individual]  # first the nearest, then those of the query's side
             own = sorted(own, key=lambda p: (p.annotation_id != one.match, p.side != query.side))
@@ -140,9 +159,24 @@ def _cards(
             candidate["name"] = one.individual.removeprefix(f"{own[0].species}/")
             candidate["score"] = round(float(one.score), 4)
             candidate["photos"] = [photo.key for photo in own[:PHOTOS]]
+            if row.query in maps and not card["candidates"]:
+                pair = zip((query, own[0]), maps[row.query], strict=True)
+                card["maps"] = {photo.key: _overlay(places, photo) for photo, places in pair}
             card["candidates"].append(candidate)
         cards.append(card)
     return cards
+
+
+def _overlay(places: np.ndarray, row: tuple) -> str:
+    """A red PNG, base64, of the photo's aspect, that covers what is relevant: (h, w) in [0, 1]."""
+    scale = OVERLAY / max(row.w, row.h)
+    size = tuple(max(1, round(scale * side)) for side in (row.w, row.h))
+    opaque = Image.fromarray((200 * places).astype(np.uint8)).resize(size)
+    red = Image.new("RGBA", size, "#c00000")
+    red.putalpha(opaque.point(lambda value: value & 0xF0))  # half as large
+    with io.BytesIO() as whole:
+        red.save(whole, "png", optimize=True)
+        return base64.b64encode(whole.getvalue()).decode()
 
 
 def _draw(photos: dict[str, tuple], folder: Path) -> dict[str, str]:
@@ -190,6 +224,35 @@ def _page(content: dict[str, object], title: str) -> str:
 def _hash(text: str) -> str:
     """A hash as policies write it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def panels(
+    found: pd.DataFrame,
+    queries: pd.DataFrame,
+    known: pd.DataFrame,
+    chips_dir: Path,
+    size: int = 128,
+) -> list[list[Panel]]:
+    """For each query its chip and those of its candidates, right or wrong where that is known.
+
+    `found`: of `candidates`. `queries`, `known`: catalog rows; individual "" is no truth.
+    """
+    store, shown = ChipStore(chips_dir, size), known.set_index("annotation_id")
+    rows, every = [], set(known["individual"])
+    for query in queries.itertuples():
+        own = found[found["query"] == query.annotation_id]
+        annotations = pd.concat([queries.loc[[query.Index]], shown.loc[own["match"]]])
+        chips = [store.read(key) for key in store.build(annotations)]
+        new = query.individual and query.individual not in every
+        named = "new animal" if new else f"query {query.name or Path(query.path).name}"
+        captions, right = [f"{query.species}\n{named}"], [None]
+        for name, score, individual in zip(
+            annotations["name"][1:], own["score"], own["individual"], strict=True
+        ):
+            captions.append(f"{name}\n{score:.2f}")
+            right.append(individual == query.individual if query.individual else None)
+        rows.append(list(zip(chips, captions, right, strict=True)))
+    return rows
 
 
 def read(path: Path | str, queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
@@ -297,54 +360,28 @@ def decisions(
 def sightings(
     annotations: pd.DataFrame, queries: pd.DataFrame, decided: pd.DataFrame
 ) -> pd.DataFrame:
-    """Species, individual, date, and site where given, of each photo that counts as a sighting.
+    """A row of SIGHTING for each photo that counts as one; "" (no date: NaT) where unknown.
 
     `annotations`: catalog rows of known animals, those held back included. `queries`: catalog rows
     of the photos reviewed; of these only the `decided` ones that were accepted or called new count.
     An individual is the animal by its name: where left and right side are told apart, both are it.
     """
-    columns = ["species", "individual", "date", *(["site"] if "site" in annotations else [])]
     known = annotations[~annotations["annotation_id"].isin(queries["annotation_id"])]
+    known = known.assign(individual=known["name"], method="catalog")
     named = decided[decided["decision"].isin(DECISIONS[:2])]
-    animals = annotations.drop_duplicates("individual").set_index("individual")
-    named = named.assign(
-        species=named["individual"].map(animals["species"]).fillna(named["species"]),
-        individual=named["individual"].map(animals["name"]).fillna(named["individual"]),
+    named = named.reindex(columns=["query", *KEYS, "date", *OPTIONAL], fill_value="")
+    animals, names = annotations.drop_duplicates("individual").set_index("individual"), {}
+    for column, called in (("species", "species"), ("individual", "name")):
+        names[column] = named["individual"].map(animals[called]).fillna(named[column])
+    method = "review" + (", candidates by the " + named["network"]).where(
+        named["network"] != "", ""
     )
-    if "site" in queries:
-        named["site"] = named["query"].map(queries.set_index("annotation_id")["site"])
-    parts = [known.assign(individual=known["name"]), named.reindex(columns=columns)]
-    return pd.concat([part[columns] for part in parts], ignore_index=True)
-
-
-def capture_histories(seen: pd.DataFrame, occasion: str = "D") -> pd.DataFrame:
-    """A row per animal, a column per occasion: 1 where it was seen, else 0.
-
-    `seen`: of `sightings`; those without date don't count. Columns species, individual, site (all
-    of the animal's, where given), then the occasions. `occasion`: "D" day, "W" week, "M" month, "Q"
-    quarter, "Y" year. Occasions on which nobody was seen have no column: whether anyone looked then
-    isn't known. Raises ValueError for another occasion.
-    """
-    if occasion not in ("D", "W", "M", "Q", "Y"):
-        raise ValueError(f'occasion is {occasion!r}: take "D", "W", "M", "Q" or "Y"')
-    dated = seen[seen["date"].notna() & (seen["individual"] != "")]
-    days = dated["date"].dt.to_period(occasion).dt.start_time
-    when = days.dt.strftime({"Y": "%Y", "M": "%Y-%m"}.get(occasion, "%Y-%m-%d"))
-    table = dated.assign(when=when, count=1).pivot_table(
-        values="count", index=KEYS, columns="when", aggfunc="max", fill_value=0
-    )
-    table = table.astype(int).rename_axis(columns=None).reset_index()
-    if "site" in dated:
-        sites = dated.groupby(KEYS)["site"].agg(lambda own: "; ".join(sorted(set(own) - {""})))
-        table.insert(2, "site", table.set_index(KEYS).index.map(sites))
-    return table
-
-
-def in_words(seen: pd.DataFrame, histories: pd.DataFrame) -> str:
-    """How many `sightings` the capture histories rest on."""
-    undated = int(seen["date"].isna().sum())
-    occasions = len(histories.columns.difference([*KEYS, "site"]))
-    words = f"{len(histories):,} animals on {occasions:,} occasions."
-    if undated:
-        words += f" {undated:,} of {len(seen):,} sightings have no date and don't count."
-    return words
+    named = named.assign(annotation_id=named["query"], method=method, **names)
+    taken = queries.reindex(columns=["annotation_id", "encounter", "viewpoint", *PLACE])
+    named = named.merge(taken, "left", on="annotation_id")
+    seen = pd.concat([known, named], ignore_index=True)
+    seen = seen.rename(columns={"annotation_id": "photo", "date": "datetime"})
+    seen = seen.reindex(columns=[*SIGHTING, "viewpoint"])
+    text = seen.drop(columns="datetime").astype(object).fillna("")
+    text["side"] = sides(text["viewpoint"])
+    return seen.assign(datetime=pd.to_datetime(seen["datetime"]), **text)[SIGHTING]

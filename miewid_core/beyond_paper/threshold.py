@@ -375,15 +375,6 @@ def notes(
     return told
 
 
-def detection_claim(table: pd.DataFrame, rate: float) -> str:
-    """What thresholds (of `detection`) cost at a `rate` of false positives, for a title."""
-    own = table[(table["thresholds"] == "one a species") & (table["FPIR"] <= 100 * rate + 1e-9)]
-    if own.empty:
-        return "New or known?"
-    missed = own["FNIR"].iloc[-1]
-    return f"At {100 * rate:g} % false positives {missed:.0f} % of known animals are missed"
-
-
 def reliability_claim(table: pd.DataFrame) -> str:
     """How far stated probabilities (`reliability`) are off, for a title."""
     if table.empty:

@@ -11,6 +11,7 @@ import pandas as pd
 from miewid_core.catalog import (
     BOX,
     COLUMNS,
+    PLACE,
     TEXT,
     CatalogError,
     CatalogWarning,
@@ -53,7 +54,8 @@ def load_catalog(
     """Read a catalog: a CSV, a COCO JSON, a folder tree, or an object with .df and .root.
 
     Returns one row per annotation with COLUMNS: x, y, w, h in pixels of the upright photo, theta
-    in radians, date NaT, viewpoint, encounter, family "" if unknown. `individual` is unique over
+    in radians, date NaT, viewpoint, encounter, family "" if unknown; and PLACE's columns that the
+    source fills. `individual` is unique over
     species; in species of `sides_differ` left and right side are two (section 3.2), and photos of
     neither (front, back, up) are left out. Annotation ids are the source's, or depend on the row's
     content alone.
@@ -215,7 +217,8 @@ def _usable(
         judged = rows[~lost if on_problem == "drop" else rows["species"] != ""]
         checks.nothing_to_evaluate(judged, report)
     problems = pd.concat(report.problems).sort_index(kind="stable")
-    annotations = rows.loc[~rows.index.isin(problems.index), COLUMNS].reset_index(drop=True)
+    columns = COLUMNS + [name for name in PLACE if (rows[name] != "").any()]
+    annotations = rows.loc[~rows.index.isin(problems.index), columns].reset_index(drop=True)
     if len(problems) and (on_problem == "raise" or annotations.empty):
         raise CatalogError(source, problems)
     annotations = annotations.astype(dict.fromkeys(TEXT, str))

@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from miewid_core.catalog import PLACE
+
 RAW = [
     *["row", "annotation_id", "file", "species", "name", "viewpoint"],
     *["encounter", "date", "x", "y", "w", "h", "theta", "family", "image_width", "image_height"],
+    *PLACE,
 ]
 ALIASES = {  # a column's other names, each used where there is none of the first
     "file": ("file_path", "file_name", "path"),

@@ -210,9 +210,6 @@ def test_words_and_figures_follow_the_table(table):
     assert words.count("of 3 species") == 2
     most = max(rows["ratio"].max(), 1 / rows["ratio"].min())
     assert counting.headline(chosen).endswith(f"up to {most:.1f} times off")
-    words = counting.identities_in_words(chosen)
-    assert f"(ARI {rows['ari'].mean():.2f})" in words
-    assert f"{100 * rows['pair_recall'].mean():.0f} % of the true pairs are joined" in words
     drawn = counting.curves(table, "title")
     labels = [axes.get_ylabel() for axes in drawn.axes]
     assert sorted(labels) == sorted(label for label, _ in counting.PANELS.values())
@@ -233,7 +230,9 @@ def test_a_single_species_has_no_other_to_choose_its_threshold():
     assert chosen.empty
     assert "no other can choose" in counting.in_words(chosen)
     assert "two species" in counting.headline(chosen)
-    assert counting.identities_in_words(chosen)
+    none = counting.reviews(*clustered(5, 3, 0.5, 0), chosen)
+    assert "there is one species" in counting.reviews_in_words(none)
+    assert counting.reviews_figure(none, "title").png(30)
     counting.curves(table, "title").png(30)
     assert "two species" in counting.counts(chosen, "title").axes[0].texts[0].get_text()
 
@@ -247,3 +246,52 @@ def test_species_are_halved_apart_from_each_other():
     wide = (table["ratio_high"] - table["ratio_low"])[table["linkage"] == "single"]
     wide = wide.groupby(table["species"]).mean()
     assert wide["mean"] / wide[list(names)].mean() == pytest.approx(0.5, abs=0.12)
+
+
+def asked_slowly(embeddings, people):
+    """All pairs by falling cosine; what earlier answers tell is looked up anew each time."""
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    order = sorted(
+        itertools.combinations(range(len(people)), 2), key=lambda p: -(unit[p[0]] @ unit[p[1]])
+    )
+    asked, groups = [], [{place} for place in range(len(people))]
+    apart = []
+    for one, other in order:
+        mine, theirs = (next(group for group in groups if place in group) for place in (one, other))
+        told = mine is theirs or any(
+            (a in mine and b in theirs) or (a in theirs and b in mine) for a, b in apart
+        )
+        if told:
+            continue
+        asked.append({one, other})
+        if people[one] == people[other]:
+            groups = [group for group in groups if group not in (mine, theirs)] + [mine | theirs]
+        else:
+            apart.append((one, other))
+    return asked
+
+
+def test_reviewed_pairs_are_those_that_earlier_answers_do_not_tell(monkeypatch):
+    monkeypatch.setattr(counting, "NEAREST", 99)
+    embeddings, annotations = clustered(6, 4, 1.2, 0)
+    people = annotations["individual"].to_numpy(object)
+    asked = counting._asked(embeddings, people)
+    assert [{row.one, row.other} for row in asked.itertuples()] == asked_slowly(embeddings, people)
+
+
+def test_reviews_of_all_pairs_end_with_the_truth(monkeypatch):
+    parts = [clustered(6, 4, 1.2, seed, species) for seed, species in enumerate(("ant", "bee"))]
+    embeddings = np.concatenate([part for part, _ in parts])
+    annotations = pd.concat([part for _, part in parts], ignore_index=True)
+    chosen = counting.chosen_elsewhere(counting.sweep(embeddings, annotations))
+    monkeypatch.setattr(counting, "NEAREST", 99)
+    table = counting.reviews(embeddings, annotations, chosen)
+    first, begun, last = table.iloc[0], table.iloc[1], table.iloc[-1]
+    own = chosen[(chosen["goal"] == "count") & (chosen["linkage"] == "single")]
+    assert first["ari"] == pytest.approx(own["ari"].mean())
+    assert first["count"] == own["count"].sum()
+    assert begun["count"] == len(annotations)  # nothing is believed yet
+    assert last[["count", "ari", "ami"]].tolist() == pytest.approx([12, 1, 1])
+    assert table["ari"][1:].is_monotonic_increasing
+    assert "the count is 12 (ARI 1.00, AMI 1.00)" in counting.reviews_in_words(table)
+    assert counting.reviews_figure(table, "title").png(30)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from miewid_core import catalog
-from miewid_core.beyond_paper import identify
+from miewid_core.beyond_paper import identify, review
 from miewid_core.beyond_paper.embeddings import LABELS, Embeddings
 from miewid_core.files import ROOT
 from miewid_core.paper.comparison import compare
@@ -178,22 +178,22 @@ def test_one_an_encounter_keeps_unknown_encounters():
 
 
 class TestInWords:
-    def table(self, individuals, queries=40, low=50.0):
-        tested = embedded([f"{i % individuals}" for i in range(queries)], 0)
-        return identify.success(tested).assign(top1_low=low)
+    def table(self, individuals, queries=40):
+        return identify.success(embedded([f"{i % individuals}" for i in range(queries)], 0))
 
     def test_few_individuals_get_no_interval_but_a_warning(self):
         words = identify.in_words(self.table(2))
         assert "95 % interval" not in words
         assert "2 successes with 2 leave room for 78 % of failures" in words  # 1 - 0.05 ** (1 / 2)
 
-    def test_more_get_an_interval_and_a_verdict(self):
-        assert "better than guessing" in identify.in_words(self.table(12))
-        assert "no difference shown to guessing" in identify.in_words(self.table(12, low=0.0))
+    def test_many_need_no_words(self):
+        assert (
+            identify.in_words(self.table(12)) == "Each species has 10 tested individuals or more."
+        )
 
-    def test_singletons_say_what_is_needed(self):
-        words = identify.in_words(self.table(40))
-        assert "nothing can be said" in words
+    def test_singletons_say_what_is_missing(self):
+        words = identify.in_words(self.table(9, 9))
+        assert "no individual has two encounters" in words
         assert "nan" not in words
 
 
@@ -222,20 +222,17 @@ def test_individuals_are_counted_and_not_their_photos():
     assert compare({"photos": tested.ranks()}, k=2)["photos"][0] < 100
 
 
-def test_a_readable_success_has_eight_columns_and_a_headline(tmp_path):
+def test_a_headline_names_the_network_and_the_page(tmp_path):
     table = identify.success(embedded(list("aabbccdd"), 0), {"a", "b"})
-    shown = identify.readable(table)
-    assert shown.shape[1] == 8
-    one = table.iloc[0]
-    ends = f"({one['top1_low']:.1f} to {one['top1_high']:.1f})"
-    assert shown["first (%)"].iloc[0] == f"{one['top1']:.1f} {ends}"
-    assert shown["by chance: 1, 5, 10"].iloc[0] == "25, 100, 100"
     words = identify.headline(table, ROOT / "figures" / "demo" / "review.html")
     assert words.startswith("The multi-species network puts the right individual first in ")
     assert words.endswith("Decide on the page `figures/demo/review.html`.")
     page = tmp_path / "review.html"
     assert str(page) in identify.headline(table, page, "some.safetensors")
     assert "The network of your weights" in identify.headline(table, page, "some.safetensors")
+    final = identify.headline(table, page, "some.safetensors", identify.FINAL)
+    assert "The measured network of your weights" in final
+    assert final.endswith("the final network, which was trained on all known photos.")
     assert identify.headline(table.assign(top1=np.nan), page).startswith("No individual")
 
 
@@ -246,9 +243,42 @@ def test_of_new_animals_no_candidate_can_be_right(photos, tmp_path):
         {"query": queries["annotation_id"], "match": known["annotation_id"].iloc[0]}
     )
     found = found.assign(individual=known["individual"].iloc[0], score=0.5, rank=1)
-    panels = identify.panels(found, queries, known, tmp_path, 16)
+    panels = review.panels(found, queries, known, tmp_path, 16)
     captions = [row[0][1].split("\n")[1] for row in panels]
     assert captions == ["query a", "new animal"]
-    named = identify.by_file(found, queries, known)
-    assert named["query"].tolist() == ["anta0.png", "beeb0.png"]
-    assert named["match"].str.fullmatch(r"ant\w\d\.png").all()
+
+
+def test_a_known_animal_is_missed_where_too_few_candidates_are_inspected():
+    tested = embedded([f"{i % 9}" for i in range(36)], 0)
+    table = identify.missed(tested)
+    means = table[table["species"] == "mean"].set_index("inspected")["missed"]
+    for count in (1, 2, 5, 10):
+        hits = 0
+        for query, own in zip(tested.rows["annotation_id"], tested.rows["individual"], strict=True):
+            vectors = tested.of(tested.rows["annotation_id"] != query)
+            of_query = tested.of(tested.rows["annotation_id"] == query)
+            found = identify.candidates(vectors, of_query, count)
+            hits += own in set(found["individual"])
+        assert means[count] == pytest.approx(100 * (1 - hits / 36))
+    words = identify.missed_in_words(table)
+    assert words.startswith(f"Looking at the first candidate alone misses {means[1]:.0f} % (")
+    assert words.endswith("takes more than 20.")
+    assert "No photo" in identify.missed_in_words(identify.missed(tested.of(np.arange(36) < 1)))
+
+
+def test_photos_needed_are_those_of_a_database_with_so_many_of_each():
+    tested = embedded([f"{i % 6}" for i in range(24)], 0)
+    table = identify.needed(tested, 0)
+    photos = table[table["varied"] == identify.PHOTOS].set_index("number")["top1"]
+    assert photos.index.tolist() == [1, 2, 3, 4]
+    all_ = compare({"top1": tested.ranks()})["top1"].iloc[-1]
+    assert photos[4] == pytest.approx(all_)
+    individuals = table[table["varied"] == identify.INDIVIDUALS].set_index("number")["top1"]
+    assert individuals[6] == pytest.approx(all_)
+    assert individuals[2] > individuals[6]  # of random embeddings
+    words = identify.needed_in_words(table)
+    assert words.startswith(
+        f"With one photo of each individual the right one comes first in {photos[1]:.0f} %"
+    )
+    none = identify.needed(embedded(list("abc"), 0), 0)
+    assert "No individual" in identify.needed_in_words(none)

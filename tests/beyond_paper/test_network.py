@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from miewid_core import model
 from miewid_core.beyond_paper import identify
 from miewid_core.config import PRESETS
 
@@ -179,3 +180,43 @@ def test_without_a_test_set_it_learns_no_photo_that_it_is_measured_on(study):
     assert set(learned["individual"]) == set(once["individual"])
     searched = chosen.tested["individual"].duplicated(keep=False)
     assert set(chosen.tested.loc[searched, "individual"]) == {"k"}
+
+
+def test_the_final_network_learns_all_known_photos_and_is_named_apart(study):
+    measured = identify.choose(study)
+    known = study.annotations[3:]
+    final = identify.final_network(study, measured, known)
+    rows, changes = study.asked[-1]
+    assert rows.equals(known)
+    assert changes == {}
+    assert (measured.role, final.role) == ("measured network", "final network")
+    assert final.learned == set(known["individual"])
+    assert final.tested.empty
+    assert "all 267 known photos of 89 individuals" in final.words
+    few = identify.final_network(study, measured, photos(["a", "b"]))
+    assert few.role == measured.role
+    assert "2 individuals are too few" in few.words
+
+
+def test_given_weights_are_where_the_final_network_begins(study, tmp_path):
+    """A run's file is that run; any other becomes one of no epoch, with the same weights."""
+    file = tmp_path / "given.safetensors"
+    network = model.MiewIDNet("test_efficientnet")
+    model.save(network, model.Preprocess.of("test_efficientnet", 32), file)
+    study = dataclasses.replace(study, runs_dir=tmp_path / "runs")
+    measured = identify.choose(study, str(file))
+    final = identify.final_network(study, measured, study.annotations, str(file))
+    start = study.asked[-1][1].pop("start")
+    assert study.asked[-1][1] == {"backbone": "test_efficientnet", "image_size": 32}
+    assert start.weights.read_bytes() == file.read_bytes()
+    assert start.rows.empty
+    again = dataclasses.replace(measured, weights=start.weights)
+    identify.final_network(study, again, study.annotations, str(start.weights))
+    assert study.asked[-1][1]["start"] == start
+    assert "fine-tuned from `given.safetensors`, whose licence holds" in final.words
+
+
+def test_scores_of_others_are_not_calibrated_for_the_final_network(study):
+    measured = identify.choose(study)
+    with pytest.raises(ValueError, match="leave out scores or final"):
+        identify.final_network(study, measured, study.annotations, "", "scores.csv")

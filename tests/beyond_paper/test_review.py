@@ -31,7 +31,7 @@ def tables(tmp_path_factory):
     rows["date"] = pd.to_datetime(["2024-05-01", None, "2024-05-03", "2024-05-03"] + 4 * [None])
     rows = rows.assign(x=0.0, y=0.0, w=600.0, h=300.0, name="", individual="", encounter="")
     rows["viewpoint"] = ["left", "right", "", "", "left", "right", "", "left"]
-    rows["site"] = ["north", "", "", "", "north", "south", "", "south"]
+    rows["station"] = ["north", "", "", "", "north", "south", "", "south"]
     queries, known = rows[:4].copy(), rows[4:].reset_index(drop=True)
     known["individual"] = ["ant/=1+1", f"ant/{NASTY}", "ant/c", "ant/c"]
     known["date"] = pd.to_datetime(["2023-01-01", "2023-01-01", "2023-01-02", None])
@@ -60,7 +60,8 @@ def gps():
 @pytest.fixture(scope="module")
 def page(tables, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "review.html"
-    review.save_page(*tables, path, f"Title {NASTY} {{{{data}}}}", {"q1": f"note {NASTY}"})
+    notes = {"q1": f"note {NASTY}"}
+    review.save_page(*tables, path, f"Title {NASTY} {{{{data}}}}", notes, "final network")
     return path
 
 
@@ -130,7 +131,7 @@ class TestPage:
 
     def test_is_the_same_for_the_same_tables(self, page, tables, tmp_path):
         title, notes = f"Title {NASTY} {{{{data}}}}", {"q1": f"note {NASTY}"}
-        review.save_page(*tables, tmp_path / "review.html", title, notes)
+        review.save_page(*tables, tmp_path / "review.html", title, notes, "final network")
         assert (tmp_path / "review.html").read_bytes() == page.read_bytes()
 
 
@@ -198,6 +199,8 @@ class TestInTheBrowser:
         assert rows["date"].dt.day.tolist()[0::2] == [1, 3]
         assert rows["certainty"].tolist() == ["certain", "certain", "possible"]
         assert rows["reviewer"].tolist() == ["=Zoë"] * 3
+        assert rows["network"].tolist() == ["final network"] * 3
+        assert text_of(opened, "network") == "Candidates by the final network"
 
     def test_a_reload_keeps_decisions_names_and_the_place(self, opened):
         opened.click("#reviewer")
@@ -405,6 +408,28 @@ class TestEnlarged:
         assert not opened.run("find('pair').open")
         rows = opened.reviewed()
         assert rows["individual"].tolist() == ["ant/c", "Bo", ""]
+
+    def test_a_switch_lays_relevance_over_the_photos(self, browser, tables, tmp_path):
+        """Of the query and its first candidate's nearest photo: red on the left half alone."""
+        places = np.zeros((2, 8, 8))
+        places[:, :, :4] = 1
+        review.save_page(*tables, tmp_path / "review.html", "", maps={"q1": places})
+        browser.forget()
+        browser.open(tmp_path / "review.html")
+        shown = "[...document.querySelectorAll('{} .map')].filter(i => i.offsetWidth).length"
+        assert browser.run(shown.format("main")) == 0
+        browser.press("m")
+        assert browser.run(shown.format("main")) == 2
+        sizes = "[...find('photo').children].map(i => i.naturalWidth / i.naturalHeight)"
+        thumbnail, overlay = browser.run(sizes)
+        assert overlay == pytest.approx(thumbnail, rel=0.05)
+        browser.press("e")
+        assert browser.run(shown.format(".panes")) == 2
+        browser.press("ArrowDown")
+        assert browser.run(shown.format(".panes")) == 0
+        browser.press("Escape")
+        browser.press("ArrowRight")
+        assert browser.run(shown.format("main")) == 0
 
     def test_a_page_without_its_folder_says_so_and_enlarges_thumbnails(
         self, browser, page, tmp_path
@@ -618,10 +643,7 @@ class TestCsv:
         assert str(caught.value).count("line") == 1
         review.save_csv(sheet[:2], tmp_path / "sheet.csv")
         rows = read(tmp_path / "sheet.csv")
-        assert rows[review.OPTIONAL].to_numpy().tolist() == [
-            ["", "Zoë", ""],
-            ["possible", "Zoë", ""],
-        ]
+        assert rows[review.OPTIONAL[:2]].to_numpy().tolist() == [["", "Zoë"], ["possible", "Zoë"]]
         review.save_csv(sheet.drop(columns=["certainty", "reviewer"]), tmp_path / "sheet.csv")
         assert (read(tmp_path / "sheet.csv")[review.OPTIONAL] == "").all(axis=None)
 
@@ -633,96 +655,3 @@ def test_who_knows_the_truth_decides_by_it(tables):
     assert rows["query"].tolist() == ["q1", "=q2", "q4"]
     assert rows["decision"].tolist() == ["accept", "new", "reject"]
     assert rows["individual"].tolist() == ["ant/c", "ant/stranger", ""]
-
-
-def seen(names, dates, **columns):
-    rows = pd.DataFrame({"species": "ant", "individual": list(names)})
-    return rows.assign(date=pd.to_datetime(dates, format="ISO8601"), **columns)
-
-
-def catalog_rows(names, dates, **columns):
-    """Catalog rows of "ant", an annotation each; a name such as "a/left" has a side."""
-    rows = pd.DataFrame({"annotation_id": [f"k{place}" for place in range(len(names))]})
-    rows = rows.assign(species="ant", individual=[f"ant/{name}" for name in names])
-    rows["name"] = [name.partition("/")[0] for name in names]
-    return rows.assign(date=pd.to_datetime(dates), **columns)
-
-
-class TestSightings:
-    decided = pd.DataFrame({"query": list("pqr"), "decision": ["accept", "reject", "new"]}).assign(
-        species="ant", individual=["ant/a", "", "Zoë"], date=pd.to_datetime(["2024-01-02"] * 3)
-    )
-    queries = pd.DataFrame({"annotation_id": list("pqr")})
-
-    def test_rejected_photos_are_none(self):
-        rows = catalog_rows(["a"], ["2024-01-01"])
-        found = review.sightings(rows, self.queries, self.decided)
-        assert found["individual"].tolist() == ["a", "a", "Zoë"]
-        assert found["species"].tolist() == ["ant"] * 3
-
-    def test_both_sides_are_one_animal(self):
-        rows = catalog_rows(["a/left", "a/right", "b/left"], ["2024-01-01", "2024-01-05", None])
-        decided = self.decided.assign(individual=["ant/a/right", "", "ant/b/left"])
-        found = review.sightings(rows, self.queries, decided)
-        table = review.capture_histories(found)
-        assert table["individual"].tolist() == ["a", "b"]
-        assert table["2024-01-02"].tolist() == [1, 1]
-        assert table["2024-01-05"].tolist() == [1, 0]
-
-    def test_animals_held_back_keep_their_days(self):
-        """One photo of a new animal is reviewed; its others were taken all the same."""
-        days = [f"2024-01-{day:02}" for day in range(1, 7)]
-        rows = catalog_rows(["a"] * 6, days)
-        queries = rows[:1]
-        decided = self.decided[2:].assign(query="k0", individual="ant/a", date=rows["date"][0])
-        found = review.sightings(rows, queries, decided)
-        assert review.capture_histories(found).shape == (1, 2 + 6)
-        undecided = review.sightings(rows, queries, decided[:0])
-        assert review.capture_histories(undecided).shape == (1, 2 + 5)
-
-    def test_sites_are_listed_where_given(self):
-        rows = catalog_rows(["a", "a", "b"], ["2024-01-01"] * 3, site=["north", "", "south"])
-        queries = self.queries.assign(site=["east", "", "west"])
-        table = review.capture_histories(review.sightings(rows, queries, self.decided))
-        assert table["site"].tolist() == ["west", "east; north", "south"]
-        assert table.columns.tolist()[:3] == ["species", "individual", "site"]
-
-
-class TestCaptureHistories:
-    def test_one_where_an_individual_was_seen(self):
-        dates = ["2024-01-05", "2024-01-05 13:00", "2024-01-07", "2024-02-01", None, "2024-03-01"]
-        rows = seen(["a", "a", "b", "a", "b", ""], dates)
-        daily = review.capture_histories(rows)
-        days = ["2024-01-05", "2024-01-07", "2024-02-01"]
-        assert daily.columns.tolist() == ["species", "individual", *days]
-        assert daily.to_numpy().tolist() == [["ant", "a", 1, 0, 1], ["ant", "b", 0, 1, 0]]
-        monthly = review.capture_histories(rows, "M")
-        assert monthly.columns.tolist()[2:] == ["2024-01", "2024-02"]
-        assert monthly.to_numpy().tolist() == [["ant", "a", 1, 1], ["ant", "b", 1, 0]]
-
-    def test_one_name_in_two_species_is_two_animals(self):
-        rows = seen("aa", ["2024-01-05", "2024-01-06"]).assign(species=["ant", "bee"])
-        table = review.capture_histories(rows)
-        assert table.to_numpy().tolist() == [["ant", "a", 1, 0], ["bee", "a", 0, 1]]
-
-    def test_a_slow_count_agrees(self):
-        generator = np.random.default_rng(0)
-        days = generator.choice(pd.date_range("2024-01-01", periods=9), 30)
-        rows = seen(generator.choice(list("abcd"), 30), days.astype(str))
-        table = review.capture_histories(rows).drop(columns="species").set_index("individual")
-        for (name, day), there in table.stack().items():
-            rightly = (rows["individual"] == name) & (rows["date"] == pd.Timestamp(day))
-            assert there == int(rightly.any())
-
-    def test_nothing_dated_gives_no_occasion(self):
-        table = review.capture_histories(seen("a", [None]))
-        assert table.columns.tolist() == ["species", "individual"]
-
-    def test_words_count_what_is_left_out(self):
-        rows = seen("ab", ["2024-01-05", None])
-        words = review.in_words(rows, review.capture_histories(rows))
-        assert words == "1 animals on 1 occasions. 1 of 2 sightings have no date and don't count."
-
-    def test_another_occasion_is_refused(self):
-        with pytest.raises(ValueError, match="occasion is 'decade'"):
-            review.capture_histories(pd.DataFrame(), "decade")
