@@ -413,9 +413,16 @@ def real_species(read) -> Iterator[list[str]]:
         ]
 
 
+def nyala_ladder(read) -> Iterator[list[str]]:
+    """The real photos' table of what may bring nyala nearer to the paper's number."""
+    yield ["step", "queries", "top-1 of nyala (%)"]
+    for _, row in read("realdata/nyala_ladder").iterrows():
+        yield [row["step"], f"{row['queries']:,}", interval(row, "top1")]
+
+
 RENDERED = [
     *[("README", notebooks), ("README", drawn)],
-    *[("README", real_claims), ("README", real_species)],
+    *[("README", real_claims), ("README", real_species), ("real photos", nyala_ladder)],
 ]
 
 
