@@ -45,6 +45,11 @@ EXPECTED = {  # slopes of time and of memory, and the reason
     "report": (1, 1, "each query is counted, and drawn from for an interval"),
 }
 STAGES = tuple(EXPECTED)[3:]  # of a catalog
+NAMES = {  # of what else grows, for readers
+    "annotations": "rank one species",
+    "classes": "loss (individuals)",
+    "species": "rank several (species)",
+}
 SIZES = {"annotations": (5000, 20_000, LARGEST), "classes": (5000, 20_000), "species": (4, 32)}
 SIZES |= dict.fromkeys(STAGES, (108000, WHOLE))
 SIZES |= {stage: (*SIZES[stage], 1_000_000) for stage in STAGES[:2]}
@@ -196,8 +201,7 @@ def slopes(measured: pd.DataFrame) -> pd.DataFrame:
 def papers_size(measured: pd.DataFrame) -> pd.DataFrame:
     """Ours at the paper's size: what, size, seconds, cpu_seconds, megabytes."""
     own = measured[(measured["way"] == "ours") & measured["size"].isin([LARGEST, WHOLE])]
-    names = {"annotations": "rank the largest species"}
-    own = own.assign(what=own["axis"].replace(names)).groupby(["what", "size"], sort=False)
+    own = own.assign(what=own["axis"].replace(NAMES)).groupby(["what", "size"], sort=False)
     return own[["seconds", "cpu_seconds", "megabytes"]].median().reset_index()
 
 
@@ -219,12 +223,17 @@ def share_of_product(measured: pd.DataFrame) -> str:
 def figure(measured: pd.DataFrame) -> Figure:
     """Our time and memory against the size of what grows, log-log."""
     drawn = Figure("How time and memory grow", 5, PAGE)
-    own = measured[measured["way"] == "ours"]
+    own = measured[measured["way"] == "ours"].replace({"axis": NAMES})
     looks = {"hue": "axis", "style": "axis", "markers": True, "dashes": False}
     labels = {"cpu_seconds": "processor time (s)", "megabytes": "extra memory (MB)"}
     for axes, (name, label) in zip(drawn.subplots(2, 1, sharex=True), labels.items(), strict=True):
         sns.lineplot(own, x="size", y=name, estimator="median", errorbar=None, ax=axes, **looks)
-        axes.set(xscale="log", yscale="log", xlabel="size", ylabel=label)
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlabel="annotations, unless the legend says of what",
+            ylabel=label,
+        )
         plain_numbers(axes.xaxis)
         plain_numbers(axes.yaxis)
         lines, names = axes.get_legend_handles_labels()

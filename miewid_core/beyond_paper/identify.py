@@ -219,9 +219,9 @@ def missed_in_words(table: pd.DataFrame) -> str:
     one, ten = (text.replace(" ", " % ", 1) for text in shown)
     enough = [*means.index[means["high"] <= BEARABLE], f"more than {means.index[-1]}"][0]
     return (
-        f"Looking at the first candidate alone misses {one} of the known animals, "
-        f"looking at ten {ten}. To miss {BEARABLE} % at most, by the interval's upper end, takes "
-        f"{enough}."
+        f"Looking at the first candidate alone misses {one} of the searches for known animals, on "
+        f"average over species, looking at ten {ten}. To miss {BEARABLE} % at most, by the "
+        f"interval's upper end, takes {enough}."
     )
 
 
@@ -286,11 +286,11 @@ def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = "")
         "{:.0f} to {:.0f}".format(*mean[[f"top{k}_low", f"top{k}_high"]]) for k in (1, 10)
     )
     return (
-        f"The {'measured ' * (role == FINAL)}{network} puts the right individual first in "
-        f"{mean['top1']:.0f} % of searches, and among the ten on the page in {mean['top10']:.0f} "
-        f"%. 95 % intervals: {first} and {ten}; ten individuals drawn at random would hold it in "
-        f"{mean['chance10']:.0f} %; means over {len(table) - 1} species, {mean['queries']:,} "
-        f"searches. {place}"
+        f"On average over {len(table) - 1} species, the {'measured ' * (role == FINAL)}{network} "
+        f"puts the right individual first in {mean['top1']:.0f} % of searches, and among the ten "
+        f"on the page in {mean['top10']:.0f} %. 95 % intervals: {first} and {ten}; ten individuals "
+        f"drawn at random would hold it in {mean['chance10']:.0f} %; {mean['queries']:,} searches. "
+        f"{place}"
     )
 
 

@@ -175,7 +175,7 @@ def claim(table: pd.DataFrame) -> str:
     for kind, row in _first_fifth(table, "suspicion").iterrows():
         found = "mostly" if row["recall"] >= MOSTLY else "partly"
         told.append(f"{KINDS[kind]} ones {found if row['recall_low'] > 0.2 else 'not'}")
-    return f"Of wrong labels the list finds {', '.join(told)}"
+    return f"Of wrong labels the first fifth of the list finds {', '.join(told)}"
 
 
 def memory_in_words(unseen: pd.DataFrame, seen: pd.DataFrame) -> str:

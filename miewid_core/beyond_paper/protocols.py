@@ -28,7 +28,7 @@ MEASURES = {  # in percent: three of known individuals (closed-set), four of all
     "mAP": "mAP",
     "BAKS": "known individuals (BAKS)",
     "BAUS": "new individuals (BAUS)",
-    "geometric": "geometric mean of both",
+    "geometric": "geometric mean by species",
     "AUROC": "AUROC, new individuals",
 }
 OPEN = ["BAKS", "BAUS", "geometric"]  # of these, those that need a threshold
@@ -180,11 +180,11 @@ def without_the_day(found: pd.DataFrame) -> pd.DataFrame:
 def in_words(tables: Mapping[str, pd.DataFrame]) -> str:
     """Top-1 of known individuals in each split (`tables`: of `summaries`)."""
     scores = {name: f"{with_interval(own, 'top_1')[-1]} %" for name, own in tables.items()}
-    where = {TIMED: "where training ends before the test days", DATED: "of the species with days"}
+    where = {DATED: "of the species with days", TIMED: "by another network, of earlier days"}
     told = "".join(f", {scores[name]} {words}" for name, words in where.items() if name in scores)
     return (
         "With the training photos as the database, the multi-species network's nearest photo is "
-        f"right for {scores[RANDOM]} of the photos of known individuals{told}."
+        f"right for {scores[RANDOM]} of the photos of known individuals{told} (trained once each)."
     )
 
 

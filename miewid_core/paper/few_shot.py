@@ -304,7 +304,7 @@ def stops_in_words(stops: pd.DataFrame) -> str:
         froms = table["individuals"].map("from {:.0f} on".format).replace("from nan on", "never")
         words.append(", ".join(table["species"].map(spelt) + " " + froms))
     return (
-        f"Here fine-tuning is no longer shown to be better than species-only training: {words[0]}. "
+        f"Here fine-tuning is not shown to be better than species-only training: {words[0]}. "
         f"By the paper's Table 5, which has no intervals: {words[1]}."
     )
 

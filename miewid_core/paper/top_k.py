@@ -66,7 +66,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_words(table: pd.DataFrame, level: float = 90) -> str:
-    """How many of the nearest annotations show the individual in `level` percent of searches."""
+    """How many of the nearest annotations find `level` percent, on average over species."""
     means, needed = table[table["species"] == "mean"], []
     for model, own in means.groupby("model", sort=False):
         # first k at which the mean, the interval's upper and its lower end are there
@@ -77,8 +77,8 @@ def in_words(table: pd.DataFrame, level: float = 90) -> str:
         needed.append(f"{enough} for {model} (95 % interval {least} to {most})")
     species, queries = table["species"].nunique() - 1, means["queries"].iloc[0]
     return (
-        f"In {level:g} % of searches the right individual is among the k nearest annotations, with "
-        f"k = {', '.join(needed)}; means over {species} species, {queries:,} queries."
+        f"On average over {species} species, {level:g} % of searches find the right individual "
+        f"among the k nearest annotations with k = {', '.join(needed)}; {queries:,} queries."
     )
 
 

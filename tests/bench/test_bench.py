@@ -115,7 +115,7 @@ def test_the_papers_size_is_told_beside_the_bare_product():
     full = pd.DataFrame(rows, columns=["axis", "size", "way", "cpu_seconds"])
     full = full.assign(round=0, seconds=9.0, megabytes=1.0)
     table = growth.papers_size(full)
-    assert table["what"].tolist() == ["rank the largest species", "split"]
+    assert table["what"].tolist() == ["rank one species", "split"]
     assert table["cpu_seconds"].tolist() == [3, 7]
     assert "67,106 annotations takes 0.75 times" in growth.share_of_product(full)
     assert growth.share_of_product(full[full["size"] < 9000]) == ""

@@ -287,11 +287,11 @@ def test_reviews_of_all_pairs_end_with_the_truth(monkeypatch):
     monkeypatch.setattr(counting, "NEAREST", 99)
     table = counting.reviews(embeddings, annotations, chosen)
     first, begun, last = table.iloc[0], table.iloc[1], table.iloc[-1]
-    own = chosen[(chosen["goal"] == "count") & (chosen["linkage"] == "single")]
+    own = chosen[(chosen["goal"] == "count") & (chosen["linkage"] == "average")]
     assert first["ari"] == pytest.approx(own["ari"].mean())
     assert first["count"] == own["count"].sum()
     assert begun["count"] == len(annotations)  # nothing is believed yet
     assert last[["count", "ari", "ami"]].tolist() == pytest.approx([12, 1, 1])
     assert table["ari"][1:].is_monotonic_increasing
-    assert "the count is 12 (ARI 1.00, AMI 1.00)" in counting.reviews_in_words(table)
+    assert "it is 12 (ARI 1.00, AMI 1.00)" in counting.reviews_in_words(table)
     assert counting.reviews_figure(table, "title").png(30)

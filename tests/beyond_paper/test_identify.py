@@ -225,13 +225,13 @@ def test_individuals_are_counted_and_not_their_photos():
 def test_a_headline_names_the_network_and_the_page(tmp_path):
     table = identify.success(embedded(list("aabbccdd"), 0), {"a", "b"})
     words = identify.headline(table, ROOT / "figures" / "demo" / "review.html")
-    assert words.startswith("The multi-species network puts the right individual first in ")
+    assert words.startswith("On average over 1 species, the multi-species network puts the right ")
     assert words.endswith("Decide on the page `figures/demo/review.html`.")
     page = tmp_path / "review.html"
     assert str(page) in identify.headline(table, page, "some.safetensors")
-    assert "The network of your weights" in identify.headline(table, page, "some.safetensors")
+    assert "the network of your weights" in identify.headline(table, page, "some.safetensors")
     final = identify.headline(table, page, "some.safetensors", identify.FINAL)
-    assert "The measured network of your weights" in final
+    assert "the measured network of your weights" in final
     assert final.endswith("the final network, which was trained on all known photos.")
     assert identify.headline(table.assign(top1=np.nan), page).startswith("No individual")
 

@@ -224,8 +224,8 @@ def test_words_and_curves_follow_the_table():
             assert f"{100 * fifth[score, kind]:.0f} % (" in told
     for recall, low, degree in ((0.3, 0.1, "not"), (0.5, 0.3, "partly"), (0.9, 0.8, "mostly")):
         made = table.assign(recall=recall, recall_low=low)
-        told = f"Of wrong labels the list finds random ones {degree}, look-alike ones {degree}"
-        assert mislabels.claim(made) == told
+        told = f"finds random ones {degree}, look-alike ones {degree}"
+        assert mislabels.claim(made) == f"Of wrong labels the first fifth of the list {told}"
     unseen = pd.DataFrame({"suspicion": [0.1, 0.2, -0.1, -0.2, np.nan]})
     told = mislabels.memory_in_words(unseen, unseen.iloc[2:])
     assert "50 % of 4 test annotations, and 0 % of 2 training annotations" in told

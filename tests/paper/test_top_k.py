@@ -126,9 +126,9 @@ def test_words_name_the_first_k_that_is_enough():
     tables = [own.assign(queries=9) for own in (table, never)]
     words = top_k.in_words(pd.concat(tables))
     assert words == (
-        "In 90 % of searches the right individual is among the k nearest annotations, with k = 2 "
-        "for multi (95 % interval 1 to 5), over 5 for single (95 % interval 5 to over 5); means "
-        "over 0 species, 9 queries."
+        "On average over 0 species, 90 % of searches find the right individual among the k nearest "
+        "annotations with k = 2 for multi (95 % interval 1 to 5), over 5 for single (95 % interval "
+        "5 to over 5); 9 queries."
     )
 
 
