@@ -2,12 +2,12 @@
 
 import argparse
 import dataclasses
-import inspect
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
+from inspect import getdoc, signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="miewid", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for run, options in COMMANDS.items():
-        about = inspect.getdoc(run)
+        about = getdoc(run)
         told = about.partition(".")[0]
         own = commands.add_parser(
             run.__name__, help=f"{told[:1].lower()}{told[1:]}", description=about
@@ -161,7 +161,7 @@ def _refuse_unknown(words: dict[str, str], *functions: Callable) -> None:
     """Raise ValueError for words that neither the functions nor any notebook takes."""
     from miewid_core.runs import notebooks
 
-    names = {name for function in functions for name in inspect.signature(function).parameters}
+    names = {name for function in functions for name in signature(function).parameters}
     if rest := {name: value for name, value in words.items() if name not in names}:
         notebooks.shared(notebooks.chosen([]), rest)
 
@@ -171,7 +171,7 @@ def _taken(words: dict[str, str], function: Callable) -> dict[str, object]:
     from miewid_core.runs.notebooks import typed
 
     taken = {}
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in signature(function).parameters.items():
         if name in words:
             kind = parameter.annotation
             plain = kind.__name__ if kind in (str, int, float, bool) else "list"
@@ -187,9 +187,12 @@ def identify(given: argparse.Namespace) -> None:
     from miewid_core.beyond_paper import identify
     from miewid_core.paper.study import open_study
 
+    options = {"catalog": given.catalog, "weights": given.weights, "figures_dir": given.output}
     words = {"on_problem": "drop"} | given.parameters
-    words |= {"catalog": given.catalog, "weights": given.weights, "figures_dir": given.output}
-    _refuse_unknown(words, open_study, identify.write_review)
+    takes = {*signature(open_study).parameters, "final", "scores", "false_matches"} - {*options}
+    if strange := ", ".join(sorted(words.keys() - takes)):
+        raise ValueError(f"identify takes no {strange}; --help lists its options")
+    words |= options
     opened = _taken(words, open_study)
     where = {name: opened[name] for name in identify.WHERE if name in opened}
     asked = _taken(words, identify.write_review) | where

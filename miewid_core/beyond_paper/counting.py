@@ -244,6 +244,8 @@ def _asked(embeddings: np.ndarray, people: np.ndarray) -> pd.DataFrame:
     Each annotation's nearest ones, the most similar pair first; a pair is left out where earlier
     reviews tell: its ends must be linked by a chain of others, or can't be, as their groups can't.
     """
+    if len(people) < 2:
+        return pd.DataFrame(columns=["one", "other", "cosine", "same"])
     index = NearestNeighbors(metric="cosine").fit(embeddings)
     distances, others = index.kneighbors(n_neighbors=min(NEAREST, len(people) - 1))
     ends = {"one": np.arange(len(people)).repeat(others.shape[1]), "other": others.ravel()}

@@ -1,5 +1,6 @@
 """What sightings become: capture histories, and files for MARK, secr and Camtrap DP 1.0."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def read_occasions(path: Path | str) -> pd.DataFrame | None:
     rows, _, _ = read_table(Path(path).expanduser())
     if not {"start", "end"} <= set(rows) or rows.empty:
         raise ValueError(f"{path}: give each sampled occasion a row with columns start and end")
-    days = rows[["start", "end"]].apply(lambda own: read_dates(own)["date"])
+    days = rows[["start", "end"]].apply(lambda own: read_dates(own)["date"].dt.normalize())
     days = days.sort_values("start", kind="stable")
     faults = {
         "start or end is no date: write it as 2024-05-31": days.isna().any(axis=1),
@@ -117,6 +118,8 @@ def secr(seen: pd.DataFrame, occasions: pd.DataFrame) -> dict[str, tuple[str, st
     if wrong.any():
         names = ", ".join(sorted(set(spots.loc[wrong, "station"])))
         raise ValueError(f"station {names}: give each one latitude and one longitude, in degrees")
+    if spots.empty:
+        return {}
     radians = np.radians(spots[PLACE[1:]].to_numpy(float))
     north, east = (EARTH * (radians - radians.mean(axis=0))).T
     east *= np.cos(radians[:, 0].mean())
@@ -133,12 +136,15 @@ def secr(seen: pd.DataFrame, occasions: pd.DataFrame) -> dict[str, tuple[str, st
 
 
 def _identifiers(names: pd.Series) -> pd.Series:
-    """The names as secr takes them, different ones different: no blank, comma, underscore, #."""
-    unique = pd.Series(names.unique(), dtype=str)
-    plain = unique.str.replace(r"[\s,_#/]+", "-", regex=True)
-    again = plain.groupby(plain).cumcount()
-    plain = plain.where(again == 0, plain + "-" + (again + 1).astype(str))
-    return names.map(dict(zip(unique, plain, strict=True)))
+    """The names as secr takes them, different ones different: no blank, comma, quote, _ or #."""
+    told: dict[str, str] = {}
+    for name in names.unique():
+        plain = again = re.sub(r"[\s,_#/'\"]+", "-", name)
+        number = 2
+        while again in told.values():
+            again, number = f"{plain}-{number}", number + 1
+        told[name] = again
+    return names.map(told)
 
 
 def camtrap(seen: pd.DataFrame) -> pd.DataFrame:
@@ -168,7 +174,8 @@ def save(
     thresholds: Mapping[str, Threshold],
 ) -> str:
     """Write sightings, histories, and what `occasions` and stations allow; tells it in words."""
-    folder, texts, placed = study.figures_dir, {}, (seen["station"] != "").any()
+    folder, texts, refused = study.figures_dir, {}, ""
+    placed = (seen["station"] != "").any()
     tables = {"your_animals_sightings.csv": seen, "your_animals_captures.csv": histories}
     for name, table in tables.items():
         save_csv(table, folder / name)
@@ -178,7 +185,11 @@ def save(
         facts = f"threshold {', '.join(limits) or 'none'}; decisions "
         facts += f"{digest(decided.to_csv())[:16]}, {len(queries) - len(decided)} photos undecided"
         texts |= {f"{name}.inp": text for name, text in mark(histories, facts).items()}
-        for name, two in secr(seen, occasions).items() if placed else ():
+        try:
+            of_secr = secr(seen, occasions)
+        except ValueError as error:  # what the others need is there
+            of_secr, refused = {}, f"No file for secr: {error}."
+        for name, two in of_secr.items():
             texts |= {f"{name}_captures.txt": two[0], f"{name}_detectors.txt": two[1]}
     if placed:
         texts["observations.csv"] = camtrap(seen).to_csv(index=False)
@@ -194,6 +205,7 @@ def save(
         "No file for MARK or secr, which need a zero for each sampled occasion on which nobody was "
         "seen: give `occasions`, a CSV with the start and end of each.": occasions is None,
         "No file for secr or Camtrap DP: the catalog has no column `station`.": not placed,
+        refused: refused,
         f"In `exports`: {', '.join(sorted(texts))}.": texts,
     }
     return " ".join(words for words, said in told.items() if said)

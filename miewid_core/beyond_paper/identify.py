@@ -157,8 +157,10 @@ def _as_run(weights: Path, runs_dir: Path) -> dict[str, object]:
     """
     network, preprocess = load_model(weights)
     shape = {"backbone": network.name, "image_size": preprocess.size}
-    if Run(weights.parent).finished:
-        return shape | {"start": Run(weights.parent)}
+    run = Run(weights.resolve().parent)
+    own = run.weights == weights.resolve() and run.folder.parent == runs_dir.resolve()
+    if own and run.finished:
+        return shape | {"start": run}
     folder = runs_dir / f"given-{file_digest(weights)[:16]}"
     if not Run(folder).finished:
         model.save(network, preprocess, folder / "weights.safetensors")
@@ -285,8 +287,9 @@ def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = "")
     first, ten = (
         "{:.0f} to {:.0f}".format(*mean[[f"top{k}_low", f"top{k}_high"]]) for k in (1, 10)
     )
+    count = table["top1"][:-1].notna().sum()
     return (
-        f"On average over {len(table) - 1} species, the {'measured ' * (role == FINAL)}{network} "
+        f"On average over {count} species, the {'measured ' * (role == FINAL)}{network} "
         f"puts the right individual first in {mean['top1']:.0f} % of searches, and among the ten "
         f"on the page in {mean['top10']:.0f} %. 95 % intervals: {first} and {ten}; ten individuals "
         f"drawn at random would hold it in {mean['chance10']:.0f} %; {mean['queries']:,} searches. "
@@ -550,6 +553,6 @@ def write_review(
         headline(success(tested, measured.learned), page, weights, network.role),
         f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB). Beside it lie review_photos (keep it "
         "there), review.csv (the page as a sheet) and notices.csv.",
-        f"Network: {network.weights} (give it as --weights, and no training is needed again)",
+        f"Network: {measured.weights} (give it as --weights, and it isn't trained again)",
     ]
     return "\n".join(lines)

@@ -205,9 +205,14 @@ def _draw_one(row: tuple, path: Path) -> str:
         return base64.b64encode(whole.getvalue()).decode()
 
 
+def _decided_on(content: dict[str, object]) -> list[dict[str, object]]:
+    """The cards but for their maps, whose last bits differ between machines."""
+    return [card | {"maps": {}} for card in content["cards"]]
+
+
 def _page(content: dict[str, object], title: str) -> str:
     """The template with its data. Only its own style and script may run, by their hashes."""
-    data = json.dumps(content | {"key": digest(json.dumps(content["cards"]))[:16]})
+    data = json.dumps(content | {"key": digest(json.dumps(_decided_on(content)))[:16]})
     # in a script element only these could end it; the page puts all text in as text
     data = data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     page = TEMPLATE.read_text(encoding="utf-8")
@@ -377,8 +382,10 @@ def sightings(
         named["network"] != "", ""
     )
     named = named.assign(annotation_id=named["query"], method=method, **names)
-    taken = queries.reindex(columns=["annotation_id", "encounter", "viewpoint", *PLACE])
-    named = named.merge(taken, "left", on="annotation_id")
+    taken = queries.reindex(columns=["annotation_id", "date", "encounter", "viewpoint", *PLACE])
+    named = named.merge(taken, "left", on="annotation_id", suffixes=("", "_taken"))
+    day, when = (pd.to_datetime(named[name]) for name in ("date", "date_taken"))
+    named["date"] = when.where(when.dt.normalize() == day, day)  # a sheet has days, photos times
     seen = pd.concat([known, named], ignore_index=True)
     seen = seen.rename(columns={"annotation_id": "photo", "date": "datetime"})
     seen = seen.reindex(columns=[*SIGHTING, "viewpoint"])

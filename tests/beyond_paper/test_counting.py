@@ -295,3 +295,7 @@ def test_reviews_of_all_pairs_end_with_the_truth(monkeypatch):
     assert table["ari"][1:].is_monotonic_increasing
     assert "it is 12 (ARI 1.00, AMI 1.00)" in counting.reviews_in_words(table)
     assert counting.reviews_figure(table, "title").png(30)
+
+
+def test_a_species_with_one_annotation_has_no_pair_to_review():
+    assert counting._asked(np.ones((1, 3)), np.array(["a"], object)).empty

@@ -59,6 +59,12 @@ class TestSightings:
         undecided = review.sightings(rows, queries, decided[:0])
         assert exports.capture_histories(undecided).shape == (1, 2 + 5)
 
+    def test_a_reviewed_photo_keeps_its_time_unless_its_day_was_changed(self):
+        times = pd.to_datetime(["2024-01-02 13:45", "2024-01-02 07:00", "2024-01-03 08:00"])
+        rows = catalog_rows(["a"], ["2024-01-01"])
+        found = review.sightings(rows, self.queries.assign(date=times), self.decided)
+        assert found["datetime"].tolist()[1:] == [times[0], pd.Timestamp("2024-01-02")]
+
     def test_stations_are_listed_where_given(self):
         rows = catalog_rows(["a", "a", "b"], ["2024-01-01"] * 3, station=["north", "", "south"])
         queries = self.queries.assign(station=["east", "", "west"])
@@ -219,6 +225,17 @@ class TestSave:
         long = pd.read_csv(tmp_path / "your_animals_sightings.csv", encoding="utf-8-sig")
         assert long.columns.tolist() == review.SIGHTING
 
+    def test_a_station_without_place_costs_the_file_of_secr_alone(
+        self, placed, occasions, tmp_path
+    ):
+        placed.loc[placed["station"] == "N 1", "latitude"] = ""
+        histories = exports.capture_histories(placed, "Y", occasions)
+        given = histories, occasions, pd.DataFrame({"query": []}), placed
+        words = exports.save(self.study(tmp_path), placed, *given, {})
+        assert "No file for secr: station N 1: give each one latitude and one longitude" in words
+        names = sorted(path.name for path in (tmp_path / "exports").iterdir())
+        assert names == ["ant.inp", "observations.csv"]
+
     def test_without_occasions_and_stations_it_says_what_is_missing(self, tmp_path):
         rows = seen("ab", ["2024-01-05", None])
         histories = exports.capture_histories(rows)
@@ -230,6 +247,22 @@ class TestSave:
         assert "give `occasions`" in words
         assert words.endswith("the catalog has no column `station`.")
         assert not (tmp_path / "exports").exists()
+
+
+def test_names_that_secr_would_confuse_stay_different(placed, occasions):
+    rows = placed[:3].assign(individual=["a b", "a-b", "a-b-2"])
+    captures, _ = exports.secr(rows, occasions)["ant"]
+    animals = {line.split()[1] for line in captures.splitlines()[1:]}
+    assert len(animals) == 3
+    assert not exports.secr(rows.assign(station=""), occasions)
+    quoted, _ = exports.secr(rows.assign(individual="O'Malley"), occasions)["ant"]
+    assert "'" not in quoted
+
+
+def test_a_time_in_an_occasion_is_its_day(tmp_path):
+    read = read_occasions(tmp_path, "2024-05-01 12:00,2024-05-02 08:00")
+    histories = exports.capture_histories(seen("a", ["2024-05-01 07:00"]), occasions=read)
+    assert histories["2024-05-01 to 2024-05-02"].tolist() == [1]
 
 
 def test_stations_of_a_catalog_reach_the_sightings(small_catalog, tmp_path):

@@ -60,6 +60,14 @@ def test_a_parameter_that_a_notebook_lacks_is_an_error(notebook, tmp_path, monke
     assert not (tmp_path / "figures").exists()
 
 
+@pytest.mark.parametrize("word", ["WEIGHTS=w", "CATALOG=c", "OCCASION=D", "WHERE=1", "STUDY=1"])
+def test_identify_refuses_what_it_would_ignore(word, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["identify", "photos", "--catalog", "known.csv", word])
+    assert stopped.value.code == 2
+    assert f"identify takes no {word.partition('=')[0].lower()}" in capsys.readouterr().err
+
+
 def test_each_notebook_gets_the_parameters_that_it_has(notebook, tmp_path):
     other = shutil.copy(notebook, tmp_path / "02_two.ipynb")
     made = nbformat.read(other, 4)
