@@ -286,7 +286,7 @@ def test_speeds_are_ratios_of_processor_time_within_a_round():
     shown = report.readable(table)
     assert shown["textbook"].tolist() == ["", "", "", "3.0 (2.0 to 4.0)"]
     drawn = report.figure(table)
-    assert drawn.get_suptitle().startswith("Ours is faster in 4 of 4 comparisons")
+    assert drawn.get_suptitle().startswith("Ours is faster than these in 4 of 4 comparisons")
     (axes,) = drawn.axes
     assert [list(line.get_xdata()) for line in axes.lines[1:]] == [[12, 3, 12], [], [3]]
 
