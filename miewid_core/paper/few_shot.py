@@ -49,10 +49,9 @@ PRINTED = {  # number of the paper's table, and its column
 def stages_in_words(config: TrainConfig) -> str:
     """The two stages of fine-tuning a network that was trained with `config`, in a sentence."""
     tuned = fine_tuning(config)
-    head = f"a rate of {tuned.head_rate:g}" if tuned.head_rate else "the schedule's first rates"
     return (
-        f"{tuned.frozen_epochs} epochs of the head alone at {head}, BatchNorm in "
-        f"{'training' if tuned.batchnorm_adapts else 'evaluation'} mode, then "
+        f"{tuned.frozen_epochs} epochs of the head alone at the schedule's first rates, BatchNorm "
+        "in training mode, then "
         f"{tuned.epochs - tuned.frozen_epochs} epochs of the whole network by the schedule, "
         f"whose highest rate is {tuned.peak_rate:g}."
     )

@@ -55,7 +55,7 @@ def test_cells_hold_what_tables_4_and_5_train_on(study):
     tuned = found[2, 1, "fine_tuned"].training
     assert tuned.start.key == found[0, 0, "joint"].training.key
     assert isinstance(tuned.config, FineTuneConfig)
-    assert tuned.config.peak_rate < TINY.peak_rate
+    assert tuned.config.epochs == TINY.epochs + tuned.config.frozen_epochs
 
 
 def test_draws_differ_in_individuals_or_seed(study):
@@ -233,9 +233,8 @@ def test_fine_tuning_is_set_against_the_network_that_it_starts_from():
 def test_the_stages_of_fine_tuning_are_told():
     words = few_shot.stages_in_words(preset("paper"))
     assert "3 epochs of the head alone at the schedule's first rates" in words
-    words = few_shot.stages_in_words(preset("demo"))
-    assert "2 epochs of the head alone at a rate of 0.02" in words
-    assert "then 8 epochs" in words
+    assert "then 30 epochs" in words
+    assert "then 10 epochs" in few_shot.stages_in_words(preset("demo"))
 
 
 def test_readable_gains_have_the_interval_in_one_column():
