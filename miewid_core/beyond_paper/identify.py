@@ -157,9 +157,9 @@ def _as_run(weights: Path, runs_dir: Path) -> dict[str, object]:
     """
     network, preprocess = load_model(weights)
     shape = {"backbone": network.name, "image_size": preprocess.size}
-    run = Run(weights.resolve().parent)
-    own = run.weights == weights.resolve() and run.folder.parent == runs_dir.resolve()
-    if own and run.finished:
+    folder, name = weights.resolve().parent, weights.resolve().name
+    run = Run(folder)
+    if (folder.parent, name) == (runs_dir.resolve(), "weights.safetensors") and run.finished:
         return shape | {"start": run}
     folder = runs_dir / f"given-{file_digest(weights)[:16]}"
     if not Run(folder).finished:
