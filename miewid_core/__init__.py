@@ -45,12 +45,15 @@ def __getattr__(name: str) -> object:
 
 
 def progress(*arguments: object, **options: object) -> "tqdm":
-    """tqdm's progress bar: a widget in a notebook, text at a terminal.
+    """tqdm's progress bar: a widget in a notebook, text at a terminal and for its runner.
 
     None is shown where TQDM_DISABLE is set, which tqdm's own widget doesn't heed.
     """
-    from tqdm.auto import tqdm
+    from tqdm import auto, std
 
+    from miewid_core.files import ABOUT  # the runner passes text on to its terminal
+
+    tqdm = std.tqdm if ABOUT in os.environ else auto.tqdm
     options["disable"] = bool(options.get("disable") or os.environ.get("TQDM_DISABLE"))
     return tqdm(*arguments, **options)
 

@@ -24,3 +24,11 @@ def test_elsewhere_bars_are_text(monkeypatch, capsys, disabled):
     monkeypatch.setenv("TQDM_DISABLE", disabled)
     assert list(progress(range(3), "photos", disable=False)) == [0, 1, 2]
     assert ("photos: 100%" in capsys.readouterr().err) == (not disabled)
+
+
+def test_the_runner_gets_text_to_pass_on(monkeypatch):
+    monkeypatch.setenv("MIEWID_NOTEBOOK", "{}")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CODE)])
+    (cell,) = NotebookClient(notebook, kernel_name="python3").execute().cells
+    assert {output.get("name") for output in cell.outputs} == {"stderr"}
+    assert "photos: 100%" in "".join(output["text"] for output in cell.outputs)
