@@ -156,7 +156,7 @@ def test_two_processes_learn_what_one_does(photos, tmp_path, one_thread, tuned):
     config, start = TINY, None
     if tuned:
         first = Training("first", photos, TINY, 1, tmp_path / "runs", tmp_path / "chips")
-        start, config = first.run().weights, fine_tuning(TINY)
+        start, config = first.run().weights, fine_tuning(TINY, "gentle")
     given = photos, tmp_path / "chips"
     alone, _ = trained(*given, tmp_path / "alone", config, start)
     (beside, first), second = in_two(trained, *given, tmp_path / "beside", config, start)
