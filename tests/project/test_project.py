@@ -247,3 +247,12 @@ def test_no_forbidden_calls_in_the_core():
 def test_citation_prefers_the_paper():
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["preferred-citation"]
     assert cited["title"] == "Multispecies Animal Re-ID Using a Large Community-Curated Dataset"
+
+
+def test_files_that_are_named_are_there():
+    named = re.compile(r"\b(?:tests|miewid_core|figures)/[\w/-]+\.(?:py|csv|md|ipynb)\b")
+    texts = [*ROOT.glob("*.md"), *(ROOT / "miewid_core").rglob("*.md"), *NOTEBOOKS]
+    texts += [*(ROOT / "miewid_core").rglob("*.py"), *(ROOT / "tests").rglob("measure_*.py")]
+    for text in texts:
+        for path in named.findall(text.read_text()):
+            assert (ROOT / path).exists(), f"{text.name} names {path}"
