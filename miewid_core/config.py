@@ -115,24 +115,16 @@ def preset(name: str, **changes: object) -> TrainConfig:
     return dataclasses.replace(PRESETS[name], **changes)
 
 
-def fine_tuning(config: TrainConfig, kind: str = "released") -> FineTuneConfig:
-    """Fine-tuning of a network that was trained with `config`.
+def fine_tuning(config: TrainConfig) -> FineTuneConfig:
+    """Fine-tuning of a network that was trained with `config`, as the authors' code does it.
 
-    `kind`: "released" does what the authors' code does: 3 epochs of the head with BatchNorm in
-    training mode, then all of it for `config`'s epochs, by its whole schedule at the full rate.
-    "gentle" has as many epochs as `config`: a fifth for the head alone, at the peak rate, the rest
-    for all of it by the schedule at a tenth of its rate. On three other splits of the drawn animals
-    it is no better with 10 zebras, and 13 to 19 points of top-1 worse with all of them
-    (figures/statistics/demo_seeds.csv).
+    The head learns for 3 epochs, with BatchNorm in training mode; then all of it for `config`'s
+    epochs, by its whole schedule at the full rate. On three other splits of the drawn animals a
+    gentle one (a fifth of the epochs for the head, the rest at a tenth of the rate) is no better
+    with 10 zebras, and 13 to 19 points of top-1 worse with all (figures/statistics/demo_seeds.csv).
     """
-    if kind not in ("released", "gentle"):
-        raise ValueError(f"kind is {kind!r}; give 'released' or 'gentle'")
-    changes: dict[str, object] = {"head_rate": 0.0, "batchnorm_adapts": True}
-    changes |= {"frozen_epochs": 3, "epochs": config.epochs + 3}
-    if kind == "gentle":
-        changes = {"head_rate": config.peak_rate, "frozen_epochs": -(-config.epochs // 5)}
-        changes |= {"warmup_epochs": 0, "peak_rate": config.peak_rate / 10}
-    return FineTuneConfig(**dataclasses.asdict(config) | changes)
+    changes = {"frozen_epochs": 3, "head_rate": 0.0, "batchnorm_adapts": True}
+    return FineTuneConfig(**dataclasses.asdict(config) | changes | {"epochs": config.epochs + 3})
 
 
 def learning_rate(config: TrainConfig, epoch: float) -> float:

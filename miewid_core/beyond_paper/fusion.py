@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.isotonic import IsotonicRegression
 from sklearn.preprocessing import normalize
 
-from miewid_core.beyond_paper.embeddings import Embeddings, by_species, search
+from miewid_core.beyond_paper.embeddings import Embeddings
 
 COLUMNS = ["query", "candidate", "score"]
 LEAST = 20  # right pairs, and wrong ones, below which nothing is calibrated
@@ -120,7 +120,7 @@ def calibrate(scores: pd.DataFrame, tested: Embeddings, database: Embeddings) ->
     if min(right.sum(), (~right).sum()) < LEAST:
         raise ValueError(
             f"scores: {right.sum():,} right and {(~right).sum():,} wrong pairs of known photos are "
-            f"too few to calibrate; at least {LEAST} of each are needed (see `fusion.shortlist`)"
+            f"too few to calibrate; at least {LEAST} of each are needed"
         )
     one, two = normalize(tested.vectors), normalize(database.vectors)
     cosines = (one[pairs["query_place"]] * two[pairs["candidate_place"]]).sum(axis=1)
@@ -129,23 +129,3 @@ def calibrate(scores: pd.DataFrame, tested: Embeddings, database: Embeddings) ->
         for values in (cosines, pairs["score"])
     ]
     return Fusion(*fitted, scores.set_index(COLUMNS[:2])["score"])
-
-
-def shortlist(
-    tested: Embeddings, database: Embeddings, queries: Embeddings, k: int = 20
-) -> pd.DataFrame:
-    """The pairs that another matcher should score: query, candidate.
-
-    Each of `queries` and of `tested`, the known photos that calibrate, with the k photos of
-    `database` nearest by cosine and of its species.
-    """
-    parts = []
-    for asking in (tested, queries):
-        for own, others in by_species(asking, database):
-            nearest = search(others, own, k + 1)[1]
-            ids = own.rows["annotation_id"].repeat(nearest.shape[1]).to_numpy()
-            match = others.rows["annotation_id"].to_numpy()[nearest.ravel()]
-            parts.append(pd.DataFrame({"query": ids, "candidate": match}))
-    pairs = pd.concat(parts, ignore_index=True)
-    pairs = pairs[pairs["query"] != pairs["candidate"]]
-    return pairs.groupby("query", sort=False).head(k).reset_index(drop=True)

@@ -153,22 +153,6 @@ def test_pairs_of_one_encounter_or_of_two_species_do_not_calibrate(data):
         fusion.calibrate(table, tested, other)
 
 
-def test_shortlist_has_the_nearest_and_is_enough_to_calibrate(data):
-    known, _, queries = data
-    pairs = fusion.shortlist(known, known, queries, 6)
-    assert not (pairs["query"] == pairs["candidate"]).any()
-    assert pairs.groupby("query").size().eq(6).all()
-    assert set(pairs["query"]) == {*known.rows["annotation_id"], *queries.rows["annotation_id"]}
-    nearest = identify.candidates(known, queries, 1).set_index("query")["match"]
-    listed = pairs.groupby("query")["candidate"].agg(set)
-    assert all(nearest[query] in listed[query] for query in nearest.index)
-    table = pd.concat([scored(known, known, 2.5), scored(queries, known, 2.5)]).merge(pairs)
-    assert len(table) == len(pairs)
-    fused = fusion.calibrate(table, known, known)
-    cosine = first_right(identify.candidates(known, queries), queries)
-    assert first_right(identify.candidates(known, queries, 5, fused), queries) > cosine
-
-
 IDS = {"a", "b", "7"}
 
 

@@ -286,18 +286,17 @@ def start(photos, tmp_path):
     return tmp_path / "ant.safetensors"
 
 
-def test_gentle_fine_tuning_has_a_tenth_of_the_rate():
-    config = fine_tuning(preset("paper", epochs=30), "gentle")
-    assert (config.frozen_epochs, config.epochs, config.batchnorm_adapts) == (6, 30, False)
+def test_the_head_alone_has_its_rate_and_then_the_schedule_begins():
+    fields = dataclasses.asdict(preset("paper", warmup_epochs=0, peak_rate=1.5e-4))
+    config = FineTuneConfig(**fields, frozen_epochs=6, head_rate=1e-3)
     rates = [learning_rate(config, epoch) for epoch in range(30)]
-    assert rates[:6] == [1.5e-3] * 6
-    assert rates[6] == pytest.approx(1.5e-4)
+    assert rates[:7] == [1e-3] * 6 + [1.5e-4]
     np.testing.assert_allclose(np.divide(rates[7:], rates[6:-1]), 0.8)
 
 
 @pytest.mark.parametrize("schedule", ["paper", "released"])
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_authors_fine_tuning_is_the_default_and_runs_the_schedule_twice(name, schedule):
+def test_the_authors_fine_tuning_runs_the_schedule_twice(name, schedule):
     """Three epochs of the head, then all of the schedule from its beginning."""
     whole = preset(name, schedule=schedule)
     config = fine_tuning(whole)
@@ -306,13 +305,6 @@ def test_the_authors_fine_tuning_is_the_default_and_runs_the_schedule_twice(name
     rates = [learning_rate(config, epoch) for epoch in range(config.epochs)]
     expected = [learning_rate(whole, epoch) for epoch in [*range(3), *range(whole.epochs)]]
     assert rates == expected
-
-
-def test_fine_tuning_is_chosen_by_name():
-    demo = PRESETS["demo"]
-    assert fine_tuning(demo) == fine_tuning(demo, "released") != fine_tuning(demo, "gentle")
-    with pytest.raises(ValueError, match="'released' or 'gentle'"):
-        fine_tuning(demo, "rough")
 
 
 def test_a_frozen_network_stays_as_it_was_while_its_head_learns(photos, tmp_path, start):

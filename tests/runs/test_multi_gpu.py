@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import multiprocessing
 import os
 import socket
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from miewid_core.chips import Batches, ChipDataset, ChipStore
-from miewid_core.config import fine_tuning, preset
+from miewid_core.config import FineTuneConfig, preset
 from miewid_core.paper.study import open_study
 from miewid_core.runs import multi_gpu
 from miewid_core.runs.run import Training
@@ -156,7 +157,9 @@ def test_two_processes_learn_what_one_does(photos, tmp_path, one_thread, tuned):
     config, start = TINY, None
     if tuned:
         first = Training("first", photos, TINY, 1, tmp_path / "runs", tmp_path / "chips")
-        start, config = first.run().weights, fine_tuning(TINY, "gentle")
+        start, fields = first.run().weights, dataclasses.asdict(TINY)
+        fields |= {"warmup_epochs": 0, "peak_rate": TINY.peak_rate / 10}
+        config = FineTuneConfig(**fields, frozen_epochs=1, head_rate=TINY.peak_rate)
     given = photos, tmp_path / "chips"
     alone, _ = trained(*given, tmp_path / "alone", config, start)
     (beside, first), second = in_two(trained, *given, tmp_path / "beside", config, start)

@@ -116,8 +116,8 @@ def test_a_new_field_at_its_default_keeps_the_folders_of_earlier_trainings():
 
 def test_folders_of_trainings_stay_where_they_are(monkeypatch):
     rows = pd.DataFrame({"chip": ["k1", "k2"], "individual": ["a", "b"]})
-    configs = preset("demo"), preset("paper"), fine_tuning(preset("compact"), "gentle")
+    configs = preset("demo"), preset("paper"), fine_tuning(preset("compact"))
     names = [training(rows, Path("here"), config).folder.name for config in configs]
-    assert names == ["76ef54016617f79a", "2e4003df248b1f56", "b0a9e71d99f33e8d"]
+    assert names == ["76ef54016617f79a", "2e4003df248b1f56", "1620d6f03c20907a"]
     monkeypatch.setattr(run_file, "RECIPE", 2)  # of version 0.1, which had fewer fields
     assert training(rows, Path("here"), preset("paper")).folder.name == "8e710c86297a9648"
