@@ -62,7 +62,7 @@ def pair(
 
 
 def require(training: Training) -> None:
-    """End the notebook in a sentence where a training's ImageNet weights can't be downloaded."""
+    """End the notebook in a sentence where ImageNet weights of a training can't be downloaded."""
     config = training.config
     if config.pretrained is not True or training.finished:
         return
@@ -73,7 +73,11 @@ def require(training: Training) -> None:
             raise
         from miewid_core.runs.skipping import skip_rest  # seldom
 
-        skip_rest(f"Figure 4 needs two backbones with ImageNet weights, and {error}.")
+        skip_rest(
+            "Figure 4 is left out: it compares two backbones that start from pretrained weights, "
+            f"and those of {config.backbone} could not be downloaded. Give other_pretrained= a "
+            "local safetensors file, or from_scratch=True."
+        )
 
 
 def parameters(network: nn.Module) -> int:

@@ -103,8 +103,7 @@ def choose(preset: str, config: TrainConfig, name: str = "", weights: str = "") 
     chosen = name or (MEGADESCRIPTOR if paper else config.backbone)
     if name or weights or paper:
         return named(f"{chosen}={weights}")
-    known_weights = {True: "ImageNet", False: "random weights"}
-    what = known_weights.get(config.pretrained) or Path(config.pretrained).name
+    what = {True: "ImageNet", False: "random weights"}.get(config.pretrained, "pretrained")
     size = known(chosen).input_size[1]
     return Descriptor(chosen, config.pretrained, f"{chosen} ({what}, {size} px)")
 

@@ -184,9 +184,9 @@ class TestChoose:
         assert demo.load()[1].size == 160 != PRESETS["demo"].image_size
         assert paper == Descriptor(MEGADESCRIPTOR, True, "MegaDescriptor-L-384")
 
-    def test_weights_of_a_file_are_called_by_it(self):
+    def test_weights_of_a_file_are_not_called_imagenets(self):
         config = dataclasses.replace(PRESETS["compact"], pretrained="some/w.safetensors")
-        assert choose("compact", config).title == "tf_efficientnet_lite0 (w.safetensors, 224 px)"
+        assert choose("compact", config).title == "tf_efficientnet_lite0 (pretrained, 224 px)"
 
     def test_what_is_named_goes_first(self):
         config = PRESETS["compact"]
