@@ -200,6 +200,34 @@ def identify(given: argparse.Namespace) -> None:
     sys.stdout.write(f"{told}\n")
 
 
+def catalog(given: argparse.Namespace) -> None:
+    """Write any catalog, or a public set, as a checked CSV under the paper's names of species.
+
+    SOURCE is a CSV, a COCO JSON such as those of Wild Me on LILA, a folder species/individual/, or
+    a class of the package wildlife-datasets, if you have installed it, such as HappyWhale. The
+    column `file` or `wildlife_datasets` of miewid_core/paper/cards/datasets.csv names it for each
+    public set. Rows with a problem are left out and listed.
+    """
+    from miewid_core.paper import public
+
+    rows = public.read(given.source, given.folder, given.species, given.absolute_paths)
+    sys.stdout.write(f"{public.write(rows, given.output)}\n")
+
+
+def evaluate(given: argparse.Namespace) -> None:
+    """Top-1, -5, -10, -20 and mAP of a network on a catalog taken whole as the test set.
+
+    Each annotation searches all others of its species (section 3.4), with 95 % intervals over
+    individuals. Nothing is trained or split. On a split that the network's makers tested on, this
+    repeats their numbers: the authors' code resizes by `--resizing plugin`.
+    """
+    from miewid_core.beyond_paper.evaluate import whole_catalog
+
+    words = {name: value for name, value in vars(given).items() if name != "run"}
+    words["sides_differ"] = [name for name in given.sides_differ.split(",") if name]
+    sys.stdout.write(f"{whole_catalog(**words)}\n")
+
+
 def train(given: argparse.Namespace) -> None:
     """One training shared by the GPUs of this computer; start it with torchrun.
 
@@ -260,6 +288,11 @@ def bench(given: argparse.Namespace) -> None:
 
 PARAMETERS = {"parameters": {"nargs": "*", "metavar": "NAME=VALUE", "help": WORDS}}
 ONLY = {"--only": {"nargs": "+", "default": [], "metavar": "04", "help": "starts of names"}}
+READING = {
+    "--photos-dir": {"default": "", "help": "where the catalog's photos lie"},
+    "--absolute-paths": {"action": "store_true", "help": "take those of the catalog"},
+    "--species": {"default": "", "help": "of the catalog's rows that have none"},
+}
 COMMANDS = {  # with their arguments
     figures: PARAMETERS
     | ONLY
@@ -279,14 +312,25 @@ COMMANDS = {  # with their arguments
         "--weights": {"default": "", "help": "the network; trained on the catalog if none"},
         "-o --output": {"default": "review", "help": "folder of the review page"},
     },
+    catalog: {
+        "source": {"help": "a CSV, COCO JSON or folder, or a class of wildlife-datasets"},
+        "folder": {"nargs": "?", "default": "", "help": "of its photos, or of the public set"},
+        "-o --output": {"type": Path, "default": Path("catalog.csv"), "help": "the CSV"},
+        **{name: READING[name] for name in ("--absolute-paths", "--species")},
+    },
+    evaluate: {
+        "catalog": {"help": "its annotations, all of which are tested"},
+        "weights": {"help": "a safetensors file, a folder of the hub, the authors' checkpoint"},
+        "--resizing": {"default": "", "choices": ["card", "plugin"], "help": "of the chips"},
+        "--sides-differ": {"default": "", "help": "species, with commas"},
+        **READING,
+    },
     train: PARAMETERS,
     repeat: {
         "folder": {"type": Path, "metavar": "RUN_FOLDER", "help": "a folder of .cache/runs"},
         "--chips": {"type": Path, "default": CACHE / "chips", "help": "where its chips lie"},
         "--catalog": {"default": "", "help": "to make chips from that are missing there"},
-        "--photos-dir": {"default": "", "help": "where the catalog's photos lie"},
-        "--absolute-paths": {"action": "store_true", "help": "take those of the catalog"},
-        "--species": {"default": "", "help": "of the catalog's rows that have none"},
+        **READING,
         "--pretrained": {"default": "", "help": "the weights file it began with, if any"},
         "--into": {"type": Path, "help": "keep the repetition here; resumes a stopped one"},
     },

@@ -23,7 +23,7 @@ from miewid_core.photos import UNREADABLE
 from miewid_core.readers.dates import read_dates
 from miewid_core.readers.load import load_catalog
 from miewid_core.readers.sources import is_folder
-from miewid_core.readers.weights import load_model
+from miewid_core.readers.weights import load_model, weights_file
 from miewid_core.runs.run import Run, Training, write_record
 
 COLUMNS = ["query", "rank", "individual", "match", "score"]
@@ -49,8 +49,7 @@ def choose(study: Study, weights: str = "") -> Network:
     or the demo's. Raises ValueError where `weights` is no file.
     """
     if weights:
-        path = Path(weights)
-        return _of_file(study, path / "model.safetensors" if path.is_dir() else path)
+        return _of_file(study, weights_file(weights))
     tested, rest = study.test, study.train
     if tested.empty:
         tested = one_an_encounter(study.annotations, study.seed)

@@ -170,12 +170,15 @@ def _first_fifth(table: pd.DataFrame, score: str) -> pd.DataFrame:
 
 
 def claim(table: pd.DataFrame) -> str:
-    """How far wrong labels of each kind are found: mostly, partly (more than at random), or not."""
-    told = []
+    """How far wrong labels of each kind are found: mostly, or partly, if more than at random."""
+    finds, lost = [], []
     for kind, row in _first_fifth(table, "suspicion").iterrows():
-        found = "mostly" if row["recall"] >= MOSTLY else "partly"
-        told.append(f"{KINDS[kind]} ones {found if row['recall_low'] > 0.2 else 'not'}")
-    return f"Of wrong labels the first fifth of the list finds {', '.join(told)}"
+        words, degree = f"{KINDS[kind]} ones", "mostly" if row["recall"] >= MOSTLY else "partly"
+        shown = row["recall_low"] > 0.2
+        (finds if shown else lost).append(f"{words} {degree}" if shown else words)
+    said = [f"finds {', '.join(finds)}"] * bool(finds)
+    said += [f"is not shown to find {' or '.join(lost)}"] * bool(lost)
+    return f"Of wrong labels the first fifth of the list {' and '.join(said)}"
 
 
 def memory_in_words(unseen: pd.DataFrame, seen: pd.DataFrame) -> str:

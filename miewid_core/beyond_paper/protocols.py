@@ -180,7 +180,7 @@ def without_the_day(found: pd.DataFrame) -> pd.DataFrame:
 def in_words(tables: Mapping[str, pd.DataFrame]) -> str:
     """Top-1 of known individuals in each split (`tables`: of `summaries`)."""
     scores = {name: f"{with_interval(own, 'top_1')[-1]} %" for name, own in tables.items()}
-    where = {DATED: "of the species with days", TIMED: "by another network, of earlier days"}
+    where = {DATED: "of those of species with days", TIMED: "by another network, of earlier days"}
     told = "".join(f", {scores[name]} {words}" for name, words in where.items() if name in scores)
     return (
         "With the training photos as the database, the multi-species network's nearest photo is "
@@ -204,16 +204,18 @@ def days_in_words(days: pd.DataFrame) -> str:
 def curves(found: Mapping[str, pd.DataFrame], title: str) -> Figure:
     """BAKS, BAUS and their geometric mean against the threshold, a panel each split.
 
-    `found`: of `searches`, by split. Means over the species with known and new individuals.
+    `found`: of `searches`, by split. Means over the species with known and new individuals; a split
+    without any has no panel beside one that has some.
     """
+    every = {name: sweep(rows).dropna(subset="geometric") for name, rows in found.items()}
+    shown = {name: swept for name, swept in every.items() if len(swept)} or every
     drawn = Figure(title, 2.8, PAGE)
-    panels = drawn.subplots(1, len(found), sharey=True, squeeze=False)[0]
-    for axes, (name, rows) in zip(panels, found.items(), strict=True):
-        swept = sweep(rows).dropna(subset="geometric")
+    panels = drawn.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, (name, swept) in zip(panels, shown.items(), strict=True):
         means = swept.groupby("threshold")[OPEN].mean().rename(columns=MEASURES)
         means.plot(ax=axes, style=["--", ":", "-"], color=[BLUE, ORANGE, "black"], legend=False)
         axes.set_title(f"split {name}, {swept['species'].nunique()} species", loc="left")
-        axes.set(xlim=(rows["score"].quantile(0.01), 1), ylim=(0, 102))
+        axes.set(xlim=(found[name]["score"].quantile(0.01), 1), ylim=(0, 102))
         axes.set_xlabel("threshold (cosine), below which an animal is new")
     panels[0].set_ylabel("right answers (%)")
     drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)

@@ -15,9 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from miewid_core import progress
 from miewid_core.config import TrainConfig
 from miewid_core.machine import default_device
+from miewid_core.model import MiewIDNet
 from miewid_core.paper import comparison
 from miewid_core.paper.comparison import Ranking, compare, with_heads, with_interval
 from miewid_core.paper.intervals import Estimate, sentence
+from miewid_core.runs.run import Training
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
     # 6 million multiply-adds a photo at 64 px, the backbone 9; others learn nothing at demo's rate
@@ -57,6 +59,25 @@ def pair(
     second = {"backbone": other or COUNTERPART[preset]}
     second["pretrained"] = other_weights or weights is not False
     return {"backbone": first, "other_backbone": second}
+
+
+def require(training: Training) -> None:
+    """End the notebook in a sentence where ImageNet weights of a training can't be downloaded."""
+    config = training.config
+    if config.pretrained is not True or training.finished:
+        return
+    try:
+        MiewIDNet(config.backbone, True, config.image_size)
+    except ValueError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        from miewid_core.runs.skipping import skip_rest  # seldom
+
+        skip_rest(
+            "Figure 4 is left out: it compares two backbones that start from pretrained weights, "
+            f"and those of {config.backbone} could not be downloaded. Give other_pretrained= a "
+            "local safetensors file, or from_scratch=True."
+        )
 
 
 def parameters(network: nn.Module) -> int:

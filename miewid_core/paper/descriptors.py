@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ from miewid_core.config import TrainConfig
 from miewid_core.files import digest
 from miewid_core.machine import default_device
 from miewid_core.model import Preprocess, known, load_exactly, read_tensors, without_head
+from miewid_core.paper.comparison import compare
+from miewid_core.paper.intervals import ENDS
 from miewid_core.paper.study import Study
+from miewid_core.readers.weights import load_model, weights_file
 from miewid_core.runs.embeddings import kept_vectors
 
 MEGADESCRIPTOR = "hf-hub:BVRA/MegaDescriptor-L-384"
@@ -28,7 +32,8 @@ class Descriptor:
 
     `name`: a timm name, "hf-hub:OWNER/MODEL", or "local-dir:FOLDER" with the files of such a model.
     `weights`: True takes the name's own, a path reads a safetensors file, False draws them at
-    random from `seed`. `title`: what figures call it.
+    random from `seed`. A `name` that is a file or folder of MiewID's weights, as for `load_model`,
+    is read as these. `title`: what figures call it.
     """
 
     name: str
@@ -44,6 +49,8 @@ class Descriptor:
         timm's bicubic gives 33.6 % top-1, this 33.5 %, timm's crop 32.8 %. Raises ValueError for
         what timm can't load or download, and for weights that don't fit.
         """
+        if weights_file(self.name).is_file():
+            return load_model(self.name, default_device())
         with torch.random.fork_rng():  # timm draws weights from torch's global generator
             torch.manual_seed(self.seed)
             network = self._created()
@@ -78,7 +85,7 @@ class Descriptor:
         state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
         built = re.sub(" at 0x[0-9a-f]+", "", repr(network))  # by its name and what it was given
         identity = digest(built, save(state), repr(preprocess))
-        store = ChipStore(chips_dir, preprocess.size)
+        store = ChipStore(chips_dir, preprocess.size, preprocess.resizing)
         return kept_vectors(identity, lambda: (network, preprocess), store, annotations, cache)
 
     def ranks(self, study: Study) -> pd.DataFrame:
@@ -94,14 +101,46 @@ def choose(preset: str, config: TrainConfig, name: str = "", weights: str = "") 
     """
     paper = preset == "paper"
     chosen = name or (MEGADESCRIPTOR if paper else config.backbone)
-    short = chosen.rpartition("/")[2].rpartition(":")[2]
-    if weights:
-        return Descriptor(chosen, weights, f"{short} ({Path(weights).name})")
-    if name or paper:
-        return Descriptor(chosen, True, short)
-    what = "random weights" if config.pretrained is False else "ImageNet"
+    if name or weights or paper:
+        return named(f"{chosen}={weights}")
+    what = {True: "ImageNet", False: "random weights"}.get(config.pretrained, "pretrained")
     size = known(chosen).input_size[1]
-    return Descriptor(chosen, config.pretrained, f"{short} ({what}, {size} px)")
+    return Descriptor(chosen, config.pretrained, f"{chosen} ({what}, {size} px)")
+
+
+def named(word: str) -> Descriptor:
+    """The descriptor that a word of a list names: NAME, NAME=FILE or NAME=random.
+
+    It has the name's own weights, those of a safetensors file, or weights drawn at random.
+    """
+    name, _, weights = word.partition("=")
+    short = name.removesuffix("/model.safetensors").rpartition("/")[2].rpartition(":")[2]
+    if weights == "random":
+        return Descriptor(name, False, f"{short} (random weights)")
+    if weights:
+        return Descriptor(name, weights, f"{short} ({Path(weights).name})")
+    return Descriptor(name, True, short)
+
+
+def measured(study: Study, chosen: Sequence[Descriptor]) -> tuple[pd.DataFrame, list[str]]:
+    """Descriptors on the test set of a study, and a sentence on each that can't be had.
+
+    Columns descriptor (its title), pixels (of a side), numbers (of an embedding), species, queries,
+    top_1, top_1_low, top_1_high: the mean over species in percent, with its 95 % interval.
+    """
+    rows, missing = [], []
+    for own in chosen:
+        try:
+            pixels = own.load()[1].size
+        except ValueError as error:
+            missing.append(f"Not measured: {error}.")
+            continue
+        vectors = own.embed(study.test, study.chips_dir, study.runs_dir / "embeddings")
+        table = compare({"top_1": study.rank(vectors)})
+        facts = {"descriptor": own.title, "pixels": pixels, "numbers": vectors.shape[1]}
+        mean = table.iloc[-1][["queries", *(f"top_1{end}" for end in ENDS)]]
+        rows.append(facts | {"species": len(table) - 1} | mean.to_dict())
+    return pd.DataFrame(rows), missing
 
 
 def answer(chosen: Descriptor, table: pd.DataFrame, verdict: str) -> str:

@@ -18,6 +18,7 @@ PRINTED = {
 # underscores and a body part after "+" never matter. Which image sets of Table 1 are one species
 # is read off Table 2; the paper doesn't say it. Guesses:
 # - chimpanzee, grouped by name, though its three sets come from three places;
+# - giraffe holds Masai giraffes, those of Wild Me's public set;
 # - pilot_whale holds long-finned and short-finned ones, two species, as Table 2 has only one row;
 # - spotted_dolphin holds the pantropic ones, while the two sets of horses stay apart: only so are
 #   there 49 species, and Table 2 writes merged ones in one word (finwhale, spotteddolphin).

@@ -78,8 +78,9 @@ class Study:
     @property
     def subtitle(self) -> str:
         """What other figures carry: the data, the preset's network, pixels and epochs."""
-        config = self.config
-        return f"{self.data}, {config.backbone}, {config.image_size} px, {config.epochs} epochs"
+        config, several = self.config, "s" * (self.config.epochs != 1)
+        epochs = f"{config.epochs} epoch{several}"
+        return f"{self.data}, {config.backbone}, {config.image_size} px, {epochs}"
 
     def by_date(self) -> "Study":
         """The same annotations, of which earlier days train and later ones are tested."""

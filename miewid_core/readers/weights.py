@@ -28,6 +28,12 @@ NUMPY = [*KINDS, *((SCALAR, f"numpy.{at}.multiarray.scalar") for at in ("core", 
 LOGGER = logging.getLogger(__name__)
 
 
+def weights_file(path: str | Path) -> Path:
+    """The file of weights that a path names: itself, or that of a folder of the hub."""
+    path = Path(path).expanduser()
+    return path / "model.safetensors" if path.is_dir() else path
+
+
 def load_model(
     path: str | Path, device: str | torch.device = "cpu", size: int = 0
 ) -> tuple[MiewIDNet, Preprocess]:
@@ -40,7 +46,7 @@ def load_model(
     are ImageNet's. Nothing is downloaded, no code in a file is run. Raises ValueError for a file
     that does not fit exactly, that holds anything else, is damaged, or that a newer version wrote.
     """
-    file = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
+    file = weights_file(path)
     if file.suffix.lower() in PICKLED:
         state, settings = _read_checkpoint(file)
     elif saved_settings(file):

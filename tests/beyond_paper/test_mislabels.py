@@ -222,10 +222,16 @@ def test_words_and_curves_follow_the_table():
         for score in mislabels.SCORES:
             told = mislabels.in_words(table, score).partition(f" of {name} wrong labels")[0]
             assert f"{100 * fifth[score, kind]:.0f} % (" in told
-    for recall, low, degree in ((0.3, 0.1, "not"), (0.5, 0.3, "partly"), (0.9, 0.8, "mostly")):
+    for recall, low, told in (
+        (0.6, 0.1, "is not shown to find random ones or look-alike ones"),
+        (0.5, 0.3, "finds random ones partly, look-alike ones partly"),
+        (0.9, 0.8, "finds random ones mostly, look-alike ones mostly"),
+    ):
         made = table.assign(recall=recall, recall_low=low)
-        told = f"finds random ones {degree}, look-alike ones {degree}"
         assert mislabels.claim(made) == f"Of wrong labels the first fifth of the list {told}"
+    mixed = made.assign(recall_low=made["wrong"].eq("random"))
+    told = "finds random ones mostly and is not shown to find look-alike ones"
+    assert mislabels.claim(mixed) == f"Of wrong labels the first fifth of the list {told}"
     unseen = pd.DataFrame({"suspicion": [0.1, 0.2, -0.1, -0.2, np.nan]})
     told = mislabels.memory_in_words(unseen, unseen.iloc[2:])
     assert "50 % of 4 test annotations, and 0 % of 2 training annotations" in told

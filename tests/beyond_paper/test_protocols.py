@@ -268,11 +268,13 @@ def test_section_3_3_is_also_summed_up_over_the_species_of_the_split_by_date():
     assert protocols.in_words(tables).count(" %") == 3
 
 
-def test_the_figure_has_a_panel_a_split():
+@pytest.mark.parametrize("both", [True, False])
+def test_the_figure_has_a_panel_a_split_with_new_individuals(both):
     found = several(5)
-    drawn = protocols.curves({"section 3.3": found, "by date": found[found["known"]]}, "A title")
-    assert [axes.get_title(loc="left") for axes in drawn.axes] == [
-        "split section 3.3, 3 species",
-        "split by date, 0 species",
-    ]
-    assert drawn.png()
+    later = found[found["species"] != "x"] if both else found[found["known"]]
+    drawn = protocols.curves({"section 3.3": found, "by date": later}, "A title")
+    titles = ["split section 3.3, 3 species", "split by date, 2 species"][: 1 + both]
+    assert [axes.get_title(loc="left") for axes in drawn.axes] == titles
+    none = protocols.curves({"section 3.3": found[found["known"]]}, "A title")
+    assert none.axes[0].get_title(loc="left") == "split section 3.3, 0 species"
+    assert none.png()

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import timm
+from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -14,6 +15,7 @@ from miewid_core.config import PRESETS
 from miewid_core.model import MiewIDNet
 from miewid_core.paper import backbones
 from miewid_core.paper.comparison import compare
+from miewid_core.runs.run import Training
 
 
 class Attention(nn.Module):
@@ -141,6 +143,22 @@ def test_no_backbone_is_called_better_than_one_that_hardly_learned(rights, start
     gain = table["gain_over_second"].iloc[-1]
     assert f"a difference of {gain:+.1f} points (95 % interval " in told
     assert told.endswith("means over 1 species and 40 queries.")
+
+
+def test_a_backbone_whose_weights_cannot_be_had_ends_the_notebook(monkeypatch, photos, tmp_path):
+    def unreachable(*_, **__):
+        raise LocalEntryNotFoundError("no connection")
+
+    def training(**changes):
+        config = dataclasses.replace(PRESETS["demo"], **changes)
+        return Training("", photos, config, 0, tmp_path, tmp_path)
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    backbones.require(training())  # begins with random weights
+    with pytest.raises(ValueError, match=r"left out: .* those of test_efficientnet could not"):
+        backbones.require(training(pretrained=True))
+    with pytest.raises(ValueError, match=r"^timm .* has no backbone 'efnet'"):  # a slip is none
+        backbones.require(training(backbone="efnet", pretrained=True))
 
 
 class TestPair:

@@ -1,5 +1,6 @@
 """Descriptors against timm itself: preprocessing, weights, cache, and errors."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,10 +12,19 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 from safetensors.torch import save_file
 
-from miewid_core import evaluation
+from miewid_core import evaluation, model
 from miewid_core.config import PRESETS
 from miewid_core.evaluation import one_vs_all
-from miewid_core.paper.descriptors import MEGADESCRIPTOR, Descriptor, answer, choose
+from miewid_core.model import IMAGENET, MiewIDNet, Preprocess
+from miewid_core.paper.descriptors import (
+    MEGADESCRIPTOR,
+    Descriptor,
+    answer,
+    choose,
+    measured,
+    named,
+)
+from miewid_core.paper.study import open_study
 
 NAME = "test_efficientnet"
 RANDOM = Descriptor(NAME, False, "a title")
@@ -174,6 +184,10 @@ class TestChoose:
         assert demo.load()[1].size == 160 != PRESETS["demo"].image_size
         assert paper == Descriptor(MEGADESCRIPTOR, True, "MegaDescriptor-L-384")
 
+    def test_weights_of_a_file_are_not_called_imagenets(self):
+        config = dataclasses.replace(PRESETS["compact"], pretrained="some/w.safetensors")
+        assert choose("compact", config).title == "tf_efficientnet_lite0 (pretrained, 224 px)"
+
     def test_what_is_named_goes_first(self):
         config = PRESETS["compact"]
         assert choose("paper", config, "resnet18") == Descriptor("resnet18", True, "resnet18")
@@ -181,6 +195,52 @@ class TestChoose:
         named = choose("demo", config, "resnet18", file)
         assert named == Descriptor("resnet18", file, "resnet18 (w.safetensors)")
         assert choose("demo", config, "local-dir:a/mega", "").title == "mega"
+
+
+class TestSeveral:
+    @pytest.fixture
+    def study(self, small_catalog, tmp_path):
+        folders = {"figures_dir": tmp_path / "figures", "runs_dir": tmp_path / "runs"}
+        opened = open_study(str(small_catalog), **folders)
+        return dataclasses.replace(opened, chips_dir=tmp_path / "chips")
+
+    def test_each_is_measured_on_the_same_queries_at_its_own_size(self, study, tmp_path):
+        model_folder(tmp_path / "hub", input_size=(3, 64, 64))
+        save_file(timm.create_model(NAME).state_dict(), tmp_path / "w.safetensors")
+        ours = MiewIDNet(NAME, False, 32)
+        model.save(ours, Preprocess(32, *IMAGENET), tmp_path / "msv9" / "model.safetensors")
+        words = ["test_vit=random", f"{NAME}={tmp_path}/w.safetensors", f"local-dir:{tmp_path}/hub"]
+        chosen = [named(word) for word in [*words, f"{tmp_path}/msv9"]]
+        table, missing = measured(study, chosen)
+        assert missing == []
+        titles = ["test_vit (random weights)", f"{NAME} (w.safetensors)", "hub", "msv9"]
+        assert table["descriptor"].tolist() == titles
+        assert table["pixels"].tolist() == [160, 160, 64, 32]
+        assert table["numbers"].tolist() == [64, 256, 256, 256]
+        for own, row in zip(chosen, table.itertuples(), strict=True):
+            ranks = own.ranks(study)
+            means = [evaluation.top_k(of, 1) for _, of in ranks.groupby("species")]
+            assert row.top_1 == pytest.approx(100 * np.mean(means))
+            assert (row.species, row.queries) == (2, len(study.test))
+            assert row.top_1_low < row.top_1 < row.top_1_high or row.top_1 in (0, 100)
+
+    def test_one_that_cannot_be_had_is_said_and_the_others_are_measured(self, study, monkeypatch):
+        create = timm.create_model
+
+        def unreachable(name, **options):
+            if name == MEGADESCRIPTOR:
+                raise LocalEntryNotFoundError("no connection")
+            return create(name, **options)
+
+        monkeypatch.setattr(timm, "create_model", unreachable)
+        words = [MEGADESCRIPTOR, "test_vit=random", "test_vit=none.bin", "no_such_network"]
+        table, missing = measured(study, [named(word) for word in words])
+        assert table["descriptor"].tolist() == ["test_vit (random weights)"]
+        said = [MEGADESCRIPTOR, "none.bin is a pickle", "no_such_network"]
+        assert len(missing) == len(said)
+        for sentence, word in zip(missing, said, strict=True):
+            assert sentence.startswith("Not measured: ")
+            assert word in sentence
 
 
 def test_random_weights_answer_nothing():

@@ -1,19 +1,26 @@
-"""Public sets by the real wildlife-datasets, where it is installed, on folders that are drawn."""
+"""Public sets and other catalogs as CSVs; by the real wildlife-datasets, where it is installed."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from miewid_core.__main__ import main
 from miewid_core.paper import public
 from miewid_core.readers.load import load_catalog
+from tests.readers.made import some_rows
+
+SETS = pd.read_csv(public.SETS, keep_default_na=False).set_index("dataset")
+LILA = SETS[SETS["file"] != ""]
+PACKAGE = "wildlife_datasets.datasets"
 
 
 def photo(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng([*path.stem.encode()]).integers(0, 255, (30, 40, 3), np.uint8)
+    pixels = np.random.default_rng([*str(path).encode()]).integers(0, 255, (30, 40, 3), np.uint8)
     Image.fromarray(pixels).save(path)
 
 
@@ -21,7 +28,7 @@ def nyala(folder):
     for number in range(8):
         side = ("left", "right")[number % 2]
         photo(folder / "main" / "Nyala" / "train" / str(7 + number // 4) / f"{number}_{side}.jpg")
-    return {"nyala/7/left", "nyala/7/right", "nyala/8/left", "nyala/8/right"}
+    return {"nyala/7", "nyala/8"}
 
 
 def happy_whale(folder):
@@ -35,53 +42,138 @@ def happy_whale(folder):
     return {"fin_whale/f1", "orca/k1"}  # as Table 2 calls killer whales
 
 
+def wild_me(table, *species):
+    """One of Wild Me's sets as LILA has it: two animals of each species, one of them turned."""
+    year, parts = table.stem[-4:], {"images": [], "annotations": []}
+    for number in range(4 * len(species)):
+        kind, animal = divmod(number // 2, 2)
+        name = f"{number + 1:012d}.jpg"
+        photo(table.parent.parent / "images" / f"train{year}" / name)
+        day = "NA" if number == 3 else f"2014-07-0{number + 1} 10:00:00"
+        parts["images"].append({"id": number + 1, "file_name": name, "date_captured": day})
+        corners = [3, 2, 23, 2, 23, 22, 3, 22, 3, 2]
+        own = {"id": number + 1, "image_id": number + 1, "uuid": f"u{number}", "category_id": kind}
+        own |= {"bbox": [3.0, 2.0, 20.0, 20.0], "theta": 0.5 * animal, "segmentation": [corners]}
+        own |= {"viewpoint": "left", "name": f"animal{animal}"}
+        parts["annotations"].append(own)
+    parts["annotations"].append(own | {"id": 90, "uuid": "u90", "name": "____"})  # nobody known
+    kinds = [{"id": i, "name": name, "supercategory": "animal"} for i, name in enumerate(species)]
+    table.parent.mkdir()
+    table.write_text(json.dumps(parts | {"categories": kinds}))
+    empty = {"images": [], "annotations": [], "categories": kinds}
+    for part in ("val", "test"):  # as LILA has them
+        (table.parent / f"instances_{part}{year}.json").write_text(json.dumps(empty))
+
+
 def beluga(folder):
-    inside = folder / "beluga" / "beluga.coco"
-    for name in ("1.jpg", "2.jpg"):
-        photo(inside / "images" / "train2022" / name)
-    corners = [3.0, 2.0, 23.0, 2.0, 23.0, 22.0, 3.0, 22.0]
-    whale = {"name": "whale001", "category_id": 1, "viewpoint": "top", "segmentation": [corners]}
-    told = {
-        "annotations": [whale | {"image_id": number} for number in (1, 2)],
-        "images": [
-            {
-                "id": number,
-                "file_name": f"{number}.jpg",
-                "date_captured": f"2020-07-0{number} 10:00",
-            }
-            for number in (1, 2)
-        ],
-        "categories": [{"id": 1, "name": "beluga_whale", "supercategory": "animal"}],
-    }
-    (inside / "annotations").mkdir()
-    (inside / "annotations" / "instances_train2022.json").write_text(json.dumps(told))
-    return {"beluga_whale/whale001"}
+    table = LILA["file"]["beluga_whale"]
+    wild_me(folder / "beluga" / table, "beluga_whale")  # where the package unpacks the archive
+    return {"beluga_whale/animal0", "beluga_whale/animal1"}
 
 
-@pytest.mark.filterwarnings("ignore")  # rows without a name, and the other package's own
+def command(capsys, *words):
+    """The exit status of `miewid catalog` and what it says."""
+    status = 0
+    try:
+        main(["catalog", *map(str, words)])
+    except SystemExit as stopped:
+        status = stopped.code
+    said = capsys.readouterr()
+    return status, said.out + said.err
+
+
+def test_a_catalog_of_a_reader_is_written_to_be_read_again(tmp_path, capsys):
+    table, out = tmp_path / "photos" / "mine.csv", tmp_path / "made" / "out.csv"
+    rows = some_rows()
+    rows["species"] = rows["species"].replace({"ant": "Spotted hyena"})
+    rows.loc[1, ["theta", "x", "date"]] = ["0.3", "2.25", "2024-05-02 07:08:09"]
+    for place, file in enumerate(rows["file_path"][:-1]):
+        photo(table.parent / file)
+        rows.loc[place, "viewpoint"] = ("left", "frontright")[place % 2]
+    rows.to_csv(table, index=False)
+    status, said = command(capsys, table, "-o", out)
+    read = public.read(str(table))
+    again = load_catalog(out, photos_dir=table.parent)
+    pd.testing.assert_frame_equal(again, read)
+    assert (len(again), set(again["species"])) == (7, {"hyena", "bee"})
+    assert again["theta"][1] == 0.3
+    assert status == 0
+    assert "7 annotations of 4 individuals of 2 species (bee, hyena)" in said
+    assert "1 rows with problems left out" in said
+    assert "Spotted hyena is hyena" in said
+    assert "The paper has no bee" in said
+    assert "SIDES_DIFFER=bee,hyena" in said
+    assert "line 9: bee/Zoë/2.jpg: missing file" in said
+    assert f"make figures CATALOG={out} PHOTOS_DIR={table.parent} PRESET=compact" in said
+    noticed = pd.read_csv(out.with_name("out_notices.csv"))
+    assert noticed["row"].tolist() == ["line 9"]
+
+
+@pytest.mark.parametrize("name", LILA.index)
+def test_wild_mes_sets_on_lila_are_read_from_their_own_table(name, tmp_path, capsys):
+    table = tmp_path / LILA["file"][name]
+    own = {"giraffe": ["zebra_plains", "giraffe_masai"]}.get(name, [name])
+    wild_me(table, *own)
+    out = tmp_path / "catalog.csv"
+    status, said = command(capsys, table, "-o", out)
+    assert status == 0
+    assert f"make figures CATALOG={out} PRESET=compact" in said
+    assert "annotation u90: no name: left out: unknown individual" in said
+    rows = load_catalog(out)
+    assert public.species_name(name) in set(rows["species"])
+    assert set(rows["name"]) == {"animal0", "animal1"}
+    assert rows["theta"].tolist() == [0, 0, 0.5, 0.5] * len(own)
+    assert rows["date"].isna().tolist() == [place == 3 for place in range(len(rows))]
+    assert pd.read_csv(out)["file_name"].str.startswith(table.parts[-3]).all()
+    status, said = command(capsys, table.parent.parent, "-o", out)  # the folder in its place
+    assert (status, f"not the folder: {table}" in said) == (2, True)
+
+
+@pytest.mark.filterwarnings("ignore")  # the other package's own
 @pytest.mark.parametrize(
     ("source", "drawn"), [("NyalaData", nyala), ("HappyWhale", happy_whale), ("BelugaID", beluga)]
 )
-def test_a_public_set_becomes_a_catalog_under_the_papers_names(source, drawn, tmp_path):
-    pytest.importorskip("wildlife_datasets.datasets")
+def test_a_class_of_wildlife_datasets_is_read_under_the_papers_names(source, drawn, tmp_path):
+    pytest.importorskip(PACKAGE)
     expected = drawn(tmp_path)
-    table = public.public_catalog(source, tmp_path)
-    table.to_csv(tmp_path / "catalog.csv", index=False)
-    rows = load_catalog(tmp_path / "catalog.csv", sides_differ=["nyala"] * (source == "NyalaData"))
-    assert set(rows["individual"]) == expected
-    assert not table["file_name"].str.startswith("/").any()
+    rows = public.read(source, str(tmp_path))
+    public.write(rows, tmp_path / "catalog.csv")
+    again = load_catalog(tmp_path / "catalog.csv")
+    pd.testing.assert_frame_equal(again, rows)
+    assert set(again["individual"]) == expected
     if source == "BelugaID":
-        assert rows.loc[0, ["x", "y", "w", "h"]].tolist() == [3, 2, 20, 20]
-        assert rows.loc[0, "date"] == pd.Timestamp("2020-07-01 10:00:00")
+        assert again.loc[0, ["x", "y", "w", "h"]].tolist() == [3, 2, 20, 20]
+        assert again.loc[0, "date"] == pd.Timestamp("2014-07-01 10:00:00")
 
 
-def test_what_is_not_there_is_told(monkeypatch, tmp_path):
+@pytest.mark.filterwarnings("ignore")
+def test_the_card_names_classes_that_there_are_and_the_files_that_they_read(tmp_path):
+    classes = pytest.importorskip(PACKAGE)
+    named = " ".join([*SETS["wildlife_datasets"], *SETS["similar_public"]]).split()
+    assert [name for name in named if not hasattr(classes, name)] == []
+    for row in LILA.itertuples():
+        folder = tmp_path / row.Index
+        wild_me(folder / ("beluga" * (row.Index == "beluga_whale")) / row.file, row.Index)
+        dataset = getattr(classes, row.similar_public.split()[0])(str(folder))
+        assert Path(dataset.df["path"][0]).parent.parts[-3] == Path(row.file).parts[0]
+
+
+def test_what_cannot_be_read_is_told(monkeypatch, tmp_path, capsys):
     def missing(name):
         raise ImportError(name)
 
     monkeypatch.setattr(public, "import_module", missing)
-    with pytest.raises(ValueError, match="pip install wildlife-datasets"):
-        public.public_catalog("NyalaData", tmp_path)
+    status, said = command(capsys, "NyalaData", tmp_path)
+    assert (status, "NyalaData: no such file or folder" in said) == (2, True)
+    assert "a class of wildlife-datasets, first pip install it" in said
     monkeypatch.setattr(public, "import_module", lambda name: object())
-    with pytest.raises(ValueError, match="no data set 'Nyalas'"):
-        public.public_catalog("Nyalas", tmp_path)
+    assert "no data set of that name" in command(capsys, "Nyalas", tmp_path)[1]
+
+    class Nyala:
+        def __init__(self, folder):
+            raise KeyError(3)
+
+    monkeypatch.setattr(public, "import_module", lambda name: type("M", (), {"Nyala": Nyala}))
+    status, said = command(capsys, "Nyala", tmp_path)
+    assert status == 2
+    assert f"can't read {tmp_path} (KeyError(3)); give the folder" in said
