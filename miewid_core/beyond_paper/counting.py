@@ -15,6 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from miewid_core import progress
 from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, label_rows, plain_numbers, styled
+from miewid_core.paper.intervals import ENDS
 
 LINKAGES = {  # joined by the best match, or by the mean of all; how it is drawn
     "single": (BLUE, "-", "o"),
@@ -28,7 +29,6 @@ LIMITS = [0, 0, 0, 0, 0, -0.5], [np.inf, np.inf, np.inf, 1, 1, 1]  # least and g
 REVIEWED = ["by", "reviewed", "individuals", "count", "ratio", "ari", "ami"]
 POINTS = 41  # numbers of reviews
 NEAREST = 20  # candidates of an annotation that a reviewer goes through
-ENDS = ("", "_low", "_high")
 COLUMNS = [
     *["linkage", "species", "threshold", *NUMBERS],
     *(f"{name}{end}" for name in MEASURES for end in ENDS),
