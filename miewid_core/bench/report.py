@@ -99,7 +99,7 @@ def small_in_words(now: pd.DataFrame) -> str:
         gain = Estimate(row.ratio, row.low, row.high).above(1)
         verdict = gain.shown("", "is faster than ours", "is not told apart from ours")
         if verdict:
-            told.append(f"{row.task} by {row.way} {verdict} ({text} times our time)")
+            told.append(f"{row.task} by {row.way} {verdict}, {text} times our time")
     return (
         f"In small, measured now, ours is faster in {len(others) - len(told)} of {len(others)} "
         f"comparisons{': ' * bool(told)}{'; '.join(told)}."

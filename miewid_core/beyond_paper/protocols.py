@@ -23,8 +23,8 @@ from miewid_core.runs.run import Training
 
 RANDOM, DATED, TIMED = "section 3.3", "section 3.3, dated species", "by date"
 MEASURES = {  # in percent: three of known individuals (closed-set), four of all (open-set)
-    "top_1": "nearest photo right (top-1)",
-    "vote": "vote of the nearest right",
+    "top_1": "top-1",
+    "vote": "vote of the nearest",
     "mAP": "mAP",
     "BAKS": "BAKS: known individuals right",
     "BAUS": "BAUS: new individuals called new",
@@ -159,7 +159,7 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
         tables[name] = by_species(rows["value"], rows)
     sides = pd.MultiIndex.from_product([["size", "nunique"], [True, False]])
     counts = found.groupby(["species", "known"])["individual"].agg(["size", "nunique"]).unstack()
-    counts = counts.reindex(columns=sides).set_axis(SIZES, axis=1).fillna(0)
+    counts = counts.reindex(columns=sides).set_axis(SIZES, axis=1).fillna(0).astype(int)
     counts.loc["mean"], chosen.loc["mean"] = counts.sum(), chosen.mean()
     parts = [
         100 * table.set_index("species")[["value", "low", "high"]].add_prefix(f"{name}_")
@@ -185,7 +185,7 @@ def readable(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         photos, new, *people = mean[SIZES].iloc[0].map("{:,.0f}".format)
         columns[name] = [f"{photos} ({people[0]})", f"{new} ({people[1]})"]
         columns[name] += [with_interval(mean, measure)[0] for measure in MEASURES]
-    heads = [f"photos of {side} individuals (individuals)" for side in SIZES[:2]]
+    heads = [f"photos (individuals): {side}" for side in SIZES[:2]]
     heads += [f"{words} (%)" for words in MEASURES.values()]
     return pd.DataFrame(columns, index=heads).rename_axis("split").reset_index()
 
