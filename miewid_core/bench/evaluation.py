@@ -136,7 +136,7 @@ EVALUATION = Task(
     "evaluation",
     tuple(WAYS),
     {
-        "quick": [{"n": 1500, "dim": 256, "case": "six each"}],
+        "quick": [{"n": 3000, "dim": 256, "case": "six each"}],
         "full": [
             {"n": 5000, "dim": DIM, "case": "six each"},
             {"n": 10_000, "dim": DIM, "case": "six each", "ways": FITTING},

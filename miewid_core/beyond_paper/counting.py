@@ -14,7 +14,8 @@ from sklearn.metrics.pairwise import cosine_distances
 from sklearn.neighbors import NearestNeighbors
 
 from miewid_core import progress
-from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, label_rows, plain_numbers, styled
+from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, label_rows, plain_numbers, spelt, styled
+from miewid_core.paper.intervals import ENDS, Estimate
 
 LINKAGES = {  # joined by the best match, or by the mean of all; how it is drawn
     "single": (BLUE, "-", "o"),
@@ -25,10 +26,9 @@ HALVES = 400  # of the individuals, drawn for an interval
 NUMBERS = ["annotations", "individuals", "count", "splits", "merges"]
 MEASURES = ["ratio", "split_rate", "merge_rate", "pair_precision", "pair_recall", "ari"]
 LIMITS = [0, 0, 0, 0, 0, -0.5], [np.inf, np.inf, np.inf, 1, 1, 1]  # least and greatest of each
-REVIEWED = ["by", "reviewed", "individuals", "count", "ratio", "ari", "ami"]
+REVIEWED = ["by", "reviewed", "individuals", "count", "error", "ari", "ami"]
 POINTS = 41  # numbers of reviews
 NEAREST = 20  # candidates of an annotation that a reviewer goes through
-ENDS = ("", "_low", "_high")
 COLUMNS = [
     *["linkage", "species", "threshold", *NUMBERS],
     *(f"{name}{end}" for name in MEASURES for end in ENDS),
@@ -177,12 +177,13 @@ def chosen_elsewhere(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline(chosen: pd.DataFrame) -> str:
-    """How far off a count by average linkage is (`chosen_elsewhere`), in a few words."""
+    """How far off counts by average linkage are (`chosen_elsewhere`), for a title."""
     if chosen.empty:
-        return "a count by a threshold of others needs two species"
+        return "A count by a threshold of others needs two species"
     ratio = chosen.loc[(chosen["goal"] == "count") & (chosen["linkage"] == "average"), "ratio"]
-    most = max(ratio.max(), 1 / ratio.min())
-    return f"a count by average linkage is up to {most:.1f} times off"
+    return (
+        f"Average linkage counts {ratio.min():.2f} to {ratio.max():.2f} times the animals there are"
+    )
 
 
 def in_words(chosen: pd.DataFrame) -> str:
@@ -191,13 +192,20 @@ def in_words(chosen: pd.DataFrame) -> str:
         return "With one species, no other can choose its threshold."
     own, told = chosen[chosen["goal"] == "count"], []
     for method in reversed(LINKAGES):
-        rows = own[own["linkage"] == method]
-        off = ((rows["ratio_low"] > 1) | (rows["ratio_high"] < 1)).sum()
-        told.append(
-            f"{rows['ratio'].min():.2f} to {rows['ratio'].max():.2f} times the true number by "
-            f"{method} linkage (the interval excludes 1 for {off} of {len(rows)} species)"
+        rows = own[own["linkage"] == method].sort_values("ratio")
+        least, most = (
+            f"{r.ratio:.2f} times ({spelt(r.species)})" for r in rows.iloc[[0, -1]].itertuples()
         )
-    return f"By the threshold that is right for the other species, the count is {', '.join(told)}."
+        off = [
+            Estimate.of(row, "ratio").above(1).shown("many", "few", "")
+            for _, row in rows.iterrows()
+        ]
+        told.append(
+            f"{method} linkage counts {least} to {most} the true number of individuals (by the "
+            f"interval too few for {off.count('few')}, too many for {off.count('many')} of "
+            f"{len(rows)} species)"
+        )
+    return f"By the threshold that is right for the other species, {'; '.join(told)}."
 
 
 def reviews(
@@ -207,7 +215,7 @@ def reviews(
 
     First the average linkage of `chosen` (of `chosen_elsewhere`, for counts). Then every annotation
     is an individual of its own until a reviewer, who knows the truth, links it (see `_asked`).
-    `ratio`, `ari`, `ami`: means over species of count / individuals and of scikit-learn's indices.
+    Means over species: `error`, of abs(count / individuals - 1); `ari` and `ami`, scikit-learn's.
     """
     used = chosen[(chosen["goal"] == "count") & (chosen["linkage"] == "average")]
     people, parts, first = {}, [], []
@@ -234,7 +242,7 @@ def reviews(
 def _row(by: str, number: int, scores: list[list[float]]) -> list[object]:
     """A row of REVIEWED from `_agreement` of each species."""
     true, count, ari, ami = np.array(scores).T
-    means = (count / true).mean(), ari.mean(), ami.mean()
+    means = abs(count / true - 1).mean(), ari.mean(), ami.mean()
     return [by, number, int(true.sum()), int(count.sum()), *means]
 
 
@@ -280,31 +288,40 @@ def reviews_in_words(table: pd.DataFrame) -> str:
     if table.empty:
         return "Reviews are compared with the threshold of other species, and there is one species."
     by, rows, last = table.iloc[0], table[1:], table.iloc[-1]
-    error = (table["count"] - table["individuals"]).abs()
     better, nearer = (
-        [*rows["reviewed"][ahead], f"more than {last['reviewed']:,}"][0]
-        for ahead in (rows["ari"] > by["ari"], error[1:] < error.iloc[0])
+        [*rows["reviewed"][ahead].map("{:,}".format), f"more than {last['reviewed']:,}"][0]
+        for ahead in (rows["ari"] > by["ari"], rows["error"] < by["error"])
     )
     return (
-        f"By the threshold {by['count']:,} of {by['individuals']:,} individuals are counted (ARI "
-        f"{by['ari']:.2f}, average linkage). By reviewed pairs alone identities are better after "
-        f"{better}, and the count is nearer after {nearer}; after {last['reviewed']:,} it is "
-        f"{last['count']:,} (ARI {last['ari']:.2f}, AMI {last['ami']:.2f})."
+        f"By the threshold, a count by average linkage is off by {100 * by['error']:.0f} % on "
+        f"average over species (ARI {by['ari']:.2f}). By reviewed pairs alone, identities are "
+        f"better after {better} pairs, and counts are nearer after {nearer}. After "
+        f"{last['reviewed']:,} pairs a count is off by {100 * last['error']:.0f} % (ARI "
+        f"{last['ari']:.2f}, AMI {last['ami']:.2f}; {last['individuals']:,} individuals)."
     )
 
 
 @styled()
 def reviews_figure(table: pd.DataFrame, title: str) -> Figure:
-    """ARI and AMI against reviewed pairs, and by the threshold (`table`: of `reviews`)."""
-    drawn = Figure(title, 2.9)
-    axes = drawn.subplots()
-    for (by, own), line in zip(table.groupby("by", sort=False), ("o", "-"), strict=False):
-        for name, colour in (("ari", BLUE), ("ami", ORANGE)):
-            look = {"color": colour, "label": f"{name.upper()}, {by}"}
-            axes.plot(own["reviewed"], own[name], line, **look)
-    axes.set(xlabel="reviewed pairs", ylabel="mean over species", ylim=(0, 1.02))
-    if len(table):
-        drawn.legend(loc="outside lower left", ncols=2)
+    """Identities and counts by reviewed pairs, and by the threshold (`table`: of `reviews`)."""
+    drawn = Figure(title, 2.9, PAGE)
+    left, right = drawn.subplots(1, 2)
+    for name, (axes, colour, line, times) in {
+        "ari": (left, BLUE, "-", 1),
+        "ami": (left, ORANGE, "--", 1),
+        "error": (right, BLUE, "-", 100),
+    }.items():
+        by = times * table.loc[table["by"] == "threshold", name]
+        rows = table[table["by"] == "reviews"]
+        label = name.upper() if axes is left else "count"
+        look = {"color": colour, "linestyle": line}
+        axes.plot(rows["reviewed"], times * rows[name], label=f"{label}, by reviews", **look)
+        for value in by:
+            axes.axhline(value, label=f"{label}, by threshold", linewidth=0.7, **look)
+        axes.set_xlabel("reviewed pairs")
+    left.set(ylabel="mean over species", ylim=(0, 1.02))
+    right.set(ylabel="count off by (%), mean over species", ylim=(0, None))
+    drawn.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=4)
     return drawn
 
 

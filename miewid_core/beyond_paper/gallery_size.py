@@ -118,12 +118,13 @@ def in_words(table: pd.DataFrame) -> str:
     species, mean = table[:-1], table.iloc[-1]
     apart, still = (np.ptp(species[name]) for name in ("top_1", "equal_top_1"))
     gap = (
-        f", and the best and the worst species lie {still:.0f} instead of {apart:.0f} points apart"
+        f" The best and the worst species then lie {still:.0f} points apart instead of {apart:.0f}."
     )
     return (
-        f"Among {mean['equal_individuals']} individuals of each species multi-species top-1 is "
-        f"{mean['equal_top_1']:.1f} % ({mean['equal_low']:.1f} to {mean['equal_high']:.1f}) "
-        f"instead of {mean['top_1']:.1f} % among all{gap if len(species) > 1 else ''}."
+        f"Among {mean['equal_individuals']} individuals of each species, as many as all have, "
+        f"multi-species top-1 is {mean['equal_top_1']:.1f} % (95 % interval "
+        f"{mean['equal_low']:.1f} to {mean['equal_high']:.1f}) instead of {mean['top_1']:.1f} % "
+        f"among all.{gap if len(species) > 1 else ''}"
     )
 
 

@@ -18,10 +18,11 @@ from optuna.trial import TrialState
 from miewid_core import splits
 from miewid_core.config import PRESETS, TrainConfig
 from miewid_core.evaluation import hits
-from miewid_core.figures import BLUE, Figure, spelt, styled
+from miewid_core.figures import BLUE, GREY, Figure, spelt, styled
 from miewid_core.paper import comparison
+from miewid_core.paper.comparison import with_interval
 from miewid_core.paper.study import Study
-from miewid_core.runs.run import folder_name
+from miewid_core.runs.run import Training, folder_name
 
 SPACE = {  # A.1's values and those of every preset lie inside
     "peak_rate": FloatDistribution(3e-4, 3e-2, log=True),
@@ -56,7 +57,8 @@ def search_and_check(train: pd.DataFrame, seed: int) -> dict[str, Parts]:
     """Parts to "search" on, by seed + 1, and to "check" the outcome on, by seed + 2.
 
     They score no individual in common: half of each species' are drawn for the search, of which the
-    best trial is partly the luckiest. Raises ValueError where too few animals are left.
+    best trial is partly the luckiest. A part whose species has one individual leaves the species
+    out, if it has others (see `_comparable`). Raises ValueError where too few animals are left.
     """
     search, check = (parts_of(train, seed + further) for further in (1, 2))
     each = search.validation.drop_duplicates("individual").sort_values("individual")
@@ -70,9 +72,18 @@ def search_and_check(train: pd.DataFrame, seed: int) -> dict[str, Parts]:
             "a catalog of more individuals"
         )
     return {
-        "search": Parts(search.train, search.validation[scored].reset_index(drop=True)),
-        "check": Parts(check.train, check.validation[free].reset_index(drop=True)),
+        "search": Parts(search.train, _comparable(search.validation[scored])),
+        "check": Parts(check.train, _comparable(check.validation[free])),
     }
+
+
+def _comparable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of species with several individuals, as any answer for a lone one is right.
+
+    All rows where there is no such species.
+    """
+    several = rows.groupby("species")["individual"].transform("nunique") > 1
+    return rows[several | ~several.any()].reset_index(drop=True)
 
 
 def parts_of(train: pd.DataFrame, seed: int) -> Parts:
@@ -93,7 +104,8 @@ def parts_of(train: pd.DataFrame, seed: int) -> Parts:
 def shared_with_test(parts: Parts, test: pd.DataFrame) -> pd.DataFrame:
     """What each part has in common with the final test rows, one row per part.
 
-    Columns part, annotations, encounters, individuals, and how many of each are in the test set.
+    Columns part, species, annotations, encounters, individuals, and how many of these are in the
+    test set.
     Individuals may be: half of those tested are also in training, with other photos (3.3).
     """
     table = []
@@ -105,7 +117,7 @@ def shared_with_test(parts: Parts, test: pd.DataFrame) -> pd.DataFrame:
                 for of in (rows, test)
             )
             counts[name], common[f"{name}_in_test"] = len(mine), len(mine & theirs)
-        table.append({"part": part} | counts | common)
+        table.append({"part": part, "species": rows["species"].nunique()} | counts | common)
     return pd.DataFrame(table)
 
 
@@ -240,6 +252,11 @@ def _try(study: optuna.Study, trial: optuna.Trial, task: Search, title: str) -> 
 def top_1(study: Study, parts: Parts, point: Point, epochs: int, title: str) -> float:
     """Validation top-1 in [0, 1], the mean over species, after a training with these settings."""
     training = study.training(parts.train, title, epochs=epochs, **settings_of(point))
+    return score(study, parts, training)
+
+
+def score(study: Study, parts: Parts, training: Training) -> float:
+    """Validation top-1 in [0, 1] of a network, the mean over species."""
     ranks = study.rank(study.embeddings(training, parts.validation), parts.validation)
     return float(hits(ranks, 1).astype(float).groupby(ranks["species"]).mean().mean())
 
@@ -277,9 +294,9 @@ def beside(study: optuna.Study, task: Search) -> pd.DataFrame:
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table for a reader: names without underscores, numbers with three digits that count."""
-    shown = table.rename(columns=spelt).map(
-        lambda cell: f"{cell:.3g}" if isinstance(cell, float) else spelt(cell)
-    )
+    shown = table.rename(
+        columns=lambda name: spelt(name).replace("top1", "top-1 (%)").replace("a1 ", "A.1's ")
+    ).map(lambda cell: f"{cell:.3g}" if isinstance(cell, float) else spelt(cell))
     return shown.replace("nan", "")
 
 
@@ -304,9 +321,14 @@ def confirm(study: Study, parts: Parts, best: Point) -> pd.DataFrame:
 
 
 def readable_check(checked: pd.DataFrame) -> pd.DataFrame:
-    """A table of `confirm` for a reader; the gain is the best trial's over the next column."""
-    words = {name: f"{name} (%)" for name in NETWORKS if name in checked}
-    return comparison.readable(checked, words, [*words][1])
+    """The means of a table of `confirm` for a reader, and the best trial's gain over the others."""
+    mean, rows = checked.tail(1), []
+    for name in filter(checked.columns.__contains__, NETWORKS):
+        halves = f"{mean[f'{name}_seen'].iloc[0]:.1f}, {mean[f'{name}_new'].iloc[0]:.1f}"
+        gain = "" if name == "best" else with_interval(mean, f"gain_over_{name}")[0]
+        rows.append([NETWORKS[name], with_interval(mean, name)[0], halves, gain])
+    heads = ["network", "top-1 (%)", "seen, new", "gain of the best trial (points)"]
+    return pd.DataFrame(rows, columns=heads)
 
 
 def in_words(checked: pd.DataFrame, task: Search, trials: int, rows: pd.DataFrame) -> str:
@@ -314,18 +336,31 @@ def in_words(checked: pd.DataFrame, task: Search, trials: int, rows: pd.DataFram
 
     `checked`: of `confirm`; `rows`: of `shared_with_test`, of the search.
     """
-    other = next(name for name in ("preset", "untrained") if name in checked)
-    words, mean, train = {n: NETWORKS[n] for n in ("best", other)}, checked.iloc[-1], rows.iloc[0]
+    mean, train = checked.iloc[-1], rows.iloc[0]
     few = " shows the method, not a result" if trials < ENOUGH else ""
-    worse = ", more than after so short a training" if mean["untrained"] > mean["best"] else ""
-    beside = f" Untrained: {mean['untrained']:.1f} %{worse}." if other == "preset" else ""
+    told = "".join(
+        f" {comparison.briefly(checked, {n: NETWORKS[n] for n in ('best', other)})}"
+        for other in ("preset", "untrained")
+        if other in checked
+    )
     return (
-        f"A search of {trials} trials of {task.rungs[-1]} epochs{few or ' has ended'}. "
-        f"{comparison.briefly(checked, words)}{beside} This is of {mean['queries']:,.0f} queries "
-        "of individuals that the search did not score; each network is trained once, and the "
-        "interval leaves out what another training changes. No test annotation or test encounter "
-        f"was used; {train['individuals_in_test']} of the search's {train['individuals']} training "
+        f"A search of {trials} trials of {task.rungs[-1]} epochs{few or ' has ended'}.{told} These "
+        f"are means over {len(checked) - 1} species and {mean['queries']:,.0f} queries of "
+        "individuals that the search did not score; each network is trained once, and the interval "
+        "leaves out what another training changes. No test annotation or test encounter was used; "
+        f"{train['individuals_in_test']} of the search's {train['individuals']} training "
         "individuals are in the test set with other photos."
+    )
+
+
+def history_in_words(scores: pd.DataFrame, rungs: tuple[int, ...], untrained: float) -> str:
+    """How scores (of `table`) move between `rungs`, and where the untrained network's lies."""
+    ended = scores.dropna(subset=f"top1_after_{rungs[-1]}_epochs")
+    first, last = (ended[f"top1_after_{rung}_epochs"] for rung in (rungs[0], rungs[-1]))
+    return (
+        f"Of {len(ended)} trials that were not stopped, {(last < first).sum()} score lower after "
+        f"{rungs[-1]} epochs than after {rungs[0]}, and {(last < untrained).sum()} lower than the "
+        f"untrained network ({untrained:.1f} %)."
     )
 
 
@@ -367,7 +402,9 @@ def landscape(
 
 
 @styled()
-def history_plot(scores: pd.DataFrame, rungs: tuple[int, ...], title: str) -> Figure:
+def history_plot(
+    scores: pd.DataFrame, rungs: tuple[int, ...], title: str, untrained: float
+) -> Figure:
     """Each trial's score after half of its epochs (hollow) and after all (`scores`: of `table`)."""
     drawn = Figure(title, 2.4)
     axes = drawn.subplots()
@@ -375,9 +412,10 @@ def history_plot(scores: pd.DataFrame, rungs: tuple[int, ...], title: str) -> Fi
         fill = BLUE if rung == rungs[-1] else "white"
         look = {"color": BLUE, "markerfacecolor": fill, "label": f"after {rung} epochs"}
         axes.plot(scores["trial"], scores[f"top1_after_{rung}_epochs"], "o", **look)
+    axes.axhline(untrained, color=GREY, linestyle="--", linewidth=0.8, label="untrained")
     axes.set(xlabel="trial (without a filled dot: stopped)", ylabel="validation top-1 (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    drawn.legend(loc="outside lower left", ncols=2)
+    drawn.legend(loc="outside lower left", ncols=3)
     return drawn
 
 

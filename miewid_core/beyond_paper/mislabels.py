@@ -13,10 +13,11 @@ from miewid_core import progress
 from miewid_core.beyond_paper.embeddings import nearest
 from miewid_core.chips import ChipStore
 from miewid_core.figures import BLUE, GREY, PAGE, Figure, Panel, plain_numbers, styled
+from miewid_core.paper.comparison import with_interval
+from miewid_core.paper.intervals import ENDS
 
 SUB_CENTERS = 3  # of an individual, as in the paper's loss (A.1)
 SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the list that someone looks through
-MOSTLY = 0.7  # of the wrong labels, in the first fifth of the list
 SCORES = "suspicion", "away"  # by nearest neighbours, and by sub-centers
 KINDS = {"random": "random", "look_alike": "look-alike"}  # wrong labels to plant
 MEASURES = {  # label of the axis, its end
@@ -151,34 +152,32 @@ def planting_test(
     return table.reset_index()
 
 
+def _first_fifth(table: pd.DataFrame, score: str) -> dict[str, list[str]]:
+    """Recall and precision in percent there, of a `planting_test`, for KINDS of wrong labels."""
+    rows = table[(table["score"] == score) & (table["shown"] == 0.2)].set_index("wrong")
+    rows = 100 * rows.loc[[*KINDS], [name + end for name in MEASURES for end in ENDS]]
+    texts = {name: with_interval(rows, name, decimals=0) for name in MEASURES}
+    return {name: [text.replace(" ", " % ", 1) for text in own] for name, own in texts.items()}
+
+
 def in_words(table: pd.DataFrame, score: str = "suspicion") -> str:
-    """How many wrong labels of each kind the first fifth of a `planting_test`'s list holds."""
-    first, told = table.iloc[0], []
-    for kind, row in _first_fifth(table, score).iterrows():
-        share, low, high = 100 * row[["recall", "recall_low", "recall_high"]].astype(float)
-        told.append(f"{share:.0f} % ({low:.0f} to {high:.0f}) of {KINDS[kind]} wrong labels")
+    """How many wrong labels the first fifth of a `planting_test`'s list holds, among how many."""
+    first, fifth = table.iloc[0], _first_fifth(table, score)
+    (random, alike), (among, others) = fifth["recall"], fifth["precision"]
+    chance = 100 * first["planted"] / first["annotations"]
     return (
-        f"The first fifth of the list by `{score}` holds {' and '.join(told)}; in random order it "
-        f"would hold 20 % ({first['planted']:.0f} of {first['annotations']:,.0f} labels made "
-        f"wrong, {first['plantings']} times)."
+        f"The first fifth of the list by `{score}` holds {random} of random wrong labels, {alike} "
+        f"of look-alike ones, and 20 % if its order is random. Of the labels in it, {among} and "
+        f"{others} are wrong; of all labels, {chance:.2g} %. For this, {first['planted']:.0f} of "
+        f"{first['annotations']:,.0f} labels were made wrong {first['plantings']} times; brackets "
+        "hold 95 % of the times."
     )
 
 
-def _first_fifth(table: pd.DataFrame, score: str) -> pd.DataFrame:
-    """The rows of a `planting_test` that tell it, by kind of wrong label."""
-    return table[(table["score"] == score) & (table["shown"] == 0.2)].set_index("wrong")
-
-
 def claim(table: pd.DataFrame) -> str:
-    """How far wrong labels of each kind are found: mostly, or partly, if more than at random."""
-    finds, lost = [], []
-    for kind, row in _first_fifth(table, "suspicion").iterrows():
-        words, degree = f"{KINDS[kind]} ones", "mostly" if row["recall"] >= MOSTLY else "partly"
-        shown = row["recall_low"] > 0.2
-        (finds if shown else lost).append(f"{words} {degree}" if shown else words)
-    said = [f"finds {', '.join(finds)}"] * bool(finds)
-    said += [f"is not shown to find {' or '.join(lost)}"] * bool(lost)
-    return f"Of wrong labels the first fifth of the list {' and '.join(said)}"
+    """`in_words` for a title."""
+    random, alike = (text.partition(" (")[0] for text in _first_fifth(table, "suspicion")["recall"])
+    return f"The first fifth of the list holds {random} of random and {alike} of look-alike errors"
 
 
 def memory_in_words(unseen: pd.DataFrame, seen: pd.DataFrame) -> str:
@@ -189,7 +188,7 @@ def memory_in_words(unseen: pd.DataFrame, seen: pd.DataFrame) -> str:
     judged = [rows["suspicion"].dropna() for rows in (unseen, seen)]
     test, train = (f"{100 * (own > 0).mean():.0f} % of {len(own):,}" for own in judged)
     return (
-        f"Nearer to another individual than to their own are {test} test annotations, and {train} "
+        f"{test} test annotations are nearer to another individual than to their own, and {train} "
         "training annotations."
     )
 
@@ -207,7 +206,7 @@ def curves(table: pd.DataFrame, title: str) -> Figure:
     for column, (kind, words) in zip(grid.T, KINDS.items(), strict=True):
         own = table[(table["wrong"] == kind) & (table["score"] == "suspicion")]
         for axes, name in zip(column, MEASURES, strict=True):
-            value, low, high = (100 * own[name + end] for end in ("", "_low", "_high"))
+            value, low, high = (100 * own[name + end] for end in ENDS)
             axes.vlines(shown, low, high, BLUE, linewidth=1)
             axes.plot(shown, value, "o-", color=BLUE, label="this list")
             axes.plot(shown, chance[name], ":", color=GREY, label="random order")

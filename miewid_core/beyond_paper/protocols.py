@@ -11,12 +11,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score
 
 from miewid_core.evaluation import BLOCK, unit_vectors
 from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, styled
-from miewid_core.paper.comparison import with_interval
-from miewid_core.paper.intervals import by_species
+from miewid_core.paper.comparison import with_heads, with_interval
+from miewid_core.paper.intervals import Estimate, areas, by_species
 from miewid_core.paper.study import Study
 from miewid_core.ranking import TIE
 from miewid_core.runs.run import Training
@@ -24,13 +24,14 @@ from miewid_core.runs.run import Training
 RANDOM, DATED, TIMED = "section 3.3", "section 3.3, dated species", "by date"
 MEASURES = {  # in percent: three of known individuals (closed-set), four of all (open-set)
     "top_1": "top-1",
-    "vote": "k-NN vote",
+    "vote": "vote of the nearest",
     "mAP": "mAP",
-    "BAKS": "known individuals (BAKS)",
-    "BAUS": "new individuals (BAUS)",
-    "geometric": "geometric mean by species",
-    "AUROC": "AUROC, new individuals",
+    "BAKS": "BAKS: known individuals right",
+    "BAUS": "BAUS: new individuals called new",
+    "geometric": "geometric mean of both, by species",
+    "AUROC": "AUROC: known above new",
 }
+SIZES = ["known", "new", "known_individuals", "new_individuals"]  # photos, and whose
 OPEN = ["BAKS", "BAUS", "geometric"]  # of these, those that need a threshold
 THRESHOLDS = np.linspace(-1, 1, 201)  # cosines
 
@@ -137,21 +138,36 @@ def chosen_elsewhere(swept: pd.DataFrame) -> pd.DataFrame:
 def summary(found: pd.DataFrame) -> pd.DataFrame:
     """MEASURES in percent by species, and last their "mean" over the species that have them.
 
-    Columns species, queries (known ones), their individuals, top_1 with its 95 % interval `_low`,
-    `_high`, the other MEASURES, and the threshold of BAKS and BAUS.
+    Columns species; SIZES; each of MEASURES with its 95 % interval `_low`, `_high` (of `geometric`
+    none); threshold, that of BAKS and BAUS, which their intervals take for fixed.
     """
-    known = found[found["known"]]
-    table = by_species(known["right"].astype(float), known).set_index("species")
-    table[["top_1", "top_1_low", "top_1_high"]] = 100 * table[["value", "low", "high"]]
-    agreed = known.assign(vote=known["vote"] == known["individual"], AUROC=np.nan)
-    agreed = agreed.rename(columns={"average_precision": "mAP"})
-    means = agreed.groupby("species")[["vote", "mAP", "AUROC"]].mean()
-    both = found.groupby("species").filter(lambda rows: rows["known"].nunique() == 2)
-    for species, rows in both.groupby("species"):
-        means.loc[species, "AUROC"] = roc_auc_score(~rows["known"], -rows["score"])
-    means = (100 * means).join(chosen_elsewhere(sweep(found)))
-    means.loc["mean"] = means.mean()
-    return table.drop(columns=["value", "low", "high"]).join(means).reset_index()
+    chosen = chosen_elsewhere(sweep(found))[["threshold", "geometric"]]
+    limit, known = found["species"].map(chosen["threshold"]), found["known"]
+    new, asked = found["score"] < limit, limit.notna()
+    answers = {
+        "top_1": (known, found["right"]),
+        "vote": (known, found["vote"] == found["individual"]),
+        "mAP": (known, found["average_precision"]),
+        "BAKS": (known & asked, found["right"] & ~new),
+        "BAUS": (~known & asked, new),
+    }
+    tables = {"AUROC": areas(found)}
+    for name, (counted, values) in answers.items():
+        rows = found.assign(value=values.astype(float))[counted]
+        if name in OPEN:  # individuals count alike
+            rows = rows.groupby(["species", "individual"], as_index=False)["value"].mean()
+        tables[name] = by_species(rows["value"], rows)
+    sides = pd.MultiIndex.from_product([["size", "nunique"], [True, False]])
+    counts = found.groupby(["species", "known"])["individual"].agg(["size", "nunique"]).unstack()
+    counts = counts.reindex(columns=sides).set_axis(SIZES, axis=1).fillna(0).astype(int)
+    counts.loc["mean"], chosen.loc["mean"] = counts.sum(), chosen.mean()
+    parts = [
+        100 * table.set_index("species")[["value", "low", "high"]].add_prefix(f"{name}_")
+        for name, table in tables.items()
+    ]
+    table = pd.concat([counts, *parts, chosen], axis=1).loc[counts.index]
+    named = table.rename(columns=lambda name: name.removesuffix("_value"))
+    return named.rename_axis("species").reset_index()
 
 
 def summaries(found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -161,42 +177,79 @@ def summaries(found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     return tables if dated.all() else tables | {DATED: summary(found[RANDOM][dated])}
 
 
+def readable(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The means of `summaries` for a reader: a row for each measure, a column for each split."""
+    columns = {}
+    for name, table in tables.items():
+        mean = table.iloc[[-1]].assign(geometric_low=np.nan, geometric_high=np.nan)
+        photos, new, *people = mean[SIZES].iloc[0].map("{:,.0f}".format)
+        columns[name] = [f"{photos} ({people[0]})", f"{new} ({people[1]})"]
+        columns[name] += [with_interval(mean, measure)[0] for measure in MEASURES]
+    heads = [f"photos (individuals): {side}" for side in SIZES[:2]]
+    heads += [f"{words} (%)" for words in MEASURES.values()]
+    return pd.DataFrame(columns, index=heads).rename_axis("split").reset_index()
+
+
+def readable_species(table: pd.DataFrame) -> pd.DataFrame:
+    """A `summary` for a reader, species by species."""
+    heads = {"species": "species", "known": "known photos", "known_individuals": "individuals"}
+    heads |= {"new_individuals": "new individuals", "top_1": "top-1 (%)"}
+    return with_heads(table, heads | {name: f"{name} (%)" for name in (*OPEN, "AUROC")})
+
+
 def without_the_day(found: pd.DataFrame) -> pd.DataFrame:
     """How many points of top-1 rest on the database's photos of the query's day.
 
     By species that have such, and their "mean": queries (with a true match of another day),
-    individuals, value (what is lost) with its 95 % interval low, high, and same_day: the percentage
-    with a true match of that day.
+    individuals, value (what is lost) with its 95 % interval low, high; same_day, the percentage of
+    these with a true match of that day, too; alone, the queries left out, as they have no other.
     """
-    some = found.groupby("species")["same_day"].transform("any")
-    dated = found[some & (found["apart"] != "")]
+    some = found[found.groupby("species")["same_day"].transform("any")]
+    dated = some[some["apart"] != ""]
     apart = (dated["apart"] == dated["individual"]).astype(float)
     table = by_species(dated["right"].astype(float), dated, apart).drop(columns="p")
     table["same_day"] = by_species(dated["same_day"].astype(float), dated)["value"]
     table[["value", "low", "high", "same_day"]] *= 100
-    return table
+    alone = some["species"][some["same_day"] & (some["apart"] == "")].value_counts()
+    alone["mean"] = alone.sum()
+    return table.assign(alone=table["species"].map(alone).fillna(0).astype(int))
+
+
+def _share(table: pd.DataFrame, name: str) -> str:
+    value, _, ends = with_interval(table, name)[-1].partition(" ")
+    return f"{value} % {ends}".rstrip()
 
 
 def in_words(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Top-1 of known individuals in each split (`tables`: of `summaries`)."""
-    scores = {name: f"{with_interval(own, 'top_1')[-1]} %" for name, own in tables.items()}
-    where = {DATED: "of those of species with days", TIMED: "by another network, of earlier days"}
-    told = "".join(f", {scores[name]} {words}" for name, words in where.items() if name in scores)
+    """Top-1 of known individuals in each split, and AUROC (`tables`: of `summaries`)."""
+    first, told = tables[RANDOM], ""
+    if DATED in tables:
+        told += f", and for {_share(tables[DATED], 'top_1')} on the species with days"
+    if TIMED in tables:
+        score = _share(tables[TIMED], "top_1")
+        told += f". On later days, a network trained on earlier ones is right for {score}"
+    if pd.notna(first["AUROC"].iloc[-1]):
+        told += f". A known animal scores above a new one in {_share(first, 'AUROC')} of pairs"
     return (
         "With the training photos as the database, the multi-species network's nearest photo is "
-        f"right for {scores[RANDOM]} of the photos of known individuals{told} (trained once each)."
+        f"right for {_share(first, 'top_1')} of the photos of known individuals{told}. In brackets "
+        "are 95 % intervals over individuals; each network is trained once."
     )
 
 
 def days_in_words(days: pd.DataFrame) -> str:
     """How much of the score is memory of the day (`days`: of `without_the_day`)."""
     mean = days.iloc[-1]
+    alone = f" {mean['alone']:,} other queries, whose photos are all of their day, are left out."
     if not mean["queries"]:
-        return "No photo of the query's individual and day is known to be in the database."
+        none = "No photo of a query's individual and day is known to be in the database"
+        return f"{none}, beside one of another day.{alone}" if mean["alone"] else f"{none}."
+    change = -Estimate(*mean[["value", "low", "high"]])
+    verdict = change.shown("top-1 rises", "top-1 falls", "no change of top-1 is shown")
     return (
-        f"{mean['same_day']:.0f} % of the queries have a photo of their individual and day in the "
-        f"database. Without the day's photos {with_interval(days, 'value', 'low', 'high')[-1]} "
-        f"points of top-1 are lost ({len(days) - 1} species)."
+        f"Without the database's photos of the query's day {verdict}: {change}; queries: "
+        f"{mean['queries']:,} of {len(days) - 1} species. Of these {mean['same_day']:.0f} % have "
+        f"such a photo of their individual.{alone if mean['alone'] else ''}"
     )
 
 

@@ -9,18 +9,18 @@ import pandas as pd
 from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import det_curve, roc_auc_score
+from sklearn.metrics import det_curve
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from miewid_core.beyond_paper.embeddings import Embeddings, by_species, nearest
 from miewid_core.figures import BLUE, GREY, Figure, spelt, styled
-from miewid_core.paper.intervals import mean_interval
+from miewid_core.paper.comparison import with_interval
+from miewid_core.paper.intervals import ENDS, Estimate, areas, mean_interval
 
 LABELS = ["annotation_id", "species", "individual"]
 MEASURES = ["FPIR", "FNIR", "called_new", "wrong_match"]
-ENDS = ("", "_low", "_high")
 THRESHOLD = [f"threshold{end}" for end in ENDS]
 RATES = [
     *["species", "new_individuals", "known_individuals", *THRESHOLD],
@@ -261,16 +261,9 @@ def _curve(trials: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["FPIR", "FNIR"], ascending=[True, False], ignore_index=True)
 
 
-def detection_auc(found: pd.DataFrame) -> float:
-    """AUROC in [0, 1]: does a known animal's best score lie above a new one's? NaN without both.
-
-    Pooled over species, which count alike, and individuals within them.
-    """
-    parts = _trials(found)
-    if not parts:
-        return np.nan
-    trials = pd.concat(parts)
-    return float(roc_auc_score(trials["known"], trials["score"], sample_weight=trials["weight"]))
+def separation(found: pd.DataFrame) -> pd.DataFrame:
+    """AUROC of `intervals.areas`: does a known animal's best score lie above a new one's?"""
+    return areas(pd.concat([_new(found), _known(found)]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,11 +291,11 @@ def report(found: pd.DataFrame, rate: float, seed: int) -> Report:
         if chosen:
             limits = chosen.value, chosen.low, chosen.high
             row |= dict(zip(THRESHOLD, limits, strict=True)) | rates(own, chosen)
-            if row["FNIR"] < USELESS_FROM:
+            if _finds_most(row):
                 thresholds[species] = chosen
         rows.append(row)
     table = pd.DataFrame(rows, columns=RATES)
-    words = f"{_in_words(table, rate)}\n\n{_quality_in_words(detection_auc(found))}"
+    words = f"{_in_words(table, rate)}\n\n{_quality_in_words(separation(found))}"
     sure = {species: calibrated(own) for species, own in found.groupby("species")}
     return Report(thresholds, sure, table, reliability(found), detection(found), words)
 
@@ -310,17 +303,21 @@ def report(found: pd.DataFrame, rate: float, seed: int) -> Report:
 SENTENCE = (
     "- **{name}**: threshold {threshold:.2f} (95 % interval {threshold_low:.2f} to "
     "{threshold_high:.2f}, {new_individuals} individuals). FPIR {FPIR:.0f} % ({FPIR_low:.0f} to "
-    "{FPIR_high:.0f}) where {asked:g} % is asked for; FNIR {FNIR:.0f} % ({FNIR_low:.0f} to "
+    "{FPIR_high:.0f}), {kept} the {asked:g} % asked for. FNIR {FNIR:.0f} % ({FNIR_low:.0f} to "
     "{FNIR_high:.0f}): {called_new:.0f} % of known animals are called new, {wrong_match:.0f} % "
     "taken for another one."
 )
-USELESS_FROM = 50  # percent of known animals that a threshold misses
+HALF = 50  # percent of known animals: a threshold must be shown to find more
 USELESS = (
-    "- **The threshold helps nobody** for {names}: it misses {least:.0f} to {most:.0f} % of the "
-    "animals that you know (FNIR), and up to {high:.0f} % of new ones may be taken for known (the "
-    "intervals of FPIR; {asked:g} % is asked for). Go through the candidates yourself; the review "
-    "page doesn't mention it."
+    "- **The threshold is not used** for {names}. It is not shown to find more than half of the "
+    "animals that you know: it misses {FNIR} % of them (FNIR, with 95 % interval). FPIR is {FPIR} "
+    "%, where {asked:g} % is asked for. Go through the candidates yourself; the review page "
+    "doesn't mention this threshold."
 )
+
+
+def _finds_most(row: Mapping[str, float]) -> bool:
+    return Estimate.of(row, "FNIR").above(HALF).shown(False, True, False)
 
 
 def _in_words(table: pd.DataFrame, rate: float) -> str:
@@ -328,13 +325,15 @@ def _in_words(table: pd.DataFrame, rate: float) -> str:
         return "No threshold was asked for."
     table = table.assign(name=table["species"].map(spelt), asked=100 * rate)
     chosen, none = table[table["threshold"].notna()], table[table["threshold"].isna()]
-    useless = chosen["FNIR"] >= USELESS_FROM
-    lines = [SENTENCE.format(**row) for row in chosen[~useless].to_dict("records")]
-    if useless.any():
-        lost = chosen[useless]
-        numbers = {"least": lost["FNIR"].min(), "most": lost["FNIR"].max()}
-        numbers |= {"high": lost["FPIR_high"].max(), "asked": 100 * rate}
-        lines.append(USELESS.format(names=", ".join(lost["name"]), **numbers))
+    rows = chosen.to_dict("records")
+    asked = [Estimate.of(row, "FPIR").above(row["asked"]) for row in rows]
+    kept = [one.shown("more than", "less than", "consistent with") for one in asked]
+    chosen = chosen.assign(kept=kept, used=np.array([*map(_finds_most, rows)], bool))
+    lost = chosen[~chosen["used"]]
+    lines = [SENTENCE.format(**row) for row in chosen[chosen["used"]].to_dict("records")]
+    if len(lost):
+        told = {name: ", ".join(with_interval(lost, name, decimals=0)) for name in MEASURES[:2]}
+        lines.append(USELESS.format(names=", ".join(lost["name"]), asked=100 * rate, **told))
     if len(none):
         names = ", ".join(none["name"] + " (" + none["new_individuals"].astype(str) + ")")
         lines.append(
@@ -344,12 +343,14 @@ def _in_words(table: pd.DataFrame, rate: float) -> str:
     return "\n".join(lines)
 
 
-def _quality_in_words(auc: float) -> str:
-    if np.isnan(auc):
+def _quality_in_words(area: pd.DataFrame) -> str:
+    mean = 100 * area.iloc[-1, 1:].astype(float)
+    if len(area) == 1:
         return "Without known and new animals nothing can be said of how well scores part them."
     return (
-        f"Pooled over species, a known animal's best score is above a new one's in {100 * auc:.0f} "
-        "% of pairs (the AUROC; 50 % is chance)."
+        f"Within a species, a known animal's best score is above a new one's in {mean['value']:.0f}"
+        f" % of pairs (the AUROC, mean over {len(area) - 1} species, 95 % interval "
+        f"{mean['low']:.0f} to {mean['high']:.0f}; 50 % is chance)."
     )
 
 

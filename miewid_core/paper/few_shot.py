@@ -13,7 +13,7 @@ from miewid_core.config import TrainConfig, fine_tuning
 from miewid_core.evaluation import hits, top_k
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
 from miewid_core.paper.comparison import compare, with_heads
-from miewid_core.paper.intervals import ENDS, Estimate, mean_interval
+from miewid_core.paper.intervals import ENDS, Estimate, mean_interval, sentence
 from miewid_core.paper.printed import printed_table
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
@@ -233,7 +233,8 @@ def readable_gains(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """A table of `differences` for a reader, with what is compared in the heads."""
     heads = {"species": "species", "individuals": "individuals", "one": f"{WORDS[one]} (%)"}
     heads |= {"other": f"{WORDS[other]} (%)", "difference": "gain (points)"}
-    return with_heads(table, heads | {"draws": "trainings", "other_draws": "of the other"})
+    trainings = table[["draws", "other_draws"]].astype(str).agg(", ".join, axis=1)
+    return with_heads(table, heads).assign(trainings=trainings)
 
 
 def untrained(study: Study, species: Sequence[str]) -> pd.Series:
@@ -249,7 +250,7 @@ def no_better_in_words(table: pd.DataFrame) -> str:
         for row in table[table["top_k"] <= table["untrained"]].itertuples()
     ]
     if not lost:
-        return "Every network is better than the untrained one."
+        return "Every network scores above the untrained one."
     return f"**No better than the untrained network**: {'; '.join(lost)}."
 
 
@@ -259,19 +260,17 @@ def _gains(table: pd.DataFrame) -> list[Estimate]:
 
 
 def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
-    """What each row of a table of `differences` of methods `one` and `other` shows, in words."""
-    return [
-        f"With {row.individuals:,} individual{'s'[: row.individuals != 1]} of {spelt(row.species)} "
-        f"{gain.in_words(WORDS[one], WORDS[other], (row.one, row.other))}; trainings: {row.draws} "
-        f"and {row.other_draws}."
-        for row, gain in zip(table.itertuples(), _gains(table), strict=True)
-    ]
-
-
-def answer(table: pd.DataFrame, one: str, other: str) -> str:
-    """`in_words` of the first species, with the fewest of its individuals and with the most."""
-    first = table[table["species"] == table["species"].iloc[0]]
-    return " ".join(in_words(first.iloc[[0, -1]].drop_duplicates(), one, other))
+    """What a table of `differences` of methods `one` and `other` shows, a sentence a species."""
+    told = {}
+    for row, gain in zip(table.itertuples(), _gains(table), strict=True):
+        shown = gain.shown("it is better", "it is worse", "no difference is shown")
+        told.setdefault(spelt(row.species), []).append(
+            f"with {row.individuals:,} individual{'s'[: row.individuals != 1]} {shown}, top-1 "
+            f"{row.one:.1f} against {row.other:.1f} %, {gain}, {row.draws} and {row.other_draws} "
+            "trainings"
+        )
+    compared = f"{WORDS[one]} against {WORDS[other]} of"
+    return [sentence(f"{compared} {name}: {'; '.join(own)}") for name, own in told.items()]
 
 
 def claim(table: pd.DataFrame, one: str, other: str) -> str:

@@ -26,6 +26,10 @@ class Estimate(NamedTuple):
         """Columns `name`, `name`_low and `name`_high of a row of a table."""
         return cls(*(row[f"{name}{end}"] for end in ENDS))
 
+    def above(self, value: float) -> "Estimate":
+        """How far it lies above a fixed value."""
+        return Estimate(*(end - value for end in self))
+
     def shown(self, above: str, below: str, neither: str) -> str:
         """What is shown: `above` if the interval lies above zero, `below` if below."""
         return above if self.low > 0 else below if self.high < 0 else neither
@@ -203,6 +207,40 @@ def _over_species(
     parts = [*zip(variances, np.maximum(people - 1, 1), strict=True), *training]
     mean = np.mean([one.mean for one in units])
     return _student(mean, parts, -1 if signed else 0, 0.5 / people.sum() ** 2)
+
+
+def areas(found: pd.DataFrame) -> pd.DataFrame:
+    """AUROC in [0, 1]: how often a known animal scores above a new one, ties counting half.
+
+    `found`: searches with species, individual, known, score. Within a species with both, whose
+    individuals count alike; last the "mean" over species. Columns species, value, and the 95 %
+    interval low, high, that of other individuals.
+    """
+    units = {}
+    for species, rows in found.groupby("species"):
+        known, new = (rows[rows["known"] == side] for side in (True, False))
+        if len(known) and len(new):
+            units[species] = _area(*(own.set_index("individual")["score"] for own in (known, new)))
+    each = [[name, unit.mean, *_one_species(unit, [], False)[:2]] for name, unit in units.items()]
+    mean = np.mean([unit.mean for unit in units.values()]) if units else np.nan
+    each.append(["mean", mean, *_over_species([*units.values()], [], False)[:2]])
+    return pd.DataFrame(each, columns=["species", "value", "low", "high"])
+
+
+def _area(known: pd.Series, new: pd.Series) -> Clustered:
+    """AUROC of scores by individual, with DeLong's variance of whole individuals.
+
+    One that is on both sides counts once in it (Obuchowski 1997); the smaller side is its sample.
+    """
+    above = np.sign(np.subtract.outer(known.to_numpy(), new.to_numpy())) / 2 + 0.5
+    table = pd.DataFrame(above, known.index, new.index).groupby(level=0).mean()
+    table = table.T.groupby(level=0).mean()  # new individuals by known ones
+    value, least = table.to_numpy().mean(), min(table.shape)
+    sides = ((table.mean(axis=axis) - value) / table.shape[1 - axis] for axis in (0, 1))
+    variance = (next(sides).add(next(sides), fill_value=0) ** 2).sum()
+    variance = variance * least / (least - 1) if least > 1 else np.nan
+    size = value * (1 - value) / variance if variance > 0 else least
+    return Clustered(value, value, variance, size, least)
 
 
 def _of_training(runs: Sequence[np.ndarray]) -> list[tuple[float, float]]:

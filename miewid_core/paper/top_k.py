@@ -12,6 +12,7 @@ from miewid_core.paper.comparison import Ranking, compare, training_spread, with
 
 KS = tuple(range(1, 51))
 SHOWN = (1, 5, 10, 20, 50)  # in tables
+LEVELS = (80, 90, 95)  # percent of searches
 COLUMNS = ["model", "species", "queries", "individuals", "k", "top_k", "low", "high", "chance"]
 COLUMNS += ["seen", "new"]
 LOOKS = {  # of the models told apart, by colour, lightness and dashes
@@ -62,23 +63,54 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         shown[f"{model} (%)"] = with_interval(own, "top_k", "low", "high")
     halves = models[first][["seen", "new"]].map("{:.1f}".format).agg(", ".join, axis=1)
     shown[f"{first}: seen, new"] = halves.tolist()
-    return shown.assign(**{"random ranking": models[first]["chance"].tolist()})
+    return shown.assign(**{"random ranking (%)": models[first]["chance"].tolist()})
+
+
+def needed(table: pd.DataFrame, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
+    """How many of the nearest annotations find so many percent, on average over species.
+
+    For a reader: a row each model, a column each of `levels`, "10 (7 to 15)". The ends are the
+    first k at which the upper and the lower end of the mean's interval are there.
+    """
+    means = table[table["species"] == "mean"].groupby("model", sort=False)
+    rows = [[model, *(_first_k(own, level) for level in levels)] for model, own in means]
+    return pd.DataFrame(rows, columns=["network", *(f"{level:g} %" for level in levels)])
+
+
+def _first_k(own: pd.DataFrame, level: float) -> str:
+    enough, least, most = (
+        next((f"{k}" for k in own.loc[own[name] >= level, "k"]), f"over {own['k'].max()}")
+        for name in ("top_k", "high", "low")
+    )
+    return f"{enough} ({least} to {most})"
 
 
 def in_words(table: pd.DataFrame, level: float = 90) -> str:
-    """How many of the nearest annotations find `level` percent, on average over species."""
-    means, needed = table[table["species"] == "mean"], []
-    for model, own in means.groupby("model", sort=False):
-        # first k at which the mean, the interval's upper and its lower end are there
-        enough, least, most = (
-            next((f"{k}" for k in own.loc[own[name] >= level, "k"]), f"over {own['k'].max()}")
-            for name in ("top_k", "high", "low")
-        )
-        needed.append(f"{enough} for {model} (95 % interval {least} to {most})")
-    species, queries = table["species"].nunique() - 1, means["queries"].iloc[0]
+    """How many annotations the first model needs, from a table of `top_k`."""
+    model, first_k = needed(table, [level]).iloc[0]
+    enough, ends = first_k.split(" (")
     return (
-        f"On average over {species} species, {level:g} % of searches find the right individual "
-        f"among the k nearest annotations with k = {', '.join(needed)}; {queries:,} queries."
+        f"On average over {table['species'].nunique() - 1} species, the {model} network's {enough} "
+        f"nearest annotations (95 % interval {ends} hold the right individual in {level:g} % of "
+        "searches."
+    )
+
+
+def leads_in_words(table: pd.DataFrame, k: int = SHOWN[1]) -> str:
+    """On which species each model of a table of `top_k` is alone ahead, at one k."""
+    own = table[(table["k"] == k) & (table["species"] != "mean")]
+    scores = own.pivot(index="species", columns="model", values="top_k").round(9)
+    scores = scores.reindex(index=own["species"].unique(), columns=own["model"].unique()).dropna()
+    ahead = scores.eq(scores.max(axis=1), axis=0)
+    ahead = ahead[ahead.sum(axis=1) == 1]
+    told = [
+        f"that of {model} on {best.sum()} ({', '.join(map(spelt, best[best].index))})"
+        for model, best in ahead.items()
+        if best.any()
+    ]
+    return (
+        f"At k = {k} one curve alone is highest on {len(ahead)} of {len(scores)} species"
+        f"{': ' * bool(told)}{'; '.join(told)}. None of these leads is tested."
     )
 
 

@@ -116,7 +116,7 @@ def test_the_papers_size_is_told_beside_the_bare_product():
     full = full.assign(round=0, seconds=9.0, megabytes=1.0)
     table = growth.papers_size(full)
     assert table["what"].tolist() == ["rank one species", "split"]
-    assert table["cpu_seconds"].tolist() == [3, 7]
+    assert table["processor time (s)"].tolist() == [3, 7]
     assert "67,106 annotations takes 0.75 times" in growth.share_of_product(full)
     assert growth.share_of_product(full[full["size"] < 9000]) == ""
 
@@ -256,7 +256,7 @@ def test_where_and_when_is_said_of_each_measurement():
 
 def test_what_was_not_measured_is_said():
     assert report.speeds({}).empty
-    assert report.answer({}).endswith("not measured in full.")
+    assert report.answer({}, pd.DataFrame()).endswith("not measured in full.")
     assert report.bounds({}).empty
 
 
@@ -288,7 +288,7 @@ def test_speeds_are_ratios_of_processor_time_within_a_round():
     drawn = report.figure(table)
     assert drawn.get_suptitle().startswith("Ours is faster than these in 4 of 4 comparisons")
     (axes,) = drawn.axes
-    assert [list(line.get_xdata()) for line in axes.lines[1:]] == [[12, 3, 12], [], [3]]
+    assert [list(line.get_xdata()) for line in axes.lines[1:]] == [[12, 3, 12], [], [3], [], []]
 
 
 def test_bounds_are_shares_of_the_bare_work():
@@ -301,7 +301,13 @@ def test_bounds_are_shares_of_the_bare_work():
 
 def test_the_committed_measurements_are_told():
     full = harness.measured()
-    words = report.answer(full)
+    now = pd.DataFrame({"task": "evaluation", "way": ["ours", "scikit-learn", "textbook", "faiss"]})
+    now = now.assign(ratio=[1, 0.7, 2.0, 1.2], low=[1, 0.5, 1.5, 0.8], high=[1, 0.9, 2.5, 1.6])
+    words = report.answer(full, now)
+    assert (
+        "ours is faster in 1 of 3 comparisons: evaluation by scikit-learn is faster than ours, 0.7 "
+        "(0.5 to 0.9) times our time; evaluation by faiss is not told apart"
+    ) in words
     assert len(words.partition(". ")[0].split()) <= 25
     assert "A GPU was not measured." in words
     assert len(report.readable(report.speeds(full))) == len(report.SPEEDS)

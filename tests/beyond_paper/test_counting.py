@@ -205,11 +205,14 @@ def test_words_and_figures_follow_the_table(table):
     chosen = counting.chosen_elsewhere(table)
     rows = chosen[(chosen["goal"] == "count") & (chosen["linkage"] == "average")]
     words = counting.in_words(chosen)
-    told = f"is {rows['ratio'].min():.2f} to {rows['ratio'].max():.2f} times the true number by"
-    assert f"{told} average linkage" in words
-    assert words.count("of 3 species") == 2
-    most = max(rows["ratio"].max(), 1 / rows["ratio"].min())
-    assert counting.headline(chosen).endswith(f"up to {most:.1f} times off")
+    least, most = (rows.loc[place] for place in (rows["ratio"].idxmin(), rows["ratio"].idxmax()))
+    assert (
+        f"average linkage counts {least['ratio']:.2f} times ({least['species']}) to "
+        f"{most['ratio']:.2f} times ({most['species']}) the true number"
+    ) in words
+    few, many = (rows["ratio_high"] < 1).sum(), (rows["ratio_low"] > 1).sum()
+    assert f"too few for {few}, too many for {many} of {len(rows)} species" in words
+    assert f"{least['ratio']:.2f} to {most['ratio']:.2f} times" in counting.headline(chosen)
     drawn = counting.curves(table, "title")
     labels = [axes.get_ylabel() for axes in drawn.axes]
     assert sorted(labels) == sorted(label for label, _ in counting.PANELS.values())
@@ -293,8 +296,13 @@ def test_reviews_of_all_pairs_end_with_the_truth(monkeypatch):
     assert begun["count"] == len(annotations)  # nothing is believed yet
     assert last[["count", "ari", "ami"]].tolist() == pytest.approx([12, 1, 1])
     assert table["ari"][1:].is_monotonic_increasing
-    assert "it is 12 (ARI 1.00, AMI 1.00)" in counting.reviews_in_words(table)
-    assert counting.reviews_figure(table, "title").png(30)
+    assert first["error"] == pytest.approx((own["ratio"] - 1).abs().mean())
+    words = counting.reviews_in_words(table)
+    assert "a count is off by 0 % (ARI 1.00, AMI 1.00; 12 individuals)" in words
+    identities, counts = counting.reviews_figure(table, "title").axes
+    assert tuple(identities.lines[0].get_ydata()) == tuple(table["ari"][1:])
+    assert tuple(counts.lines[0].get_ydata()) == tuple(100 * table["error"][1:])
+    assert set(counts.lines[1].get_ydata()) == {100 * first["error"]}
 
 
 def test_a_species_with_one_annotation_has_no_pair_to_review():

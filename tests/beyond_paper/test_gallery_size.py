@@ -121,7 +121,7 @@ def test_equal_sets_full_and_common_gallery_side_by_side():
     assert (table["equal_top_1"] >= table["top_1"] - 1e-9).all()
     words = gallery_size.in_words(table)
     mean = table.iloc[-1]
-    assert f"of each species multi-species top-1 is {mean['equal_top_1']:.1f} %" in words
+    assert f"as many as all have, multi-species top-1 is {mean['equal_top_1']:.1f} %" in words
     shown = gallery_size.readable(table)
     assert shown["species"].tolist() == ["c", "b", "a", "mean"]
     assert [*shown][2:] == ["top-1 among all (%)", "top-1 among 9 (%)"]

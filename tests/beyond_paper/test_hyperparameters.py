@@ -296,6 +296,14 @@ def test_the_best_stands_beside_the_preset_and_the_paper(found, task):
     assert table["lowest"][:5].tolist() == [3e-4, 10, 0, 0, 1]
 
 
+def test_how_scores_move_is_told_of_the_trials_that_were_not_stopped():
+    scores = {"top1_after_2_epochs": [30, 20, 10], "top1_after_4_epochs": [25, 28, np.nan]}
+    assert hyperparameters.history_in_words(pd.DataFrame(scores), (2, 4), 27) == (
+        "Of 2 trials that were not stopped, 1 score lower after 4 epochs than after 2, and 1 lower "
+        "than the untrained network (27.0 %)."
+    )
+
+
 @pytest.fixture(scope="module")
 def many():
     """Sixty trials whose score is the lowest margin; the last one diverged."""
@@ -329,8 +337,10 @@ def test_below_fifty_trials_nothing_is_said_to_matter(found, many):
 
 def test_the_history_shows_every_trial_at_half_and_at_its_end(found):
     table = hyperparameters.table(found)
-    figure = hyperparameters.history_plot(table, RUNGS, "history")
-    for line, rung in zip(figure.axes[0].lines, RUNGS, strict=True):
+    figure = hyperparameters.history_plot(table, RUNGS, "history", 12.5)
+    *lines, untrained = figure.axes[0].lines
+    assert set(untrained.get_ydata()) == {12.5}
+    for line, rung in zip(lines, RUNGS, strict=True):
         np.testing.assert_array_equal(line.get_ydata(), table[f"top1_after_{rung}_epochs"])
     best = table["trial"][table["top1_after_2_epochs"].idxmax()]
     claim = (
@@ -345,6 +355,11 @@ def test_the_check_trains_on_no_test_row(study, tmp_path):
     table = hyperparameters.confirm(study, parts, preset | {"scale": 51.5})
     assert {"best", "preset", "untrained"} <= set(table)
     assert table["queries"].iloc[-1] == len(parts.validation)
+    shown = hyperparameters.readable_check(table)
+    assert shown["network"].tolist() == [*hyperparameters.NETWORKS.values()]
+    assert shown.iloc[0, 3] == ""
+    gain = table["best"].iloc[-1] - table["untrained"].iloc[-1]
+    assert shown.iloc[2, 3].startswith(f"{gain:.1f} (")
     saved = [pd.read_csv(path) for path in tmp_path.glob("*/rows.csv")]
     saved = [rows for rows in saved if len(rows) < len(study.train)]  # but the untrained one's
     assert len(saved) == 2
@@ -377,12 +392,13 @@ def of_a_check(**top_1):
 def test_words_follow_the_intervals(task, top_1, said):
     parts = pd.DataFrame({"individuals": [160], "individuals_in_test": [107]})
     words = hyperparameters.in_words(of_a_check(**top_1), task, 6, parts)
-    first, second = words.split(". ")[:2]
+    first, second, third = words.split(". ")[:3]
     assert first == "A search of 6 trials of 2 epochs shows the method, not a result"
     assert said.lower() in second.lower()
     assert "leaves out what another training changes" in words
     assert "107 of the search's 160 training individuals" in words
-    assert ("Untrained: 30.0 %." in words) == ("preset" in top_1)
+    against = "the best trial is better than an untrained network: top-1 40.0 against 30.0 %, +10.0"
+    assert third.lower().startswith(against) == ("preset" in top_1)
     assert "not a result" not in hyperparameters.in_words(of_a_check(**top_1), task, 60, parts)
 
 
@@ -391,6 +407,19 @@ def test_tables_for_readers_have_three_digits_that_count(found):
     assert [*shown][:4] == ["trial", "peak rate", "scale", "margin low"]
     assert shown.iloc[0].tolist()[1:6] == ["0.02", "24", "0.1", "0.15", "3"]
     assert "nan" not in shown.to_string()
+
+
+def test_a_species_of_one_scored_individual_is_left_out_unless_no_species_has_more(halves):
+    train, _ = halves
+    bees = train["species"] != "bee"
+    few = train[bees | train["individual"].isin(train.loc[~bees, "individual"].unique()[:4])]
+    both = search_and_check(few.reset_index(drop=True), 0)
+    for parts in both.values():
+        people = parts.validation.groupby("species")["individual"].nunique()
+        assert people.min() > 1 or people.max() == 1
+    assert set(both["check"].validation["species"]) == {"ant"}
+    table = shared_with_test(both["check"], train).set_index("part")
+    assert table["species"].to_dict() == {"train": 2, "validation": 1}
 
 
 @pytest.mark.parametrize("seed", [0, 7])

@@ -215,26 +215,23 @@ def test_planted_errors_are_found_by_good_embeddings_and_not_by_noise():
 def test_words_and_curves_follow_the_table():
     embeddings, rows = animals(individuals=6, encounters=8)
     table = mislabels.planting_test(embeddings, rows, 0.05, plantings=4)
-    words = mislabels.in_words(table)
-    assert "(5 of 96 labels made wrong, 4 times)" in words
-    fifth = table[table["shown"] == 0.2].set_index(["score", "wrong"])["recall"]
-    for kind, name in mislabels.KINDS.items():
-        for score in mislabels.SCORES:
-            told = mislabels.in_words(table, score).partition(f" of {name} wrong labels")[0]
-            assert f"{100 * fifth[score, kind]:.0f} % (" in told
-    for recall, low, told in (
-        (0.6, 0.1, "is not shown to find random ones or look-alike ones"),
-        (0.5, 0.3, "finds random ones partly, look-alike ones partly"),
-        (0.9, 0.8, "finds random ones mostly, look-alike ones mostly"),
-    ):
-        made = table.assign(recall=recall, recall_low=low)
-        assert mislabels.claim(made) == f"Of wrong labels the first fifth of the list {told}"
-    mixed = made.assign(recall_low=made["wrong"].eq("random"))
-    told = "finds random ones mostly and is not shown to find look-alike ones"
-    assert mislabels.claim(mixed) == f"Of wrong labels the first fifth of the list {told}"
+    rows = table[table["shown"] == 0.2].set_index(["score", "wrong"])
+    for score in mislabels.SCORES:
+        words = mislabels.in_words(table, score)
+        assert "5 of 96 labels were made wrong 4 times" in words
+        assert "of all labels, 5.2 %" in words
+        for kind, name in (("random", "random wrong labels"), ("look_alike", "look-alike ones")):
+            row = 100 * rows.loc[(score, kind), ["recall", "precision"]].astype(float)
+            assert f"{row['recall']:.0f} % (" in words.partition(f" of {name}")[0]
+            assert f"{row['precision']:.0f} % (" in words.partition("Of the labels in it")[2]
+    found = [f"{100 * rows.loc[('suspicion', kind), 'recall']:.0f} %" for kind in mislabels.KINDS]
+    assert f"{found[0]} of random and {found[1]} of look-alike" in mislabels.claim(table)
     unseen = pd.DataFrame({"suspicion": [0.1, 0.2, -0.1, -0.2, np.nan]})
     told = mislabels.memory_in_words(unseen, unseen.iloc[2:])
-    assert "50 % of 4 test annotations, and 0 % of 2 training annotations" in told
+    assert told == (
+        "50 % of 4 test annotations are nearer to another individual than to their own, and 0 % of 2 "
+        "training annotations."
+    )
     above, alike, below, _ = mislabels.curves(table, "title").axes
     for axes, kind in ((above, "random"), (alike, "look_alike")):
         drawn = [tuple(line.get_ydata()) for line in axes.lines]

@@ -167,13 +167,22 @@ def test_a_summary_is_the_means_of_its_definitions():
         assert row["top_1"] == pytest.approx(100 * (known["nearest"] == known["individual"]).mean())
         assert row["vote"] == pytest.approx(100 * (known["vote"] == known["individual"]).mean())
         assert row["mAP"] == pytest.approx(100 * known["average_precision"].mean())
+        people = rows.groupby("individual")["score"].agg(list)
+        old, new = (
+            people[people.index.isin(own["individual"])] for own in (known, rows[~rows["known"]])
+        )
         pairs = [
-            (new < old) + 0.5 * (new == old)
-            for new in rows.loc[~rows["known"], "score"]
-            for old in known["score"]
+            np.mean([(high > low) + 0.5 * (high == low) for high in one for low in other])
+            for one in old
+            for other in new
         ]
-        assert row["AUROC"] == pytest.approx(100 * np.mean(pairs))
-        assert row["queries"] == len(known)
+        assert row["AUROC"] == pytest.approx(100 * np.mean(pairs))  # individuals count alike
+        assert row["known"] == len(known)
+        assert row["new"] == len(rows) - len(known)
+        assert row[["known_individuals", "new_individuals"]].tolist() == [len(old), len(new)]
+        for side, name in ((True, "BAKS"), (False, "BAUS")):
+            assert row[name] == pytest.approx(100 * slow_balanced(rows, row["threshold"], side))
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
     means = table.drop("mean")[[*protocols.MEASURES]].mean()
     assert table.loc["mean", means.index].tolist() == pytest.approx(means.tolist())
 
@@ -185,6 +194,9 @@ def test_species_without_new_individuals_have_no_open_set_scores():
     assert table.loc["y", ["BAUS", "AUROC", "geometric"]].isna().all()
     assert table.loc["x", "AUROC"] == table.loc["mean", "AUROC"]
     assert table.loc["x", ["BAUS", "geometric"]].isna().all()  # there is no other to choose on
+    assert table.loc["mean", protocols.SIZES].tolist() == [18, 3, 9, 2]
+    shown = protocols.readable({protocols.RANDOM: table.reset_index()}).set_index("split")
+    assert shown.iloc[0, 0] == "18 (9)"
 
 
 def test_what_the_photos_of_the_day_are_worth():
@@ -201,9 +213,16 @@ def test_what_the_photos_of_the_day_are_worth():
     table = protocols.without_the_day(found).set_index("species")
     assert table.index.tolist() == ["ant", "mean"]  # no bee has a photo of its day to lose
     assert table.loc["ant", ["queries", "value", "same_day"]].tolist() == [4, 50, 50]
-    assert " 50.0 (" in protocols.days_in_words(protocols.without_the_day(found))
-    undated = protocols.without_the_day(found.assign(apart=""))
-    assert "No photo" in protocols.days_in_words(undated)
+    assert table["alone"].tolist() == [1, 1]  # c, whose photos are all of its day
+    words = protocols.days_in_words(table.reset_index())
+    assert "no change of top-1 is shown: -50.0 points (95 % interval " in words
+    assert "queries: 4 of 1 species. Of these 50 % have such a photo" in words
+    assert words.endswith(" 1 other queries, whose photos are all of their day, are left out.")
+    alone = protocols.days_in_words(protocols.without_the_day(found.assign(apart="")))
+    assert "No photo" in alone
+    assert " 3 other queries" in alone
+    none = protocols.without_the_day(found.assign(same_day=False))
+    assert protocols.days_in_words(none).endswith("is known to be in the database.")
 
 
 def test_all_species_are_searched_in_blocks(monkeypatch):
@@ -265,7 +284,9 @@ def test_section_3_3_is_also_summed_up_over_the_species_of_the_split_by_date():
     }
     pd.testing.assert_frame_equal(tables[protocols.DATED], tables[protocols.TIMED])
     assert [*protocols.summaries({protocols.RANDOM: found})] == [protocols.RANDOM]
-    assert protocols.in_words(tables).count(" %") == 3
+    words = protocols.in_words(tables)
+    for name in (protocols.RANDOM, protocols.DATED, protocols.TIMED):
+        assert f" {tables[name]['top_1'].iloc[-1]:.1f} % (" in words
 
 
 @pytest.mark.parametrize("both", [True, False])

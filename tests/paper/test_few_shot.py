@@ -192,27 +192,23 @@ def test_differences_count_the_trainings_of_both():
 def test_words_follow_the_intervals():
     table = verdicts({1: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
     table = table.assign(draws=3, other_draws=[3, 3, 3, 1], one=60.0, other=55.0)
-    found = few_shot.in_words(table, "joint", "species_only")
-    assert found[0] == (
-        "With 1 individual of ant joint training is better than species-only training: top-1 60.0 "
-        "against 55.0 %, +5.0 points (95 % interval +1.0 to +9.0); trainings: 3 and 3."
+    both = pd.concat([table, table[:1].assign(species="fin_whale")])
+    first, second = few_shot.in_words(both, "joint", "species_only")
+    compared = "Joint training against species-only training of"
+    numbers = (
+        "top-1 60.0 against 55.0 %, +5.0 points (95 % interval +1.0 to +9.0), 3 and 3 trainings"
     )
-    starts = [
-        "With 1 individual of ant joint training is better than",
-        "With 25 individuals of ant no difference is shown between joint training and species-only",
-        "With 50 individuals of ant joint training is worse than",
-        "With 100 individuals of ant no difference is shown between",
+    assert second == f"{compared} fin whale: with 1 individual it is better, {numbers}."
+    assert first.startswith(f"{compared} ant: with 1 individual it is better, {numbers}; with 25 ")
+    assert [part.split(", ")[0] for part in first.split("; ")[1:]] == [
+        "with 25 individuals no difference is shown",
+        "with 50 individuals it is worse",
+        "with 100 individuals no difference is shown",
     ]
-    assert all(words.startswith(start) for words, start in zip(found, starts, strict=True))
     assert few_shot.claim(table, "joint", "species_only") == (
         "Joint training against species-only training: better at one size, no difference shown at "
         "2 sizes, worse at one size"
     )
-    both = pd.concat([table, table.assign(species="bee")], ignore_index=True)
-    said = few_shot.answer(both, "joint", "species_only")
-    assert said == f"{found[0]} {found[-1]}"
-    alone = few_shot.answer(both[:1], "joint", "species_only")
-    assert alone == found[0]
 
 
 def test_fine_tuning_is_set_against_the_network_that_it_starts_from():
@@ -221,11 +217,9 @@ def test_fine_tuning_is_set_against_the_network_that_it_starts_from():
     row = few_shot.differences(both, "fine_tuned", few_shot.NONE).iloc[0]
     assert [row["individuals"], row["draws"], row["other_draws"]] == [5, 2, 1]
     assert [row["one"], row["other"], row["difference"]] == pytest.approx([75, 50, 25])
+    told = few_shot.differences(both, "fine_tuned", few_shot.NONE)
     assert (
-        "fine-tuning and no tuning"
-        in few_shot.in_words(
-            few_shot.differences(both, "fine_tuned", few_shot.NONE), "fine_tuned", few_shot.NONE
-        )[0]
+        "Fine-tuning against no tuning" in few_shot.in_words(told, "fine_tuned", few_shot.NONE)[0]
     )
     assert few_shot.differences(both[both["n"] == 5], "fine_tuned", few_shot.NONE).empty
 
@@ -248,8 +242,7 @@ def test_readable_gains_have_the_interval_in_one_column():
             "joint training (%)": 60.0,
             "species-only training (%)": 55.0,
             "gain (points)": "5.0 (1.0 to 9.0)",
-            "trainings": 3,
-            "of the other": 1,
+            "trainings": "3, 1",
         }
     ]
 
@@ -260,7 +253,7 @@ def test_networks_no_better_than_untrained_are_named():
         "**No better than the untrained network**: species-only training, n = 5, ant."
     )
     words = few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 24.0}))
-    assert words == "Every network is better than the untrained one."
+    assert words == "Every network scores above the untrained one."
 
 
 @pytest.mark.parametrize(

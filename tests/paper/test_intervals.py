@@ -260,6 +260,48 @@ class TestOverSpecies:
         pd.testing.assert_frame_equal(named[:-1], by_species(hits, ranks)[:-1])
 
 
+class TestAreas:
+    def searches(self, seed=0, species="ant", known=9, new=7):
+        """Three searches for each individual; the first of both sides are the same animals."""
+        rng, parts = np.random.default_rng(seed), []
+        for side, count, ahead in ((True, known, 1.5), (False, new, 0)):
+            who = np.arange(count).repeat(3)
+            score = ahead + rng.normal(0, 0.6, count)[who] + rng.normal(0, 0.8, 3 * count)
+            rows = {"species": species, "individual": who.astype(str), "known": side}
+            parts.append(pd.DataFrame(rows | {"score": score.round(1)}))
+        return pd.concat(parts, ignore_index=True)
+
+    def test_individuals_and_species_count_alike(self):
+        found = pd.concat([self.searches(), self.searches(1, "bee", 4, 12)])
+        found = found[found["individual"] != "1"].iloc[2:]  # one has fewer searches
+        table = intervals.areas(found).set_index("species")
+        for species, rows in found.groupby("species"):
+            sides = [rows[rows["known"] == side].groupby("individual") for side in (True, False)]
+            pairs = [
+                np.mean([(a > b) + (a == b) / 2 for a in one["score"] for b in other["score"]])
+                for (_, one), (_, other) in itertools.product(*sides)
+            ]
+            assert table.loc[species, "value"] == pytest.approx(np.mean(pairs))
+        assert table.loc["mean", "value"] == pytest.approx(table["value"][:-1].mean())
+
+    def test_covers_the_truth(self):
+        truth, inside = stats.norm.cdf(1.5 / np.sqrt(2)), 0  # of two scores of variance 1
+        for seed in range(100):
+            low, high = intervals.areas(self.searches(seed)).iloc[0][["low", "high"]]
+            inside += low <= truth <= high
+        assert 90 <= inside <= 99
+
+    def test_all_above_has_a_width_and_one_individual_no_interval(self):
+        sure = self.searches().eval("score = score + 99 * known")
+        row = intervals.areas(sure).iloc[0]
+        assert (row["value"], row["high"]) == (1, 1)
+        assert row["low"] < 0.8
+        alone = intervals.areas(self.searches(new=1))
+        assert alone["value"].notna().all()
+        assert alone[["low", "high"]].isna().all(axis=None)
+        assert intervals.areas(sure[sure["known"]])["value"].isna().tolist() == [True]
+
+
 class TestTrainings:
     def drawn(self, runs=3):
         rng = np.random.default_rng(4)

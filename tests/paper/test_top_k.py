@@ -119,17 +119,33 @@ def test_means_are_over_the_species_that_all_models_have():
     assert titles[0].startswith("mean of 2 species\n48 / 12")
 
 
-def test_words_name_the_first_k_that_is_enough():
+def test_words_and_table_name_the_first_k_that_is_enough():
     table = pd.DataFrame({"k": [1, 2, 5], "top_k": [50, 90, 95], "low": [40, 80, 90]})
     table = table.assign(high=[95, 95, 99], model="multi", species="mean")
     never = table.assign(model="single", top_k=[1, 2, 3], low=0, high=[5, 6, 91])
-    tables = [own.assign(queries=9) for own in (table, never)]
-    words = top_k.in_words(pd.concat(tables))
-    assert words == (
-        "On average over 0 species, 90 % of searches find the right individual among the k nearest "
-        "annotations with k = 2 for multi (95 % interval 1 to 5), over 5 for single (95 % interval "
-        "5 to over 5); 9 queries."
+    both = pd.concat([table, never])
+    assert top_k.needed(both, [90, 95]).to_numpy().tolist() == [
+        ["multi", "2 (1 to 5)", "5 (1 to over 5)"],
+        ["single", "over 5 (5 to over 5)", "over 5 (over 5 to over 5)"],
+    ]
+    assert top_k.in_words(both) == (
+        "On average over 0 species, the multi network's 2 nearest annotations (95 % interval 1 to "
+        "5) hold the right individual in 90 % of searches."
     )
+
+
+def test_words_name_the_species_on_which_each_curve_is_alone_highest():
+    ahead = {"fin_whale": (9, 8), "zebra": (7, 7), "lion": (5, 6), "beluga": (4, np.nan)}
+    rows = [(5, name, *pair) for name, pair in ahead.items()]
+    table = pd.DataFrame(rows, columns=["k", "species", "multi", "single, equal steps"])
+    table = table.melt(["k", "species"], var_name="model", value_name="top_k")
+    words = top_k.leads_in_words(table)
+    assert words.startswith(
+        "At k = 5 one curve alone is highest on 2 of 3 species: that of multi on 1 (fin whale); "
+        "that of single, equal steps on 1 (lion)."
+    )
+    tied = top_k.leads_in_words(table[table["species"] == "zebra"])
+    assert tied.startswith("At k = 5 one curve alone is highest on 0 of 1 species. None")
 
 
 @pytest.mark.parametrize("n", SIZES)
