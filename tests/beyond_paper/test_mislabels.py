@@ -229,8 +229,8 @@ def test_words_and_curves_follow_the_table():
     unseen = pd.DataFrame({"suspicion": [0.1, 0.2, -0.1, -0.2, np.nan]})
     told = mislabels.memory_in_words(unseen, unseen.iloc[2:])
     assert told == (
-        "50 % of 4 test annotations are nearer to another individual than to their own, and 0 % of 2 "
-        "training annotations."
+        "50 % of 4 test annotations are nearer to another individual than to their own, and 0 % of "
+        "2 training annotations."
     )
     above, alike, below, _ = mislabels.curves(table, "title").axes
     for axes, kind in ((above, "random"), (alike, "look_alike")):
