@@ -74,7 +74,7 @@ class ChipStore:
         ]
         return pd.Series(keys, annotations.index, dtype=object)
 
-    def build(self, annotations: pd.DataFrame, workers: int | None = None) -> pd.Series:
+    def build(self, annotations: pd.DataFrame) -> pd.Series:
         """Make the missing chips of `annotations`; returns the keys of all of them, same index.
 
         Each photo is decoded once, in parallel. Raises ChipError naming all files that can't be
@@ -90,7 +90,7 @@ class ChipStore:
             return keys
         keep_freed_memory()
         # filters hold for all threads: they can't be set in one of them
-        with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             made = pool.map(self._make, *zip(*missing.items(), strict=True))
             errors = [*filter(None, progress(made, "chips", len(missing), unit="photo"))]

@@ -17,7 +17,7 @@ from miewid_core.files import digest
 from miewid_core.machine import default_device
 from miewid_core.model import Preprocess, known, load_exactly, read_tensors, without_head
 from miewid_core.paper.study import Study
-from miewid_core.runs.embeddings import kept_vectors
+from miewid_core.runs.run import kept_vectors
 
 MEGADESCRIPTOR = "hf-hub:BVRA/MegaDescriptor-L-384"
 
