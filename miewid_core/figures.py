@@ -1,4 +1,4 @@
-"""One function for each kind of figure; the table that each draws is what is saved beside it."""
+"""One style for all figures, each saved with the table that it draws; sheets of photos."""
 
 import io
 import textwrap
