@@ -74,7 +74,7 @@ class ChipStore:
         ]
         return pd.Series(keys, annotations.index, dtype=object)
 
-    def build(self, annotations: pd.DataFrame, workers: int | None = None) -> pd.Series:
+    def build(self, annotations: pd.DataFrame) -> pd.Series:
         """Make the missing chips of `annotations`; returns the keys of all of them, same index.
 
         Each photo is decoded once, in parallel. Raises ChipError naming all files that can't be
@@ -90,7 +90,7 @@ class ChipStore:
             return keys
         keep_freed_memory()
         # filters hold for all threads: they can't be set in one of them
-        with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             made = pool.map(self._make, *zip(*missing.items(), strict=True))
             errors = [*filter(None, progress(made, "chips", len(missing), unit="photo"))]
@@ -148,29 +148,19 @@ def augmentation(size: int) -> "albumentations.Compose":
     colours, where earlier versions, those of MiewID's time, shifted them by up to 0.2; and its
     Affine stretches the axes apart, where ShiftScaleRotate scaled both alike.
     """
-    import albumentations  # half a second
+    import albumentations as a  # half a second
 
-    return albumentations.Compose(
-        [
-            albumentations.OneOf(
-                [
-                    albumentations.Sharpen(p=0.3),
-                    albumentations.ToGray(p=0.3),
-                    albumentations.CLAHE(p=0.3),
-                ],
-                p=0.5,
-            ),
-            albumentations.Affine(
-                translate_percent=(-0.25, 0.25),
-                scale=(0.8, 1.2),
-                keep_ratio=True,
-                rotate=(-15, 15),
-                border_mode=cv2.BORDER_REFLECT_101,
-                p=0.5,
-            ),
-            albumentations.ColorJitter(*[(0.8, 1.2)] * 3, hue=(-0.2, 0.2), p=0.5),
-        ]
+    textures = a.OneOf([a.Sharpen(p=0.3), a.ToGray(p=0.3), a.CLAHE(p=0.3)], p=0.5)
+    placement = a.Affine(
+        translate_percent=(-0.25, 0.25),
+        scale=(0.8, 1.2),
+        keep_ratio=True,
+        rotate=(-15, 15),
+        border_mode=cv2.BORDER_REFLECT_101,
+        p=0.5,
     )
+    colours = a.ColorJitter(*[(0.8, 1.2)] * 3, hue=(-0.2, 0.2), p=0.5)
+    return a.Compose([textures, placement, colours])
 
 
 class ChipDataset(Dataset):

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import hypergeom
 from torch.utils.data import DataLoader, Dataset
 
 from miewid_core import progress, ranking
@@ -116,6 +115,8 @@ def random_top_k(ranks: pd.DataFrame, k: int) -> float:
 
     In closed form: 1 - C(n - r, k) / C(n, k) for n candidates, r of them right (hypergeometric).
     """
+    from scipy.stats import hypergeom  # half a second, which no training needs
+
     counted = ranks[ranks["relevant"] > 0]
     n, r = (counted[name].to_numpy(dtype=float) for name in ("candidates", "relevant"))
     return float((1 - hypergeom.pmf(0, n, r, np.minimum(k, n))).mean()) if len(n) else np.nan

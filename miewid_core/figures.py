@@ -1,7 +1,6 @@
-"""One function for each kind of figure; the table that each draws is what is saved beside it."""
+"""One style for all figures, each saved with the table that it draws; sheets of photos."""
 
 import io
-import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -91,27 +90,20 @@ class Figure(matplotlib.figure.Figure):
         return (self.jpeg(), {"alt": self.alt}) if self.photos else None
 
 
-def save(figure: Figure, data: pd.DataFrame, name: str, folder: Path) -> None:
-    """Write `name`.png and the data that it draws, `name`.csv, into `folder`."""
-    with replacing(Path(folder) / f"{name}.png") as temporary:
-        temporary.write_bytes(figure.png())
-    _save_csv(data, Path(folder) / f"{name}.csv")
+def save(
+    table: pd.DataFrame, name: str, folder: Path, figure: matplotlib.figure.Figure | None = None
+) -> list[str]:
+    """Write a table and the figure that draws it into `folder`; returns the files' names.
 
-
-def save_photos(figure: Figure, name: str, folder: Path) -> None:
-    """Write a picture that shows photos as photos/`name`.jpg below `folder`.
-
-    Git ignores that folder but for the drawn animals': photos are their owners' to publish.
+    `name`.csv has all digits, `name`.png is the figure. Without one, `name`.md shows the table with
+    at most three decimals.
     """
-    with replacing(Path(folder) / "photos" / f"{name}.jpg") as temporary:
-        temporary.write_bytes(figure.jpeg(figure.dpi, 85))
-
-
-def save_table(table: pd.DataFrame, name: str, folder: Path) -> None:
-    """Write `name`.csv with all digits, and `name`.md with at most three decimals."""
-    _save_csv(table, Path(folder) / f"{name}.csv")
-    with replacing(Path(folder) / f"{name}.md") as temporary:
-        temporary.write_text(table_text(table), encoding="utf-8", newline="\n")
+    shown = (f"{name}.png", figure.png()) if figure else (f"{name}.md", table_text(table).encode())
+    csv = f"{name}.csv", table.to_csv(index=False, lineterminator="\n").encode()
+    for file, content in (shown, csv):
+        with replacing(Path(folder) / file) as temporary:
+            temporary.write_bytes(content)
+    return [shown[0], csv[0]]
 
 
 def table_text(table: pd.DataFrame, decimals: int | None = None) -> str:
@@ -123,11 +115,6 @@ def table_text(table: pd.DataFrame, decimals: int | None = None) -> str:
         *([_cell(value, decimals) for value in row] for row in table.itertuples(index=False)),
     ]
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)
-
-
-def _save_csv(table: pd.DataFrame, path: Path) -> None:
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def _cell(value: object, decimals: int | None = None) -> str:
@@ -145,36 +132,19 @@ def _cell(value: object, decimals: int | None = None) -> str:
 Panel = tuple[np.ndarray, str, bool | None]  # chip (S, S, 3) uint8, caption, right or wrong
 
 
-def photo_sheet(chips: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
-    """Chips (S, S, 3) uint8, captions of up to two lines below; those of one first line together.
-
-    They begin a row where they don't fit into the one begun.
-    """
-    panels = zip(chips, captions, itertools.repeat(None))
-    rows: list[list[Panel]] = [[]]
-    for _, group in itertools.groupby(panels, key=lambda panel: panel[1].partition("\n")[0]):
-        own = list(group)
-        for start in range(0, len(own), columns):
-            part = own[start : start + columns]
-            if len(rows[-1]) + len(part) > columns:
-                rows.append([])
-            rows[-1] += part
-    return _sheet(rows, columns, "")
-
-
-def match_panels(panels: Sequence[Sequence[Panel]], title: str) -> Figure:
-    """A row for each query: the query, then its nearest annotations, marked right or wrong."""
-    return _sheet(panels, max(map(len, panels)), title)
-
-
 @styled()
-def _sheet(rows: Sequence[Sequence[Panel]], columns: int, title: str) -> Figure:
+def match_panels(panels: Sequence[Sequence[Panel]], title: str, columns: int = 1) -> Figure:
+    """Rows of chips, captions of up to two lines below: a query, then its nearest annotations.
+
+    `columns`: room for so many in a row, or for as many as the longest has.
+    """
+    columns = max(columns, *map(len, panels))
     cell, text, head = PAGE / columns, 0.34, 0.42 if title else 0.05  # inches
-    height = head + len(rows) * (cell + text)
+    height = head + len(panels) * (cell + text)
     drawn = Figure(title, height, PAGE, photos=True)
     drawn.set_layout_engine("none")
     axes = drawn.add_axes((0, 0, 1, 1))
-    for number, row in enumerate(rows):
+    for number, row in enumerate(panels):
         for column, panel in enumerate(row):
             _panel(axes, panel, column * cell, head + number * (cell + text), cell)
     axes.set(xlim=(0, PAGE), ylim=(height, 0), aspect="auto")

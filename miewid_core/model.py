@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
 FORMAT = 1
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RELEASED = {"backbone": "efficientnetv2_rw_m", "size": 440}  # the card of miewid-msv3
 LARGEST = 10_000  # pixels of a side, more than any network takes
 RESIZINGS = "card", "plugin"
-PICKLED = {".bin", ".pth", ".pt", ".ckpt", ".pkl"}
+CONVERT = (  # a pickle can run code when it is read
+    "convert it once, where you trust it: safetensors.torch.save_file("
+    'torch.load(FILE, weights_only=True), "x.safetensors")'
+)
 State = dict[str, torch.Tensor]
 
 
@@ -117,8 +118,7 @@ def _backbone(name: str, pretrained: bool | str | Path, image_size: int | None) 
     except OSError as error:
         raise ValueError(
             f"the weights of {name} could not be downloaded ({error}); give pretrained= a local "
-            "safetensors file, or False (for notebook 10's second network other_pretrained= a "
-            "file, or from_scratch=True)"
+            "safetensors file, or False"
         ) from error
     if not isinstance(pretrained, bool):
         load_exactly(backbone, without_head(read_tensors(pretrained), backbone), pretrained)
@@ -133,34 +133,20 @@ def without_head(state: State, backbone: nn.Module, prefix: str = "") -> State:
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[safe_open]:
-    refuse_pickle(path)
+def opened(path: str | Path) -> Iterator[safe_open]:
+    """A safetensors file; ValueError where it is none or damaged, with the remedy for a pickle."""
     try:
-        with safe_open(path, framework="pt") as opened:
-            yield opened
+        with safe_open(path, framework="pt") as file:
+            yield file
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{path} is no readable safetensors file: {error}") from error
+        told = f"{path} is no readable safetensors file ({error})"
+        raise ValueError(f"{told}; if it is a pickle, {CONVERT}") from error
 
 
 def read_tensors(path: str | Path) -> State:
     """Tensors of a safetensors file by name. Raises ValueError for pickled or unreadable files."""
-    with _opened(path) as opened:
-        return {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-
-
-def refuse_pickle(path: str | Path) -> None:
-    """Raise ValueError where a file's name is one of pickled weights."""
-    if Path(path).suffix.lower() in PICKLED:
-        raise pickle_error(path)
-
-
-def pickle_error(path: str | Path) -> ValueError:
-    """What is wrong with a pickle, and the remedy."""
-    return ValueError(
-        f"{Path(path).name} is a pickle, which can run code when read. Convert it once, where "
-        'you trust it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "x.'
-        'safetensors")'
-    )
+    with opened(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
 def load_exactly(module: nn.Module, state: State, source: str | Path) -> None:
@@ -210,9 +196,7 @@ class Preprocess:
 
     @classmethod
     def of(cls, backbone: str, size: int) -> "Preprocess":
-        """The preprocessing that a backbone's weights expect; MiewID's is ImageNet's."""
-        if backbone == RELEASED["backbone"]:
-            return cls(size, *IMAGENET)
+        """The preprocessing that a backbone's weights expect."""
         config = known(backbone)
         return cls(size, tuple(config.mean), tuple(config.std))
 
@@ -265,8 +249,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[MiewIDNe
 
 def saved_settings(path: str | Path) -> tuple[str, Preprocess] | None:
     """Backbone and preprocessing as `save` wrote them; None for weights of another origin."""
-    with _opened(path) as opened:
-        metadata = (opened.metadata() or {}).get("config")
+    with opened(path) as file:
+        metadata = (file.metadata() or {}).get("config")
     if metadata is None:
         return None
     try:

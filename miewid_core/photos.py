@@ -1,6 +1,5 @@
 """A photo file: whether it can be used, its size, and its pixels upright in RGB."""
 
-import contextlib
 import math
 import struct
 from pathlib import Path
@@ -135,14 +134,6 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     except DAMAGE:
         return None
-
-
-def orientation(path: Path | str) -> int:
-    """A photo's EXIF orientation, 1 (upright) to 8; 1 for none."""
-    with contextlib.suppress(UNREADABLE), open_photo(path) as opened:
-        found = opened.getexif().get(ExifTags.Base.Orientation)
-        return found if found in TURNS else 1
-    return 1
 
 
 def _fraction(image: Image.Image, turn: Image.Transpose | None, at_least: float) -> int:

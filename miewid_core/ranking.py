@@ -55,9 +55,7 @@ def rank(unit: np.ndarray, individuals: np.ndarray) -> np.ndarray:
     ends = np.r_[starts[1:], len(individuals)]
     few = ends - starts <= FEW
     small, large = (list(zip(starts[of], ends[of], strict=True)) for of in (few, ~few))
-    true: list[
-        np.ndarray
-    ] = []  # similarities of each row to its individual's others, nearest first
+    true: list[np.ndarray] = []  # of each row: similarities to its individual's others, falling
     for start, end in small:
         similar = unit[start:end] @ unit[start:end].T
         true += [np.sort(np.delete(row, place))[::-1] for place, row in enumerate(similar)]

@@ -1,4 +1,4 @@
-"""Section 3.3 of the paper: training and test annotations, few-shot subsets; a split by date.
+"""Section 3.3 of the paper: training and test annotations, few-shot subsets.
 
 Five steps add boolean columns to the annotations of a species. Where the paper is silent:
 - We draw animals, not individuals: both sides of an animal may train, or neither.
@@ -11,6 +11,8 @@ Five steps add boolean columns to the annotations of a species. Where the paper 
   species without shared animals is tested; one individual alone is not, as nothing resembles it.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from numpy.random import Generator, default_rng
@@ -22,6 +24,7 @@ FLOOR = 5  # new test individuals that stay although too few animals can be shar
 KEYS = ["annotation_id", "species", "individual", "encounter"]
 COLUMNS = [*KEYS, "part", "reason"]
 VISIT = ["animal", "encounter"]
+Rule = Callable[[pd.DataFrame, Generator], np.ndarray]  # parts and reasons (N, 2) of a species
 
 
 def train_share(n_annotations: int) -> float:
@@ -30,30 +33,27 @@ def train_share(n_annotations: int) -> float:
     return float(np.interp(np.log10(max(n_annotations, 1)), [2, 4], [0.5, 0.8]))
 
 
-def split(annotations: pd.DataFrame, seed: int = 0, by: str = "section 3.3") -> pd.DataFrame:
+def split(annotations: pd.DataFrame, seed: int = 0, rule: Rule | None = None) -> pd.DataFrame:
     """Put each annotation into "train", "test" or "unused", and say why.
 
-    `by`: "section 3.3", or "date" (see `_split_by_date`). Returns COLUMNS, sorted by annotation_id.
-    The order of the rows does not matter, nor do other species. An annotation without an encounter
-    ("") counts as an encounter of its own. Raises ValueError for another `by`, and for a seed that
-    is no whole number from 0.
+    `rule`: splits the annotations of one species (`by_individual`: section 3.3). Returns COLUMNS,
+    sorted by annotation_id. The order of the rows does not matter, nor do other species. An
+    annotation without an encounter ("") counts as an encounter of its own. Raises ValueError for a
+    seed that is no whole number from 0.
     """
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"seed is {seed!r}; give a whole number, 0 or above")
-    if by not in ("section 3.3", "date"):
-        raise ValueError(f'by is {by!r}: take "section 3.3" or "date"')
-    split_species = _split_by_date if by == "date" else _split_by_individual
     drawn = annotations.sort_values("annotation_id", ignore_index=True).assign(part="", reason="")
     for species, of_species in drawn.groupby("species"):
         rng = default_rng([seed, int(digest(species), 16)])
-        drawn.loc[of_species.index, ["part", "reason"]] = split_species(of_species, rng)
+        drawn.loc[of_species.index, ["part", "reason"]] = (rule or by_individual)(of_species, rng)
     return drawn[COLUMNS]
 
 
-def _split_by_individual(annotations: pd.DataFrame, rng: Generator) -> np.ndarray:
+def by_individual(annotations: pd.DataFrame, rng: Generator) -> np.ndarray:
     """(N, 2) part and reason of one species' annotations, which are sorted by annotation_id."""
     test_share = 1 - train_share(len(annotations))
-    rows = _numbered(annotations)
+    rows = numbered(annotations)
     rows = draw_shared_encounters(rows, test_share, rng)
     rows = choose_animals(rows, test_share, rng)
     rows = pick_test(rows, rng)
@@ -62,7 +62,7 @@ def _split_by_individual(annotations: pd.DataFrame, rng: Generator) -> np.ndarra
     return _parts_and_reasons(rows)
 
 
-def _numbered(annotations: pd.DataFrame) -> pd.DataFrame:
+def numbered(annotations: pd.DataFrame) -> pd.DataFrame:
     """Animal, individual and encounter as numbers; each unknown encounter has its own."""
     known = annotations["encounter"] != ""
     alone = "alone " + annotations["annotation_id"]
@@ -141,12 +141,12 @@ def pick_test(rows: pd.DataFrame, rng: Generator) -> pd.DataFrame:
     per encounter is allowed in the test set".
     """
     wanted = (rows["shared"] & rows["reserved"]) | (rows["new"] & ~rows["herd_trains"])
-    kept = _one_per_encounter(rows[wanted], rng)
+    kept = one_per_encounter(rows[wanted], rng)
     kept = kept[kept.groupby("individual")["encounter"].transform("size") >= LEAST_IN_TEST]
     return rows.assign(test=rows.index.isin(kept.index))
 
 
-def _one_per_encounter(rows: pd.DataFrame, rng: Generator) -> pd.DataFrame:
+def one_per_encounter(rows: pd.DataFrame, rng: Generator) -> pd.DataFrame:
     """A random row of each individual's encounters, MOST_IN_TEST at most."""
     kept = rows.sample(frac=1, random_state=rng)
     kept = kept.drop_duplicates(["individual", "encounter"]).sample(frac=1, random_state=rng)
@@ -190,10 +190,10 @@ def _parts_and_reasons(rows: pd.DataFrame) -> np.ndarray:
         ("unused", "more than 10 in test"): new,
         ("unused", "fewer than 3 in train"): ~seen,
     }
-    return _first_that_holds(rows, unused)
+    return first_that_holds(rows, unused)
 
 
-def _first_that_holds(rows: pd.DataFrame, unused: dict[tuple[str, str], pd.Series]) -> np.ndarray:
+def first_that_holds(rows: pd.DataFrame, unused: dict[tuple[str, str], pd.Series]) -> np.ndarray:
     """(N, 2) part and reason: by `train`, `test`, `known` and `tested`, else of `unused`."""
     masks = {
         ("test", "shared individual"): rows["test"] & rows["known"],
@@ -202,49 +202,6 @@ def _first_that_holds(rows: pd.DataFrame, unused: dict[tuple[str, str], pd.Serie
         ("train", "training only"): rows["train"],
     } | unused
     return np.array([*masks])[np.argmax([*masks.values()], axis=0)]
-
-
-def _split_by_date(annotations: pd.DataFrame, rng: Generator) -> np.ndarray:
-    """(N, 2) part and reason of one species' annotations: earlier days train, later ones test.
-
-    The test set begins on the day of `cutoff`. As in section 3.3 an encounter is never on both
-    sides, an individual trains with 3 annotations or more and is tested once per encounter, 10
-    times at most. Tested are individuals in training and those never seen before: how many are new
-    is what the days give. One annotation is enough, as the database is the training set.
-    A species without two days, and an annotation without a date, are unused.
-    """
-    rows, day = _numbered(annotations), annotations["date"].dt.normalize().reset_index(drop=True)
-    first_test_day, individual = cutoff(day), rows["individual"]
-    before, later = day < first_test_day, day >= first_test_day  # both False without a date
-    ends = (side.groupby(rows["encounter"]).transform("any") for side in (before, later))
-    on_both_sides = np.logical_and(*ends)
-    early = before & ~on_both_sides
-    enough = early.groupby(individual).transform("sum") >= LEAST_IN_TRAIN
-    seen = before.groupby(individual).transform("any")
-    wanted = later & ~on_both_sides & (enough | ~seen)
-    test = rows.index.isin(_one_per_encounter(rows[wanted], rng).index)
-    rows = rows.assign(train=early & enough, test=test, known=enough)
-    rows["tested"] = rows["test"].groupby(individual).transform("any")
-    tested = rows["encounter"].isin(rows.loc[test, "encounter"])
-    unused = {
-        ("unused", "no earlier and later day"): day.isna() | pd.isna(first_test_day),
-        ("unused", "encounter on both sides"): on_both_sides,
-        ("unused", "fewer than 3 in train"): ~enough & seen,
-        ("unused", "encounter already in test"): tested,
-        ("unused", "more than 10 in test"): later,
-    }
-    return _first_that_holds(rows, unused)
-
-
-def cutoff(day: pd.Series) -> pd.Timestamp:
-    """The first day of a species' test set: about `train_share` of the annotations lie before it.
-
-    `day`: of each annotation, NaT where unknown. NaT where there are no two days.
-    """
-    days = day.value_counts().sort_index()
-    before = (days.cumsum() - days)[1:]
-    apart = (before / days.sum() - train_share(days.sum())).abs()
-    return pd.NaT if apart.empty else apart.idxmin()
 
 
 def rows(annotations: pd.DataFrame, split: pd.DataFrame, part: str) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from miewid_core.files import CACHE, digest, file_digest
 from miewid_core.machine import default_device
 from miewid_core.model import Preprocess
 from miewid_core.readers.weights import load_model
-from miewid_core.runs.embeddings import kept_vectors
+from miewid_core.runs.run import kept_vectors
 
 MEASURED, FINAL = "measured network", "final network"  # what a network identifies as
 LABELS = ["annotation_id", "species", "individual", "encounter", "chip"]

@@ -13,7 +13,7 @@ from miewid_core.catalog import PLACE
 from miewid_core.figures import spelt
 from miewid_core.files import digest, replacing
 from miewid_core.paper.study import Study
-from miewid_core.readers.dates import read_dates
+from miewid_core.readers.load import read_dates
 from miewid_core.readers.sources import read_table
 
 PERIODS = {"D": "%Y-%m-%d", "W": "%Y-%m-%d", "M": "%Y-%m", "Q": "%Y-%m-%d", "Y": "%Y"}

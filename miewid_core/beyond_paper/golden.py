@@ -15,7 +15,8 @@ from numpy.random import PCG64
 from PIL import Image
 
 from miewid_core.files import digest
-from miewid_core.model import IMAGENET, RELEASED, RESIZINGS, MiewIDNet, Preprocess
+from miewid_core.model import RESIZINGS, MiewIDNet, Preprocess
+from miewid_core.readers.weights import IMAGENET, RELEASED
 
 FOLDER = Path(__file__).parent / "golden_data"
 # relative distance: float32 rounds to 1e-6 and bfloat16 to 0.005; the two golden embeddings are 0.1

@@ -12,7 +12,7 @@ from miewid_core import model
 from miewid_core.beyond_paper import explain, gallery_size, review, threshold
 from miewid_core.beyond_paper.embeddings import FINAL, Embeddings, Network, by_species, search
 from miewid_core.beyond_paper.fusion import Fusion, from_file
-from miewid_core.catalog import BOX, notice, notices, summed
+from miewid_core.catalog import BOX, notices
 from miewid_core.chips import ChipStore
 from miewid_core.figures import spelt
 from miewid_core.files import ROOT, file_digest
@@ -20,8 +20,8 @@ from miewid_core.paper import database_size, intervals
 from miewid_core.paper.comparison import compare, no_better, with_interval
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
-from miewid_core.readers.dates import read_dates
-from miewid_core.readers.load import load_catalog
+from miewid_core.readers.checks import notice, summed
+from miewid_core.readers.load import load_catalog, read_dates
 from miewid_core.readers.sources import is_folder
 from miewid_core.readers.weights import load_model, weights_file
 from miewid_core.runs.run import Run, Training, write_record

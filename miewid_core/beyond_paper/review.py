@@ -23,7 +23,7 @@ from miewid_core.chips import ChipStore
 from miewid_core.figures import Panel
 from miewid_core.files import digest, replacing
 from miewid_core.photos import crop, read_reduced
-from miewid_core.readers.dates import readings
+from miewid_core.readers.load import readings
 from miewid_core.readers.sources import read_table
 
 TEMPLATE = Path(__file__).with_name("review.html")

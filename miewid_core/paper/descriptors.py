@@ -21,7 +21,7 @@ from miewid_core.paper.comparison import compare
 from miewid_core.paper.intervals import ENDS
 from miewid_core.paper.study import Study
 from miewid_core.readers.weights import load_model, weights_file
-from miewid_core.runs.embeddings import kept_vectors
+from miewid_core.runs.run import kept_vectors
 
 MEGADESCRIPTOR = "hf-hub:BVRA/MegaDescriptor-L-384"
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,12 +17,11 @@ from miewid_core.config import PRESETS, TrainConfig, fine_tuning
 from miewid_core.config import preset as training_preset
 from miewid_core.demo import SIDES_DIFFER, draw_animals
 from miewid_core.evaluation import one_vs_all
-from miewid_core.files import CACHE, FIGURES, digest
-from miewid_core.model import refuse_pickle
+from miewid_core.files import ABOUT, CACHE, FIGURES, digest, replacing
+from miewid_core.model import opened
 from miewid_core.readers.load import load_catalog
-from miewid_core.runs import bill, manifest
-from miewid_core.runs.embeddings import kept_vectors
-from miewid_core.runs.run import Run, Training
+from miewid_core.runs import bill
+from miewid_core.runs.run import Run, Training, kept_vectors
 
 DEMO = "demo"  # the source that names the drawn animals
 ADDRESS = re.compile(r"(tcp|tls|ucx|ucxx|wss?)://[^\s/]+:\d+")  # of a Dask scheduler
@@ -61,7 +61,7 @@ class Study:
         """End the notebook in a sentence where fewer species can be trained and tested on."""
         able = set(self.train["species"]) & set(self.test["species"])
         if len(able) < species:
-            from miewid_core.runs.skipping import skip_rest  # seldom
+            from miewid_core.runs.notebooks import skip_rest  # seldom
 
             has = f"the catalog has {len(able)} ({', '.join(sorted(able)) or 'none'})"
             skip_rest(
@@ -84,7 +84,9 @@ class Study:
 
     def by_date(self) -> "Study":
         """The same annotations, of which earlier days train and later ones are tested."""
-        split = splits.split(self.annotations, self.seed, "date")
+        from miewid_core.paper.date_split import by_date  # for one notebook
+
+        split = splits.split(self.annotations, self.seed, by_date)
         train, test = (splits.rows(self.annotations, split, part) for part in ("train", "test"))
         return dataclasses.replace(self, split=split, train=train, test=test)
 
@@ -191,16 +193,23 @@ class Study:
         self, name: str, table: pd.DataFrame, figure: matplotlib.figure.Figure | None = None
     ) -> None:
         """Write a table, or a figure with the table that it draws, into the study's figures."""
-        manifest.save(self.figures_dir, name, table, figure, self.used)
+        self.note(*figures.save(table, name, self.figures_dir, figure))
 
-    def save_photos(self, name: str, figure: matplotlib.figure.Figure) -> None:
-        """Write a sheet of photos into the study's figures."""
-        figures.save_photos(figure, name, self.figures_dir)
+    def save_photos(self, name: str, figure: figures.Figure) -> None:
+        """Write a sheet of photos into the study's figures, in a folder of their own.
+
+        Git ignores it but for the drawn animals': photos are their owners' to publish.
+        """
+        with replacing(self.figures_dir / "photos" / f"{name}.jpg") as temporary:
+            temporary.write_bytes(figure.jpeg(figure.dpi, 85))
         self.note(f"photos/{name}.jpg")
 
     def note(self, *names: str) -> None:
-        """Note files that a notebook wrote into the study's figures by itself in their manifest."""
-        manifest.note(self.figures_dir, names, self.used)
+        """Note files of the study's figures in their manifest, if the runner runs this notebook."""
+        if ABOUT in os.environ:
+            from miewid_core.runs import manifest
+
+            manifest.note(self.figures_dir, names, self.used)
 
 
 def open_study(
@@ -300,7 +309,8 @@ def _refuse_weights(pretrained: bool | str) -> None:
         raise ValueError(f"pretrained is {pretrained!r}; name a weights file")
     if not Path(pretrained).is_file():
         raise ValueError(f"pretrained: there is no file {Path(pretrained).absolute()}")
-    refuse_pickle(pretrained)
+    with opened(pretrained):
+        pass
 
 
 def _folder(name: str, wanted: str | Path, default: Path) -> Path:

@@ -196,18 +196,20 @@ def _name_groups(axes: Axes, species: dict[str, pd.DataFrame]) -> None:
             taken.append(box)
 
 
-def species_sheet(
-    annotations: pd.DataFrame, chips_dir: Path, seed: int
-) -> tuple[list[np.ndarray], list[str]]:
-    """Chips (128, 128, 3) uint8 and captions: two of each of two animals of each species.
+def species_panels(annotations: pd.DataFrame, chips_dir: Path, seed: int) -> list[list[Panel]]:
+    """Two chips of each of two animals of each species, two species in a row.
 
     The animals are drawn at random among the quarter with most encounters, one photo an encounter.
     """
     generator = np.random.default_rng(seed)
     chosen = pd.concat(_two_animals(rows, generator) for _, rows in annotations.groupby("species"))
     store = ChipStore(chips_dir, CHIP)
-    captions = chosen["species"] + "\n" + chosen["name"]
-    return [store.read(key) for key in store.build(chosen)], captions.tolist()
+    place = pd.factorize(chosen["species"])[0] // 2
+    panels: list[list[Panel]] = [[] for _ in range(place.max() + 1)]
+    labels = zip(place, store.build(chosen), chosen["species"], chosen["name"], strict=True)
+    for row, key, species, name in labels:
+        panels[row].append((store.read(key), f"{species}\n{name}", None))
+    return panels
 
 
 def _two_animals(rows: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:

@@ -1,17 +1,33 @@
 """What can be wrong with the rows of a catalog, and the remedy; what is odd, and what was done."""
 
+import contextlib
+import os
 import re
 import unicodedata
+import warnings
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from PIL import ExifTags, Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from miewid_core.catalog import BOX, NOTICE, Words, notice
-from miewid_core.files import file_digest
-from miewid_core.photos import orientation
+from miewid_core import progress
+from miewid_core.catalog import BOX, NOTICE, PROBLEM, CatalogError
+from miewid_core.files import CACHE, Findings, file_digest
+from miewid_core.photos import (
+    SAVE_AGAIN,
+    TURNS,
+    UNREADABLE,
+    open_photo,
+    refuse_what_is_no_photo,
+)
+from miewid_core.readers.sources import CAMERA_RAW
 
 SLACK = 1.0  # pixels by which rounding may push a box out of its photo
 FULL_TURN = 6.3  # radians: what is more was meant as degrees
@@ -22,6 +38,8 @@ LABELS = ("species", "name", "viewpoint", "encounter", "annotation_id")
 # line breaks and other control characters, and what stands for text of a wrong encoding
 GARBLED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd]")
 NO_SPECIES = "fill it in, put the photo at species/individual/, or give species as a parameter"
+KINDS = 20  # so many different notices are listed of those with one consequence
+Words = str | pd.Series  # the same for all rows, or of each row
 NUMBERED = "encounter ids shared by animals that no photo, date or file time shows together"
 
 
@@ -46,6 +64,52 @@ class Report:
     def notice(self, rows: pd.DataFrame, bad: pd.Series | None, what: Words, done: Words) -> None:
         """Note what was odd, and what was done about it."""
         self.notices.append(notice(rows, bad, what, done))
+
+
+def notice(rows: pd.DataFrame, bad: pd.Series | None, what: Words, done: Words) -> pd.DataFrame:
+    """Columns NOTICE for each row where `bad`, for all with None."""
+    told = rows[["row"]].assign(what=what, done=done)
+    return told if bad is None else told[bad.to_numpy(bool)]
+
+
+def summed(parts: list[pd.DataFrame]) -> list[dict[str, str]]:
+    """Notices (NOTICE) with those that say the same of several rows as one, as records."""
+    told = pd.concat(parts, ignore_index=True)
+    if told.empty:
+        return []
+    kind = told.groupby("done")["what"].transform(lambda what: pd.factorize(what)[0])
+    told["what"] = told["what"].mask(kind >= KINDS, "more of this kind")
+    kinds = told.groupby(["what", "done"], sort=False)["row"].agg(["first", "size"]).reset_index()
+    more = " and " + (kinds["size"] - 1).map("{:,}".format) + " more"
+    kinds["row"] = kinds["first"].mask(kinds["size"] > 1, kinds["first"].astype(str) + more)
+    return kinds[NOTICE].to_dict("records")
+
+
+def fatal(source: object, *problems: tuple[str, str, str]) -> CatalogError:
+    """An error about the catalog as a whole: column, problem and remedy of each."""
+    whole = pd.DataFrame([("", "", *problem) for problem in problems], columns=PROBLEM)
+    return CatalogError(f"{called(source)}: {listed(whole)}", whole)
+
+
+def called(source: object) -> str:
+    """A source's name in messages."""
+    return str(source) if isinstance(source, str | Path) else type(source).__name__
+
+
+def _short(text: str, most: int = 300) -> str:
+    """A text without its middle, if that is long."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
+def listed(problems: pd.DataFrame, most: int = 20) -> str:
+    """The number of problems, and the first of them, one a line."""
+    lines = [
+        ": ".join(filter(None, [row, _short(file), f"{_short(problem)}; {remedy}"]))
+        for row, file, _, problem, remedy in problems.head(most)[PROBLEM].itertuples(index=False)
+    ]
+    if len(problems) > most:
+        lines.append(f"... and {len(problems) - most} more, all in .problems or .attrs['dropped']")
+    return "\n  ".join([f"{len(problems)} problem{'s'[: len(problems) != 1]}", *lines])
 
 
 def labels(rows: pd.DataFrame, sides: set[str], report: Report) -> None:
@@ -79,6 +143,163 @@ def shown(label: str) -> str:
     """A label as it is seen: composed letters, single spaces, nothing that has no width."""
     seen = (c for c in unicodedata.normalize("NFC", label) if unicodedata.category(c) != "Cf")
     return " ".join("".join(seen).split())
+
+
+PART = 64  # photos that a thread takes at once
+HINTS = 20  # so many missing files are looked for under similar names, which takes time
+ABSOLUTE = "make it relative, give photos_dir, or absolute_paths=True if you trust the catalog"
+FETCH = "fetch it from where it is kept: git lfs pull, git annex get, dvc pull"
+MOVE = "correct its path, put the photo there, or give photos_dir"
+OUTSIDE = "move the photo there, or write its absolute path"
+HUGE = "scale it down, or save it as a JPEG, which is read at a reduced size"
+
+
+class Look(NamedTuple):
+    """What is known of a row's photo.
+
+    `key`: its path below the root (posix). `width`, `height`: pixels of the upright photo, NaN
+    where there is a problem; `turned`: whether the stored one lies on its side (EXIF). `size` in
+    bytes, `changed` in seconds since 1970.
+    """
+
+    path: str = ""
+    key: str = ""
+    width: float = np.nan
+    height: float = np.nan
+    turned: bool = False
+    size: int = 0
+    changed: float = np.nan
+    problem: str = ""
+    remedy: str = ""
+
+
+def look_at(files: pd.Series, root: Path, verify: bool, absolute: bool) -> pd.DataFrame:
+    """Per row the `Look` at its photo, indexed as `files`; each file is read once.
+
+    `verify` decodes the pixels too; a photo found sound so is remembered, where the cache can be
+    written, and not read again until it changes.
+    """
+    memory = Findings(CACHE / "checked_photos.json")
+    look = partial(_look, root=root, verify=verify, absolute=absolute, memory=memory)
+    unique = files.unique()
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        # before any thread starts; photos that are too large are refused all the same
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        parts = [unique[start : start + PART] for start in range(0, len(unique), PART)]
+        looked = pool.map(lambda part: [look(file) for file in part], parts)
+        seen = [found for part in progress(looked, "photos", len(parts)) for found in part]
+    with contextlib.suppress(OSError):  # a checkout that can't be written
+        memory.save()
+    looks = pd.DataFrame(seen, index=unique, columns=Look._fields)
+    for file in looks.index[looks["problem"].str.startswith("missing file")][:HINTS]:
+        if near := _similar_path(root, file):
+            looks.loc[file, "remedy"] = f"there is {near}: write its path exactly so"
+    return looks.loc[files].set_index(files.index)
+
+
+def relative(files: pd.Series, root: Path, absolute: bool) -> pd.Series:
+    """Files with paths of another computer, as they lie below `root`, if they do.
+
+    These are absolute paths, cut, unless they are there and `absolute`; and those of Windows.
+    """
+    named = pd.Series(files.unique(), dtype=object)
+    named = named[named.str.contains(r"^(?:/|[A-Za-z]:/)|\\", regex=True)]
+    other = [file for file in named if not (absolute and Path(file).is_file())]
+    found = [cut for file in other[:HINTS] if (cut := _below(file, root)) is not None]
+    if not found:
+        return files
+    cut = max(set(found), key=found.count)
+    moved = {file: "/".join(_parts(file)[cut:]) or file for file in other}
+    return files.map(lambda file: moved.get(file, file))
+
+
+def _parts(file: str) -> tuple[str, ...]:
+    return (PurePosixPath if file.startswith("/") else PureWindowsPath)(file).parts
+
+
+def _below(file: str, root: Path) -> int | None:
+    """How many first parts of a path are to be left out to find it below root; None for nowhere."""
+    parts = _parts(file)
+    cuts = range(1, len(parts)) if PureWindowsPath(file).anchor else (0,)
+    there = (cut for cut in cuts if os.path.isfile(root.joinpath(*parts[cut:])))  # noqa: PTH113
+    return None if ".." in parts else next(there, None)
+
+
+def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Findings) -> Look:
+    key = os.path.normpath(file)
+    for refused, problem, remedy in (
+        (not file, "no file", "fill in its path, or the image that its id names"),
+        (Path(file).is_absolute() and not absolute, "absolute path", ABSOLUTE),
+        (Path(file).suffix.lower() in CAMERA_RAW, "a camera's raw file", "export it as JPEG"),
+        (key.split("/")[0] == "..", "path leaves the catalog's folder", OUTSIDE),
+    ):
+        if refused:
+            return Look(key=file and key, problem=problem, remedy=remedy)
+    try:
+        link = (root / key).is_symlink()
+        path = (root / key).resolve()  # links are the user's own: they may lead elsewhere
+        inside = path.is_relative_to(root)
+        key = path.relative_to(root).as_posix() if inside else key
+        if not path.is_file():
+            problem, remedy = _missing(path, link)
+            return Look(key=key, problem=f"missing file: {problem}", remedy=remedy)
+        state = path.stat()
+        size = _size(path, state, verify, memory)
+        return Look(str(path if inside else root / key), key, *size, state.st_size, state.st_mtime)
+    except UNREADABLE as error:
+        huge = isinstance(error, Image.DecompressionBombError)
+        remedy = HUGE if huge else FETCH if _is_pointer(root / key) else SAVE_AGAIN
+        return Look(key=key, problem=f"unreadable file: {error}", remedy=remedy)
+
+
+def _is_pointer(path: Path) -> bool:
+    """Whether Git LFS keeps a file elsewhere."""
+    with contextlib.suppress(OSError, ValueError), path.open("rb") as opened:
+        return opened.read(19) == b"version https://git"
+    return False
+
+
+def _missing(path: Path, link: bool) -> tuple[str, str]:
+    """What is where a photo should be, and the remedy."""
+    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        return f"{path} is a folder that you may not read", "allow yourself to"
+    return f"{path} is {'a folder' if path.is_dir() else 'none'}", FETCH if link else MOVE
+
+
+def _similar_path(root: Path, file: str) -> str:
+    """The path below `root` that `file` is but for its case, accents or slashes; "" for none."""
+    here = root
+    for part in Path(file.replace("\\", "/")).parts:
+        listable, look = here.is_dir() and os.access(here, os.R_OK), shown(part).casefold()
+        names = [p for p in here.iterdir() if shown(p.name).casefold() == look] if listable else []
+        if len(names) != 1:
+            return ""
+        here = names[0]
+    return here.relative_to(root).as_posix() if here.is_file() else ""
+
+
+def _size(
+    path: Path, state: os.stat_result, verify: bool, memory: Findings
+) -> tuple[int, int, bool]:
+    """Width and height in pixels of the upright photo, whether it is stored on its side.
+
+    With `verify`, after decoding it, which is remembered.
+    """
+    if known := memory.of(str(path), state):
+        return tuple(known)
+    with open_photo(path) as photo:
+        refuse_what_is_no_photo(photo)
+        # Pillow swaps a turned TIFF's sides by itself, on opening it or later
+        tiff = photo.format == "TIFF"
+        width, height = (photo.tag_v2[256], photo.tag_v2[257]) if tiff else photo.size
+        turned = photo.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        if verify:
+            photo.draft(None, (max(1, width // 8), max(1, height // 8)))  # quick, JPEG only
+            photo.load()
+    size = (height, width, turned) if turned else (width, height, turned)
+    if verify:
+        memory.note(str(path), state, size)
+    return size
 
 
 def boxes(rows: pd.DataFrame, report: Report) -> pd.DataFrame:
@@ -159,8 +380,16 @@ def _upright(
     if lying.any() and not (lying & as_upright).any():
         # whoever wrote these sizes saw no photo upright, those turned by 180 degrees included
         sized = sound & plain & (lying | ~other) & size["w"].notna()
-        exif[sized] = rows.loc[sized, "path"].map(orientation)
+        exif[sized] = rows.loc[sized, "path"].map(_orientation)
     return _turned(box, size, exif), exif != 1, stored & (exif == 1)
+
+
+def _orientation(path: Path | str) -> int:
+    """A photo's EXIF orientation, 1 (upright) to 8; 1 for none."""
+    with contextlib.suppress(UNREADABLE), open_photo(path) as opened:
+        found = opened.getexif().get(ExifTags.Base.Orientation)
+        return found if found in TURNS else 1
+    return 1
 
 
 def _turned(box: pd.DataFrame, size: pd.DataFrame, exif: pd.Series) -> pd.DataFrame:

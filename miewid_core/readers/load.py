@@ -3,10 +3,12 @@
 import re
 import warnings
 from collections.abc import Collection
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from dateutil import parser
 
 from miewid_core.catalog import (
     BOX,
@@ -15,17 +17,12 @@ from miewid_core.catalog import (
     TEXT,
     CatalogError,
     CatalogWarning,
-    called,
-    fatal,
     individuals,
-    listed,
     sides,
-    summed,
 )
 from miewid_core.files import digest
-from miewid_core.readers import checks, photo_checks, sources
-from miewid_core.readers.checks import Report
-from miewid_core.readers.dates import read_dates
+from miewid_core.readers import checks, sources
+from miewid_core.readers.checks import Report, called, fatal, listed, summed
 
 NEEDED = {  # columns that a table must have: their names there, and what else can be done
     "file": ("file_path or file_name", ""),
@@ -78,11 +75,11 @@ def load_catalog(
     rows = _normalised(given, source, species, named, report)
     differ = _differing(sides_differ, rows, source)
     rows = _chosen(rows, differ, named, source, report)
-    files = photo_checks.relative(rows["file"], root, absolute_paths)
+    files = checks.relative(rows["file"], root, absolute_paths)
     moved = files != rows["file"]
     report.notice(rows, moved, "path of another computer", f"looked for below {root}")
     rows = rows.assign(file=files)
-    rows = rows.join(photo_checks.look_at(files, root, verify, absolute_paths))
+    rows = rows.join(checks.look_at(files, root, verify, absolute_paths))
     if named:
         checks.labels(rows, differ, report)
     report.problem(rows, rows["problem"] != "", "file", rows["problem"], rows["remedy"])
@@ -98,12 +95,12 @@ def _normalised(
     rows = given.rows.reset_index(drop=True)
     if rows.empty:
         remedy = "a folder needs species/individual/photo.jpg, a table needs rows"
-        raise fatal(source, [("", "no annotations", remedy)])
+        raise fatal(source, ("", "no annotations", remedy))
     there = {*rows, "species"} if species else {*rows}
     missing = [NEEDED[name] for name in (NEEDED if named else ["file"]) if name not in there]
     if missing:
         remedy = f"add it; the columns are {', '.join(given.columns)}"
-        raise fatal(source, [(name, f"no column {name}", remedy + more) for name, more in missing])
+        raise fatal(source, *[(name, f"no column {name}", remedy + more) for name, more in missing])
     rows = rows.reindex(columns=sources.RAW)
     for column in sources.RAW[1:]:
         text = _as_text(rows[column])
@@ -116,7 +113,7 @@ def _normalised(
     if species and not nameless.any() and (rows["species"] != species).any():
         problem = f"species is {species}, but no row is without one"
         names = ", ".join(sorted(rows["species"].unique()))
-        raise fatal(source, [("species", problem, f"leave it out; the species are {names}")])
+        raise fatal(source, ("species", problem, f"leave it out; the species are {names}"))
     rows["species"] = rows["species"].mask(nameless, species)
     rows["theta"] = rows["theta"] if (rows["theta"] != "").any() else "0"
     read = read_dates(rows["date"])
@@ -147,7 +144,7 @@ def _differing(given: Collection[str] | None, rows: pd.DataFrame, source: object
     if strange := ", ".join(sorted(set(names) - known)):
         there = ", ".join(sorted(known - {""}))
         problem = f"sides_differ names {strange}, which no row has"
-        raise fatal(source, [("species", problem, f"the species are {there}")])
+        raise fatal(source, ("species", problem, f"the species are {there}"))
     return set(names)
 
 
@@ -172,7 +169,7 @@ def _chosen(
         report.notice(rows, known & ~out, "it has a name", done)
         out |= known
     if out.all():
-        raise fatal(source, [("name", "no annotation has a name", "fill in who is known")])
+        raise fatal(source, ("name", "no annotation has a name", "fill in who is known"))
     return rows[~out].reset_index(drop=True)
 
 
@@ -220,7 +217,7 @@ def _usable(
     columns = COLUMNS + [name for name in PLACE if (rows[name] != "").any()]
     annotations = rows.loc[~rows.index.isin(problems.index), columns].reset_index(drop=True)
     if len(problems) and (on_problem == "raise" or annotations.empty):
-        raise CatalogError(source, problems)
+        raise CatalogError(f"{called(source)}: {listed(problems)}", problems)
     annotations = annotations.astype(dict.fromkeys(TEXT, str))
     annotations.attrs["notices"] = summed(report.notices)
     if on_problem == "drop":
@@ -229,3 +226,106 @@ def _usable(
         dropped = f"{called(source)}: dropped {len(rows) - len(annotations)} of {len(rows)} rows"
         warnings.warn(f"{dropped}: {listed(problems)}", CatalogWarning, stacklevel=3)
     return annotations
+
+
+# Dates as cameras, exiftool, spreadsheets and data frames write them; never silently another.
+ISO = r"(?:18|19|20)\d\d(?:-\d\d-\d\d|\d{4})(?:[T ].*)?"
+ZONE = r"(?<=\d)\s*(?:[zZ]|UTC|GMT|[+-]\d\d(?::?\d\d)?)$"  # of a time, at its end
+TIME = r"(?:[T, ]+(?P<time>\d\d?:\d\d(?::\d\d(?:\.\d*)?)?\s*(?:[AaPp][Mm])?))?"
+YEAR_FIRST = re.compile(rf"(?P<y>(?:18|19|20)\d\d)([:/.-])(?P<m>\d\d?)\2(?P<d>\d\d?){TIME}")
+YEAR_LAST = re.compile(rf"(?P<a>\d\d?)([/.-])(?P<b>\d\d?)\2(?P<y>(?:18|19|20)\d\d){TIME}")
+IN_WORDS = re.compile(r"(?=.*[A-Za-z]{3})(?=.*\b(?:18|19|20)\d\d\b).*\d.*")
+ZERO = pd.to_datetime(["1899-12-30", "1900-01-01", "1904-01-01", "1970-01-01", "1980-01-01"])
+LEFT_OUT = "set to missing: write it as 2024-05-31 or 2024-05-31T12:00:00"
+
+
+def read_dates(written: pd.Series) -> pd.DataFrame:
+    """Per cell (text) its date, what is to be noticed of it, and what was done; "" for nothing.
+
+    Dates and times (datetime64[us]) are those of a clock on the spot, NaT for none: a zone at the
+    end is left out. What matters is the day, and cameras' own times have no zone.
+    Year first in any form, 03.05.2019 (day first, as whoever writes points does), names of months.
+    03/05/2019 can be two days: it is read as other dates of the column show, or else left out. So
+    is a year alone, which is no day, a day by which spreadsheets and clocks count from zero, and
+    all else.
+    """
+    texts = pd.Series(written.unique(), dtype=object)
+    read = _iso(texts)
+    left = texts[read.isna() & (texts.str.strip("\0 ") != "")]
+    days = {place: readings(text) for place, text in left.items()}
+    order = _order([left[place] for place, found in days.items() if found])
+    what, done = pd.Series("", texts.index), pd.Series("", texts.index)
+    for place, found in days.items():
+        if len(found) == 1:
+            read[place] = found[0]
+        elif found and order is not None:
+            read[place] = found[order[0]]
+            what[place], done[place] = f"date {left[place]} can be two days", order[1]
+        else:
+            wrong = "can be two days" if found else "can't be read as one day"
+            what[place], done[place] = f"date {left[place]} {wrong}", LEFT_OUT
+    none = read.isin(ZERO)
+    read[none], done[none] = pd.NaT, "set to missing"
+    what[none] = "date " + texts[none] + " is how programs write none"
+    table = pd.DataFrame({"date": read, "what": what, "done": done}).set_axis(texts)
+    return table.loc[written].set_axis(written.index)
+
+
+def _iso(texts: pd.Series) -> pd.Series:
+    """What ISO 8601 says of texts that give a whole day; NaT for the others."""
+    plain = texts.str.strip("\0 ").str.replace(r"\.0+$", "", regex=True)
+    timed = plain.str.contains("[T:]", regex=True).astype(bool)
+    plain = plain.mask(timed, texts.str.strip("\0 ").str.replace(ZONE, "", regex=True))
+    plain = plain.where(plain.str.fullmatch(ISO).astype(bool))
+    read = pd.to_datetime(plain, errors="coerce", format="ISO8601", utc=True)
+    return read.dt.tz_localize(None).astype("datetime64[us]")
+
+
+def readings(text: str) -> list[datetime]:
+    """The days, with their times, that a text can mean; two where day and month may be swapped."""
+    text = text.strip("\0 ")
+    text = re.sub(ZONE, "", text) if re.search(r"\d:\d", text) else text
+    if found := YEAR_FIRST.fullmatch(text):
+        return _days(found["y"], found["time"], [(found["m"], found["d"])])
+    if found := YEAR_LAST.fullmatch(text):
+        day_first, month_first = (found["b"], found["a"]), (found["a"], found["b"])
+        days = _days(found["y"], found["time"], [day_first, month_first])
+        return days[:1] if found[2] == "." else days
+    if IN_WORDS.fullmatch(text):
+        return _in_words(text)
+    return []
+
+
+def _days(year: str, time: str | None, months_and_days: list[tuple[str, str]]) -> list[datetime]:
+    days = []
+    for month, day in months_and_days:
+        parsed = pd.to_datetime(f"{year}-{month:0>2}-{day:0>2}", errors="coerce")
+        clock = pd.to_datetime(f"2000-01-01 {time}", errors="coerce") if time else parsed
+        if not pd.isna(parsed) and not pd.isna(clock):
+            days.append(datetime.combine(parsed.date(), clock.time()))
+    return list(dict.fromkeys(days))
+
+
+def _in_words(text: str) -> list[datetime]:
+    """A date with the name of its month, if it says year, month and day."""
+    text = re.sub(r"\s*\(.*\)$", "", text)
+    text = re.sub(r"(?:\s+|GMT|UTC)[+-]\d{4}$", "", text)
+    try:  # what the text doesn't say is taken from the default: it must make no difference
+        first, second = (
+            parser.parse(text, default=default, ignoretz=True)
+            for default in (datetime(2000, 1, 1), datetime(2004, 2, 2))
+        )
+    except (ValueError, OverflowError, TypeError):
+        return []
+    return [first] if first == second else []
+
+
+def _order(texts: list[str]) -> tuple[int, str] | None:
+    """Which of two readings is meant, as dates show that can be read one way only; None if none."""
+    found = [match for match in map(YEAR_LAST.match, texts) if match and match[2] != "."]
+    days = [match[0] for match in found if int(match["a"]) > 12]
+    months = [match[0] for match in found if int(match["b"]) > 12]
+    if bool(days) == bool(months):
+        return None
+    first, other = ("day", days) if days else ("month", months)
+    return int(not days), f"read with the {first} first, as {other[0]}"

@@ -8,15 +8,12 @@ import numpy as np
 import torch
 
 from miewid_core.model import (
-    IMAGENET,
-    PICKLED,
-    RELEASED,
+    CONVERT,
     MiewIDNet,
     Preprocess,
     State,
     load,
     load_exactly,
-    pickle_error,
     read_tensors,
     saved_settings,
     without_head,
@@ -25,6 +22,9 @@ from miewid_core.model import (
 # all that a checkpoint of the authors' code holds beside tensors and plain Python: a score
 SCALAR, KINDS = np.float64().__reduce__()[0], [np.dtype, type(np.dtype(np.float64))]
 NUMPY = [*KINDS, *((SCALAR, f"numpy.{at}.multiarray.scalar") for at in ("core", "_core"))]
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation
+RELEASED = {"backbone": "efficientnetv2_rw_m", "size": 440}  # the card of miewid-msv3
+PICKLED = {".bin", ".pth", ".pt", ".ckpt", ".pkl"}
 LOGGER = logging.getLogger(__name__)
 
 
@@ -84,7 +84,8 @@ def _read_checkpoint(path: Path) -> tuple[State, dict]:
         settings = dict(content.get("config", {})) if nested else {}
         strange = [key for key, value in state.items() if not isinstance(value, torch.Tensor)]
     except Exception as error:  # an unpickler raises whatever the bytes make it
-        raise pickle_error(path) from error
+        told = f"{path.name} is a pickle, which can run code when read"
+        raise ValueError(f"{told}; {CONVERT}") from error
     if strange:
         raise ValueError(f"{path} is no checkpoint of weights: {strange[0]} is no tensor")
     return state, settings

@@ -29,11 +29,7 @@ def save(
     runs: Collection[str] = (),
 ) -> None:
     """Write a table, or a figure with the table that it draws, into `folder`, and note it."""
-    if figure is None:
-        figures.save_table(table, name, folder)
-    else:
-        figures.save(figure, table, name, folder)
-    note(folder, [f"{name}.csv", f"{name}.{'md' if figure is None else 'png'}"], runs)
+    note(folder, figures.save(table, name, folder, figure), runs)
 
 
 def note(folder: Path, names: Collection[str], runs: Collection[str] = ()) -> None:

@@ -20,12 +20,13 @@ from pathlib import Path
 import nbformat
 import papermill
 import yaml
+from IPython import get_ipython
+from IPython.display import Markdown, display
 from jupyter_client.manager import KernelManager
 from nbclient.exceptions import DeadKernelError
 from tqdm import tqdm
 
 from miewid_core.files import ABOUT, ROOT, digest
-from miewid_core.runs.skipping import KEPT, SKIPPED
 
 KINDS = {  # of parameters, beside text
     "list": (list, "a list, such as zebra,leopard"),
@@ -71,6 +72,24 @@ def typed(name: str, value: str, kind: str) -> object:
     if not isinstance(read, types) or (kind != "bool" and isinstance(read, bool)):
         raise ParameterError(f"{name} is {value!r}; give {words}")
     return read
+
+
+SKIPPED = "**Skipped:** "  # how a notebook begins to say that it can't do what it is for
+KEPT = "# the runner's"  # first line of a cell that runs all the same
+
+
+def skip_rest(reason: str) -> None:
+    """End the notebook that calls this: its other cells do nothing, and no error is raised.
+
+    Raises ValueError with the reason outside a notebook.
+    """
+    shell = get_ipython()
+    if shell is None:
+        raise ValueError(reason)
+    display(Markdown(SKIPPED + reason))
+    shell.input_transformers_cleanup.append(
+        lambda lines: lines if lines and lines[0].startswith(KEPT) else []
+    )
 
 
 # reset takes these of every module too, and a process that is spawned asks for them

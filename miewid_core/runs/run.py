@@ -1,11 +1,16 @@
-"""A training as a value: the same data, configuration and seed give one folder, trained once."""
+"""A training as a value: the same data, configuration and seed give one folder, trained once.
 
+What a network is used for lies in one cache of embeddings, each made once, too.
+"""
+
+import contextlib
 import dataclasses
 import json
 import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -17,10 +22,10 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
-from miewid_core import __version__, model
+from miewid_core import __version__, evaluation, model
 from miewid_core.chips import ChipDataset, ChipStore
 from miewid_core.config import RECIPE, TrainConfig
-from miewid_core.files import ROOT, digest, file_digest, replacing
+from miewid_core.files import ROOT, digest, file_digest, read_checked, replacing, write_checked
 from miewid_core.machine import default_device
 
 ISA = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
@@ -322,3 +327,24 @@ def _only_one(path: Path, title: str, wait: bool) -> FileLock:
             raise
         tqdm.write(f"{title}: another process trains this; waiting for it")
         return lock.acquire().lock
+
+
+def kept_vectors(
+    identity: str,
+    load: Callable[[], tuple[torch.nn.Module, model.Preprocess]],
+    store: ChipStore,
+    annotations: pd.DataFrame,
+    cache: Path,
+) -> np.ndarray:
+    """Embeddings (N, D) float32 of `annotations`, computed once for each network and its chips.
+
+    `identity`: hash of the network's weights and preprocessing. `load`: gives the network, where it
+    is needed.
+    """
+    keys = store.build(annotations).tolist()
+    path = cache / f"{digest(identity, *keys)[:16]}.safetensors"
+    with contextlib.suppress(FileNotFoundError, ValueError):  # missing, damaged: made anew
+        return read_checked(path)[0]["array"]
+    vectors = evaluation.embed(*load(), ChipDataset(store, keys), device=default_device())
+    write_checked(path, {"array": vectors})
+    return vectors

@@ -13,7 +13,8 @@ from torchvision import transforms
 
 import miewid_core
 from miewid_core.beyond_paper import golden
-from miewid_core.model import IMAGENET, RELEASED, RESIZINGS, Preprocess
+from miewid_core.model import RESIZINGS, Preprocess
+from miewid_core.readers.weights import IMAGENET, RELEASED
 
 OURS = Preprocess(440, *IMAGENET)
 MEAN, STD = (torch.tensor(values)[:, None, None] for values in IMAGENET)

@@ -1,7 +1,6 @@
 """Figures hold the numbers of their tables, say them legibly, and are the same bytes each time."""
 
 import itertools
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -255,15 +254,16 @@ def chips(n):
 
 
 class TestPhotos:
-    def test_photos_of_a_species_stay_in_a_row_where_they_fit(self):
-        captions = ["ant\na", "ant\nb", "bee\nc", "bee\nd", "cow\ne", *["dog\nf"] * 4]
-        axes = figures.photo_sheet(chips(9), captions, columns=3).axes[0]
+    def test_chips_and_captions_stand_in_their_rows(self):
+        captions = ["ant\na", "ant\nb", "bee\nc", "bee\nd", "cow\ne"]
+        panels = [(chip, caption, None) for chip, caption in zip(chips(5), captions, strict=True)]
+        axes = figures.match_panels([panels[:2], panels[2:]], "", columns=4).axes[0]
         places = pd.DataFrame([image.get_extent() for image in axes.images])[[3, 0]]
         rows, columns = (places[edge].round(2).rank(method="dense") for edge in places)
-        assert rows.tolist() == [1, 1, 2, 2, 2, 3, 3, 3, 4]
-        assert columns.tolist() == [1, 2, 1, 2, 3, 1, 2, 3, 1]
+        assert rows.tolist() == [1, 1, 2, 2, 2]
+        assert columns.tolist() == [1, 2, 1, 2, 3]
         assert [text.get_text() for text in axes.texts] == captions
-        for image, chip in zip(axes.images, chips(9), strict=True):
+        for image, chip in zip(axes.images, chips(5), strict=True):
             np.testing.assert_array_equal(image.get_array(), chip)
 
     def test_right_and_wrong_are_told_by_colour_line_and_word(self):
@@ -286,23 +286,10 @@ class TestPhotos:
 
     def test_captions_stay_below_their_chips(self):
         long = "an individual of a very long name, number 12345"
-        figure = figures.photo_sheet(chips(6), [f"{long}\n{long}"] * 6)
+        figure = figures.match_panels([[(chip, f"{long}\n{long}", None) for chip in chips(6)]], "")
         boxes = [text.get_window_extent() for text in written(figure)]
         assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
         assert all(text.get_text().endswith("2345") for text in written(figure))
-
-    def test_go_where_git_ignores_them_unless_drawn(self, tmp_path):
-        figures.save_photos(figures.photo_sheet(chips(1), ["ant\na"]), "species", tmp_path)
-        assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")] == [
-            "photos/species.jpg"
-        ]
-        if not (shutil.which("git") and (ROOT / ".git").exists()):
-            pytest.skip("no checkout")
-        paths = ["figures/reserve/photos/a.png", "figures/demo/photos/a.png", "figures/x/a.png"]
-        ignored = subprocess.run(
-            ["git", "check-ignore", *paths], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert ignored.stdout.split() == paths[:1]
 
 
 class TestSaved:
@@ -311,7 +298,7 @@ class TestSaved:
         for folder, size in (("a", 10), ("b", 20)):
             with matplotlib.rc_context({"font.size": size, "axes.grid": False}):
                 figure = comparison.dots({"top-1": table}, WORDS, TITLE, gain="single")
-                figures.save(figure, table, "figure1", tmp_path / folder)
+                figures.save(table, "figure1", tmp_path / folder, figure)
         pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a" / "figure1.csv"), table)
         for name in ("figure1.png", "figure1.csv"):
             one, other = ((tmp_path / folder / name).read_bytes() for folder in "ab")
@@ -324,9 +311,9 @@ class TestSaved:
         table = pd.DataFrame(
             {"a|b": ["x|y", "two\nlines", None], "n": [1, 2, 3], "share": [1 / 3, np.nan, 2e-5]}
         )
-        figures.save_table(table, "table", tmp_path)
+        figures.save(table, "table", tmp_path)
         pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table.csv"), table)
-        figures.save_table(table.assign(n=pd.array([1, None, 1234567], "Int64")), "b", tmp_path)
+        figures.save(table.assign(n=pd.array([1, None, 1234567], "Int64")), "b", tmp_path)
         assert (tmp_path / "b.md").read_text() == (
             "| a\\|b | n | share |\n"
             "| --- | ---: | ---: |\n"
@@ -345,7 +332,7 @@ class TestNotebooks:
         assert len(picture) < 35_000
         assert described["alt"].startswith(TITLE.split(" · ")[0])
         assert "top-1 accuracy (%)" in described["alt"]
-        sheet = figures.photo_sheet(chips(6), ["ant\na"] * 6)
+        sheet = figures.match_panels([[(chip, "ant\na", None) for chip in chips(6)]], "")
         assert sheet._repr_png_() is None
         assert sheet._repr_jpeg_()[0].startswith(b"\xff\xd8")
 

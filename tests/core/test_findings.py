@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from miewid_core.files import Findings
-from miewid_core.readers import photo_checks
+from miewid_core.readers import checks
 
 
 def written(path, text="a"):
@@ -59,16 +59,16 @@ class TestPhotos:
     @pytest.fixture
     def decoded(self, tmp_path, monkeypatch):
         """Names of the photos that were opened."""
-        names, opened = [], photo_checks.open_photo
-        monkeypatch.setattr(photo_checks, "CACHE", tmp_path / "cache")
+        names, opened = [], checks.open_photo
+        monkeypatch.setattr(checks, "CACHE", tmp_path / "cache")
         monkeypatch.setattr(
-            photo_checks, "open_photo", lambda path: names.append(path.name) or opened(path)
+            checks, "open_photo", lambda path: names.append(path.name) or opened(path)
         )
         return names
 
     def looked_at(self, folder, verify=True):
         files = pd.Series(["sound.png", "broken.png"])
-        return photo_checks.look_at(files, folder.resolve(), verify, False)
+        return checks.look_at(files, folder.resolve(), verify, False)
 
     @pytest.fixture
     def folder(self, tmp_path):

@@ -24,7 +24,7 @@ for path in paths:
     Image.fromarray(noise).resize((3000, 2250)).save(path)
 rows = pd.DataFrame({"path": paths, "x": 0.0, "y": 0.0, "w": 3000.0, "h": 2250.0, "theta": 0.0})
 store, before = ChipStore(f"{folder}/chips", 1024), held()  # decoded whole: 47 MB each
-store.build(rows, workers=1)
+store.build(rows)
 print(held() - before)
 """
 

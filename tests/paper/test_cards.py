@@ -8,9 +8,10 @@ import pytest
 
 import miewid_core
 from miewid_core.config import PRESETS
-from miewid_core.model import RELEASED, RESIZINGS, MiewIDNet
+from miewid_core.model import RESIZINGS, MiewIDNet
 from miewid_core.paper.printed import printed_table
 from miewid_core.paper.training_report import a1_against_code
+from miewid_core.readers.weights import RELEASED
 
 CARDS = Path(miewid_core.__file__).parent / "paper" / "cards"
 MODEL, DATASET = ((CARDS / f"{name}_card.md").read_text() for name in ("model", "dataset"))

@@ -1,5 +1,7 @@
 """What a study is named by, where its figures go, and what its settings say."""
 
+import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,7 +9,7 @@ import pandas as pd
 import pytest
 
 from miewid_core.config import preset
-from miewid_core.files import FIGURES
+from miewid_core.files import FIGURES, ROOT
 from miewid_core.paper.study import Study, figures_folder, open_study, parameters
 
 
@@ -54,6 +56,16 @@ def test_settings_say_what_a_level_schedule_does_not_use(name, told):
     table = study.settings().set_index("setting")
     assert table.loc["warmup_epochs"].tolist() == [told, "15"]
     assert (table.loc["decay", "here"] == "not used") == (name == "demo")
+
+
+def test_photos_go_where_git_ignores_them_unless_drawn():
+    if not (shutil.which("git") and (ROOT / ".git").exists()):
+        pytest.skip("no checkout")
+    paths = ["figures/reserve/photos/a.png", "figures/demo/photos/a.png", "figures/x/a.png"]
+    ignored = subprocess.run(
+        ["git", "check-ignore", *paths], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ignored.stdout.split() == paths[:1]
 
 
 def test_a_study_by_date_is_the_same_study_in_another_split(small_catalog, tmp_path):

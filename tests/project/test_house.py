@@ -27,8 +27,8 @@ MAY_IMPORT = {  # layers from which a layer may import
     FACE: PAPER,  # names it exports are imported when they are asked for
     COMMANDS: PAPER | {"beyond_paper", "bench"},
 }
-MOST = 29  # modules of ours, packages included, that are loaded when notebook 04 has run
-ON_THE_WAY = 22  # of them, those whose code runs between its opening and its last figure
+MOST = 25  # modules of ours, packages included, that are loaded when notebook 04 has run
+ON_THE_WAY = 18  # of them, those whose code runs between its opening and its last figure
 
 
 def modules(package):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from miewid_core.readers import photo_checks
+from miewid_core.readers import checks
 
 
 @pytest.fixture
 def nothing_remembered(tmp_path, monkeypatch):
     """No photo is known to be sound."""
-    monkeypatch.setattr(photo_checks, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(checks, "CACHE", tmp_path / "cache")

@@ -16,7 +16,7 @@ from PIL import Image
 from miewid_core import catalog
 from miewid_core.catalog import CatalogError
 from miewid_core.photos import ChipError, read_photo
-from miewid_core.readers import photo_checks, sources
+from miewid_core.readers import checks, sources
 from miewid_core.readers.load import load_catalog
 from tests.readers.made import as_coco, draw, some_rows
 
@@ -221,7 +221,7 @@ def test_damaged_photos(folder, content, changes, kept, short):
     path.write_bytes(content[: int(kept * len(content))] if short else content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)  # or the fuzzing takes long
-        seen = photo_checks.look_at(pd.Series(["photo.jpg"]), folder.resolve(), True, False).iloc[0]
+        seen = checks.look_at(pd.Series(["photo.jpg"]), folder.resolve(), True, False).iloc[0]
         try:
             pixels = read_photo(path)
         except ChipError:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from miewid_core import catalog
 from miewid_core.photos import read_photo
-from miewid_core.readers import photo_checks
+from miewid_core.readers import checks
 from miewid_core.readers.load import load_catalog
 from tests.readers.made import HEIGHT, WIDTH, as_coco, boxes, draw, some_rows
 
@@ -254,10 +254,10 @@ def test_photos_of_too_many_pixels_are_read_if_they_are_jpegs(folder, monkeypatc
     expected = load_catalog(path)
     for most in (WIDTH * HEIGHT - 1, WIDTH * HEIGHT // 30):  # Pillow warns, or raises
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
-        monkeypatch.setattr(photo_checks, "CACHE", folder / f"cache {most}")
+        monkeypatch.setattr(checks, "CACHE", folder / f"cache {most}")
         pd.testing.assert_frame_equal(load_catalog(path), expected)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
-    monkeypatch.setattr(photo_checks, "CACHE", folder / "no cache")
+    monkeypatch.setattr(checks, "CACHE", folder / "no cache")
     found = problems_of(path)
     assert found["problem"].str.contains("exceeds limit").all()
     assert found["remedy"].str.startswith("scale it down").all()

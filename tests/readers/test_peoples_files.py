@@ -14,10 +14,9 @@ from PIL import Image
 
 from miewid_core import catalog, photos
 from miewid_core.beyond_paper import identify, review
-from miewid_core.readers import photo_checks
+from miewid_core.readers import checks
 from miewid_core.readers.checks import NUMBERED
-from miewid_core.readers.dates import read_dates
-from miewid_core.readers.load import load_catalog
+from miewid_core.readers.load import load_catalog, read_dates
 from tests.readers.made import as_coco, boxes, draw, some_rows
 
 pytestmark = pytest.mark.usefixtures("nothing_remembered")
@@ -674,7 +673,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(folder, monkeypatch):
     def forbidden(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(photo_checks.Findings, "save", forbidden)
+    monkeypatch.setattr(checks.Findings, "save", forbidden)
     assert len(load(folder, some_rows())[0]) == 8
 
 

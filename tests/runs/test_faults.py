@@ -93,7 +93,7 @@ def photos(tmp_path_factory):
 
 
 def build(folder, photos):
-    ChipStore(folder, SIZE).build(photos, workers=2)
+    ChipStore(folder, SIZE).build(photos)
 
 
 @pytest.mark.slow
@@ -137,29 +137,29 @@ def test_a_killed_drawing_is_completed_to_the_same_bytes(tmp_path, monkeypatch):
     assert kills >= 8
 
 
-def figure_of(number):
+def save_figure(number, folder):
     figure = figures.Figure(f"figure {number}", 2)
     figure.subplots().plot([number, 1])
-    return figure, pd.DataFrame({"value": [number] * 2000})
+    figures.save(pd.DataFrame({"value": [number] * 2000}), "a", folder, figure)
 
 
 def save_figures(folder):
     for number in itertools.cycle((0, 1)):
-        figures.save(*figure_of(number), "a", folder)
+        save_figure(number, folder)
 
 
 @pytest.mark.slow
 def test_a_killed_figure_is_the_earlier_or_the_later_one(tmp_path):
     versions = []
     for number in (0, 1):
-        figures.save(*figure_of(number), "a", tmp_path / str(number))
+        save_figure(number, tmp_path / str(number))
         versions.append(contents(tmp_path / str(number)))
     random_, folder = random.Random(2), tmp_path / "killed"
     for _ in range(16):
         assert killed(random_.uniform(0, 1.5), save_figures, folder)
         for name, content in contents(folder).items():
             assert content in [version[name] for version in versions]
-    figures.save(*figure_of(1), "a", folder)
+    save_figure(1, folder)
     assert contents(folder) == versions[1]
 
 
@@ -223,7 +223,7 @@ def test_chips_on_a_full_disk(photos, tmp_path, small_disk):
     folder, resized = small_disk
     build(tmp_path / "whole", photos)
     with pytest.raises(OSError, match=FULL):
-        ChipStore(folder, SIZE).build(photos, workers=2)
+        ChipStore(folder, SIZE).build(photos)
     assert contents(folder).items() <= contents(tmp_path / "whole").items()
     assert not list(folder.rglob(".part-*"))
     assert resized(10**7)
@@ -271,16 +271,16 @@ def test_weights_on_a_full_disk(small_disk):
 @pytest.mark.slow
 def test_a_figure_on_a_full_disk(tmp_path, small_disk):
     folder, _ = small_disk
-    figures.save(*figure_of(0), "a", folder)
+    save_figure(0, folder)
     earlier = contents(folder)
     filler = tmp_path / "disk" / "filler"
     with contextlib.suppress(OSError):  # until nothing is left
         filler.write_bytes(bytes(10**6))
     with pytest.raises(OSError, match=FULL):
-        figures.save(*figure_of(1), "a", folder)
+        save_figure(1, folder)
     filler.unlink()
     assert contents(folder) == earlier
-    figures.save(*figure_of(1), "a", folder)
+    save_figure(1, folder)
     assert contents(folder).keys() == earlier.keys()
     assert all(content != earlier[name] for name, content in contents(folder).items())
 

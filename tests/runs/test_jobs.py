@@ -14,10 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 from filelock import FileLock
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from miewid_core import training
 from miewid_core.config import fine_tuning, preset
+from miewid_core.model import MiewIDNet
 from miewid_core.runs import jobs, multi_gpu
 from miewid_core.runs.jobs import train_all
 from miewid_core.runs.run import Training
@@ -155,14 +156,20 @@ def test_workers_that_do_not_share_the_folder_are_noticed(each, places, monkeypa
 
 def test_what_a_worker_is_sent_is_the_same_training(each, places, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    each[0].run()
-    start = (each[0].result.folder / "weights.safetensors").rename("start.safetensors")
-    config = preset("demo", image_size=32, epochs=1, pretrained=start.name)
-    job = replace(each[1], config=config, start=each[0])
-    sent = jobs._portable(job)
-    assert sent.result == job.result
-    assert sent.config.pretrained == str(tmp_path / start.name)
-    assert set(sent.rows) < set(job.rows)
+    save_file(MiewIDNet(TINY.backbone).backbone.state_dict(), "start.safetensors")
+    config = preset("demo", image_size=32, epochs=1, pretrained="start.safetensors")
+    job, sent = replace(each[1], config=config), []
+
+    class Noting(ThreadPoolExecutor):
+        def submit(self, work, training, *more):
+            sent.append(training)
+            return super().submit(work, training, *more)
+
+    with Noting(1) as executor:
+        assert train_all([job], executor) == [job.result]
+    assert sent[0].folder == job.folder.absolute()
+    assert sent[0].config.pretrained == str(tmp_path / "start.safetensors")
+    assert set(sent[0].rows) < set(job.rows)
 
 
 def test_a_training_without_a_row_is_refused_at_once(each):

@@ -27,15 +27,12 @@ def study(small_catalog, tmp_path, monkeypatch):
     return open_study(str(small_catalog), image_size=32, **folders)
 
 
-def photo():
-    return figures.photo_sheet([np.zeros((8, 8, 3), np.uint8)], ["ant"])
-
-
 def test_an_entry_names_files_parameters_and_runs(study, small_catalog, tmp_path):
     study.embeddings(study.untrained())
     study.save("table", TABLE)
     study.save("figure", TABLE, figures.Figure("A figure", 1))
-    study.save_photos("sheet", photo())
+    panel = np.zeros((8, 8, 3), np.uint8), "ant", None
+    study.save_photos("sheet", figures.match_panels([[panel]], ""))
     (entry,) = manifest.read(study.figures_dir).values()
     names = ["figure.csv", "figure.png", "photos/sheet.jpg", "table.csv", "table.md"]
     assert entry["files"] == {name: file_digest(study.figures_dir / name) for name in names}

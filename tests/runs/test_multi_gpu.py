@@ -137,7 +137,7 @@ def trained(photos, chips, checkpoint, config, start):
     photos = photos.iloc[:23]
     store = ChipStore(chips, config.image_size)
     labels, names = pd.factorize(photos["individual"], sort=True)
-    dataset = ChipDataset(store, store.build(photos, 1).tolist(), labels, augment=True)
+    dataset = ChipDataset(store, store.build(photos).tolist(), labels, augment=True)
     given = dataset, np.bincount(labels, minlength=len(names)), config, 0, checkpoint, "test"
     network, _, history = multi_gpu.fit(*given, torch.device("cpu"), 0, start)
     return history, network.state_dict()

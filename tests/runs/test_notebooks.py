@@ -21,8 +21,7 @@ from tqdm import tqdm
 from miewid_core import files
 from miewid_core.__main__ import main
 from miewid_core.runs import notebooks
-from miewid_core.runs.notebooks import ParameterError
-from miewid_core.runs.skipping import skip_rest
+from miewid_core.runs.notebooks import ParameterError, skip_rest
 
 
 def write(path, code):
@@ -369,7 +368,7 @@ def test_the_headline_is_the_answer_or_the_first_of_the_conclusion(cells, told):
 
 @pytest.mark.slow
 def test_a_notebook_that_ends_early_is_said_and_the_next_one_runs(project, capfd):
-    skip = "from miewid_core.runs.skipping import skip_rest\nskip_rest('one species.')"
+    skip = "from miewid_core.runs.notebooks import skip_rest\nskip_rest('one species.')"
     first = project / "notebooks" / "01_a.ipynb"
     made = nbformat.read(write(first, skip), 4)
     made.cells.append(nbformat.v4.new_code_cell("raise RuntimeError"))

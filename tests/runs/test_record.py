@@ -13,8 +13,7 @@ from miewid_core.chips import ChipStore
 from miewid_core.config import fine_tuning, preset
 from miewid_core.readers.load import load_catalog
 from miewid_core.runs import run as run_file
-from miewid_core.runs.embeddings import kept_vectors
-from miewid_core.runs.run import FORMAT, Run, Training
+from miewid_core.runs.run import FORMAT, Run, Training, kept_vectors
 
 TINY = preset("demo", image_size=32, batch_size=8, epochs=1)
 
