@@ -320,7 +320,7 @@ COMMANDS = {  # with their arguments
     },
     evaluate: {
         "catalog": {"help": "its annotations, all of which are tested"},
-        "weights": {"help": "a safetensors file, a folder of the hub, the authors' checkpoint"},
+        "weights": {"help": "a run's folder, one of the hub, a file or checkpoint"},
         "--resizing": {"default": "", "choices": ["card", "plugin"], "help": "of the chips"},
         "--sides-differ": {"default": "", "help": "species, with commas"},
         **READING,

@@ -114,7 +114,8 @@ def named(word: str) -> Descriptor:
     It has the name's own weights, those of a safetensors file, or weights drawn at random.
     """
     name, _, weights = word.partition("=")
-    short = name.removesuffix("/model.safetensors").rpartition("/")[2].rpartition(":")[2]
+    place = re.sub(r"/(model|weights)\.safetensors$", "", name)
+    short = place.rpartition("/")[2].rpartition(":")[2]
     if weights == "random":
         return Descriptor(name, False, f"{short} (random weights)")
     if weights:
