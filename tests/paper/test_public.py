@@ -109,6 +109,28 @@ def test_a_catalog_of_a_reader_is_written_to_be_read_again(tmp_path, capsys):
     assert noticed["row"].tolist() == ["line 9"]
 
 
+def test_an_encounter_that_a_lost_photo_joined_is_read_again_as_it_was_written(tmp_path):
+    rows = pd.DataFrame(
+        [
+            (f"{name}{visit}{photo}.png", name, visit)
+            for name in "ab"
+            for visit in "12"
+            for photo in "xy"
+        ]
+        + [(f"both{visit}.png", name, visit) for name in "ab" for visit in "12"],  # all missing
+        columns=["file_name", "name", "encounter"],
+    )
+    rows.assign(species="ant").to_csv(tmp_path / "herd.csv", index=False)
+    for file in rows["file_name"][:8]:
+        photo(tmp_path / file)
+    read = public.read(str(tmp_path / "herd.csv"))
+    assert set(read["encounter"]) == {"1", "2"}
+    public.write(read, tmp_path / "out.csv")
+    written = pd.read_csv(tmp_path / "out.csv", dtype=str)["encounter"]
+    assert load_catalog(tmp_path / "out.csv")["encounter"].tolist() == written.tolist()
+    assert set(written) == {"ant/a: 1", "ant/a: 2", "ant/b: 1", "ant/b: 2"}
+
+
 @pytest.mark.parametrize("name", LILA.index)
 def test_wild_mes_sets_on_lila_are_read_from_their_own_table(name, tmp_path, capsys):
     table = tmp_path / LILA["file"][name]
