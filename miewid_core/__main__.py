@@ -210,6 +210,8 @@ def catalog(given: argparse.Namespace) -> None:
     """
     from miewid_core.paper import public
 
+    if given.output.resolve() == Path(given.source).expanduser().resolve():
+        raise ValueError(f"{given.output} is the source itself; write to another file")
     rows = public.read(given.source, given.folder, given.species, given.absolute_paths)
     sys.stdout.write(f"{public.write(rows, given.output)}\n")
 
@@ -315,7 +317,7 @@ COMMANDS = {  # with their arguments
     catalog: {
         "source": {"help": "a CSV, COCO JSON or folder, or a class of wildlife-datasets"},
         "folder": {"nargs": "?", "default": "", "help": "of its photos, or of the public set"},
-        "-o --output": {"type": Path, "default": Path("catalog.csv"), "help": "the CSV"},
+        "-o --output": {"type": Path, "required": True, "help": "the CSV"},
         **{name: READING[name] for name in ("--absolute-paths", "--species")},
     },
     evaluate: {

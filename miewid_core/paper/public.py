@@ -43,8 +43,9 @@ def read(
             species=species,
         )
     names = {name: species_name(name) for name in rows["species"].unique()}
-    rows.attrs["renamed"] = {name: ours for name, ours in names.items() if name != ours}
-    rows["species"] = rows["species"].map(names)
+    names = {name: ours for name, ours in names.items() if ours in SPELLINGS and name != ours}
+    rows.attrs["renamed"] = names
+    rows["species"] = rows["species"].replace(names)
     return rows.assign(individual=individuals(rows))
 
 
