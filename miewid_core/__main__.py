@@ -210,6 +210,8 @@ def catalog(given: argparse.Namespace) -> None:
     """
     from miewid_core.paper import public
 
+    if given.output.resolve() == Path(given.source).expanduser().resolve():
+        raise ValueError(f"{given.output} is the source itself; write to another file")
     rows = public.read(given.source, given.folder, given.species, given.absolute_paths)
     sys.stdout.write(f"{public.write(rows, given.output)}\n")
 
@@ -315,12 +317,12 @@ COMMANDS = {  # with their arguments
     catalog: {
         "source": {"help": "a CSV, COCO JSON or folder, or a class of wildlife-datasets"},
         "folder": {"nargs": "?", "default": "", "help": "of its photos, or of the public set"},
-        "-o --output": {"type": Path, "default": Path("catalog.csv"), "help": "the CSV"},
+        "-o --output": {"type": Path, "required": True, "help": "the CSV"},
         **{name: READING[name] for name in ("--absolute-paths", "--species")},
     },
     evaluate: {
         "catalog": {"help": "its annotations, all of which are tested"},
-        "weights": {"help": "a safetensors file, a folder of the hub, the authors' checkpoint"},
+        "weights": {"help": "a run's folder, one of the hub, a file or checkpoint"},
         "--resizing": {"default": "", "choices": ["card", "plugin"], "help": "of the chips"},
         "--sides-differ": {"default": "", "help": "species, with commas"},
         **READING,

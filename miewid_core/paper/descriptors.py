@@ -102,7 +102,7 @@ def choose(preset: str, config: TrainConfig, name: str = "", weights: str = "") 
     paper = preset == "paper"
     chosen = name or (MEGADESCRIPTOR if paper else config.backbone)
     if name or weights or paper:
-        return named(f"{chosen}={weights}")
+        return _with_weights(chosen, weights)
     what = {True: "ImageNet", False: "random weights"}.get(config.pretrained, "pretrained")
     size = known(chosen).input_size[1]
     return Descriptor(chosen, config.pretrained, f"{chosen} ({what}, {size} px)")
@@ -114,7 +114,12 @@ def named(word: str) -> Descriptor:
     It has the name's own weights, those of a safetensors file, or weights drawn at random.
     """
     name, _, weights = word.partition("=")
-    short = name.removesuffix("/model.safetensors").rpartition("/")[2].rpartition(":")[2]
+    return _with_weights(name, weights)
+
+
+def _with_weights(name: str, weights: str) -> Descriptor:
+    place = re.sub(r"/(model|weights)\.safetensors$", "", name)
+    short = place.rpartition("/")[2].rpartition(":")[2]
     if weights == "random":
         return Descriptor(name, False, f"{short} (random weights)")
     if weights:

@@ -43,8 +43,9 @@ def read(
             species=species,
         )
     names = {name: species_name(name) for name in rows["species"].unique()}
-    rows.attrs["renamed"] = {name: ours for name, ours in names.items() if name != ours}
-    rows["species"] = rows["species"].map(names)
+    names = {name: ours for name, ours in names.items() if ours in SPELLINGS and name != ours}
+    rows.attrs["renamed"] = names
+    rows["species"] = rows["species"].replace(names)
     return rows.assign(individual=individuals(rows))
 
 
@@ -79,8 +80,10 @@ def _species(source: str) -> str:
 def write(rows: pd.DataFrame, path: Path) -> str:
     """Write a catalog of `read` as a CSV that `load_catalog` reads to an equal one; says so.
 
-    Files are relative to the CSV, or else to the folder that holds all photos, which is named. What
-    was noticed lies beside it, in a CSV that ends in _notices. Positions of animals are left out.
+    It is read again: an encounter of several animals that only a row left out had joined is counted
+    per individual. Files are relative to the CSV, or else to the folder that holds all photos,
+    which is named. What was noticed lies beside it, in a CSV that ends in _notices. Positions of
+    animals are left out.
     """
     folder, told = path.absolute().parent.resolve(), notices(rows)
     root, beside = _root(rows, folder), path.with_name(f"{path.stem}_notices.csv")
@@ -92,6 +95,9 @@ def write(rows: pd.DataFrame, path: Path) -> str:
     ):
         with replacing(file) as temporary:
             table.to_csv(temporary, index=False)
+    again = load_catalog(path, photos_dir=root, verify=False)
+    if (again["encounter"] != rows["encounter"]).any():
+        return write(rows.assign(encounter=again["encounter"]), path)
     lines = [_in_words(rows), *(": ".join(one) for one in told.head(TOLD).to_numpy())]
     lines += [f"... and {len(told) - TOLD:,} more"] * (len(told) > TOLD)
     where = f"CATALOG={shlex.quote(str(path))}"

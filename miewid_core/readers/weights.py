@@ -29,9 +29,12 @@ LOGGER = logging.getLogger(__name__)
 
 
 def weights_file(path: str | Path) -> Path:
-    """The file of weights that a path names: itself, or that of a folder of the hub."""
+    """The file of weights that a path names: itself, or that of a folder of a run or the hub."""
     path = Path(path).expanduser()
-    return path / "model.safetensors" if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    of_run = path / "weights.safetensors"
+    return of_run if of_run.is_file() else path / "model.safetensors"
 
 
 def load_model(
@@ -39,12 +42,13 @@ def load_model(
 ) -> tuple[MiewIDNet, Preprocess]:
     """The network of a file that `model.save` wrote or of MiewID's authors, and its Preprocess.
 
-    Theirs are a folder of the Hugging Face hub such as conservationxlabs/miewid-msv3 or its
-    model.safetensors (a config.json beside it is read), and their code's training checkpoints
-    (.pth, .bin), of which torch reads tensors and plain values alone (`weights_only`). Where they
-    name no image size it is `size`, or else 440 px (section 4), which is logged; mean and deviation
-    are ImageNet's. Nothing is downloaded, no code in a file is run. Raises ValueError for a file
-    that does not fit exactly, that holds anything else, is damaged, or that a newer version wrote.
+    A run's folder stands for the file in it. Theirs are a folder of the Hugging Face hub such as
+    conservationxlabs/miewid-msv3 or its model.safetensors (a config.json beside it is read), and
+    their code's training checkpoints (.pth, .bin), of which torch reads tensors and plain values
+    alone (`weights_only`). Where they name no image size it is `size`, or else 440 px (section 4),
+    which is logged; mean and deviation are ImageNet's. Nothing is downloaded, no code in a file is
+    run. Raises ValueError for a file that does not fit exactly, that holds anything else, is
+    damaged, or that a newer version wrote.
     """
     file = weights_file(path)
     if file.suffix.lower() in PICKLED:

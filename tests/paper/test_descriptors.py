@@ -194,7 +194,7 @@ class TestChoose:
         file = "some/folder/w.safetensors"
         named = choose("demo", config, "resnet18", file)
         assert named == Descriptor("resnet18", file, "resnet18 (w.safetensors)")
-        assert choose("demo", config, "local-dir:a/mega", "").title == "mega"
+        assert choose("demo", config, "local-dir:a=b/mega", "").title == "mega"
 
 
 class TestSeveral:

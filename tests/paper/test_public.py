@@ -85,7 +85,7 @@ def command(capsys, *words):
 def test_a_catalog_of_a_reader_is_written_to_be_read_again(tmp_path, capsys):
     table, out = tmp_path / "photos" / "mine.csv", tmp_path / "made" / "out.csv"
     rows = some_rows()
-    rows["species"] = rows["species"].replace({"ant": "Spotted hyena"})
+    rows["species"] = rows["species"].replace({"ant": "Spotted hyena", "bee": "Bee"})
     rows.loc[1, ["theta", "x", "date"]] = ["0.3", "2.25", "2024-05-02 07:08:09"]
     for place, file in enumerate(rows["file_path"][:-1]):
         photo(table.parent / file)
@@ -95,18 +95,43 @@ def test_a_catalog_of_a_reader_is_written_to_be_read_again(tmp_path, capsys):
     read = public.read(str(table))
     again = load_catalog(out, photos_dir=table.parent)
     pd.testing.assert_frame_equal(again, read)
-    assert (len(again), set(again["species"])) == (7, {"hyena", "bee"})
+    assert (len(again), set(again["species"])) == (7, {"hyena", "Bee"})
     assert again["theta"][1] == 0.3
     assert status == 0
-    assert "7 annotations of 4 individuals of 2 species (bee, hyena)" in said
+    assert "7 annotations of 4 individuals of 2 species (Bee, hyena)" in said
     assert "1 rows with problems left out" in said
     assert "Spotted hyena is hyena" in said
-    assert "The paper has no bee" in said
-    assert "SIDES_DIFFER=bee,hyena" in said
+    assert "The paper has no Bee" in said
+    assert "SIDES_DIFFER=Bee,hyena" in said
     assert "line 9: bee/Zoë/2.jpg: missing file" in said
     assert f"make figures CATALOG={out} PHOTOS_DIR={table.parent} PRESET=compact" in said
+    assert command(capsys, out, "-o", out)[1].endswith(
+        "is the source itself; write to another file\n"
+    )
     noticed = pd.read_csv(out.with_name("out_notices.csv"))
     assert noticed["row"].tolist() == ["line 9"]
+
+
+def test_an_encounter_that_a_lost_photo_joined_is_read_again_as_it_was_written(tmp_path):
+    rows = pd.DataFrame(
+        [
+            (f"{name}{visit}{photo}.png", name, visit)
+            for name in "ab"
+            for visit in "12"
+            for photo in "xy"
+        ]
+        + [(f"both{visit}.png", name, visit) for name in "ab" for visit in "12"],  # all missing
+        columns=["file_name", "name", "encounter"],
+    )
+    rows.assign(species="ant").to_csv(tmp_path / "herd.csv", index=False)
+    for file in rows["file_name"][:8]:
+        photo(tmp_path / file)
+    read = public.read(str(tmp_path / "herd.csv"))
+    assert set(read["encounter"]) == {"1", "2"}
+    public.write(read, tmp_path / "out.csv")
+    written = pd.read_csv(tmp_path / "out.csv", dtype=str)["encounter"]
+    assert load_catalog(tmp_path / "out.csv")["encounter"].tolist() == written.tolist()
+    assert set(written) == {"ant/a: 1", "ant/a: 2", "ant/b: 1", "ant/b: 2"}
 
 
 @pytest.mark.parametrize("name", LILA.index)
@@ -163,17 +188,18 @@ def test_what_cannot_be_read_is_told(monkeypatch, tmp_path, capsys):
         raise ImportError(name)
 
     monkeypatch.setattr(public, "import_module", missing)
-    status, said = command(capsys, "NyalaData", tmp_path)
+    words = tmp_path, "-o", tmp_path / "out.csv"
+    status, said = command(capsys, "NyalaData", *words)
     assert (status, "NyalaData: no such file or folder" in said) == (2, True)
     assert "a class of wildlife-datasets, first pip install it" in said
     monkeypatch.setattr(public, "import_module", lambda name: object())
-    assert "no data set of that name" in command(capsys, "Nyalas", tmp_path)[1]
+    assert "no data set of that name" in command(capsys, "Nyalas", *words)[1]
 
     class Nyala:
         def __init__(self, folder):
             raise KeyError(3)
 
     monkeypatch.setattr(public, "import_module", lambda name: type("M", (), {"Nyala": Nyala}))
-    status, said = command(capsys, "Nyala", tmp_path)
+    status, said = command(capsys, "Nyala", *words)
     assert status == 2
     assert f"can't read {tmp_path} (KeyError(3)); give the folder" in said
