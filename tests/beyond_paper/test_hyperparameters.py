@@ -416,7 +416,8 @@ def test_a_species_of_one_scored_individual_is_left_out_unless_no_species_has_mo
     rows = whole.validation
     bees = rows.loc[rows["species"] == "bee", "individual"].unique()
     two_bees = rows["individual"].isin(bees[:2])
-    for kept, species in ((two_bees | (rows["species"] == "ant"), {"ant"}), (two_bees, {"bee"})):
+    rows = rows.assign(species=np.where(two_bees, "bee", "ant"))
+    for kept, species in ((rows["species"] != "", {"ant"}), (two_bees, {"bee"})):
         few = whole._replace(validation=rows[kept].reset_index(drop=True))
         monkeypatch.setattr(hyperparameters, "parts_of", lambda *given, few=few: few)
         for parts in search_and_check(halves[0], 0).values():
