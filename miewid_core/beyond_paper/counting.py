@@ -318,9 +318,9 @@ def reviews_figure(table: pd.DataFrame, title: str) -> Figure:
         axes.plot(rows["reviewed"], times * rows[name], label=f"{label}, by reviews", **look)
         for value in by:
             axes.axhline(value, label=f"{label}, by threshold", linewidth=0.7, **look)
-        axes.set_xlabel("reviewed pairs")
-    left.set(ylabel="mean over species", ylim=(0, 1.02))
-    right.set(ylabel="count off by (%), mean over species", ylim=(0, None))
+        axes.set_xlabel("reviewed pairs (means over species)")
+    left.set(ylabel="ARI, AMI", ylim=(0, 1.02))
+    right.set(ylabel="count off by (%)", ylim=(0, None))
     drawn.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=4)
     return drawn
 

@@ -166,11 +166,11 @@ def in_words(table: pd.DataFrame, score: str = "suspicion") -> str:
     (random, alike), (among, others) = fifth["recall"], fifth["precision"]
     chance = 100 * first["planted"] / first["annotations"]
     return (
-        f"The first fifth of the list by `{score}` holds {random} of random wrong labels, {alike} "
-        f"of look-alike ones, and 20 % if its order is random. Of the labels in it, {among} and "
-        f"{others} are wrong; of all labels, {chance:.2g} %. For this, {first['planted']:.0f} of "
-        f"{first['annotations']:,.0f} labels were made wrong {first['plantings']} times; brackets "
-        "hold 95 % of the times."
+        f"The first fifth of the list by `{score}` holds {random} of random wrong labels and "
+        f"{alike} of look-alike ones, where chance would give 20 %. Of the labels in it {among} "
+        f"and {others} are wrong, where {chance:.2g} % of all labels are. For this, "
+        f"{first['planted']:.0f} of {first['annotations']:,.0f} labels were made wrong "
+        f"{first['plantings']} times; brackets hold 95 % of the times."
     )
 
 

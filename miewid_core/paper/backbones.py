@@ -71,7 +71,7 @@ def require(training: Training) -> None:
     except ValueError as error:
         if not isinstance(error.__cause__, OSError):
             raise
-        from miewid_core.runs.skipping import skip_rest  # seldom
+        from miewid_core.runs.notebooks import skip_rest  # seldom
 
         skip_rest(
             "Figure 4 is left out: it compares two backbones that start from pretrained weights, "

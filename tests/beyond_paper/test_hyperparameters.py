@@ -409,17 +409,21 @@ def test_tables_for_readers_have_three_digits_that_count(found):
     assert "nan" not in shown.to_string()
 
 
-def test_a_species_of_one_scored_individual_is_left_out_unless_no_species_has_more(halves):
-    train, _ = halves
-    bees = train["species"] != "bee"
-    few = train[bees | train["individual"].isin(train.loc[~bees, "individual"].unique()[:4])]
-    both = search_and_check(few.reset_index(drop=True), 0)
-    for parts in both.values():
-        people = parts.validation.groupby("species")["individual"].nunique()
-        assert people.min() > 1 or people.max() == 1
-    assert set(both["check"].validation["species"]) == {"ant"}
-    table = shared_with_test(both["check"], train).set_index("part")
-    assert table["species"].to_dict() == {"train": 2, "validation": 1}
+def test_a_species_of_one_scored_individual_is_left_out_unless_no_species_has_more(
+    halves, monkeypatch
+):
+    whole = parts_of(halves[0], 1)
+    rows = whole.validation
+    bees = rows.loc[rows["species"] == "bee", "individual"].unique()
+    two_bees = rows["individual"].isin(bees[:2])
+    rows = rows.assign(species=np.where(two_bees, "bee", "ant"))
+    for kept, species in ((rows["species"] != "", {"ant"}), (two_bees, {"bee"})):
+        few = whole._replace(validation=rows[kept].reset_index(drop=True))
+        monkeypatch.setattr(hyperparameters, "parts_of", lambda *given, few=few: few)
+        for parts in search_and_check(halves[0], 0).values():
+            assert set(parts.validation["species"]) == species
+            told = shared_with_test(parts, halves[1]).set_index("part")["species"]
+            assert told.to_dict() == {"train": 2, "validation": 1}
 
 
 @pytest.mark.parametrize("seed", [0, 7])

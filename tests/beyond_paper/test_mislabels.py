@@ -219,19 +219,17 @@ def test_words_and_curves_follow_the_table():
     for score in mislabels.SCORES:
         words = mislabels.in_words(table, score)
         assert "5 of 96 labels were made wrong 4 times" in words
-        assert "of all labels, 5.2 %" in words
+        assert "where 5.2 % of all labels are" in words
         for kind, name in (("random", "random wrong labels"), ("look_alike", "look-alike ones")):
             row = 100 * rows.loc[(score, kind), ["recall", "precision"]].astype(float)
             assert f"{row['recall']:.0f} % (" in words.partition(f" of {name}")[0]
-            assert f"{row['precision']:.0f} % (" in words.partition("Of the labels in it")[2]
+            assert f"{row['precision']:.0f} % (" in words.partition("Of the labels in it ")[2]
     found = [f"{100 * rows.loc[('suspicion', kind), 'recall']:.0f} %" for kind in mislabels.KINDS]
     assert f"{found[0]} of random and {found[1]} of look-alike" in mislabels.claim(table)
     unseen = pd.DataFrame({"suspicion": [0.1, 0.2, -0.1, -0.2, np.nan]})
     told = mislabels.memory_in_words(unseen, unseen.iloc[2:])
-    assert told == (
-        "50 % of 4 test annotations are nearer to another individual than to their own, and 0 % of "
-        "2 training annotations."
-    )
+    assert told.startswith("50 % of 4 test annotations are nearer to another individual")
+    assert told.endswith("and 0 % of 2 training annotations.")
     above, alike, below, _ = mislabels.curves(table, "title").axes
     for axes, kind in ((above, "random"), (alike, "look_alike")):
         drawn = [tuple(line.get_ydata()) for line in axes.lines]

@@ -194,11 +194,15 @@ def test_notices_on_the_catalog_are_shown_as_text(folder):
     assert "<img" not in text
 
 
-def test_claims_that_the_tables_answer_stand_first(folder):
+def with_a_claim(folder):
     folder.path.mkdir()
     cost = {"limit": [1], "cost_1": [9.04], "cost_1_low": [5.0], "cost_1_high": [13.0]}
     pd.DataFrame(cost).to_csv(folder.path / "figure3_cost.csv", index=False)
-    text, _ = folder.write()
+    return folder.write()
+
+
+def test_claims_that_the_tables_answer_stand_first(folder):
+    text, _ = with_a_claim(folder)
     head = text.partition('<nav id="contents"')[0]
     assert "Does each claim hold here?" in head
     assert re.search("9.0 \\(5.0 to 13.0\\).*holds", head, re.DOTALL)
@@ -288,6 +292,17 @@ class TestInTheBrowser:
             opened.width(pixels)
             opened.open(folder.path / page)
             assert opened.run("document.documentElement.scrollWidth") <= pixels
+
+    @pytest.mark.parametrize("pixels", [1200, 360])
+    def test_each_claim_is_seen_with_its_verdict_at_the_width_of(self, folder, browser, pixels):
+        with_a_claim(folder)
+        browser.forget()
+        browser.width(pixels)
+        browser.open(folder.path / "index.html")
+        cells = "[...document.querySelectorAll('#claims td')].filter(cell => cell.textContent)"
+        assert browser.run(f"{cells}.at(-1).textContent") == "holds"
+        ends = browser.run(f"{cells}.map(cell => cell.getBoundingClientRect().right)")
+        assert 0 < min(ends) <= max(ends) <= pixels
 
     def test_the_keyboard_reaches_tables_and_links(self, opened):
         reached = set()

@@ -295,10 +295,9 @@ def number(value):
 
 
 def few(table, method):
-    """Accuracy of `method` at the fewest individuals that were tried."""
-    known = table[table["individuals"] > 0]
-    fewest = known[known["individuals"] == known["individuals"].min()]
-    return number(fewest.groupby("method")["top_k"].mean()[method])
+    """Accuracy of `method` at the fewest individuals that were tried, of the drawn species."""
+    known = table[(table["individuals"] > 0) & (table["method"] == method)]
+    return interval(known.loc[known["individuals"].idxmin()], "top_k")
 
 
 def few_printed(table, method):
