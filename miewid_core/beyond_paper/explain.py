@@ -1,7 +1,8 @@
 """Why this match? The places of two photos that carry their similarity, and how true that is."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from matplotlib.patches import ConnectionPatch
 from torch import nn
 
-from miewid_core import evaluation, model, progress
+from miewid_core import evaluation, progress
 from miewid_core.beyond_paper.embeddings import Embeddings, Network, by_species, nearest
 from miewid_core.beyond_paper.review import panels
 from miewid_core.beyond_paper.threshold import searches
@@ -19,9 +20,11 @@ from miewid_core.chips import ChipStore
 from miewid_core.demo.draw import anatomy
 from miewid_core.figures import BLUE, COLOURS, GREY, MARKERS, PAGE, Figure, Panel, styled
 from miewid_core.machine import default_device
-from miewid_core.model import MiewIDNet
+from miewid_core.model import MiewIDNet, Preprocess
+from miewid_core.paper import intervals
 from miewid_core.paper.comparison import compare, with_interval
 from miewid_core.photos import crop, resize
+from miewid_core.readers.weights import load_model
 
 CELL = 8  # pixels of a place's side
 STEPS = 8  # from the blurred image to the image
@@ -31,6 +34,7 @@ CURVE = ["similarity", *(f"greyed_{100 * share:.0f}" for share in GREYED)]
 DRAWS = 1000  # of a bootstrap
 MEAN_PIXEL = np.array([124, 116, 104], np.uint8)  # ImageNet's
 MOST = 500  # altered queries
+BATCH = 10  # photos whose maps are measured at once
 OVERLAID = 100  # queries whose first candidates are explained on the review page
 
 
@@ -80,9 +84,9 @@ def lines(
     features = _seen(network, network.backbone.get_submodule(stage), images)[1]
     features = F.interpolate(features, maps.shape[1:], mode="bilinear").flatten(2)
     features = F.normalize(features - features.mean((0, 2), keepdim=True), dim=1)
-    similar = features[0].T @ features[1]  # (h * w, h * w)
+    similar = (features[0].T @ features[1]).cpu()  # (h * w, h * w)
     there, back, places = similar.argmax(1), similar.argmax(0), torch.arange(similar.shape[0])
-    strength = maps.flatten(1).clamp(min=0).sqrt()
+    strength = maps.flatten(1).cpu().clamp(min=0).sqrt()
     weight = similar[places, there] * strength[0] * strength[1][there]
     weight[back[there] != places] = 0
     best = weight.argsort(descending=True)[:count]
@@ -107,47 +111,39 @@ def overlays(
 
     By the query's annotation id, each in [0, 1] of its greatest; of the first OVERLAID queries.
     """
-    net, preprocess = _loaded(network)
+    net, preprocess = _loaded(network.weights)
     best = found[found["rank"] == 1].head(OVERLAID)
     matched = queries[queries["annotation_id"].isin(best["query"])]
     rows = panels(best, matched, known, network.chips_dir, preprocess.size)
     pairs = zip(matched["annotation_id"], progress(rows, "relevance"), strict=True)
-    return {query: _pair(net, preprocess, row)[1].numpy() for query, row in pairs}
+    return {query: _pair(net, preprocess, row)[1].cpu().numpy() for query, row in pairs}
 
 
 def _pair(
-    net: MiewIDNet, preprocess: model.Preprocess, row: list[Panel]
+    net: MiewIDNet, preprocess: Preprocess, row: Sequence[Panel]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The images (2, 3, S, S) of a query and a candidate, and their relevance in [0, 1]."""
-    images = preprocess.batch(torch.from_numpy(np.stack([chip for chip, *_ in row])))
+    images = _images([chip for chip, *_ in row], preprocess)
     maps = relevance(net, images, net(images).flip(0)).clamp(min=0)
     return images, maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
 
 
 @styled()
-def match_figure(
-    network: Network,
-    found: pd.DataFrame,
-    queries: pd.DataFrame,
-    known: pd.DataFrame,
-    title: str,
-) -> Figure:
+def match_figure(weights: Path, panels: Sequence[Sequence[Panel]], title: str) -> Figure:
     """A row for each query and its first candidate: chips, relevance, corresponding places.
 
-    `found`, `queries`, `known`: as for `review.panels`. The redder a place, the more its detail
-    adds to the similarity.
+    `panels`: as for `figures.match_panels`, their chips of the size that the network of `weights`
+    takes. The redder a place, the more its detail adds to the similarity.
     """
-    net, preprocess = _loaded(network)
-    matched = queries[queries["annotation_id"].isin(found["query"])]
-    best = found[found["rank"] == 1]
-    rows = panels(best, matched, known, network.chips_dir, preprocess.size)
-    height = 0.45 + 1.85 * max(1, len(rows))
+    net, preprocess = _loaded(weights)
+    panels = [row[:2] for row in panels if len(row) > 1]
+    height = 0.45 + 1.85 * max(1, len(panels))
     drawn = Figure(title, height, PAGE, photos=True)
     drawn.set_layout_engine("none")  # it would lay the title over the first captions
     edges = {"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 1 - 0.65 / height}
     spaces = edges | {"wspace": 0.05, "hspace": 0.15}
-    grid = drawn.subplots(max(1, len(rows)), 4, squeeze=False, gridspec_kw=spaces)
-    for row, (query, left, right, match) in zip(rows, grid, strict=False):
+    grid = drawn.subplots(max(1, len(panels)), 4, squeeze=False, gridspec_kw=spaces)
+    for row, (query, left, right, match) in zip(panels, grid, strict=False):
         chips, captions, rightness = zip(*row, strict=True)
         images, maps = _pair(net, preprocess, row)
         for axes, chip in zip(
@@ -157,7 +153,7 @@ def match_figure(
             axes.set_axis_off()
         size, look = len(chips[0]), {"cmap": "Reds", "vmin": 0, "vmax": 1}
         look["interpolation"] = "bilinear"
-        for axes, strength in zip((left, right), maps.numpy(), strict=True):
+        for axes, strength in zip((left, right), maps.cpu().numpy(), strict=True):
             axes.imshow(strength, alpha=0.8 * strength, extent=(0, size, size, 0), **look)
         for pair in lines(net, images, maps):
             ends = [
@@ -171,9 +167,13 @@ def match_figure(
     return drawn
 
 
-def _loaded(network: Network) -> tuple[MiewIDNet, model.Preprocess]:
-    net, preprocess = model.load(network.weights)
+def _loaded(weights: Path) -> tuple[MiewIDNet, Preprocess]:
+    net, preprocess = load_model(weights, default_device())
     return net.requires_grad_(False), preprocess
+
+
+def _images(chips: Sequence[np.ndarray], preprocess: Preprocess) -> torch.Tensor:
+    return preprocess.batch(torch.from_numpy(np.stack(chips)).to(default_device()))
 
 
 # ---- how true the map is
@@ -192,21 +192,22 @@ def quality(
     `tested`: embeddings by the network, of photos that it hasn't learned; `photos`: catalog rows of
     these and others. `drawn`: whether they show drawn animals, of which it is known where they are.
     """
-    net, preprocess = _loaded(network)
+    net, preprocess = _loaded(network.weights)
     found = pairs(tested, count, seed)
     if found.empty:
         return pd.DataFrame(columns=["map", "match", "pairs"])
     rows, store = tested.rows.iloc[found["query"]], ChipStore(network.chips_dir, preprocess.size)
-    chips = np.stack([store.read(key) for key in rows["chip"]])
-    images, animals = preprocess.batch(torch.from_numpy(chips)), None
-    if drawn:
-        animals = torch.from_numpy(np.stack([*outlines(photos, rows, preprocess.size)])).float()
+    animals = [*outlines(photos, rows, preprocess.size)] if drawn else []
     tables = []
-    for match in ("right", "wrong"):
-        others = torch.from_numpy(tested.vectors[found[match]])
-        table = measure(net, images, others, animals, seed)
-        people = np.tile(rows["individual"], len(MAPS))
-        tables.append(table.assign(match=match, individual=people))
+    for start in progress(range(0, len(rows), BATCH), "relevance"):
+        part = slice(start, start + BATCH)
+        own, shown = rows[part], torch.from_numpy(np.stack(animals[part])) if drawn else None
+        images = _images([store.read(key) for key in own["chip"]], preprocess)
+        for match in ("right", "wrong"):
+            others = torch.from_numpy(tested.vectors[found[match][part]]).to(images.device)
+            table = measure(net, images, others, shown, seed + start)
+            people = np.tile(own["individual"], len(MAPS))
+            tables.append(table.assign(match=match, individual=people))
     return summary(pd.concat(tables, ignore_index=True))
 
 
@@ -236,19 +237,19 @@ def measure(
 ) -> pd.DataFrame:
     """How good each of MAPS is for B pairs of `images` with `others` (see `relevance`).
 
-    `animals`: (B, S, S), 1 where the animal is. Returns one row per map and pair: map; area,
-    on_animal (the animal's shares of the image and of the relevance); similarity, and that when the
-    most relevant shares of the image are grey (greyed_10 for 10 %, ...).
+    `animals`: (B, S, S) bool, true where the animal is. Returns one row per map and pair: map;
+    area, on_animal (the animal's shares of the image and of the relevance); similarity, and that
+    when the most relevant shares of the image are grey (greyed_10 for 10 %, ...).
     """
     tables = []
     for name, places in _maps(network, images, others, seed).items():
         greyed = [images * ~_most_relevant(places, share, images.shape[-1]) for share in GREYED]
         with torch.no_grad():  # 0 is grey
             curve = [F.cosine_similarity(network(shown), others) for shown in (images, *greyed)]
-        table = pd.DataFrame(torch.stack(curve, 1).numpy(), columns=CURVE)
+        table = pd.DataFrame(torch.stack(curve, 1).cpu().numpy(), columns=CURVE)
         if animals is not None:
-            animal = F.avg_pool2d(animals[:, None], CELL, ceil_mode=True)[:, 0]
-            kept = places.clamp(min=0) + 1e-12  # what speaks for the match
+            animal = F.avg_pool2d(animals[:, None].float(), CELL, ceil_mode=True)[:, 0]
+            kept = places.cpu().clamp(min=0) + 1e-12  # what speaks for the match
             table["area"] = animal.mean((1, 2)).numpy()
             table["on_animal"] = ((animal * kept).sum((1, 2)) / kept.sum((1, 2))).numpy()
         tables.append(table.assign(map=name))
@@ -260,12 +261,13 @@ def _maps(
 ) -> dict[str, torch.Tensor]:
     """MAPS, (B, h, w) each: what is measured, and what it has to be better than."""
     ours = relevance(network, images, others)
-    down, along = (torch.linspace(-1, 1, side) for side in ours.shape[1:])
+    down, along = (torch.linspace(-1, 1, side, device=ours.device) for side in ours.shape[1:])
     centre = torch.exp(-2 * (down[:, None] ** 2 + along**2))  # a deviation of a quarter of the side
     cam = grad_cam(network, images, others)[:, None]
     cam = F.interpolate(cam, ours.shape[1:], mode="bilinear")[:, 0]
     detail = _summed((images - without_detail(images)) ** 2)
     drawn = torch.rand(ours.shape, generator=torch.Generator().manual_seed(seed))
+    drawn = drawn.to(ours.device)
     return dict(zip(MAPS, [ours, detail, cam, centre.expand_as(ours), drawn], strict=True))
 
 
@@ -328,13 +330,15 @@ def quality_in_words(table: pd.DataFrame) -> str:
     if "odds_animal" not in table:
         return f"{words} Where the animal is isn't known of these photos. {pairs}"
     odds = "{odds_animal:.1f} times ({odds_low:.1f} to {odds_high:.1f})"
-    verdict = "speaks against a match"
-    if right["odds_low"] <= wrong["odds_high"]:
+    verdict = "a map that lies on the background speaks against a match"
+    if right["odds_low"] <= 1:
+        verdict = "**the network looks at the background no less than at the animal**"
+    elif right["odds_low"] <= wrong["odds_high"]:
         verdict += ", but one that lies on the animal doesn't confirm it"
     return (
         f"{words} The odds that red lies on the animal are {odds.format(**right)} those of its "
-        f"area in right matches, and {odds.format(**wrong)} in wrong ones: a map that lies on the "
-        f"background {verdict}. {pairs}"
+        f"area in right matches, and {odds.format(**wrong)} in wrong ones: {verdict}. "
+        f"{pairs}"
     )
 
 
@@ -379,7 +383,7 @@ def altered_queries(
     at. Columns query, species (the last is the "mean" over species), queries, individuals, top1,
     low, high (95 % interval), chance.
     """
-    net, preprocess = model.load(network.weights, default_device())
+    net, preprocess = load_model(network.weights, default_device())
     size, store = preprocess.size, ChipStore(network.chips_dir, preprocess.size)
     chosen = np.random.default_rng(seed).permutation(len(tested.rows))[:MOST]
     asking = tested.of(np.isin(np.arange(len(tested.rows)), chosen))
@@ -400,18 +404,16 @@ def altered_queries(
         vectors[name] = evaluation.embed(net, preprocess, items, device=default_device())
     ranks = tested.ranks()
     ranks = ranks[ranks["annotation_id"].isin(asking.rows["annotation_id"])]
-    tables = []
+    chance, tables = compare({"top1": ranks}).set_index("species")["chance"], []
     for name, own in vectors.items():
         found = searches(dataclasses.replace(asking, vectors=own), tested)
-        found = found.set_index("annotation_id").loc[ranks["annotation_id"]]
-        right = found["true_score"] > found["other_score"].fillna(-2)
-        counted = np.where(found["true_score"].notna(), ranks["relevant"], 0)
-        judged = ranks.assign(first_match_rank=np.where(right, 1, 2), relevant=counted)
-        table = compare({"top1": judged}).drop(columns="top1_trainings")
-        tables.append(table.assign(query=name))
-    table = pd.concat(tables, ignore_index=True)
+        known = found[found["true_score"].notna()]
+        right = known["true_score"] > known["other_score"].fillna(-2)
+        tables.append(intervals.by_species(right.astype(float), found).assign(query=name))
+    table = pd.concat(tables, ignore_index=True).rename(columns={"value": "top1"})
+    table[["top1", "low", "high"]] *= 100
     table.insert(0, "query", table.pop("query"))
-    return table.rename(columns={"top1_low": "low", "top1_high": "high"})
+    return table.assign(chance=table["species"].map(chance))
 
 
 def outlines(photos: pd.DataFrame, rows: pd.DataFrame, size: int) -> Iterator[np.ndarray]:

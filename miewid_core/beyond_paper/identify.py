@@ -27,12 +27,12 @@ from miewid_core.readers.weights import load_model, weights_file
 from miewid_core.runs.run import Run, Training, write_record
 
 COLUMNS = ["query", "rank", "individual", "match", "score"]
-TOP = (1, 5, 10)
-INSPECTED = (1, 2, 3, 5, 10, 15, 20)  # candidate individuals
+INSPECTED = (1, 2, 3, 5, 10, 15, 20)  # candidate individuals, the nearest first
 PHOTOS, INDIVIDUALS = "photos of each individual", "individuals"
 ENOUGH = 2  # points of top-1 that no further photo is worth
 BEARABLE = 2  # percent of missed matches, each of which counts an animal twice
 FEW = 10  # individuals below which a bootstrap interval is no longer worth its name
+HELD_BACK = 9  # individuals at most, as if unidentified
 LEAST = 10  # individuals below which a network isn't trained on a catalog
 WHERE = "photos_dir", "absolute_paths", "species"  # of the photos to identify, as of a catalog
 
@@ -173,11 +173,11 @@ def _as_run(weights: Path, runs_dir: Path) -> dict[str, object]:
 
 
 def success(tested: Embeddings, learned: Collection[str] = ()) -> pd.DataFrame:
-    """How often a known individual is among the first 1, 5 and 10 individuals, in percent.
+    """How often a known individual is among the first INSPECTED individuals, in percent.
 
     Individuals are ranked by their nearest photo, as on the review page. Columns species, queries,
     individuals; top1, top1_low, top1_high (95 % interval), chance1 (of as many individuals drawn at
-    random), and so on for 5 and 10. Where individuals are known to be `learned` by the network,
+    random), and so on for the others. Where individuals are known to be `learned` by the network,
     also top1_seen and top1_new: of these, and of the others. The last row is the mean over species.
     Each of the photos `tested` queries the others of its species (section 3.4).
     """
@@ -185,7 +185,7 @@ def success(tested: Embeddings, learned: Collection[str] = ()) -> pd.DataFrame:
     ranks = found.assign(first_match_rank=found["ahead"] + 1, candidates=found["others"] + 1)
     ranks["relevant"] = found["ahead"].notna().astype(int)  # of the candidates one is right
     tables = []
-    for k in TOP:
+    for k in INSPECTED:
         seen = learned if k == 1 and learned else None
         table = compare({f"top{k}": ranks}, k=k, seen=seen).set_index("species")
         table = table.drop(columns=f"top{k}_trainings")
@@ -195,30 +195,27 @@ def success(tested: Embeddings, learned: Collection[str] = ()) -> pd.DataFrame:
     ).reset_index()
 
 
-def missed(tested: Embeddings) -> pd.DataFrame:
+def missed(success: pd.DataFrame) -> pd.DataFrame:
     """How many searches for known animals are missed by how many candidates are looked at.
 
-    Columns inspected (candidate individuals, the nearest first), species, queries, individuals,
-    missed, low, high (percent with its 95 % interval); the last row of each number is the "mean"
-    over species. Queries are those of `success`. An animal that is missed is counted twice.
+    The rest of the mean of `success`: columns inspected, missed, low, high (percent with its 95 %
+    interval). An animal that is missed is counted twice.
     """
-    found = gallery_size.ahead(tested.vectors, tested.rows)
-    ahead = found.loc[found["ahead"].notna(), "ahead"]
-    lost = {count: (ahead >= count).astype(float) for count in INSPECTED}
-    parts = [intervals.by_species(of, found).assign(inspected=n) for n, of in lost.items()]
-    table = pd.concat(parts, ignore_index=True).rename(columns={"value": "missed"})
-    table[["missed", "low", "high"]] *= 100
-    return table[["inspected", "species", "queries", "individuals", "missed", "low", "high"]]
+    mean = success.iloc[-1]
+    found = [mean[[f"top{k}", f"top{k}_high", f"top{k}_low"]] for k in INSPECTED]
+    table = pd.DataFrame(100 - np.array(found, float), columns=["missed", "low", "high"])
+    table.insert(0, "inspected", INSPECTED)
+    return table
 
 
 def missed_in_words(table: pd.DataFrame) -> str:
-    """How many candidates to look at, from the means of a table of `missed`."""
-    means = table[table["species"] == "mean"].set_index("inspected")
-    if means["missed"].isna().all():
+    """How many candidates to look at, from a table of `missed`."""
+    table = table.set_index("inspected")
+    if table["missed"].isna().all():
         return "No photo has another one of its individual to be found by."
-    shown = with_interval(means.loc[[1, 10]], "missed", "low", "high", 0)
+    shown = with_interval(table.loc[[1, 10]], "missed", "low", "high", 0)
     one, ten = (text.replace(" ", " % ", 1) for text in shown)
-    enough = [*means.index[means["high"] <= BEARABLE], f"more than {means.index[-1]}"][0]
+    enough = [*table.index[table["high"] <= BEARABLE], f"more than {table.index[-1]}"][0]
     return (
         f"Looking at the first candidate alone misses {one} of the searches for known animals, on "
         f"average over species, looking at ten {ten}. To miss {BEARABLE} % at most, by the "
@@ -419,7 +416,7 @@ def one_an_encounter(annotations: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def hold_back(
-    annotations: pd.DataFrame, tested: pd.DataFrame, seed: int, most: int = 9
+    annotations: pd.DataFrame, tested: pd.DataFrame, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Some of `tested` as if unidentified, and those of `annotations` that are left as known.
 
@@ -429,7 +426,7 @@ def hold_back(
     """
     drawn = tested[tested["individual"].duplicated(keep=False)].sort_values("annotation_id")
     drawn = drawn.sample(frac=1, random_state=seed).drop_duplicates("individual")
-    queries = drawn.head(min(most, max(1, len(drawn) // 4)))
+    queries = drawn.head(min(HELD_BACK, max(1, len(drawn) // 4)))
     new = queries["individual"].head(len(queries) // 3)
     burst = queries.loc[queries["encounter"] != "", "encounter"]
     seen = annotations["annotation_id"].isin(queries["annotation_id"])

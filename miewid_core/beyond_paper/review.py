@@ -205,14 +205,11 @@ def _draw_one(row: tuple, path: Path) -> str:
         return base64.b64encode(whole.getvalue()).decode()
 
 
-def _decided_on(content: dict[str, object]) -> list[dict[str, object]]:
-    """The cards but for their maps, whose last bits differ between machines."""
-    return [card | {"maps": {}} for card in content["cards"]]
-
-
 def _page(content: dict[str, object], title: str) -> str:
     """The template with its data. Only its own style and script may run, by their hashes."""
-    data = json.dumps(content | {"key": digest(json.dumps(_decided_on(content)))[:16]})
+    # but for maps, whose last bits differ between machines
+    decided_on = [card | {"maps": {}} for card in content["cards"]]
+    data = json.dumps(content | {"key": digest(json.dumps(decided_on))[:16]})
     # in a script element only these could end it; the page puts all text in as text
     data = data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     page = TEMPLATE.read_text(encoding="utf-8")
@@ -271,8 +268,8 @@ def read(path: Path | str, queries: pd.DataFrame, known: pd.DataFrame) -> pd.Dat
     missing = [name for name in COLUMNS if name not in rows]
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; export it from the page again")
-    rows = rows.assign(**{name: "" for name in OPTIONAL if name not in rows})
-    rows[[*COLUMNS, *OPTIONAL]] = rows[[*COLUMNS, *OPTIONAL]].fillna("").map(original)
+    cells = [*COLUMNS, *OPTIONAL]
+    rows[cells] = rows.reindex(columns=cells).fillna("").map(original)
     for name in ("decision", "certainty"):
         rows[name] = rows[name].str.strip().str.lower()
     names, page = rows["individual"].str.strip(), queries.set_index("annotation_id")
@@ -293,7 +290,7 @@ def read(path: Path | str, queries: pd.DataFrame, known: pd.DataFrame) -> pd.Dat
     rows["individual"] = whole.where(rows["decision"] == "accept", bare)  # as new ones are called
     rows["date"] = pd.to_datetime(pd.Series(days, dtype=object))
     rows["score"] = pd.to_numeric(rows["score"], errors="coerce")
-    return rows.loc[rows["decision"] != "", [*COLUMNS, *OPTIONAL]].reset_index(drop=True)
+    return rows.loc[rows["decision"] != "", cells].reset_index(drop=True)
 
 
 def _whole_names(labels: pd.DataFrame, known: pd.DataFrame) -> pd.Series:

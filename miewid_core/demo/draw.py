@@ -11,10 +11,9 @@ a trained network of the preset "demo" lie far apart: accuracies on it mean noth
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.random import Generator, default_rng
@@ -93,12 +92,11 @@ def _coat(seed: int, number: int, individual: int, side: int) -> np.ndarray:
 
 
 def anatomy(photos: pd.DataFrame) -> Iterator[np.ndarray]:
-    """Of each drawn photo, where the animal is and where its coat differs between individuals.
+    """Of each drawn photo, where the animal is.
 
     `photos`: catalog rows of one drawing, whose folder tells its seed and scale. Yields (H, W, 3)
-    uint8: 255 on the animal; how much coats of its species vary at that point of the body, 255
-    where most; how far along the body it is, 255 at the tail. What stands before the animal isn't
-    part of it.
+    uint8: 255 on the animal; 0; how far along the body it is, 255 at the tail. What stands before
+    the animal isn't part of it.
     """
     if photos.empty:
         return
@@ -109,21 +107,12 @@ def anatomy(photos: pd.DataFrame) -> Iterator[np.ndarray]:
         key = keys["/".join(Path(path).parts[-2:])]
         drawn, view, box, *_ = _posed(seed, key)
         ones, along = np.ones(drawn.shape[:2]), np.linspace(0, 1, drawn.shape[1])
-        marks = [255 * ones, _variation(seed, key[0]), 255 * along * ones, drawn[..., 3]]
+        marks = [255 * ones, 0 * ones, 255 * along * ones, drawn[..., 3]]
         seen, hiding = np.zeros((2, *scenes.SIZE[::-1], 3), np.float32)
         place(seen, np.dstack(marks).astype(np.float32), view)
         scenes.foreground(hiding, SPECIES[key[0]].biome, box, _rng(seed, key, 3))
         seen[hiding.any(axis=2)] = 0
         yield seen.round().clip(0, 255).astype(np.uint8)
-
-
-@cache
-def _variation(seed: int, number: int) -> np.ndarray:
-    """(H, W) float32, up to 255: how much a species' coats vary at each point of the body."""
-    coats = np.stack([_coat(seed, number, individual, 0) for individual in range(12)])
-    blurred = np.stack([cv2.GaussianBlur(one.astype(np.float32), (0, 0), 2) for one in coats])
-    spread = blurred.std(axis=0).mean(axis=2)
-    return 255 * spread / spread.max()
 
 
 def _rng(seed: int, key: Key, *what: int) -> Generator:

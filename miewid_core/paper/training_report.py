@@ -21,6 +21,7 @@ from miewid_core.config import PRESETS, TrainConfig, learning_rate
 from miewid_core.figures import BLUE, COLOURS, GREY, LINES, MARKERS, PAGE, Figure, Panel, styled
 from miewid_core.loss import dynamic_margins
 from miewid_core.model import MiewIDNet
+from miewid_core.paper import comparison
 from miewid_core.paper.intervals import Estimate
 from miewid_core.paper.printed import FOLDER
 
@@ -263,15 +264,15 @@ def projection(embeddings: np.ndarray, annotations: pd.DataFrame, seed: int) -> 
 
 
 def matches(
-    embeddings: np.ndarray, annotations: pd.DataFrame, chips_dir: Path, seed: int
+    embeddings: np.ndarray, annotations: pd.DataFrame, chips_dir: Path, seed: int, size: int = CHIP
 ) -> list[list[Panel]]:
     """For one random query of each species: the query, then its five nearest other annotations.
 
     `embeddings`: (N, D) of `annotations`. A query has at least one true match among the candidates.
-    Captions give the individual's name and the cosine similarity.
+    Captions give the individual's name and the cosine similarity. `size`: of the chips, in pixels.
     """
     embeddings, panels = normalize(embeddings), []
-    store, generator = ChipStore(chips_dir, CHIP), np.random.default_rng(seed)
+    store, generator = ChipStore(chips_dir, size), np.random.default_rng(seed)
     for species, rows in annotations.groupby("species"):
         matched = rows[rows["individual"].duplicated(keep=False)]
         if matched.empty:
@@ -286,6 +287,16 @@ def matches(
         chips = (store.read(key) for key in store.build(shown))
         panels.append(list(zip(chips, captions, [None, *right[1:].tolist()], strict=True)))
     return panels
+
+
+def scores_text(scores: pd.DataFrame) -> str:
+    """Top-1 of the trained and the untrained network, and on which species the training failed.
+
+    `scores`: of `compare`, for "multi" and "untrained".
+    """
+    words = {name: comparison.NETWORKS[name] for name in ("multi", "untrained")}
+    table = figures.table_text(comparison.readable(scores, words, "untrained"))
+    return f"{table}\n\n{comparison.no_better_in_words(scores, ['multi'])}"
 
 
 def in_words(scores: pd.DataFrame, history: pd.DataFrame) -> str:

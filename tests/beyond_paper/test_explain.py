@@ -1,21 +1,26 @@
 """Places that carry a similarity: against sums, brute force, Grad-CAM's package, a known truth."""
 
+import json
+
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from scipy.stats import spearmanr
 
-from miewid_core import evaluation, model
-from miewid_core.beyond_paper import explain
+from miewid_core import evaluation, open_study
+from miewid_core.beyond_paper import explain, review
 from miewid_core.beyond_paper.embeddings import LABELS, Embeddings, Network, embed
 from miewid_core.beyond_paper.identify import candidates
 from miewid_core.chips import ChipDataset, ChipStore
-from miewid_core.demo import draw, draw_animals
+from miewid_core.demo import draw, draw_animals, scenes
 from miewid_core.demo.species import SPECIES
 from miewid_core.model import MiewIDNet
 from miewid_core.readers.load import load_catalog
+from miewid_core.readers.weights import load_model
 
 SIZE = 64
 
@@ -151,8 +156,8 @@ class TestQuality:
     @pytest.fixture
     def animals(self):
         """An animal in the left half."""
-        animals = torch.zeros(6, SIZE, SIZE)
-        animals[:, :, :32] = 1
+        animals = torch.zeros(6, SIZE, SIZE, dtype=torch.bool)
+        animals[:, :, :32] = True
         return animals
 
     @pytest.fixture
@@ -215,8 +220,11 @@ def test_pairs_are_the_nearest_right_and_wrong_photo():
 
 @pytest.fixture(scope="module")
 def weights(network, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
-    model.save(network, model.Preprocess.of("test_efficientnet", SIZE), path)
+    """A file like the released ones, not like those of our runs."""
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_file(network.state_dict(), path)
+    config = {"model_name": "test_efficientnet", "image_size": SIZE}
+    path.with_name("config.json").write_text(json.dumps(config))
     return path
 
 
@@ -263,7 +271,8 @@ def test_of_real_photos_what_can_be_is_measured(weights, photos, tmp_path):
     words = explain.altered_in_words(explain.altered_queries(network, tested, photos, False))
     assert "with the animal greyed out; by chance" in words
     found = candidates(tested, tested, 2)
-    shown = explain.match_figure(network, found, photos[:2], photos, "matches")
+    panels = review.panels(found, photos[:2], photos, tmp_path, SIZE)
+    shown = explain.match_figure(weights, [*panels, panels[0][:1]], "one without a candidate")
     assert len(shown.axes) == 8
     maps = explain.overlays(network, found, photos[:2], photos)
     assert list(maps) == photos["annotation_id"].tolist()[:2]
@@ -287,8 +296,8 @@ def test_colours_that_are_greyed_can_not_be_matched(photos, tmp_path, weights, m
         def forward(self, images):
             return images[..., 8:-8, 8:-8].mean((2, 3)) + torch.tensor([0.0, 0.0, 3.0])
 
-    preprocess = model.load(weights)[1]
-    monkeypatch.setattr(explain.model, "load", lambda *given: (Mean(), preprocess))
+    preprocess = load_model(weights)[1]
+    monkeypatch.setattr(explain, "load_model", lambda *given: (Mean(), preprocess))
     store = ChipStore(tmp_path, SIZE)
     dataset = ChipDataset(store, store.build(photos))
     vectors = evaluation.embed(Mean(), preprocess, dataset)
@@ -300,24 +309,47 @@ def test_colours_that_are_greyed_can_not_be_matched(photos, tmp_path, weights, m
     assert means["animal greyed"] < 60
 
 
-def test_a_network_that_looks_at_the_background_alone_is_caught(
-    photos, tmp_path, weights, monkeypatch
-):
-    """It sees only corners, outside the ellipse that is greyed: it needs no animal."""
+def paint_coats_on_walls(monkeypatch):
+    """From now on all animals are grey, and behind each hangs what else were its coat, enlarged."""
+    coat, frame = draw._coat, draw._frame
 
-    class Corner(torch.nn.Module):
-        def forward(self, images):
-            return images[..., :8, :8].mean((2, 3)) + torch.tensor([0.0, 0.0, 3.0])
+    def grey(*key):
+        body = coat(*key).copy()
+        body[..., :3] = 124
+        return body
 
-    preprocess = model.load(weights)[1]
-    monkeypatch.setattr(explain.model, "load", lambda *given: (Corner(), preprocess))
-    store = ChipStore(tmp_path, SIZE)
-    vectors = evaluation.embed(Corner(), preprocess, ChipDataset(store, store.build(photos)))
-    tested = Embeddings(photos.assign(chip=store.build(photos))[LABELS], vectors, "w", "p")
-    table = explain.altered_queries(of_file("", tmp_path), tested, photos, False)
-    means = table[table["species"] == "mean"].set_index("query")
-    assert means["top1"]["animal greyed"] == means["top1"]["unchanged"]
-    assert means["low"]["animal greyed"] > means["chance"]["animal greyed"]
-    assert "**Without the animal it finds more than chance does:**" in (
-        explain.altered_in_words(table)
-    )
+    def before_its_wall(seed, key, place):
+        wall = coat(seed, *key[:3])[40:144, 80:240, :3]
+        return frame(seed, key, cv2.resize(wall, scenes.SIZE).astype(np.float32))
+
+    monkeypatch.setattr(draw, "_coat", grey)
+    monkeypatch.setattr(draw, "_frame", before_its_wall)
+
+
+@pytest.mark.slow
+def test_a_network_that_learned_places_is_told_from_one_that_learned_coats(tmp_path, monkeypatch):
+    """Half a minute of training each. Both are tested on other photos of animals and places."""
+    monkeypatch.setattr(draw, "SPECIES", SPECIES[:1])
+    odds, top1, words = {}, {}, {}
+    for learned in ("coats", "places"):
+        if learned == "places":
+            paint_coats_on_walls(monkeypatch)
+        folders = {name: str(tmp_path / name) for name in ("figures_dir", "runs_dir")}
+        study = open_study(str(draw_animals(tmp_path / learned)), epochs=20, **folders)
+        network = of_file(study.run([study.multi()])[0].weights, study.chips_dir)
+        shown = network, network.embed(study.test), study.test, True
+        quality, altered = explain.quality(*shown), explain.altered_queries(*shown)
+        odds[learned] = quality.set_index(["map", "match"]).loc[("relevance", "right")]
+        top1[learned] = altered[altered["species"] == "mean"].set_index("query")
+        words[learned] = explain.quality_in_words(quality), explain.altered_in_words(altered)
+    chance = top1["coats"]["chance"].iloc[0]
+    assert odds["coats"]["odds_low"] > 2
+    assert odds["places"]["odds_high"] < 1
+    assert top1["coats"]["low"]["unchanged"] > 20 * chance
+    assert top1["places"]["low"]["unchanged"] > 5 * chance
+    assert top1["coats"]["low"]["animal greyed"] < chance
+    assert top1["places"]["top1"]["animal greyed"] > top1["places"]["top1"]["unchanged"] / 2
+    assert "speaks against a match" in words["coats"][0]
+    assert "No use of the background is shown." in words["coats"][1]
+    assert "**the network looks at the background no less than" in words["places"][0]
+    assert "**Without the animal it finds more than chance does:**" in words["places"][1]

@@ -250,8 +250,8 @@ def test_of_new_animals_no_candidate_can_be_right(photos, tmp_path):
 
 def test_a_known_animal_is_missed_where_too_few_candidates_are_inspected():
     tested = embedded([f"{i % 9}" for i in range(36)], 0)
-    table = identify.missed(tested)
-    means = table[table["species"] == "mean"].set_index("inspected")["missed"]
+    table = identify.missed(identify.success(tested))
+    means = table.set_index("inspected")["missed"]
     for count in (1, 2, 5, 10):
         hits = 0
         for query, own in zip(tested.rows["annotation_id"], tested.rows["individual"], strict=True):
@@ -263,7 +263,9 @@ def test_a_known_animal_is_missed_where_too_few_candidates_are_inspected():
     words = identify.missed_in_words(table)
     assert words.startswith(f"Looking at the first candidate alone misses {means[1]:.0f} % (")
     assert words.endswith("takes more than 20.")
-    assert "No photo" in identify.missed_in_words(identify.missed(tested.of(np.arange(36) < 1)))
+    assert "No photo" in identify.missed_in_words(
+        identify.missed(identify.success(tested.of(np.arange(36) < 1)))
+    )
 
 
 def test_photos_needed_are_those_of_a_database_with_so_many_of_each():

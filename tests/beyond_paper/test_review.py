@@ -503,14 +503,23 @@ def hundred(tables, tmp_path_factory):
     known["individual"] = [f"ant/animal {number}" for number in range(10)]
     found = candidates_of(queries["annotation_id"], known, [np.linspace(0.9, 0, 10)] * 100)
     path = tmp_path_factory.mktemp("hundred") / "review.html"
-    review.save_page(found, queries, known, path, "A hundred")
+    review.save_page(found, queries, known, path, "A hundred", maps=maps_of(queries))
     return path, queries, known
+
+
+def maps_of(queries):
+    """As of `explain.overlays`: of each query and its first candidate, red anywhere."""
+    places = np.random.default_rng(0).random((len(queries), 2, 8, 8))
+    return dict(zip(queries["annotation_id"], places, strict=True))
 
 
 @pytest.mark.slow
 @needs_browser
 def test_five_hundred_queries_by_ten_open_within_two_seconds(browser, tables, tmp_path):
-    """5,500 photos. The time is that of the page's thread on a processor: others may be busy."""
+    """5,500 photos, the first hundred queries with what their score rests on.
+
+    The time is that of the page's thread on a processor: others may be busy.
+    """
     _, queries, known = tables
     noise = np.random.default_rng(0).integers(0, 256, (22, 30, 3), np.uint8)
     Image.fromarray(noise).resize((200, 152)).save(
@@ -526,7 +535,7 @@ def test_five_hundred_queries_by_ten_open_within_two_seconds(browser, tables, tm
     found = found.rename(columns={"annotation_id": "match"})
     found["rank"] = found.groupby("query").cumcount() + 1
     page = tmp_path / "review.html"
-    review.save_page(found, queries, known, page, "Large")
+    review.save_page(found, queries, known, page, "Large", maps=maps_of(queries[:100]))
     assert 30e6 < page.stat().st_size < 60e6
     browser.forget()
     browser.call("Performance.enable", timeDomain="threadTicks")
@@ -551,9 +560,14 @@ def test_a_stranger_reviews_a_hundred_photos_without_the_mouse(browser, hundred)
         browser.press("Tab")
     browser.write("A stranger")
     browser.press("Tab")
-    expected = []
+    expected, mapped = [], False
+    shown = "[...document.querySelectorAll('main .map')].filter(i => i.offsetWidth).length"
     for number in range(100):
         assert text_of(browser, "which") == f"Photo {number + 1} of 100"
+        if number % 9 == 4:  # what the score rests on, shown or hidden
+            browser.press("m")
+            mapped = not mapped
+        assert browser.run(shown) == 2 * mapped
         decision, individual, certainty = "accept", f"ant/animal {number % 10}", "certain"
         if number % 12 == 3:  # a new animal, named in one case
             decision, individual = "new", "Nova" if number == 3 else f"new-{number + 1}"
