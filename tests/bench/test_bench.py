@@ -112,11 +112,12 @@ def test_slopes_of_power_laws():
 def test_the_papers_size_is_told_beside_the_bare_product():
     rows = [("annotations", growth.LARGEST, way, n) for way, n in (("ours", 3), ("product", 4))]
     rows += [("annotations", 5000, "ours", 1), ("split", growth.WHOLE, "ours", 7)]
+    rows += [("split", growth.MILLION, "ours", 20)]
     full = pd.DataFrame(rows, columns=["axis", "size", "way", "cpu_seconds"])
     full = full.assign(round=0, seconds=9.0, megabytes=1.0)
     table = growth.papers_size(full)
-    assert table["what"].tolist() == ["rank one species", "split"]
-    assert table["processor time (s)"].tolist() == [3, 7]
+    assert table["what"].tolist() == ["rank one species", "split", "split"]
+    assert table["processor time (s)"].tolist() == [3, 7, 20]
     assert "67,106 annotations takes 0.75 times" in growth.share_of_product(full)
     assert growth.share_of_product(full[full["size"] < 9000]) == ""
 
