@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pandas as pd
+import papermill
 import pytest
 from PIL import Image
 
-from miewid_core import catalog
+from miewid_core import catalog, model
 from miewid_core.beyond_paper import identify, review
 from miewid_core.beyond_paper.embeddings import LABELS, Embeddings
 from miewid_core.files import ROOT
@@ -284,3 +285,19 @@ def test_photos_needed_are_those_of_a_database_with_so_many_of_each():
     )
     none = identify.needed(embedded(list("abc"), 0), 0)
     assert "No individual" in identify.needed_in_words(none)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "efficientvit_m0"])
+def test_notebook_12_runs_on_two_individuals_with_three_photos_each(tmp_path, backbone):
+    rng = np.random.default_rng(0)
+    for individual, photo in itertools.product("ab", range(3)):
+        path = tmp_path / "photos" / "ant" / individual / f"{photo}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).save(path)
+    given = {"catalog": str(tmp_path / "photos"), "figures_dir": str(tmp_path / "figures")}
+    given["weights"] = str(tmp_path / "weights.safetensors")
+    model.save(model.MiewIDNet(backbone), model.Preprocess.of(backbone, 64), given["weights"])
+    notebook = ROOT / "notebooks" / "12_your_animals.ipynb"
+    papermill.execute_notebook(notebook, tmp_path / "out.ipynb", given, progress_bar=False)
+    assert (tmp_path / "figures" / "photos" / "review.html").exists()
