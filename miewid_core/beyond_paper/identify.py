@@ -59,6 +59,11 @@ def choose(study: Study, weights: str = "") -> Network:
     return _trained(study, rest, tested)
 
 
+def subtitle(study: Study, weights: str = "") -> str:
+    """What figures and the page carry: the data and the measured network, as given to `choose`."""
+    return f"{study.data}, {Path(weights).name}" if weights else study.subtitle
+
+
 def _of_file(study: Study, weights: Path) -> Network:
     """The network of a weights file, tested on photos of sightings that it didn't learn."""
     if not weights.is_file():
@@ -534,7 +539,8 @@ def write_review(
     report = None if scores else threshold.report(searches, false_matches, study.seed)
     network = final_network(study, measured, known, weights, scores) if final else measured
     found = found_by(network, known_photos, queries, known, tested, scores)
-    folder, title = study.figures_dir, f"Who is this? · {study.subtitle} · {network.role}"
+    title = f"Who is this? · {subtitle(study, weights)} · {network.role}"
+    folder = study.figures_dir
     page = folder / "review.html"
     save_review(found, queries, known, page, title, network, report)
     review.save_csv(review.sheet(found, queries, network.role), folder / "review.csv")

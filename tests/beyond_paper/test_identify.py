@@ -300,4 +300,5 @@ def test_notebook_12_runs_on_two_individuals_with_three_photos_each(tmp_path, ba
     model.save(model.MiewIDNet(backbone), model.Preprocess.of(backbone, 64), given["weights"])
     notebook = ROOT / "notebooks" / "12_your_animals.ipynb"
     papermill.execute_notebook(notebook, tmp_path / "out.ipynb", given, progress_bar=False)
-    assert (tmp_path / "figures" / "photos" / "review.html").exists()
+    page = (tmp_path / "figures" / "photos" / "review.html").read_text(encoding="utf-8")
+    assert "<title>Who is this? · photos, weights.safetensors</title>" in page
