@@ -1,6 +1,7 @@
 """Why this match? The places of two photos that carry their similarity, and how true that is."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -77,11 +78,13 @@ def lines(
 
     `images`: (2, 3, S, S); `maps`: (2, h, w), of `relevance`. The two places of a pair are each
     other's most similar ones; pairs are ordered by that similarity times their relevance. Places
-    count row by row. For CNNs, whose stages timm names.
+    count row by row.
     """
-    stages = network.backbone.feature_info
-    stage = [stage["module"] for stage in stages if stage["reduction"] <= CELL][-1]
-    features = _seen(network, network.backbone.get_submodule(stage), images)[1]
+    reductions = [stage["reduction"] for stage in network.backbone.feature_info]
+    fine = max(CELL, min(reductions))  # transformers have no map of CELL
+    stage = max(place for place, reduction in enumerate(reductions) if reduction <= fine)
+    only = {"indices": [stage], "intermediates_only": True}
+    (features,) = network.backbone.forward_intermediates(images, **only)
     features = F.interpolate(features, maps.shape[1:], mode="bilinear").flatten(2)
     features = F.normalize(features - features.mean((0, 2), keepdim=True), dim=1)
     similar = (features[0].T @ features[1]).cpu()  # (h * w, h * w)
@@ -92,16 +95,6 @@ def lines(
     best = weight.argsort(descending=True)[:count]
     least = max(weight.max() / 10, 1e-12)  # lines between places that carry little say nothing
     return [(int(place), int(there[place])) for place in best if weight[place] >= least]
-
-
-def _seen(network: nn.Module, module: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
-    """What a module of the network is given, and what it returns, for these images."""
-    kept = []
-    hook = module.register_forward_hook(lambda _, given, output: kept.extend([*given, output]))
-    with torch.no_grad():
-        network(images)
-    hook.remove()
-    return kept
 
 
 def overlays(
@@ -273,11 +266,17 @@ def _maps(
 
 def grad_cam(network: MiewIDNet, images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """Grad-CAM of the similarity at the last map (Selvaraju et al. 2017), to compare: (B, h, w)."""
-    features = _seen(network, network.pooling, images)[0].requires_grad_()
+    seen = []
+    hook = network.pooling.register_forward_hook(lambda _, given, __: seen.extend(given))
+    network(images)
+    hook.remove()
+    features = seen[0].requires_grad_()
     with torch.enable_grad():
         similar = F.cosine_similarity(network.bn(network.pooling(features)), others).sum()
         slopes = torch.autograd.grad(similar, features)[0]
-    return (features * slopes.mean((2, 3), keepdim=True)).sum(1).clamp(min=0).detach()
+    weights = slopes.flatten(2).mean(2, keepdim=True)  # (B, C, 1)
+    cam = (features.flatten(2) * weights).sum(1).clamp(min=0).detach()
+    return cam.view(len(cam), math.isqrt(cam.shape[1]), -1)
 
 
 def _most_relevant(maps: torch.Tensor, share: float, side: int) -> torch.Tensor:

@@ -58,6 +58,11 @@ def choose(study: Study, weights: str = "") -> Network:
     return _trained(study, rest, tested)
 
 
+def subtitle(study: Study, weights: str = "") -> str:
+    """What figures and the page carry: the data and the measured network, as given to `choose`."""
+    return f"{study.data}, {Path(weights).name}" if weights else study.subtitle
+
+
 def _of_file(study: Study, weights: Path) -> Network:
     """The network of a weights file, tested on photos of sightings that it didn't learn."""
     if not weights.is_file():
@@ -420,21 +425,18 @@ def hold_back(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Some of `tested` as if unidentified, and those of `annotations` that are left as known.
 
-    One of each of a few random individuals, at most a quarter of them; a third of these lose all
-    their other photos, and are new then. The others keep those of other encounters. Both tables
+    One of each of a few random individuals, at most a quarter of them; every third of these loses
+    all its other photos, and is new then. The others keep those of other encounters. Both tables
     keep their `individual`, by which answers can be judged.
     """
     drawn = tested[tested["individual"].duplicated(keep=False)].sort_values("annotation_id")
     drawn = drawn.sample(frac=1, random_state=seed).drop_duplicates("individual")
-    queries = drawn.head(min(HELD_BACK, max(1, len(drawn) // 4)))
-    new = queries["individual"].head(len(queries) // 3)
+    queries = drawn.head(min(HELD_BACK, max(1, len(drawn) // 4))).reset_index(drop=True)
+    new = queries["individual"][2::3]
     burst = queries.loc[queries["encounter"] != "", "encounter"]
     seen = annotations["annotation_id"].isin(queries["annotation_id"])
     seen |= annotations["encounter"].isin(burst)
     known = annotations[~seen & ~annotations["individual"].isin(new)].reset_index(drop=True)
-    is_new = queries["individual"].isin(new)
-    turn = is_new.groupby(is_new).cumcount() * np.where(is_new, 2, 1)  # a new one to two known
-    queries = queries.iloc[np.lexsort([is_new, turn])].reset_index(drop=True)
     queries.attrs = {}  # notices of the catalog
     return queries, known
 
@@ -536,7 +538,8 @@ def write_review(
     report = None if scores else threshold.report(searches, false_matches, study.seed)
     network = final_network(study, measured, known, weights, scores) if final else measured
     found = found_by(network, known_photos, queries, known, tested, scores)
-    folder, title = study.figures_dir, f"Who is this? · {study.subtitle} · {network.role}"
+    title = f"Who is this? · {subtitle(study, weights)} · {network.role}"
+    folder = study.figures_dir
     page = folder / "review.html"
     save_review(found, queries, known, page, title, network, report)
     review.save_csv(review.sheet(found, queries, network.role), folder / "review.csv")

@@ -269,7 +269,7 @@ def read(path: Path | str, queries: pd.DataFrame, known: pd.DataFrame) -> pd.Dat
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; export it from the page again")
     cells = [*COLUMNS, *OPTIONAL]
-    rows[cells] = rows.reindex(columns=cells).fillna("").map(original)
+    rows[cells] = rows.reindex(columns=cells, fill_value="").fillna("").map(original)
     for name in ("decision", "certainty"):
         rows[name] = rows[name].str.strip().str.lower()
     names, page = rows["individual"].str.strip(), queries.set_index("annotation_id")

@@ -132,13 +132,18 @@ def test_lines_of_an_image_with_itself_shifted_are_parallel(network):
     assert np.mean(np.array(rows) == 0) > 0.8
 
 
-def test_lines_avoid_places_without_relevance(network, images):
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "efficientvit_m0", "test_vit"])
+def test_lines_avoid_places_without_relevance(images, backbone):
+    """The last two have no map as fine as that of relevance."""
+    network = MiewIDNet(backbone, image_size=SIZE).eval().requires_grad_(False)
     maps = torch.ones(2, 8, 8)
     maps[:, :, :4] = 0
     found = explain.lines(network, images[:1].repeat(2, 1, 1, 1), maps)
     assert found
     assert all(one == two and one % 8 >= 4 for one, two in found)
     assert explain.lines(network, images[:2], -maps) == []
+    cam = explain.grad_cam(network, images[:1], network(images[1:2]))
+    assert cam.shape[1] == cam.shape[2]
 
 
 class Half(torch.nn.Module):
