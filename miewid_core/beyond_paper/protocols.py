@@ -216,8 +216,7 @@ def without_the_day(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _share(table: pd.DataFrame, name: str) -> str:
-    value, _, ends = with_interval(table, name)[-1].partition(" ")
-    return f"{value} % {ends}".rstrip()
+    return with_interval(table, name, unit=" %")[-1]
 
 
 def in_words(tables: Mapping[str, pd.DataFrame]) -> str:
