@@ -204,7 +204,8 @@ def papers_size(measured: pd.DataFrame) -> pd.DataFrame:
     """Ours at the paper's size and at a million rows, for a reader: time and memory by size."""
     own = measured[(measured["way"] == "ours") & measured["size"].isin([LARGEST, WHOLE, MILLION])]
     own = own.assign(what=own["axis"].replace(NAMES)).groupby(["what", "size"], sort=False)
-    table = own[["cpu_seconds", "megabytes"]].median().reset_index()
+    table = own[[*LABELLED]].median().reset_index()
+    table["size"] = table["size"].map("{:,}".format)
     return table.set_axis(["what", "annotations", *LABELLED.values()], axis=1)
 
 

@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from miewid_core import progress
 from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, label_rows, plain_numbers, spelt, styled
-from miewid_core.paper.intervals import ENDS, Estimate
+from miewid_core.paper.intervals import ENDS, Estimate, sentence
 
 LINKAGES = {  # joined by the best match, or by the mean of all; how it is drawn
     "single": (BLUE, "-", "o"),
@@ -201,11 +201,12 @@ def in_words(chosen: pd.DataFrame) -> str:
             for _, row in rows.iterrows()
         ]
         told.append(
-            f"{method} linkage counts {least} to {most} the true number of individuals (by the "
-            f"interval too few for {off.count('few')}, too many for {off.count('many')} of "
-            f"{len(rows)} species)"
+            f"{method} linkage counts {least} to {most} the true number of individuals: by the "
+            f"interval too few for {off.count('few')} and too many for {off.count('many')} of "
+            f"{len(rows)} species"
         )
-    return f"By the threshold that is right for the other species, {'; '.join(told)}."
+    told[0] = f"by the threshold that is right for the other species, {told[0]}"
+    return " ".join(map(sentence, told))
 
 
 def reviews(

@@ -156,8 +156,7 @@ def _first_fifth(table: pd.DataFrame, score: str) -> dict[str, list[str]]:
     """Recall and precision in percent there, of a `planting_test`, for KINDS of wrong labels."""
     rows = table[(table["score"] == score) & (table["shown"] == 0.2)].set_index("wrong")
     rows = 100 * rows.loc[[*KINDS], [name + end for name in MEASURES for end in ENDS]]
-    texts = {name: with_interval(rows, name, decimals=0) for name in MEASURES}
-    return {name: [text.replace(" ", " % ", 1) for text in own] for name, own in texts.items()}
+    return {name: with_interval(rows, name, decimals=0, unit=" %") for name in MEASURES}
 
 
 def in_words(table: pd.DataFrame, score: str = "suspicion") -> str:

@@ -216,24 +216,24 @@ def without_the_day(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _share(table: pd.DataFrame, name: str) -> str:
-    value, _, ends = with_interval(table, name)[-1].partition(" ")
-    return f"{value} % {ends}".rstrip()
+    return with_interval(table, name, unit=" %")[-1]
 
 
 def in_words(tables: Mapping[str, pd.DataFrame]) -> str:
     """Top-1 of known individuals in each split, and AUROC (`tables`: of `summaries`)."""
     first, told = tables[RANDOM], ""
     if DATED in tables:
-        told += f", and for {_share(tables[DATED], 'top_1')} on the species with days"
+        told += f" On the species with days it is right for {_share(tables[DATED], 'top_1')}."
     if TIMED in tables:
         score = _share(tables[TIMED], "top_1")
-        told += f". On later days, a network trained on earlier ones is right for {score}"
+        told += f" On later days, a network trained on earlier ones is right for {score}."
     if pd.notna(first["AUROC"].iloc[-1]):
-        told += f". A known animal scores above a new one in {_share(first, 'AUROC')} of pairs"
+        told += f" A known animal scores above a new one in {_share(first, 'AUROC')} of pairs."
     return (
         "With the training photos as the database, the multi-species network's nearest photo is "
-        f"right for {_share(first, 'top_1')} of the photos of known individuals{told}. In brackets "
-        "are 95 % intervals over individuals; each network is trained once."
+        f"right for {_share(first, 'top_1')} of {first['known'].iloc[-1]:,} photos of known "
+        f"individuals.{told} These are means over species ({len(first) - 1} with the split of "
+        "section 3.3) with 95 % intervals over individuals; each network is trained once."
     )
 
 

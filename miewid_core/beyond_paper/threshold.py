@@ -310,9 +310,9 @@ SENTENCE = (
 HALF = 50  # percent of known animals: a threshold must be shown to find more
 USELESS = (
     "- **The threshold is not used** for {names}. It is not shown to find more than half of the "
-    "animals that you know: it misses {FNIR} % of them (FNIR, with 95 % interval). FPIR is {FPIR} "
-    "%, where {asked:g} % is asked for. Go through the candidates yourself; the review page "
-    "doesn't mention this threshold."
+    "animals that you know: it misses {FNIR} of them (FNIR, with 95 % interval). FPIR is {FPIR}, "
+    "where {asked:g} % is asked for. Go through the candidates yourself; the review page doesn't "
+    "mention this threshold."
 )
 
 
@@ -332,7 +332,8 @@ def _in_words(table: pd.DataFrame, rate: float) -> str:
     lost = chosen[~chosen["used"]]
     lines = [SENTENCE.format(**row) for row in chosen[chosen["used"]].to_dict("records")]
     if len(lost):
-        told = {name: ", ".join(with_interval(lost, name, decimals=0)) for name in MEASURES[:2]}
+        texts = (with_interval(lost, name, decimals=0, unit=" %") for name in MEASURES[:2])
+        told = dict(zip(MEASURES, map(", ".join, texts), strict=False))
         lines.append(USELESS.format(names=", ".join(lost["name"]), asked=100 * rate, **told))
     if len(none):
         names = ", ".join(none["name"] + " (" + none["new_individuals"].astype(str) + ")")

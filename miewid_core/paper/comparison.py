@@ -330,13 +330,13 @@ def with_heads(
 
 
 def with_interval(
-    table: pd.DataFrame, name: str, low: str = "", high: str = "", decimals: int = 1
+    table: pd.DataFrame, name: str, low: str = "", high: str = "", decimals: int = 1, unit: str = ""
 ) -> list[str]:
     """A column with its 95 % interval (`name`_low, `name`_high if not named) as text, or ""."""
     rows = table[[name, low or f"{name}_low", high or f"{name}_high"]].astype(float).round(decimals)
     written = rows.map(f"{{:z,.{decimals}f}}".format).itertuples(index=False)
     return [
-        "" if value == "nan" else value if least == "nan" else f"{value} ({least} to {most})"
+        "" if value == "nan" else f"{value}{unit}" + f" ({least} to {most})" * (least != "nan")
         for value, least, most in written
     ]
 

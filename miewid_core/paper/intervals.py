@@ -232,15 +232,22 @@ def _area(known: pd.Series, new: pd.Series) -> Clustered:
 
     One that is on both sides counts once in it (Obuchowski 1997); the smaller side is its sample.
     """
-    above = np.sign(np.subtract.outer(known.to_numpy(), new.to_numpy())) / 2 + 0.5
-    table = pd.DataFrame(above, known.index, new.index).groupby(level=0).mean()
-    table = table.T.groupby(level=0).mean()  # new individuals by known ones
-    value, least = table.to_numpy().mean(), min(table.shape)
-    sides = ((table.mean(axis=axis) - value) / table.shape[1 - axis] for axis in (0, 1))
-    variance = (next(sides).add(next(sides), fill_value=0) ** 2).sum()
-    variance = variance * least / (least - 1) if least > 1 else np.nan
-    size = value * (1 - value) / variance if variance > 0 else least
+    above, below = _placed(known, new), 1 - _placed(new, known)
+    value, least = above.mean(), min(len(above), len(below))
+    departures = ((above - value) / len(above)).add((below - value) / len(below), fill_value=0)
+    variance = (departures**2).sum() * least / (least - 1) if least > 1 else np.nan
+    size = value * (1 - value) / variance if variance > TINY else least
     return Clustered(value, value, variance, size, least)
+
+
+def _placed(scores: pd.Series, others: pd.Series) -> pd.Series:
+    """By individual, the mean share of other individuals whose scores lie below, ties half."""
+    weights = 1 / others.groupby(level=0).transform("size") / others.index.nunique()
+    order = np.argsort(others.to_numpy())
+    shares, ends = np.append(0, weights.to_numpy()[order].cumsum()), others.to_numpy()[order]
+    below, at_most = (np.searchsorted(ends, scores, side) for side in ("left", "right"))
+    placed = pd.Series((shares[below] + shares[at_most]) / 2 / shares[-1], scores.index)
+    return placed.groupby(level=0).mean()
 
 
 def _of_training(runs: Sequence[np.ndarray]) -> list[tuple[float, float]]:

@@ -306,8 +306,8 @@ def test_the_committed_measurements_are_told():
     now = now.assign(ratio=[1, 0.7, 2.0, 1.2], low=[1, 0.5, 1.5, 0.8], high=[1, 0.9, 2.5, 1.6])
     words = report.answer(full, now)
     assert (
-        "ours is faster in 1 of 3 comparisons: evaluation by scikit-learn is faster than ours, 0.7 "
-        "(0.5 to 0.9) times our time; evaluation by faiss is not told apart"
+        "ours is faster in 1 of 3 comparisons: ranking 3,000 annotations by scikit-learn is faster "
+        "than ours, 0.7 (0.5 to 0.9) times our time; ranking 3,000 annotations by faiss is not told"
     ) in words
     assert len(words.partition(". ")[0].split()) <= 25
     assert "A GPU was not measured." in words

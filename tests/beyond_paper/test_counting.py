@@ -211,7 +211,7 @@ def test_words_and_figures_follow_the_table(table):
         f"{most['ratio']:.2f} times ({most['species']}) the true number"
     ) in words
     few, many = (rows["ratio_high"] < 1).sum(), (rows["ratio_low"] > 1).sum()
-    assert f"too few for {few}, too many for {many} of {len(rows)} species" in words
+    assert f"too few for {few} and too many for {many} of {len(rows)} species. Single" in words
     assert f"{least['ratio']:.2f} to {most['ratio']:.2f} times" in counting.headline(chosen)
     drawn = counting.curves(table, "title")
     labels = [axes.get_ylabel() for axes in drawn.axes]
