@@ -88,7 +88,8 @@ def _sightings(species: Species, rng: Generator, wanted: int) -> Iterator[tuple]
 
 
 @lru_cache(maxsize=64)
-def _coat(seed: int, number: int, individual: int, side: int) -> np.ndarray:
+def coat_of(seed: int, number: int, individual: int, side: int) -> np.ndarray:
+    """The coat of an individual of species `number`, on its left (0) or right side."""
     return coat(SPECIES[number], default_rng([seed, 1, number, individual, side]))
 
 
@@ -120,7 +121,7 @@ def anatomy(photos: pd.DataFrame) -> Iterator[np.ndarray]:
 @cache
 def _variation(seed: int, number: int) -> np.ndarray:
     """(H, W) float32, up to 255: how much a species' coats vary at each point of the body."""
-    coats = np.stack([_coat(seed, number, individual, 0) for individual in range(12)])
+    coats = np.stack([coat_of(seed, number, individual, 0) for individual in range(12)])
     blurred = np.stack([cv2.GaussianBlur(one.astype(np.float32), (0, 0), 2) for one in coats])
     spread = blurred.std(axis=0).mean(axis=2)
     return 255 * spread / spread.max()
@@ -151,7 +152,7 @@ def _frame(seed: int, key: Key, photo: np.ndarray) -> tuple[np.ndarray, tuple[fl
     species = SPECIES[key[0]]
     drawn, view, box, tilted, (sun, blur, grain), rng, own = _posed(seed, key)
     if rng.random() < 0.15:
-        stranger = _coat(seed, key[0], STRANGER + key[3] % 3, 0)
+        stranger = coat_of(seed, key[0], STRANGER + key[3] % 3, 0)
         _neighbour(photo, species, stranger, rng, sun)
     if BUILDS[species.build].hips:
         scenes.shadow(photo, box)
@@ -168,7 +169,7 @@ def _posed(seed: int, key: Key) -> tuple:
     view, tilted = _view(species, rng)
     camera = rng.uniform(-1, 1), max(0.0, rng.normal(0.2, 0.35)), rng.uniform(1, 5)
     view = view._replace(flipped=key[2] == 1).jittered(own, 0.35)
-    drawn = body(species, _coat(seed, *key[:3]), view, camera[0])
+    drawn = body(species, coat_of(seed, *key[:3]), view, camera[0])
     return drawn, *_framed(drawn, view), tilted, camera, rng, own
 
 
