@@ -87,7 +87,8 @@ def _sightings(species: Species, rng: Generator, wanted: int) -> Iterator[tuple]
 
 
 @lru_cache(maxsize=64)
-def _coat(seed: int, number: int, individual: int, side: int) -> np.ndarray:
+def coat_of(seed: int, number: int, individual: int, side: int) -> np.ndarray:
+    """The coat of an individual of species `number`, on its left (0) or right side."""
     return coat(SPECIES[number], default_rng([seed, 1, number, individual, side]))
 
 
@@ -140,7 +141,7 @@ def _frame(seed: int, key: Key, photo: np.ndarray) -> tuple[np.ndarray, tuple[fl
     species = SPECIES[key[0]]
     drawn, view, box, tilted, (sun, blur, grain), rng, own = _posed(seed, key)
     if rng.random() < 0.15:
-        stranger = _coat(seed, key[0], STRANGER + key[3] % 3, 0)
+        stranger = coat_of(seed, key[0], STRANGER + key[3] % 3, 0)
         _neighbour(photo, species, stranger, rng, sun)
     if BUILDS[species.build].hips:
         scenes.shadow(photo, box)
@@ -157,7 +158,7 @@ def _posed(seed: int, key: Key) -> tuple:
     view, tilted = _view(species, rng)
     camera = rng.uniform(-1, 1), max(0.0, rng.normal(0.2, 0.35)), rng.uniform(1, 5)
     view = view._replace(flipped=key[2] == 1).jittered(own, 0.35)
-    drawn = body(species, _coat(seed, *key[:3]), view, camera[0])
+    drawn = body(species, coat_of(seed, *key[:3]), view, camera[0])
     return drawn, *_framed(drawn, view), tilted, camera, rng, own
 
 

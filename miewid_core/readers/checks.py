@@ -20,13 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from miewid_core import progress
 from miewid_core.catalog import BOX, NOTICE, PROBLEM, CatalogError
 from miewid_core.files import CACHE, Findings, file_digest
-from miewid_core.photos import (
-    SAVE_AGAIN,
-    TURNS,
-    UNREADABLE,
-    open_photo,
-    refuse_what_is_no_photo,
-)
+from miewid_core.photos import SAVE_AGAIN, TURNS, UNREADABLE, open_photo, refuse_what_is_no_photo
 from miewid_core.readers.sources import CAMERA_RAW
 
 SLACK = 1.0  # pixels by which rounding may push a box out of its photo

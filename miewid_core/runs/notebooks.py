@@ -296,19 +296,19 @@ def run(
     at_once, running, every = at_once or _most_at_once(parameters), set(), []
     with ThreadPoolExecutor(at_once) as pool, ExitStack() as stack:
         places = [(line, stack.enter_context(started(at_once))) for line in range(at_once)]
-        interrupted = stack.enter_context(_interrupts())
+        interrupted = stack.enter_context(interrupts())
         for number, (notebook, own) in enumerate(zip(notebooks, given, strict=True), 1):
             title = f"[{number}/{len(given)}] {notebook.stem}"
             every.append(pool.submit(_run_in, places, notebook, title, output, own))
             running.add(every[-1])
             if len(running) == at_once:
-                running = _wait(running, FIRST_COMPLETED, interrupted)
-        _wait(running, ALL_COMPLETED, interrupted)
+                running = wait_for(running, FIRST_COMPLETED, interrupted)
+        wait_for(running, ALL_COMPLETED, interrupted)
     return [future.result() for future in every]
 
 
 @contextmanager
-def _interrupts() -> Iterator[threading.Event]:
+def interrupts() -> Iterator[threading.Event]:
     """Is set by Ctrl-C instead of KeyboardInterrupt, of which Python loses one that it raises in a
     destructor; that of a progress bar then keeps the lock of all bars."""
     interrupted = threading.Event()
@@ -319,7 +319,7 @@ def _interrupts() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _wait(running: set[Future], until: str, interrupted: threading.Event) -> set[Future]:
+def wait_for(running: set[Future], until: str, interrupted: threading.Event) -> set[Future]:
     """Those still running then; when one has failed, the others end before its error is raised.
 
     Raises KeyboardInterrupt once `interrupted`, which nothing wakes: it is looked for.

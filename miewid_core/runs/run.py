@@ -1,6 +1,6 @@
 """A training as a value: the same data, configuration and seed give one folder, trained once.
 
-What a network is used for lies in one cache of embeddings, each made once, too.
+The embeddings that a network gives are kept in the same way, by it and the chips.
 """
 
 import contextlib

@@ -154,7 +154,7 @@ def test_sides_have_different_patterns():
     assert {species.name for species in SPECIES if species.sides_differ} == {*SIDES_DIFFER}
     for name in SIDES_DIFFER:
         number = [species.name for species in SPECIES].index(name)
-        left, right = (draw._coat(0, number, 1, side).astype(float) for side in (0, 1))
+        left, right = (draw.coat_of(0, number, 1, side).astype(float) for side in (0, 1))
         assert np.abs(left - right).mean() > 10
         table = plan()
         table = table[table["species"] == name]

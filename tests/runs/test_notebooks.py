@@ -240,18 +240,18 @@ def interrupt_beside():
 @pytest.mark.parametrize("interrupt", [Ending, interrupt_beside])
 def test_no_interrupt_is_lost(interrupt):
     before = signal.getsignal(signal.SIGINT)  # ignored, where a shell runs all this in background
-    with notebooks._interrupts() as interrupted:
+    with notebooks.interrupts() as interrupted:
         interrupt()
         with pytest.raises(KeyboardInterrupt):
-            notebooks._wait({Future()}, FIRST_COMPLETED, interrupted)
+            notebooks.wait_for({Future()}, FIRST_COMPLETED, interrupted)
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_an_interrupt_is_seen_while_nothing_ends():
     later = threading.Timer(1, interrupt_beside)
     later.start()
-    with notebooks._interrupts() as interrupted, pytest.raises(KeyboardInterrupt):
-        notebooks._wait({Future()}, FIRST_COMPLETED, interrupted)
+    with notebooks.interrupts() as interrupted, pytest.raises(KeyboardInterrupt):
+        notebooks.wait_for({Future()}, FIRST_COMPLETED, interrupted)
 
 
 def test_a_line_of_the_terminal_shows_the_last_words(capsys):
