@@ -1,9 +1,10 @@
 """One function for each kind of figure; the table that each draws is what is saved beside it."""
 
+import inspect
 import io
 import itertools
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.figure
@@ -112,6 +113,11 @@ def save_table(table: pd.DataFrame, name: str, folder: Path) -> None:
     _save_csv(table, Path(folder) / f"{name}.csv")
     with replacing(Path(folder) / f"{name}.md") as temporary:
         temporary.write_text(table_text(table), encoding="utf-8", newline="\n")
+
+
+def source_text(function: Callable) -> str:
+    """A function's source as Markdown."""
+    return f"```python\n{inspect.getsource(function)}```"
 
 
 def table_text(table: pd.DataFrame, decimals: int | None = None) -> str:
