@@ -296,11 +296,8 @@ def test_notebook_12_runs_on_two_individuals_with_three_photos_each(tmp_path):
         Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).save(path)
     given = {"catalog": str(tmp_path / "photos"), "figures_dir": str(tmp_path / "figures")}
     given["weights"] = str(tmp_path / "weights.safetensors")
-    network, preprocess = (
-        model.MiewIDNet("test_efficientnet"),
-        model.Preprocess.of("test_efficientnet", 64),
-    )
-    model.save(network, preprocess, given["weights"])
+    network = model.MiewIDNet("test_efficientnet")
+    model.save(network, model.Preprocess.of(network.name, 64), given["weights"])
     notebook = ROOT / "notebooks" / "12_your_animals.ipynb"
     papermill.execute_notebook(notebook, tmp_path / "out.ipynb", given, progress_bar=False)
     page = (tmp_path / "figures" / "photos" / "review.html").read_text(encoding="utf-8")
