@@ -1,8 +1,9 @@
 """One style for all figures, each saved with the table that it draws; sheets of photos."""
 
+import inspect
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.figure
@@ -104,6 +105,11 @@ def save(
         with replacing(Path(folder) / file) as temporary:
             temporary.write_bytes(content)
     return [shown[0], csv[0]]
+
+
+def source_text(function: Callable) -> str:
+    """A function's source as Markdown."""
+    return f"```python\n{inspect.getsource(function)}```"
 
 
 def table_text(table: pd.DataFrame, decimals: int | None = None) -> str:

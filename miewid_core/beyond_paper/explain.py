@@ -35,7 +35,7 @@ CURVE = ["similarity", *(f"greyed_{100 * share:.0f}" for share in GREYED)]
 DRAWS = 1000  # of a bootstrap
 MEAN_PIXEL = np.array([124, 116, 104], np.uint8)  # ImageNet's
 MOST = 500  # altered queries
-BATCH = 10  # photos whose maps are measured at once
+AT_ONCE = 500_000  # pixels of photos whose maps are measured together: two of 440 px
 OVERLAID = 100  # queries whose first candidates are explained on the review page
 
 
@@ -191,9 +191,9 @@ def quality(
         return pd.DataFrame(columns=["map", "match", "pairs"])
     rows, store = tested.rows.iloc[found["query"]], ChipStore(network.chips_dir, preprocess.size)
     animals = [*outlines(photos, rows, preprocess.size)] if drawn else []
-    tables = []
-    for start in progress(range(0, len(rows), BATCH), "relevance"):
-        part = slice(start, start + BATCH)
+    tables, step = [], max(1, AT_ONCE // preprocess.size**2)
+    for start in progress(range(0, len(rows), step), "relevance"):
+        part = slice(start, start + step)
         own, shown = rows[part], torch.from_numpy(np.stack(animals[part])) if drawn else None
         images = _images([store.read(key) for key in own["chip"]], preprocess)
         for match in ("right", "wrong"):

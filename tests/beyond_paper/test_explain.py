@@ -267,9 +267,13 @@ def test_of_drawn_animals_all_is_measured(weights, animals, tmp_path):
         assert 0.2 < outline.mean() < 0.7
 
 
-def test_of_real_photos_what_can_be_is_measured(weights, photos, tmp_path):
+def test_of_real_photos_what_can_be_is_measured(weights, photos, tmp_path, monkeypatch):
     tested, network = embed(weights, photos, tmp_path, tmp_path), of_file(weights, tmp_path)
     table = explain.quality(network, tested, photos, False, count=4)
+    monkeypatch.setattr(explain, "AT_ONCE", 1)
+    alone = explain.quality(network, tested, photos, False, count=4)
+    same = ["map", "match", "pairs", "similarity"]
+    pd.testing.assert_frame_equal(table[same], alone[same], rtol=1e-4)
     assert "odds_animal" not in table
     assert "isn't known" in explain.quality_in_words(table)
     assert explain.quality_figure(table, "real").png()
