@@ -181,9 +181,7 @@ def headline(chosen: pd.DataFrame) -> str:
     if chosen.empty:
         return "A count by a threshold of others needs two species"
     ratio = chosen.loc[(chosen["goal"] == "count") & (chosen["linkage"] == "average"), "ratio"]
-    return (
-        f"Average linkage counts {ratio.min():.2f} to {ratio.max():.2f} times the animals there are"
-    )
+    return f"Average linkage counts {ratio.min():.2f} to {ratio.max():.2f} times the true number"
 
 
 def in_words(chosen: pd.DataFrame) -> str:
@@ -192,16 +190,13 @@ def in_words(chosen: pd.DataFrame) -> str:
         return "With one species, no other can choose its threshold."
     own, told = chosen[chosen["goal"] == "count"], []
     for method in reversed(LINKAGES):
-        rows = own[own["linkage"] == method].sort_values("ratio")
-        least, most = (
-            f"{r.ratio:.2f} times ({spelt(r.species)})" for r in rows.iloc[[0, -1]].itertuples()
+        rows = own[own["linkage"] == method].sort_values("ratio").to_dict("records")
+        ends = (
+            f"{row['ratio']:.2f} times ({spelt(row['species'])})" for row in (rows[0], rows[-1])
         )
-        off = [
-            Estimate.of(row, "ratio").above(1).shown("many", "few", "")
-            for _, row in rows.iterrows()
-        ]
+        off = [Estimate.of(row, "ratio").above(1).shown("many", "few", "") for row in rows]
         told.append(
-            f"{method} linkage counts {least} to {most} the true number of individuals: by the "
+            f"{method} linkage counts {' to '.join(ends)} the true number of individuals: by the "
             f"interval too few for {off.count('few')} and too many for {off.count('many')} of "
             f"{len(rows)} species"
         )

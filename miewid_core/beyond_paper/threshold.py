@@ -225,7 +225,7 @@ def calibration_error(table: pd.DataFrame) -> float:
 def detection(found: pd.DataFrame) -> pd.DataFrame:
     """The trade of FNIR against FPIR (DET), in percent: thresholds, threshold, FPIR, FNIR.
 
-    `thresholds`: "one for all" species, or "one a species", the mean over species at equal FPIR
+    `thresholds`: "one for all" species, or "one per species", the mean over species at equal FPIR
     (without a threshold). Species count alike, and individuals within them.
     """
     columns, parts = ["thresholds", "threshold", "FPIR", "FNIR"], _trials(found)
@@ -237,7 +237,7 @@ def detection(found: pd.DataFrame) -> pd.DataFrame:
     fnir = [np.append(100.0, c["FNIR"])[at] for c, at in zip(curves, places, strict=True)]
     each = pd.DataFrame({"FPIR": fpir, "FNIR": np.mean(fnir, axis=0)})
     tables = [_curve(pd.concat(parts)), each]
-    named = zip(tables, ("one for all", "one a species"), strict=True)
+    named = zip(tables, ("one for all", "one per species"), strict=True)
     rows = pd.concat([table.assign(thresholds=name) for table, name in named], ignore_index=True)
     return rows[columns]
 
@@ -386,13 +386,13 @@ def reliability_claim(table: pd.DataFrame) -> str:
 
 @styled()
 def detection_curve(table: pd.DataFrame, title: str, rate: float = 0.0) -> Figure:
-    """FNIR against FPIR, of one threshold for all species and of one a species (`detection`).
+    """FNIR against FPIR, of one threshold for all species and of one per species (`detection`).
 
     `rate`: of false positives, asked for; 0 for none.
     """
     drawn = Figure(title, 3.4)
     axes = drawn.subplots()
-    looks = {"one for all": (GREY, "--"), "one a species": (BLUE, "-")}
+    looks = {"one for all": (GREY, "--"), "one per species": (BLUE, "-")}
     for name, (colour, line) in looks.items():
         rows = table[table["thresholds"] == name]
         axes.plot(rows["FPIR"], rows["FNIR"], line, color=colour, label=f"threshold: {name}")

@@ -12,7 +12,7 @@ from miewid_core.paper.printed import combined_table1, printed_table
 UNKNOWN = float("nan")
 NOBODY = [pd.NA, pd.NA]  # where no species are counted
 COLUMNS = ["section", "claim", "paper", "here", "low", "high", "ahead", "behind"]
-ONE = "one network for all beats one a species"
+ONE = "one network for all beats one per species"
 FEW = {  # section: table of differences by number of individuals, claim, printed table and column
     "5.4": ("table4_gain", "training with all others beats training alone", 4, "joint_training"),
     "5.5": ("table5_gain", "fine-tuning beats training alone", 5, "fine_tuning"),
@@ -35,7 +35,7 @@ def claims(folder: Path) -> pd.DataFrame:
         *_gain(two, "single", "5.1", f"{ONE} (equal epochs)", "single"),
         *_trend(two),
         *_gain(_read(folder, "leave_one_out_transfer"), "untrained", "5.2", claim),
-        *_gain(unseen, "left_out", "5.2", "to have seen the species is better", "left_out"),
+        *_gain(unseen, "left_out", "5.2", "training on the species, too, is better", "left_out"),
         *_few(folder),
         *_database(folder),
     ]
@@ -104,5 +104,5 @@ def _database(folder: Path) -> Iterator[list[object]]:
     """How much one annotation of each individual costs; the paper draws it and prints no number."""
     for _, row in _read(folder, "figure3_cost").iterrows():
         if row["limit"] == 1:
-            claim = "more than one annotation an individual in the database is better"
+            claim = "more than one annotation per individual in the database is better"
             yield ["5.4", claim, UNKNOWN, *Estimate.of(row, "cost_1"), *NOBODY]

@@ -257,7 +257,7 @@ class TestDetection:
             name: np.interp(10, rows["FPIR"], rows["FNIR"])
             for name, rows in table.groupby("thresholds")
         }
-        assert missed["one a species"] + 10 < missed["one for all"]
+        assert missed["one per species"] + 10 < missed["one for all"]
 
     def test_without_known_or_new_animals_there_is_nothing_to_say(self):
         lost = made(9).assign(true_score=np.nan)
@@ -314,7 +314,7 @@ class TestReport:
         drawn = axes.lines[1].get_xydata()
         assert drawn == pytest.approx(report.reliability[["stated", "observed"]].to_numpy())
         axes = threshold.detection_curve(report.detection, "x").axes[0]
-        rows = report.detection[report.detection["thresholds"] == "one a species"]
+        rows = report.detection[report.detection["thresholds"] == "one per species"]
         assert axes.lines[1].get_xydata() == pytest.approx(rows[["FPIR", "FNIR"]].to_numpy())
 
     def test_notes_speak_of_the_best_candidate_by_its_species(self):

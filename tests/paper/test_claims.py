@@ -36,14 +36,14 @@ def test_a_claim_holds_where_its_interval_lies_above_zero(tmp_path, shift, verdi
     matched = np.array([-2.0, -1, 0, 1, 2]) + shift
     some = [0.01, 0.2, 0.01, 0.2, 0.01]
     compared(tmp_path, "table2_multi_single", matched=(matched, 3, some), single=(matched, 3, some))
-    row = by_claim(tmp_path).loc["one network for all beats one a species (equal steps)"]
+    row = by_claim(tmp_path).loc["one network for all beats one per species (equal steps)"]
     assert (row["here"], row["low"], row["high"]) == pytest.approx((shift, shift - 3, shift + 3))
     assert row["verdict"] == verdict
     ahead = sum(gain > 0 for gain, p in zip(matched, some, strict=True) if p < 0.05)
     behind = sum(gain < 0 for gain, p in zip(matched, some, strict=True) if p < 0.05)
     assert (row["ahead"], row["behind"]) == (ahead, behind)
     # 12.5 in the paper's text, 18.8 by its Table 2
-    epochs = by_claim(tmp_path).loc["one network for all beats one a species (equal epochs)"]
+    epochs = by_claim(tmp_path).loc["one network for all beats one per species (equal epochs)"]
     assert epochs["paper"] == pytest.approx(18.8, abs=0.05)
 
 
