@@ -240,7 +240,7 @@ def in_words(tables: Mapping[str, pd.DataFrame]) -> str:
 def days_in_words(days: pd.DataFrame) -> str:
     """How much of the score is memory of the day (`days`: of `without_the_day`)."""
     mean = days.iloc[-1]
-    alone = f" {mean['alone']:,} other queries, whose photos are all of their day, are left out."
+    alone = f" Left out: {mean['alone']:,}, as all photos of their individual are of their day."
     if not mean["queries"]:
         none = "No photo of a query's individual and day is known to be in the database"
         return f"{none}, beside one of another day.{alone}" if mean["alone"] else f"{none}."

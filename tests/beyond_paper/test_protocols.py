@@ -217,10 +217,10 @@ def test_what_the_photos_of_the_day_are_worth():
     words = protocols.days_in_words(table.reset_index())
     assert "no change of top-1 is shown: -50.0 points (95 % interval " in words
     assert "queries: 4 of 1 species. Of these 50 % have such a photo" in words
-    assert words.endswith(" 1 other queries, whose photos are all of their day, are left out.")
+    assert words.endswith(" Left out: 1, as all photos of their individual are of their day.")
     alone = protocols.days_in_words(protocols.without_the_day(found.assign(apart="")))
     assert "No photo" in alone
-    assert " 3 other queries" in alone
+    assert " Left out: 3," in alone
     none = protocols.without_the_day(found.assign(same_day=False))
     assert protocols.days_in_words(none).endswith("is known to be in the database.")
 

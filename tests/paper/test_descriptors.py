@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from miewid_core import evaluation, model
 from miewid_core.config import PRESETS
 from miewid_core.evaluation import one_vs_all
-from miewid_core.model import IMAGENET, MiewIDNet, Preprocess
+from miewid_core.model import MiewIDNet, Preprocess
 from miewid_core.paper.descriptors import (
     MEGADESCRIPTOR,
     Descriptor,
@@ -25,6 +25,7 @@ from miewid_core.paper.descriptors import (
     named,
 )
 from miewid_core.paper.study import open_study
+from miewid_core.readers.weights import IMAGENET
 
 NAME = "test_efficientnet"
 RANDOM = Descriptor(NAME, False, "a title")
@@ -236,7 +237,7 @@ class TestSeveral:
         words = [MEGADESCRIPTOR, "test_vit=random", "test_vit=none.bin", "no_such_network"]
         table, missing = measured(study, [named(word) for word in words])
         assert table["descriptor"].tolist() == ["test_vit (random weights)"]
-        said = [MEGADESCRIPTOR, "none.bin is a pickle", "no_such_network"]
+        said = [MEGADESCRIPTOR, "none.bin is no readable safetensors file", "no_such_network"]
         assert len(missing) == len(said)
         for sentence, word in zip(missing, said, strict=True):
             assert sentence.startswith("Not measured: ")
