@@ -60,7 +60,7 @@ def whole_catalog(
     table = table if len(table) > 2 else table[:-1]
     table = beside_paper(table, 2, {"multi": "multi_species"})
     table.loc[table["species"] == "mean", "paper_multi"] = None  # which is that of other species
+    table = table.dropna(axis=1, how="all").rename(columns={"paper_multi": "top-1 in Table 2"})
     heads = {name: name.replace("_", "-") for name in table if not name.endswith(("_low", "_high"))}
-    shown = with_heads(table, heads | {"paper_multi": "top-1 in Table 2"})
-    text = shown.to_string(index=False, float_format="{:.1f}".format, na_rep="")
+    text = with_heads(table, heads).to_string(index=False, float_format="{:.1f}".format, na_rep="")
     return f"{text}\nCandidates alone, as their individual has no other photo: {alone:,}."
