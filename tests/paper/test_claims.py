@@ -54,7 +54,7 @@ def test_small_species_gain_most_where_gains_fall_with_size(tmp_path, sign, verd
         tmp_path, "table2_multi_single", matched=(gains, 3, [1] * 5), single=(gains, 3, [1] * 5)
     )
     row = by_claim(tmp_path).loc[
-        "the gain falls with size (rank correlation, sign turned; equal steps)"
+        "the gain falls with size (rank correlation, sign turned; equal steps, the paper's epochs)"
     ]
     assert row["here"] == pytest.approx(sign)
     assert row["verdict"] == verdict
