@@ -462,6 +462,21 @@ def test_tables_are_what_was_saved(page, rows):
     assert with_table(TEXT[page], table) == TEXT[page], "run python tests/project/test_readme.py"
 
 
+def test_the_values_of_top_1_are_those_of_the_notebooks():
+    text = TEXT["README"]
+    rows = dict(re.findall(r"^\[(\d\d)\]\(.*? \| .*? \| (.*)$", text, re.MULTILINE))
+    said = r"several values: (\d+) % over queries, (\d+) as .*?, (\d+) over five.*?, (\d+) where"
+    told = re.search(said, text, re.DOTALL).groups()
+    places = {
+        "00": "for (.*?) %",
+        "03": "([^ ]*) % trained",
+        "04": "top-1 (.*?) ",
+        "17": "for (.*?) %",
+    }
+    for value, (notebook, place) in zip(told, places.items(), strict=True):
+        assert int(value) == round(float(re.search(place, rows[notebook])[1])), notebook
+
+
 @needs_git
 def test_the_card_of_real_photos_has_the_numbers_that_were_saved():
     mean = committed("realdata/table2_multi_single").iloc[-1]
