@@ -320,7 +320,7 @@ def test_colours_that_are_greyed_can_not_be_matched(photos, tmp_path, weights, m
 
 def paint_coats_on_walls(monkeypatch):
     """From now on all animals are grey, and behind each hangs what else were its coat, enlarged."""
-    coat, frame = draw._coat, draw._frame
+    coat, frame = draw.coat_of, draw._frame
 
     def grey(*key):
         body = coat(*key).copy()
@@ -331,7 +331,7 @@ def paint_coats_on_walls(monkeypatch):
         wall = coat(seed, *key[:3])[40:144, 80:240, :3]
         return frame(seed, key, cv2.resize(wall, scenes.SIZE).astype(np.float32))
 
-    monkeypatch.setattr(draw, "_coat", grey)
+    monkeypatch.setattr(draw, "coat_of", grey)
     monkeypatch.setattr(draw, "_frame", before_its_wall)
 
 
