@@ -297,8 +297,8 @@ def reviews_in_words(table: pd.DataFrame) -> str:
     return (
         f"By the threshold, a count by average linkage is off by {100 * by['error']:.0f} % on "
         f"average over species (ARI {by['ari']:.2f}, AMI {by['ami']:.2f}). By reviewed pairs "
-        f"alone, of all species together, identities are better after {ari} by ARI, after {ami} by "
-        f"AMI, and counts are nearer after {nearer}. After {last['reviewed']:,} of "
+        f"alone, of all species together, identities are better by ARI after {ari} pairs, by AMI "
+        f"after {ami}, and counts are nearer after {nearer}. After {last['reviewed']:,} of "
         f"{last['pairs']:,} possible pairs, {last['count']:,} individuals are counted, of "
         f"{last['individuals']:,} true: a count is off by {100 * last['error']:.0f} % on average "
         f"(ARI {last['ari']:.2f}, AMI {last['ami']:.2f})."
@@ -325,7 +325,7 @@ def reviews_figure(table: pd.DataFrame, title: str) -> Figure:
             axes.axhline(value, label=f"{label}, by threshold", linewidth=0.7, **look)
         axes.set_xlabel(f"reviewed pairs of all species{of}")
     left.set(ylabel="ARI, AMI (mean over species)", ylim=(0, 1.02))
-    right.set(ylabel="count off by (%, mean over species)", ylim=(0, None))
+    right.set(ylabel="count off by (%, mean)", ylim=(0, None))
     drawn.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=4)
     return drawn
 
