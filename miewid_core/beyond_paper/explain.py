@@ -445,7 +445,7 @@ def altered_in_words(table: pd.DataFrame) -> str:
     if means["high"]["mirrored"] < means["low"]["unchanged"]:
         verdict += " A mirrored coat is another one to the network: don't mix left and right sides."
     return (
-        f"Of {means['queries'].iloc[0]:,} queries the nearest photo is right for {unchanged} "
-        f"unchanged, {mirrored} mirrored, and {greyed} with the animal greyed out; by chance "
-        f"{chance:.0f} %. {verdict}"
+        f"On average over {table['species'].nunique() - 1} species ({means['queries'].iloc[0]:,} "
+        f"queries) the nearest photo is right for {unchanged} unchanged, {mirrored} mirrored, and "
+        f"{greyed} with the animal greyed out; by chance {chance:.0f} %. {verdict}"
     )

@@ -30,9 +30,13 @@ COLUMNS = ["query", "rank", "individual", "match", "score"]
 INSPECTED = (1, 2, 3, 5, 10, 15, 20)  # candidate individuals, the nearest first
 PHOTOS, INDIVIDUALS = "photos of each individual", "individuals"
 ENOUGH = 2  # points of top-1 that no further photo is worth
-BEARABLE = 2  # percent of missed matches, each of which counts an animal twice
+BEARABLE = 2  # percent of missed matches, each of which spoils the count
 FEW = 10  # individuals below which a bootstrap interval is no longer worth its name
 HELD_BACK = 9  # individuals at most, as if unidentified
+UNKNOWN = (
+    "Nothing says which animals these weights learned. If yours are among them, success and "
+    "threshold look better than they will be for new ones."
+)
 LEAST = 10  # individuals below which a network isn't trained on a catalog
 WHERE = "photos_dir", "absolute_paths", "species"  # of the photos to identify, as of a catalog
 
@@ -70,10 +74,7 @@ def _of_file(study: Study, weights: Path) -> Network:
     annotations, rows = study.annotations, weights.with_name("rows.csv")
     words = f"the weights in `{weights.name}`."
     if not rows.is_file():
-        words += (
-            " Nothing beside them says which animals they learned. If yours are among them, all "
-            "below looks better than it will be for new ones."
-        )
+        words += f" {UNKNOWN}"
         tested = one_an_encounter(annotations, study.seed)
         return Network(weights, study.chips_dir, tested, frozenset(), words)
     rows = pd.read_csv(rows, dtype=str, keep_default_na=False)
@@ -204,7 +205,7 @@ def missed(success: pd.DataFrame) -> pd.DataFrame:
     """How many searches for known animals are missed by how many candidates are looked at.
 
     The rest of the mean of `success`: columns inspected, missed, low, high (percent with its 95 %
-    interval). An animal that is missed is counted twice.
+    interval). A missed animal is counted twice, or as another one.
     """
     mean = success.iloc[-1]
     found = [mean[[f"top{k}", f"top{k}_high", f"top{k}_low"]] for k in INSPECTED]
@@ -284,6 +285,8 @@ def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = "")
             "No individual has two encounters among the photos that the network hasn't learned, so "
             f"how well it works isn't known. {place}"
         )
+    if weights and not weights_file(weights).with_name("rows.csv").is_file():
+        place = f"{UNKNOWN} {place}"
     network = "network of your weights" if weights else "multi-species network"
     first, ten = (
         "{:.0f} to {:.0f}".format(*mean[[f"top{k}_low", f"top{k}_high"]]) for k in (1, 10)

@@ -159,6 +159,18 @@ def _first_fifth(table: pd.DataFrame, score: str) -> dict[str, list[str]]:
     return {name: with_interval(rows, name, decimals=0, unit=" %") for name in MEASURES}
 
 
+def _helps(table: pd.DataFrame, score: str) -> str:
+    """From which share of a `planting_test`'s list on it beats a random order, for both KINDS."""
+    told = []
+    for kind, words in KINDS.items():
+        rows = table[(table["wrong"] == kind) & (table["score"] == score)]
+        last = rows["shown"][rows["recall_low"] <= rows["shown"]].max()
+        longer = [*(100 * rows["shown"][~(rows["shown"] <= last)])]
+        where = f"from its first {longer[0]:.0f} % on" if longer else "at no length"
+        told.append(f"{where} for {words} ones")
+    return f"The list is shown to beat a random order {', '.join(told)}."
+
+
 def in_words(table: pd.DataFrame, score: str = "suspicion") -> str:
     """How many wrong labels the first fifth of a `planting_test`'s list holds, among how many."""
     first, fifth = table.iloc[0], _first_fifth(table, score)
@@ -167,9 +179,10 @@ def in_words(table: pd.DataFrame, score: str = "suspicion") -> str:
     return (
         f"The first fifth of the list by `{score}` holds {random} of random wrong labels and "
         f"{alike} of look-alike ones, where chance would give 20 %. Of the labels in it {among} "
-        f"and {others} are wrong, where {chance:.2g} % of all labels are. For this, "
-        f"{first['planted']:.0f} of {first['annotations']:,.0f} labels were made wrong "
-        f"{first['plantings']} times; brackets hold 95 % of the times."
+        f"and {others} are wrong, where {chance:.2g} % of all labels are. "
+        f"{_helps(table, score)} For this, {first['planted']:.0f} of "
+        f"{first['annotations']:,.0f} labels were made wrong; brackets: the middle 95 % of "
+        f"{first['plantings']} repetitions. Other animals and trainings are not covered."
     )
 
 
@@ -216,7 +229,9 @@ def curves(table: pd.DataFrame, title: str) -> Figure:
     for axes, (label, top) in zip(grid[:, 0], MEASURES.values(), strict=True):
         axes.set(xscale="log", ylabel=label, ylim=(0, top))
     plain_numbers(grid[1, 0].xaxis)
-    words = f"{first['planted']:.0f} wrong labels, {first['plantings']} times; bars: 95 % of them"
+    words = (
+        f"{first['planted']:.0f} wrong labels, {first['plantings']} times; bars: the middle 95 %"
+    )
     lines = grid[0, 0].get_legend_handles_labels()
     drawn.legend(*lines, title=words, loc="outside lower left", alignment="left", ncols=3)
     return drawn

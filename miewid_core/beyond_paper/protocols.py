@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score
 
 from miewid_core.evaluation import BLOCK, unit_vectors
-from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, styled
+from miewid_core.figures import BLUE, PAGE, VERMILION, Figure, styled
 from miewid_core.paper.comparison import with_heads, with_interval
 from miewid_core.paper.intervals import Estimate, areas, by_species
 from miewid_core.paper.study import Study
@@ -178,14 +178,19 @@ def summaries(found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
 
 
 def readable(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The means of `summaries` for a reader: a row for each measure, a column for each split."""
+    """The means of `summaries` for a reader: a row for each measure, a column for each split.
+
+    First over how many species: those with known individuals, and those with new ones, too.
+    """
     columns = {}
     for name, table in tables.items():
         mean = table.iloc[[-1]].assign(geometric_low=np.nan, geometric_high=np.nan)
         photos, new, *people = mean[SIZES].iloc[0].map("{:,.0f}".format)
-        columns[name] = [f"{photos} ({people[0]})", f"{new} ({people[1]})"]
+        columns[name] = table[:-1][["top_1", "AUROC"]].count().map(str).tolist()
+        columns[name] += [f"{photos} ({people[0]})", f"{new} ({people[1]})"]
         columns[name] += [with_interval(mean, measure)[0] for measure in MEASURES]
-    heads = [f"photos (individuals): {side}" for side in SIZES[:2]]
+    heads = ["species: top-1, vote, mAP", "species: BAKS to AUROC"]
+    heads += [f"photos (individuals): {side}" for side in SIZES[:2]]
     heads += [f"{words} (%)" for words in MEASURES.values()]
     return pd.DataFrame(columns, index=heads).rename_axis("split").reset_index()
 
@@ -194,7 +199,9 @@ def readable_species(table: pd.DataFrame) -> pd.DataFrame:
     """A `summary` for a reader, species by species."""
     heads = {"species": "species", "known": "known photos", "known_individuals": "individuals"}
     heads |= {"new_individuals": "new individuals", "top_1": "top-1 (%)"}
-    return with_heads(table, heads | {name: f"{name} (%)" for name in (*OPEN, "AUROC")})
+    limit = table["threshold"].map("{:.2f}".format).where(table["threshold"].notna(), "")
+    heads |= {"threshold": "threshold"} | {name: f"{name} (%)" for name in (*OPEN, "AUROC")}
+    return with_heads(table.assign(threshold=limit), heads)
 
 
 def without_the_day(found: pd.DataFrame) -> pd.DataFrame:
@@ -263,12 +270,14 @@ def curves(found: Mapping[str, pd.DataFrame], title: str) -> Figure:
     every = {name: sweep(rows).dropna(subset="geometric") for name, rows in found.items()}
     shown = {name: swept for name, swept in every.items() if len(swept)} or every
     drawn = Figure(title, 2.8, PAGE)
-    panels = drawn.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    panels = drawn.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+    least = min(found[name]["score"].quantile(0.01) for name in shown)
     for axes, (name, swept) in zip(panels, shown.items(), strict=True):
         means = swept.groupby("threshold")[OPEN].mean().rename(columns=MEASURES)
-        means.plot(ax=axes, style=["--", ":", "-"], color=[BLUE, ORANGE, "black"], legend=False)
+        means.plot(ax=axes, style=["--", ":", "-"], color=[BLUE, VERMILION, "black"], legend=False)
+        axes.lines[1].set_linewidth(2.5)
         axes.set_title(f"split {name}, {swept['species'].nunique()} species", loc="left")
-        axes.set(xlim=(found[name]["score"].quantile(0.01), 1), ylim=(0, 102))
+        axes.set(xlim=(least, 1), ylim=(0, 102))
         axes.set_xlabel("threshold (cosine), below which an animal is new")
     panels[0].set_ylabel("right answers (%)")
     drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)

@@ -298,7 +298,11 @@ def test_reviews_of_all_pairs_end_with_the_truth(monkeypatch):
     assert table["ari"][1:].is_monotonic_increasing
     assert first["error"] == pytest.approx((own["ratio"] - 1).abs().mean())
     words = counting.reviews_in_words(table)
-    assert "a count is off by 0 % (ARI 1.00, AMI 1.00; 12 individuals)" in words
+    assert "12 individuals are counted, of 12 true: a count is off by 0 % on average" in words
+    assert f" of {2 * 24 * 23 // 2} possible pairs" in words
+    for name in ("ari", "ami"):
+        ahead = [*table["reviewed"][1:][table[name][1:] > first[name]], "more than"][0]
+        assert f" by {name.upper()} after {ahead}" in words
     identities, counts = counting.reviews_figure(table, "title").axes
     assert tuple(identities.lines[0].get_ydata()) == tuple(table["ari"][1:])
     assert tuple(counts.lines[0].get_ydata()) == tuple(100 * table["error"][1:])

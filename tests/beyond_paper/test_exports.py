@@ -242,9 +242,10 @@ class TestSave:
         given = histories, None, rows[:0], rows
         words = exports.save(self.study(tmp_path), rows, *given, {})
         assert words.startswith(
-            "1 animals on 1 occasions. 1 sightings have no date. No file for MARK"
+            "1 animals on 1 occasions. 1 sightings have no date. No file for MARK, secr, Camtrap"
         )
         assert "give `occasions`" in words
+        assert "don't model it as a non-detection" in words
         assert words.endswith("the catalog has no column `station`.")
         assert not (tmp_path / "exports").exists()
 

@@ -231,6 +231,9 @@ def test_a_headline_names_the_network_and_the_page(tmp_path):
     page = tmp_path / "review.html"
     assert str(page) in identify.headline(table, page, "some.safetensors")
     assert "the network of your weights" in identify.headline(table, page, "some.safetensors")
+    assert identify.UNKNOWN in identify.headline(table, page, "some.safetensors")
+    (tmp_path / "rows.csv").touch()  # of the run
+    assert identify.UNKNOWN not in identify.headline(table, page, str(tmp_path / "w.safetensors"))
     final = identify.headline(table, page, "some.safetensors", identify.FINAL)
     assert "the measured network of your weights" in final
     assert final.endswith("the final network, which was trained on all known photos.")

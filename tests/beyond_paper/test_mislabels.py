@@ -218,7 +218,7 @@ def test_words_and_curves_follow_the_table():
     rows = table[table["shown"] == 0.2].set_index(["score", "wrong"])
     for score in mislabels.SCORES:
         words = mislabels.in_words(table, score)
-        assert "5 of 96 labels were made wrong 4 times" in words
+        assert "5 of 96 labels were made wrong; brackets: the middle 95 % of 4 repet" in words
         assert "where 5.2 % of all labels are" in words
         for kind, name in (("random", "random wrong labels"), ("look_alike", "look-alike ones")):
             row = 100 * rows.loc[(score, kind), ["recall", "precision"]].astype(float)
@@ -226,6 +226,10 @@ def test_words_and_curves_follow_the_table():
             assert f"{row['precision']:.0f} % (" in words.partition("Of the labels in it ")[2]
     found = [f"{100 * rows.loc[('suspicion', kind), 'recall']:.0f} %" for kind in mislabels.KINDS]
     assert f"{found[0]} of random and {found[1]} of look-alike" in mislabels.claim(table)
+    alike = table["wrong"] == "look_alike"  # half of the list finds all, less of it none
+    table.loc[alike, "recall_low"] = (table["shown"][alike] == 0.5).astype(float)
+    assert "from its first 50 % on for look-alike ones." in mislabels.in_words(table)
+    assert "at no length for look-alike ones." in mislabels.in_words(table.assign(recall_low=0.0))
     unseen = pd.DataFrame({"suspicion": [0.1, 0.2, -0.1, -0.2, np.nan]})
     told = mislabels.memory_in_words(unseen, unseen.iloc[2:])
     assert told.startswith("50 % of 4 test annotations are nearer to another individual")

@@ -99,7 +99,7 @@ def test_weights_of_unknown_origin_are_tested_on_every_animal(study, tmp_path):
     assert study.asked == []
     assert chosen.tested["individual"].nunique() == 90
     assert chosen.learned == frozenset()
-    assert "Nothing beside them says which animals they learned" in chosen.words
+    assert identify.UNKNOWN in chosen.words
     assert str(tmp_path) not in chosen.words
     with pytest.raises(ValueError, match=r"there is no file .*nowhere"):
         identify.choose(study, "nowhere")

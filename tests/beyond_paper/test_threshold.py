@@ -289,6 +289,7 @@ class TestReport:
         assert "FNIR" in words
         assert "consistent with the 10 % asked for" in words
         assert "not used" not in words
+        assert "of the species with both: ant, bee, cat. 89 individuals" in words
         useless = threshold.report(made(60, known_mean=0.52), 0.1, 0)
         assert "**The threshold is not used** for" in useless.words
         assert useless.thresholds == {}  # no note on the page asks for a new animal
@@ -313,6 +314,9 @@ class TestReport:
         axes = threshold.reliability_curve(report.reliability, "x").axes[0]
         drawn = axes.lines[1].get_xydata()
         assert drawn == pytest.approx(report.reliability[["stated", "observed"]].to_numpy())
+        stated, observed = max(drawn, key=lambda point: abs(point[0] - point[1]))
+        words = threshold.reliability_in_words(report.reliability)
+        assert f"where {stated:.0f} % is stated: there {observed:.0f} % (" in words
         axes = threshold.detection_curve(report.detection, "x").axes[0]
         rows = report.detection[report.detection["thresholds"] == "one per species"]
         assert axes.lines[1].get_xydata() == pytest.approx(rows[["FPIR", "FNIR"]].to_numpy())
