@@ -29,7 +29,7 @@ LOOKS = {  # of a network's dots: marker, colour, fill
     "matched": ("D", ORANGE, "white"),
     "single": ("s", VERMILION, "white"),
     "left_out": ("^", ORANGE, "white"),
-    "descriptor": ("v", VERMILION, "white"),
+    "descriptor": ("v", VERMILION, VERMILION),
     "untrained": ("x", GREY, GREY),
 }
 NAMED = 6  # species at most that a figure names at each end

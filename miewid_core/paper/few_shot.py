@@ -29,6 +29,7 @@ HEADS = {  # of `readable`
     "species": "species",
     "individuals": "individuals",
     "method": "method",
+    "annotations": "annotations",
     "photos_shown": "photos shown",
     "top_k": "top-1 (%)",
     "draws": "trainings",
@@ -229,7 +230,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     none = table["individuals"] == 0
     shown = table.assign(method=table["method"].map(METHODS).mask(none, "leave-one-out"))
     shown = shown.drop_duplicates(["species", "individuals", "method"])
-    shown["photos_shown"] = shown["photos_shown"].map("{:,.0f}".format)
+    sizes = ["annotations", "photos_shown"]
+    shown[sizes] = shown[sizes].map("{:,.0f}".format)
     for half in HALVES:
         texts = shown[half].map("{:.1f}".format) + shown[f"{half}_queries"].map(" ({})".format)
         shown[half] = texts.where(shown[half].notna(), "")
@@ -316,9 +318,9 @@ def stops_in_words(stops: pd.DataFrame) -> str:
         froms = table["individuals"].map("from {:.0f} on".format).replace("from nan on", "never")
         words.append(", ".join(table["species"].map(spelt) + " " + froms))
     return (
-        "Here, from which n on no gain over species-only training is shown (which doesn't show "
-        f"that there is none): {words[0]}.\n\nIn the paper's Table 5, plain numbers without "
-        f"intervals, from which n on fine-tuning isn't ahead: {words[1]}."
+        f"Here no gain over species-only training is shown: {words[0]}. This doesn't show that "
+        "there is none.\n\nIn the paper's Table 5, plain numbers without intervals, fine-tuning is "
+        f"not ahead: {words[1]}."
     )
 
 
