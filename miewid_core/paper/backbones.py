@@ -19,7 +19,7 @@ from miewid_core.model import MiewIDNet
 from miewid_core.paper import comparison
 from miewid_core.paper.comparison import Ranking, compare, with_heads, with_interval
 from miewid_core.paper.intervals import Estimate, sentence
-from miewid_core.runs.run import Training
+from miewid_core.runs.run import Training, versions
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
     # 6 million multiply-adds a photo at 64 px, the backbone 9; others learn nothing at demo's rate
@@ -36,6 +36,7 @@ NAMES = {  # what text calls these backbones of timm
     "swinv2_base_window16_256": "SwinV2-Base",
 }
 GAIN = ["gain", "gain_low", "gain_high"]
+BATCH = 32  # photos, for measuring the speed
 LITTLE = 0.25  # of the other network's gain over its start: less is hardly anything learned
 
 
@@ -99,7 +100,7 @@ def multiply_adds(network: nn.Module, size: int) -> int:
 
 
 def photos_per_second(
-    networks: Mapping[str, nn.Module], size: int, batch_size: int = 32, rounds: int = 5
+    networks: Mapping[str, nn.Module], size: int, batch_size: int = BATCH, rounds: int = 5
 ) -> pd.DataFrame:
     """Measured rate at which each network embeds batches: columns network, round, rate.
 
@@ -113,6 +114,15 @@ def photos_per_second(
         for name, network in networks.items():
             rows.append((name, turn, batch_size / _seconds(network, photos)))
     return pd.DataFrame(rows, columns=["network", "round", "rate"])
+
+
+def conditions() -> str:
+    """On what `photos_per_second` measures, in a sentence."""
+    made = versions()
+    return (
+        f"Speed: on {made['device']}, threads: {made['threads']}, in batches of {BATCH} photos. "
+        "Elsewhere the ratio may differ."
+    )
 
 
 def _seconds(network: nn.Module, photos: torch.Tensor, batches: int = 5) -> float:
@@ -195,7 +205,20 @@ def in_words(table: pd.DataFrame, learned: pd.DataFrame) -> str:
     return (
         f"{sentence(claim(table, learned) + hardly)} Top-1 of the multi-species network: "
         f"{', '.join(each)}, a difference of {Estimate.of(mean, gain)}; means over "
-        f"{len(table) - 1} species and {mean['queries']:,} queries."
+        f"{len(table) - 1} species and {mean['queries']:,} queries. {_assumed(learned)}"
+    )
+
+
+def _assumed(learned: pd.DataFrame) -> str:
+    first, second = learned.itertuples(index=False)
+    said = "The interval leaves out the luck of a training."
+    if first.trainings > second.trainings:
+        said = f"The {second.name}'s trainings are assumed to spread as the {first.name}'s."
+    if learned["learned"].all():
+        return said
+    return (
+        f"{said} Hardly learned means: the gain over the untrained network isn't shown, or is "
+        f"under {100 * LITTLE:.0f} % of the larger one."
     )
 
 

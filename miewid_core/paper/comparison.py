@@ -24,13 +24,14 @@ PRINTED = {  # number of the paper's table: our column, and its own
     2: {"multi": "multi_species", "single": "single_species", "left_out": "leave_one_out"},
     3: {"left_out": "miewid_leave_one_out", "descriptor": "megadescriptor_l_384"},
 }
-LOOKS = {  # of a network's dots: marker, colour, fill
+LOOKS = {  # of a network's dots: marker, colour, fill; others take these in turn
     "multi": ("o", BLUE, BLUE),
     "matched": ("D", ORANGE, "white"),
     "single": ("s", VERMILION, "white"),
     "left_out": ("^", ORANGE, "white"),
-    "descriptor": ("v", VERMILION, "white"),
+    "descriptor": ("v", VERMILION, VERMILION),
     "untrained": ("x", GREY, GREY),
+    "other_untrained": ("+", GREY, GREY),
 }
 NAMED = 6  # species at most that a figure names at each end
 Ranking = pd.DataFrame | Sequence[pd.DataFrame]
@@ -508,9 +509,7 @@ def _scores(
     """
     places = np.append(np.arange(len(table) - 1), len(table) - 0.6)
     shifts = dict(zip(barred, np.linspace(-0.17, 0.17, len(barred)), strict=True))
-    looks = (
-        LOOKS if LOOKS.keys() >= words.keys() else dict(zip(words, LOOKS.values(), strict=False))
-    )
+    looks = dict(zip(words, LOOKS.values(), strict=False)) | LOOKS
     if not barred:
         ends = table[[*words]].min(axis=1), table[[*words]].max(axis=1)
         axes.hlines(places, *ends, GREY, linewidth=0.8, zorder=1)

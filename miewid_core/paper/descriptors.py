@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from miewid_core.config import TrainConfig
 from miewid_core.files import digest
 from miewid_core.machine import default_device
 from miewid_core.model import Preprocess, known, load_exactly, read_tensors, without_head
+from miewid_core.paper import comparison
 from miewid_core.paper.comparison import compare
 from miewid_core.paper.intervals import ENDS
 from miewid_core.paper.study import Study
@@ -130,7 +131,7 @@ def _with_weights(name: str, weights: str) -> Descriptor:
 def measured(study: Study, chosen: Sequence[Descriptor]) -> tuple[pd.DataFrame, list[str]]:
     """Descriptors on the test set of a study, and a sentence on each that can't be had.
 
-    Columns descriptor (its title), pixels (of a side), numbers (of an embedding), species, queries,
+    Columns descriptor (its title), pixels (of a side), length (of an embedding), species, queries,
     top_1, top_1_low, top_1_high: the mean over species in percent, with its 95 % interval.
     """
     rows, missing = [], []
@@ -142,18 +143,33 @@ def measured(study: Study, chosen: Sequence[Descriptor]) -> tuple[pd.DataFrame, 
             continue
         vectors = own.embed(study.test, study.chips_dir, study.runs_dir / "embeddings")
         table = compare({"top_1": study.rank(vectors)})
-        facts = {"descriptor": own.title, "pixels": pixels, "numbers": vectors.shape[1]}
+        facts = {"descriptor": own.title, "pixels": pixels, "length": vectors.shape[1]}
         mean = table.iloc[-1][["queries", *(f"top_1{end}" for end in ENDS)]]
         rows.append(facts | {"species": len(table) - 1} | mean.to_dict())
     return pd.DataFrame(rows), missing
 
 
-def answer(chosen: Descriptor, table: pd.DataFrame, verdict: str) -> str:
-    """The `verdict` on a table of "left_out" and "descriptor", unless the latter knows nothing."""
+def claim(chosen: Descriptor, table: pd.DataFrame, words: Mapping[str, str]) -> str:
+    """As `comparison.claim`, for titles, unless the descriptor knows nothing."""
+    if chosen.weights is False:
+        return "a random descriptor, to show how the comparison runs"
+    return comparison.claim(table, words)
+
+
+def in_words(
+    chosen: Descriptor, tables: Mapping[int, pd.DataFrame], words: Mapping[str, str]
+) -> list[str]:
+    """The answer, then the other sentences, on tables of `compare` by k.
+
+    Their columns are left_out, descriptor and untrained; `words`: of the first two. Of a descriptor
+    that knows nothing it is the answer alone.
+    """
     if chosen.weights is not False:
-        return verdict
-    ours, theirs = table.iloc[-1][["left_out", "descriptor"]]
-    return (
-        "Nothing about MegaDescriptor: this descriptor has random weights, so the lead of "
-        f"leave-one-out (top-1 {ours:.1f} against {theirs:.1f} %) only shows that training helps."
-    )
+        rest = (comparison.briefly(table, words, k) for k, table in tables.items() if k > 1)
+        return [comparison.verdict(tables[1], words), *rest]
+    ours, theirs, start = tables[1].iloc[-1][["left_out", "descriptor", "untrained"]]
+    return [
+        "Nothing about MegaDescriptor: this descriptor has random weights. Of the lead of "
+        f"leave-one-out, {ours - theirs:.1f} points of top-1 ({ours:.1f} against {theirs:.1f} %), "
+        f"training added {ours - start:.1f}: untrained it has {start:.1f} %."
+    ]

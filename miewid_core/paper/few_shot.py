@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import pandas as pd
@@ -23,12 +22,15 @@ METHODS = {  # how a network meets a new species, in the words of the paper's Ta
     "joint": "joint training",
     "fine_tuned": "fine-tuning",
 }
+HALVES = "seen", "new"  # of the test individuals
 NONE = "left_out"  # of no individual: the leave-one-out network, whatever the method
 WORDS = METHODS | {NONE: "no tuning"}
 HEADS = {  # of `readable`
     "species": "species",
     "individuals": "individuals",
     "method": "method",
+    "annotations": "annotations",
+    "photos_shown": "photos shown",
     "top_k": "top-1 (%)",
     "draws": "trainings",
     "deviation": "SD (points)",
@@ -153,8 +155,8 @@ def check_same_queries(ranked: pd.DataFrame) -> None:
 def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
     """Ranks of each cell's species by its network, trained now where it isn't yet.
 
-    Rows as of `one_vs_all`, with n, trained_on (annotations), method, draw, and seen: whether the
-    individual is one of the n.
+    Rows as of `one_vs_all`, with n, trained_on (annotations), photos_shown, method, draw, and
+    seen: whether the individual is one of the n.
     """
     study.run([cell.training for cell in asked])  # side by side
     parts = []
@@ -162,6 +164,7 @@ def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
         found = study.ranks({cell.species: cell.training})
         seen = found["individual"].isin(cell.training.rows["individual"])
         facts = {"n": cell.individuals, "trained_on": cell.annotations, "method": cell.method}
+        facts["photos_shown"] = cell.training.photos
         parts.append(found.assign(**facts, draw=cell.draw, seen=seen))
     return pd.concat(parts, ignore_index=True)
 
@@ -169,31 +172,32 @@ def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
 def summary(ranked: pd.DataFrame, before: Mapping[str, float]) -> pd.DataFrame:
     """Top-1 in percent by species, n and method, with the 95 % interval of the mean over draws.
 
-    `before`: of `untrained`. Columns species, individuals, annotations (mean over draws), method,
-    queries, draws, top_k, low, high, deviation (standard, over draws; NaN for one), seen and new
-    with _low, _high (of test individuals trained on, and of others; draws together), untrained.
+    `before`: of `untrained`. Columns species, individuals, annotations and photos_shown (repeats
+    count; both are means over draws), method, queries, draws, top_k, low, high, deviation
+    (standard, over draws; NaN for one), seen and new with _low, _high, _queries (of test
+    individuals trained on, and of others; draws together), untrained.
     """
     rows = []
     for (species, n, method), own in ranked.groupby(["species", "n", "method"]):
         draws = _draws(own)
         found = compare({"top_k": draws}).iloc[0]
-        size = own.groupby("draw")["trained_on"].first().mean()
+        sizes = own.groupby("draw")[["trained_on", "photos_shown"]].first().mean()
         deviation = pd.Series([100 * top_k(draw, 1) for draw in draws]).std()
         scores = *(found[f"top_k{end}"] for end in ENDS), deviation
         halves = *_top_1(own[own["seen"]]), *_top_1(own[~own["seen"]])
-        rows.append([species, n, size, method, found["queries"], len(draws), *scores, *halves])
-    columns = ["species", "individuals", "annotations", "method", "queries", "draws"]
-    columns += ["top_k", "low", "high", "deviation"]
-    columns += [f"{half}{end}" for half in ("seen", "new") for end in ENDS]
+        rows.append([species, n, *sizes, method, found["queries"], len(draws), *scores, *halves])
+    columns = ["species", "individuals", "annotations", "photos_shown", "method", "queries"]
+    columns += ["draws", "top_k", "low", "high", "deviation"]
+    columns += [f"{half}{end}" for half in HALVES for end in (*ENDS, "_queries")]
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(untrained=table["species"].map(before))
 
 
 def _top_1(ranked: pd.DataFrame) -> list[float]:
-    """Top-1 in percent with its 95 % interval, NaN without queries."""
+    """Top-1 in percent with its 95 % interval, NaN without queries; the number of queries."""
     found = hits(ranked, 1).astype(float)
     ends = mean_interval(found, ranked.loc[found.index, "individual"])
-    return [100 * value for value in (found.mean(), *ends)]
+    return [*(100 * value for value in (found.mean(), *ends)), len(found)]
 
 
 def _draws(ranked: pd.DataFrame) -> list[pd.DataFrame]:
@@ -226,7 +230,12 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     none = table["individuals"] == 0
     shown = table.assign(method=table["method"].map(METHODS).mask(none, "leave-one-out"))
     shown = shown.drop_duplicates(["species", "individuals", "method"])
-    return with_heads(shown, HEADS, plain=["seen", "new"])
+    sizes = ["annotations", "photos_shown"]
+    shown[sizes] = shown[sizes].map("{:,.0f}".format)
+    for half in HALVES:
+        texts = shown[half].map("{:.1f}".format) + shown[f"{half}_queries"].map(" ({})".format)
+        shown[half] = texts.where(shown[half].notna(), "")
+    return with_heads(shown, HEADS, plain=HALVES)
 
 
 def readable_gains(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
@@ -264,25 +273,32 @@ def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
     told = {}
     for row, gain in zip(table.itertuples(), _gains(table), strict=True):
         shown = gain.shown("it is better", "it is worse", "no difference is shown")
+        once = " (the interval leaves out a single training's luck)"
         told.setdefault(spelt(row.species), []).append(
             f"with {row.individuals:,} individual{'s'[: row.individuals != 1]} {shown}, top-1 "
-            f"{row.one:.1f} against {row.other:.1f} %, {gain}, {row.draws} and {row.other_draws} "
-            "trainings"
+            f"{row.one:.1f} against {row.other:.1f} %, {gain}, trainings: {row.draws} and "
+            f"{row.other_draws}{once * (1 in (row.draws, row.other_draws))}"
         )
     compared = f"{WORDS[one]} against {WORDS[other]} of"
     return [sentence(f"{compared} {name}: {'; '.join(own)}") for name, own in told.items()]
 
 
 def claim(table: pd.DataFrame, one: str, other: str) -> str:
-    """At how many sizes a table of `differences` shows which method to be better, for titles."""
-    shown = [gain.shown("better", "worse", "no difference shown") for gain in _gains(table)]
-    sizes = {1: "one size"}
-    counts = [f"{word} at {sizes.get(n, f'{n} sizes')}" for word, n in Counter(shown).items()]
-    return f"{METHODS[one]} against {METHODS[other]}: {', '.join(counts)}".capitalize()
+    """With how many individuals a table of `differences` shows which method to be better."""
+    told: dict[str, dict[str, list[str]]] = {}
+    for row, gain in zip(table.itertuples(), _gains(table), strict=True):
+        shown = gain.shown("better", "worse", "no difference shown")
+        name = f" ({spelt(row.species)})" * (table["species"].nunique() > 1)
+        told.setdefault(shown, {}).setdefault(name, []).append(f"{row.individuals:,}")
+    sizes = (
+        f"{shown} with {', '.join(' and '.join(ns) + name for name, ns in own.items())}"
+        for shown, own in told.items()
+    )
+    return f"{METHODS[one]} against {METHODS[other]}: {', '.join(sizes)}".capitalize()
 
 
 def stops_paying(table: pd.DataFrame) -> pd.DataFrame:
-    """Where fine-tuning stops paying: the least n from which on it is not shown to be better.
+    """The least n from which on no gain of fine-tuning is shown.
 
     `table`: of `differences`, fine_tuned minus species_only. Columns species, individuals (NaN when
     it is better at every n).
@@ -302,8 +318,9 @@ def stops_in_words(stops: pd.DataFrame) -> str:
         froms = table["individuals"].map("from {:.0f} on".format).replace("from nan on", "never")
         words.append(", ".join(table["species"].map(spelt) + " " + froms))
     return (
-        f"Here fine-tuning is not shown to be better than species-only training: {words[0]}. "
-        f"By the paper's Table 5, which has no intervals: {words[1]}."
+        f"Here no gain over species-only training is shown: {words[0]}. This doesn't show that "
+        "there is none.\n\nIn the paper's Table 5, plain numbers without intervals, fine-tuning is "
+        f"not ahead: {words[1]}."
     )
 
 
@@ -313,6 +330,13 @@ def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
     ours = table.pivot_table(index="individuals", columns="method", values="top_k")[methods]
     paper = {f"paper_{PRINTED[name][1]}": _printed(name).mean(axis=1) for name in methods}
     return ours.join(pd.DataFrame(paper), how="outer").rename_axis("individuals").reset_index()
+
+
+def readable_printed(table: pd.DataFrame) -> pd.DataFrame:
+    """The paper's columns of a table of `beside_paper` for a reader."""
+    heads = {f"paper_{PRINTED[name][1]}": f"{METHODS[name]} (%)" for name in METHODS}
+    shown = table.dropna(how="all", subset=[name for name in heads if name in table])
+    return shown[["individuals", *shown.columns.intersection([*heads])]].rename(columns=heads)
 
 
 def _methods(table: pd.DataFrame) -> list[str]:
@@ -361,13 +385,13 @@ def _printed_panel(axes: Axes, methods: Sequence[str]) -> None:
         axes.plot(by_species, **LOOKS[method] | {"marker": "None", "linewidth": 0.7, "alpha": 0.7})
         axes.plot(by_species.mean(axis=1), **LOOKS[method])
     axes.set_xticks(by_species.index)
-    axes.set_xlabel("training individuals\n(mean of six species; thin: each of them)")
+    axes.set_xlabel("training individuals\n(equal epochs; mean of six species; thin: each)")
     tables = " and ".join(sorted({f"Table {PRINTED[method][0]}" for method in methods}))
-    axes.set_title(f"the paper, equal epochs ({tables})", loc="left")
+    axes.set_title(f"the paper ({tables})", loc="left")
 
 
 def _panel(axes: Axes, own: pd.DataFrame) -> None:
-    step = 0.012 * own["individuals"].max()  # apart, so that no bar covers another
+    step = 0.025 * own["individuals"].max()  # apart, so that no bar covers another
     for number, (method, look) in enumerate(LOOKS.items()):
         rows = own[own["method"] == method].sort_values("individuals")
         at = rows["individuals"] + (number - 1) * step
@@ -378,6 +402,7 @@ def _panel(axes: Axes, own: pd.DataFrame) -> None:
     axes.axhline(own["untrained"].iloc[0], **look)
     seen = own.groupby("individuals")["annotations"].max()
     axes.set_xticks(seen.index, [f"{n:,}\n({photos:,.0f})" for n, photos in seen.items()])
-    axes.set_xlabel("training individuals (annotations)")
+    unequal = ", but for fine-tuning" * ("fine_tuned" in {*own["method"]})
+    axes.set_xlabel(f"training individuals (annotations)\n(equal steps{unequal})")
     species, queries = own[["species", "queries"]].iloc[0]
-    axes.set_title(f"here, equal steps: {spelt(species)} ({queries:,} queries)", loc="left")
+    axes.set_title(f"here: {spelt(species)} ({queries:,} queries)", loc="left")

@@ -19,8 +19,9 @@ from miewid_core.model import MiewIDNet, Preprocess
 from miewid_core.paper.descriptors import (
     MEGADESCRIPTOR,
     Descriptor,
-    answer,
     choose,
+    claim,
+    in_words,
     measured,
     named,
 )
@@ -217,7 +218,7 @@ class TestSeveral:
         titles = ["test_vit (random weights)", f"{NAME} (w.safetensors)", "hub", "msv9"]
         assert table["descriptor"].tolist() == titles
         assert table["pixels"].tolist() == [160, 160, 64, 32]
-        assert table["numbers"].tolist() == [64, 256, 256, 256]
+        assert table["length"].tolist() == [64, 256, 256, 256]
         for own, row in zip(chosen, table.itertuples(), strict=True):
             ranks = own.ranks(study)
             means = [evaluation.top_k(of, 1) for _, of in ranks.groupby("species")]
@@ -245,10 +246,20 @@ class TestSeveral:
 
 
 def test_random_weights_answer_nothing():
-    table = pd.DataFrame({"left_out": [50.0, 57.25], "descriptor": [4.0, 5.3]})
-    found = answer(RANDOM, table, "Leave-one-out is better.")
+    words = {"left_out": "leave-one-out", "descriptor": "a title"}
+    columns = ["left_out", "descriptor", "untrained"]
+    table = pd.DataFrame([[50.0, 4.0, 20.0], [57.25, 5.3, 19.1]], columns=columns)
+    table = table.assign(species=["ant", "mean"], queries=9, left_out_trainings=1)
+    table = table.assign(descriptor_trainings=1, gain_over_descriptor_p=0.5)
+    for end, value in zip(("", "_low", "_high"), (52, 48, 55), strict=True):
+        table[f"gain_over_descriptor{end}"] = value
+    tables = {1: table, 5: table}
+    (found,) = in_words(RANDOM, tables, words)
     assert found.startswith("Nothing about MegaDescriptor")
-    assert "top-1 57.2 against 5.3 %" in found
-    assert len(found.split()) <= 25
+    assert "52.0 points of top-1 (57.2 against 5.3 %), training added 38.1: untrained" in found
+    assert "better" not in claim(RANDOM, table, words)
     known = Descriptor(NAME, "weights.safetensors", "a title")
-    assert answer(known, table, "Leave-one-out is better.") == "Leave-one-out is better."
+    answer, rest = in_words(known, tables, words)
+    assert answer.startswith("Leave-one-out is better than a title: top-1 57.2 against 5.3 %")
+    assert "top-5" in rest
+    assert claim(known, table, words) == "leave-one-out is better than a title"

@@ -97,6 +97,10 @@ def test_trained_and_ranked_on_the_same_queries(study):
     assert none["new"].tolist() == pytest.approx(none["top_k"].tolist())
     shares = ranked[ranked["n"] == 2].groupby(["method", "draw"])["seen"].mean()
     assert set(shares) == {2 / 3}  # of three individuals
+    shown = table.set_index(["individuals", "method"])["photos_shown"][2]
+    everyone = len(study.train) - 2  # photos: of the ants one is left out
+    tuned = 4 * (1 + 3)  # for the head alone, three more epochs
+    assert shown.to_dict() == {"fine_tuned": tuned, "joint": everyone, "species_only": everyone}
     draws = table.set_index(["individuals", "method"])["draws"]
     assert draws[0].tolist() == [1, 1]
     assert draws[2].tolist() == [2, 2, 2]
@@ -113,7 +117,8 @@ def ranked(**first_ranks):
         for draw, ranks in enumerate(draws)
         for query, rank in enumerate(ranks)
     ]
-    table = pd.DataFrame(rows).assign(species="ant", n=5, trained_on=10, relevant=1, candidates=9)
+    table = pd.DataFrame(rows).assign(species="ant", n=5, trained_on=10, photos_shown=2000)
+    table = table.assign(relevant=1, candidates=9)
     table["individual"] = table["annotation_id"]
     table["seen"] = table["annotation_id"].isin(["0", "1"])
     return table.astype({"first_match_rank": "Int64"})
@@ -138,10 +143,12 @@ def test_summary_has_the_untrained_network_beside_each_row():
 def test_a_reader_sees_seen_and_new_individuals_apart_and_the_untrained_network():
     table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}))
     shown = few_shot.readable(table)
-    columns = ["species", "individuals", "method", "top-1 (%)", "trainings", "SD (points)"]
-    assert [*shown] == [*columns, "seen", "new", "untrained"]
+    columns = ["species", "individuals", "method", "annotations", "photos shown", "top-1 (%)"]
+    assert [*shown] == [*columns, "trainings", "SD (points)", "seen", "new", "untrained"]
     assert shown["method"].tolist() == ["joint training"]
-    assert shown.iloc[0][["seen", "new", "untrained"]].tolist() == [100, 0, 30]
+    assert shown.iloc[0][["annotations", "photos shown", "seen", "new", "untrained"]].tolist() == [
+        *("10", "2,000", "100.0 (2)", "0.0 (2)", 30)
+    ]
 
 
 def test_without_any_individual_all_methods_are_one_network():
@@ -196,18 +203,23 @@ def test_words_follow_the_intervals():
     first, second = few_shot.in_words(both, "joint", "species_only")
     compared = "Joint training against species-only training of"
     numbers = (
-        "top-1 60.0 against 55.0 %, +5.0 points (95 % interval +1.0 to +9.0), 3 and 3 trainings"
+        "top-1 60.0 against 55.0 %, +5.0 points (95 % interval +1.0 to +9.0), trainings: 3 and 3"
     )
     assert second == f"{compared} fin whale: with 1 individual it is better, {numbers}."
     assert first.startswith(f"{compared} ant: with 1 individual it is better, {numbers}; with 25 ")
+    assert first.endswith("trainings: 3 and 1 (the interval leaves out a single training's luck).")
+    assert first.count("luck") == 1
     assert [part.split(", ")[0] for part in first.split("; ")[1:]] == [
         "with 25 individuals no difference is shown",
         "with 50 individuals it is worse",
         "with 100 individuals no difference is shown",
     ]
     assert few_shot.claim(table, "joint", "species_only") == (
-        "Joint training against species-only training: better at one size, no difference shown at "
-        "2 sizes, worse at one size"
+        "Joint training against species-only training: better with 1, no difference shown with 25 "
+        "and 100, worse with 50"
+    )
+    assert few_shot.claim(both[1:], "joint", "species_only").endswith(
+        "shown with 25 and 100 (ant), worse with 50 (ant), better with 1 (fin whale)"
     )
 
 
@@ -274,9 +286,10 @@ def test_where_it_stops_paying_in_words():
     # Table 5: beluga 44.5 > 32.5, 49.9 > 42.4, but 54.2 < 57.3
     stops = few_shot.stops_paying(verdicts({5: (1, 2), 25: (-1, 1)}))
     words = few_shot.stops_in_words(stops)
-    assert "species-only training: ant from 25 on. By the paper's Table 5" in words
+    here, paper = words.split("\n\n")
+    assert here.startswith("Here no gain over species-only training is shown: ant from 25 on. ")
     assert (
-        "beluga whale from 100 on, grey whale from 200 on, hyena never, lion from 200 on" in words
+        "beluga whale from 100 on, grey whale from 200 on, hyena never, lion from 200 on" in paper
     )
 
 
@@ -288,6 +301,9 @@ def test_beside_paper_has_its_means():
     expected = paper.loc[paper["individuals"] == 200, "joint_training"].mean()
     assert table.loc[200, "paper_joint_training"] == pytest.approx(expected)
     assert np.isnan(table.loc[200, "joint"])
+    shown = few_shot.readable_printed(table.reset_index())
+    assert [*shown] == ["individuals", "species-only training (%)", "joint training (%)"]
+    assert shown["individuals"].tolist() == [*few_shot.PAPER_COUNTS]
 
 
 def test_the_figure_draws_the_table():
