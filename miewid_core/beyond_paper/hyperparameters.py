@@ -355,7 +355,7 @@ def in_words(
     return (
         f"{first} {_check_in_words(checked, found)} The check has {mean['queries']:,.0f} queries "
         f"of {len(checked) - 1} species, of individuals that the search did not score; each "
-        "network is trained once, and the interval leaves out what another training changes. No "
+        "network is trained once, and its interval leaves out what another training changes. No "
         f"test annotation or test encounter was used; {train['individuals_in_test']} of the "
         f"search's {train['individuals']} training individuals are in the test set with other "
         "photos."
