@@ -162,7 +162,7 @@ def gallery_figure(curve: pd.DataFrame, title: str) -> Figure:
         # a line of text above the one below, with room for those above
         height = max(min(end["top_1"], 99 - 6 * above), height + 6)
         place = {"xy": (end["size"], end["top_1"]), "xytext": (right, height)}
-        arrow = {"arrowstyle": "-", "shrinkA": 0, "shrinkB": 2, **THIN}
+        arrow = {"arrowstyle": "-", "relpos": (0, 0.5), "linestyle": ":"} | THIN
         axes.annotate(spelt(end["species"]), **place, va="center", arrowprops=arrow)
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
