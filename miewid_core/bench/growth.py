@@ -212,14 +212,15 @@ def papers_size(measured: pd.DataFrame) -> pd.DataFrame:
 def share_of_product(measured: pd.DataFrame) -> str:
     """How long ranking a species takes, in times the bare product, for the largest with both."""
     own = measured[measured["axis"] == "annotations"]
+    passed = own[own["way"] == "ours"].groupby("size")["seconds"].median()
     times = own.pivot_table("cpu_seconds", "size", "way", aggfunc="median")
     share = (times["ours"] / times.get("product", np.nan)).dropna()
     if share.empty:
         return ""
     size, ratio = share.index[-1], share.iloc[-1]
     return (
-        f"Ranking {size:,} annotations takes {ratio:.2f} times the processor time of the bare "
-        "product of all similarities, as it computes each pair once."
+        f"Ranking {size:,} annotations took {passed[size]:.0f} s to pass. It takes {ratio:.2f} times "
+        "the processor time of the bare product of all similarities, as it computes each pair once."
     )
 
 
