@@ -118,8 +118,9 @@ def test_the_papers_size_is_told_beside_the_bare_product():
     table = growth.papers_size(full)
     assert table["what"].tolist() == ["rank one species", "split", "split"]
     assert table["processor time (s)"].tolist() == [3, 7, 20]
-    assert "67,106 annotations took 9 s to pass. It takes 0.75 times" in growth.share_of_product(
-        full
+    assert (
+        "67,106 annotations took 9 s of wall time. It takes 0.75 times"
+        in growth.share_of_product(full)
     )
     assert growth.share_of_product(full[full["size"] < 9000]) == ""
 
