@@ -118,10 +118,9 @@ def _times(run: Run) -> dict[str, float]:
 def compare(task: Task, size: str, rounds: int, path: Path) -> pd.DataFrame:
     """Measure the ways of a task (those installed): one row per round, case and way.
 
-    Columns: those of the cases; MEASURED: seconds and cpu_seconds (of all threads: what else the
-    machine does hardly changes it) are medians of the calls, megabytes is how far a call raises the
-    peak memory, of the GPU where it uses one. Each row is added to the CSV `path` at once; what it
-    has is not measured again.
+    Columns: those of the cases; MEASURED: seconds and cpu_seconds (of all threads) are medians of
+    the calls, megabytes is how far a call raises the peak memory, of the GPU where it uses one.
+    Each row is added to the CSV `path` at once; what it has is not measured again.
     """
     rows = pd.read_csv(path).to_dict("records") if path.exists() else []
     known = [_key(row) for row in rows]

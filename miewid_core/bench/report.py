@@ -59,36 +59,51 @@ def speeds(measured: Mapping[str, pd.DataFrame], ways: tuple[str, ...] = PACKAGE
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `speeds` for a reader: a row for each thing done, a column for each package."""
-    texts = table.assign(text=with_interval(table, *RATIO))
+    texts = table.assign(text=with_range(table))
     texts = texts.pivot(index="what", columns="way", values="text")
     texts = texts.reindex(index=table["what"].unique(), columns=PACKAGES).astype(object).fillna("")
     return texts.rename_axis("ours is so many times as fast as").reset_index()
 
 
-def answer(measured: Mapping[str, pd.DataFrame], now: pd.DataFrame) -> str:
-    """How much faster ours is than wildlife-tools, where it isn't, and what was not measured.
+def with_range(table: pd.DataFrame, decimals: int = 1) -> list[str]:
+    """Ratios as text, with the range of the rounds where these differ."""
+    ends = table[[*RATIO[1:]]].where(table["low"] < table["high"])
+    return with_interval(table.assign(**ends), *RATIO, decimals=decimals)
 
-    `now`: of `harness.now`.
-    """
-    table = speeds(measured)
-    own = table[table["way"] == "wildlife-tools"].set_index("what")
+
+def absolute(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Our processor seconds, photos per such second, and memory in times wildlife-tools'."""
+    table = speeds(measured, ("wildlife-tools",))
+    photos = [
+        measured[task]["size"].iloc[0] if task == "peers" else np.nan
+        for task, *_ in map(SPEEDS.get, table["what"])
+    ]
+    return table[["what"]].assign(
+        **{
+            "processor seconds": table["cpu_seconds"],
+            "photos per processor second": photos / table["cpu_seconds"],
+            "memory, in times wildlife-tools'": 1 / table["memory"],
+        }
+    )
+
+
+def answer(measured: Mapping[str, pd.DataFrame]) -> str:
+    """How much faster ours is than wildlife-tools, how fast that is, and where it was measured."""
+    own = absolute(measured).merge(speeds(measured, ("wildlife-tools",))).set_index("what")
     wanted = list(SPEEDS)[:7]
     if set(wanted) - set(own.index):
         return "How fast this is beside wildlife-tools was not measured in full."
-    cut, first, later, epoch_cut, epoch, epochs, ranking = own.loc[wanted, "ratio"]
-    memory = 1 / own.loc[wanted, "memory"].to_numpy()
+    cut, epoch, ranking = own.loc[[wanted[0], wanted[3], wanted[6]]].to_dict("records")
     case, load = measured["peers"].iloc[-1], measured["peers"]["load"].median()
-    lacking = "" if "gpu" in measured else " A GPU was not measured."
+    lacking = "" if "gpu" in measured else "; a GPU was not measured"
     return (
-        f"Like for like, on photos cut before, embedding is {cut:.1f} and a training epoch "
-        f"{epoch_cut:.1f} times as fast as with wildlife-tools. From photos of {DRAWN}, embedding "
-        f"is {first:.1f} times as fast on the first pass and {later:.1f} on later ones, which read "
-        f"the cut photos. An epoch is {epoch:.1f} and {epochs:.1f} times as fast. Ranking "
-        f"5,000 annotations is {ranking:.1f} times as fast. {small_in_words(now)} Ours takes "
-        f"{memory[1]:.1f} times the memory of wildlife-tools in a first embedding, {memory[4]:.1f} "
-        f"in a first epoch and {memory[6]:.1f} when ranking. All this is processor time, preset "
-        f"`{case['preset_name']}`, {case['machine']} at a load of {load:.0f}, {case['date']}."
-        f"{lacking}"
+        f"Like for like, on photos cut before, embedding is {cut['ratio']:.1f} and a training "
+        f"epoch {epoch['ratio']:.1f} times as fast as with wildlife-tools. In a second of "
+        f"processor time ours embeds {cut['photos per processor second']:.0f} or trains on "
+        f"{epoch['photos per processor second']:.0f} such photos; it ranks 5,000 annotations in "
+        f"{ranking['cpu_seconds']:.1f} s, {ranking['ratio']:.1f} times as fast. This is preset "
+        f"`{case['preset_name']}` on {case['machine']} at a load of {load:.0f}, {case['date']}"
+        f"{lacking}."
     )
 
 
@@ -96,7 +111,7 @@ def small_in_words(now: pd.DataFrame) -> str:
     """In which small measurements (of `harness.now`) ours is not shown to be faster."""
     ranked = f"ranking {EVALUATION.sizes['quick'][0]['n']:,} annotations"
     others, told = now[now["way"].isin(PACKAGES)].replace({"task": {"evaluation": ranked}}), []
-    for row, text in zip(others.itertuples(), with_interval(others, *RATIO), strict=True):
+    for row, text in zip(others.itertuples(), with_range(others), strict=True):
         gain = Estimate(row.ratio, row.low, row.high).above(1)
         verdict = gain.shown("", "is faster than ours", "is not told apart from ours")
         if verdict:
@@ -146,18 +161,17 @@ def tried(measured: pd.DataFrame) -> pd.DataFrame:
 
 def relative(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """Columns of a table of `measuring.summary` for a reader, and the time relative to ours."""
-    ratios = with_interval(table, *RATIO, decimals=2)
-    return table[[*columns]].assign(**{"times as long as ours": ratios})
+    return table[[*columns]].assign(**{"times as long as ours": with_range(table, 2)})
 
 
 def sources(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Where and when each task was measured in full: task, machine, date, measurements, load.
+    """Where and when each task was measured in full: task, machine, date, rounds, load.
 
     load: the median of the system's load average; more than there are cores is a busy machine.
     """
     table = pd.concat(measured, names=["task", None]).reset_index("task")
-    own = table.groupby(["task", "machine", "date"], sort=False)["load"]
-    return own.agg(measurements="size", load="median").reset_index()
+    own = table.groupby(["task", "machine", "date"], sort=False)
+    return own.agg(rounds=("round", "nunique"), load=("load", "median")).reset_index()
 
 
 def sharing(study: Study, preset: str) -> float:

@@ -14,7 +14,7 @@ from miewid_core.paper.intervals import by_species
 from miewid_core.ranking import TIE
 
 POINTS = 25  # of a species' curve
-NAMED = 4  # species in the figure
+NAMED = 12  # species in the figure
 
 
 def ahead(embeddings: np.ndarray, annotations: pd.DataFrame) -> pd.DataFrame:
@@ -98,13 +98,18 @@ def equal(curve: pd.DataFrame) -> pd.DataFrame:
     return found.join(table[["top_1", "low", "high"]].add_prefix("equal_")).reset_index()
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `equal` for a reader, the largest species first."""
-    rows = table.sort_values("individuals", ascending=False, kind="stable")  # the mean has none
+def readable(table: pd.DataFrame, nearest: Sequence[str]) -> pd.DataFrame:
+    """A table of `equal` for a reader, the largest species first.
+
+    `nearest`: for each row, how many of the nearest annotations find 90 % (of `top_k.needed`).
+    """
+    rows = table.assign(nearest=nearest)
+    rows = rows.sort_values("individuals", ascending=False, kind="stable")  # the mean has none
     return pd.DataFrame(
         {
             "species": rows["species"].map(spelt),
             "individuals": rows["individuals"],
+            "k for 90 %": rows["nearest"],
             "top-1 among all (%)": rows["top_1"],
             f"top-1 among {rows['equal_individuals'].iloc[0]} (%)": with_interval(
                 rows, "equal_top_1", "equal_low", "equal_high"
@@ -115,16 +120,16 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def in_words(table: pd.DataFrame) -> str:
     """How species compare at equal gallery size, from a table of `equal`."""
-    species, mean = table[:-1], table.iloc[-1]
-    apart, still = (np.ptp(species[name]) for name in ("top_1", "equal_top_1"))
-    gap = (
-        f" The best and the worst species then lie {still:.0f} points apart instead of {apart:.0f}."
-    )
+    species, mean = table[:-1].sort_values("equal_top_1", kind="stable"), table.iloc[-1]
+    worst, best = species.iloc[0], species.iloc[-1]
+    apart = worst["equal_high"] < best["equal_low"]  # their intervals share nothing
+    ends = [f"{row['equal_top_1']:.1f} % ({spelt(row['species'])})" for row in (worst, best)]
+    differ = "Gallery size alone doesn't explain" if apart else "Gallery size may explain"
     return (
-        f"Among {mean['equal_individuals']} individuals of each species, as many as all have, "
-        f"multi-species top-1 is {mean['equal_top_1']:.1f} % (95 % interval "
-        f"{mean['equal_low']:.1f} to {mean['equal_high']:.1f}) instead of {mean['top_1']:.1f} % "
-        f"among all.{gap if len(species) > 1 else ''}"
+        f"{differ} how species differ: among {mean['equal_individuals']} individuals of each, "
+        f"multi-species top-1 goes from {ends[0]} to {ends[1]}. On average it is then "
+        f"{mean['equal_top_1']:.1f} % (95 % interval {mean['equal_low']:.1f} to "
+        f"{mean['equal_high']:.1f}) instead of {mean['top_1']:.1f} % among all."
     )
 
 
@@ -132,13 +137,13 @@ def in_words(table: pd.DataFrame) -> str:
 def gallery_figure(curve: pd.DataFrame, title: str) -> Figure:
     """Top-1 against candidate individuals, a line each species, and their mean.
 
-    The NAMED largest are named at their ends.
+    The NAMED largest are named on the right, joined to their ends.
     `curve`: of `curve`. The mean ends at the gallery that every species fills, where the dashed
     line is; its band is the 95 % interval.
     """
     species = {name: own for name, own in curve.groupby("species", sort=False) if name != "mean"}
     mean = curve[curve["species"] == "mean"]
-    drawn = Figure(title, 3.2, PAGE)
+    drawn = Figure(title, 3.8, PAGE)
     axes = drawn.subplots()
     for own in species.values():
         axes.plot(own["size"], own["top_1"], "-o", markevery=[-1], markersize=2, **THIN)
@@ -147,14 +152,17 @@ def gallery_figure(curve: pd.DataFrame, title: str) -> Figure:
     axes.plot(mean["size"], mean["top_1"], "-o", color=BLUE, markevery=[-1], label=label)
     look = {"color": "black", "linewidth": 0.7, "linestyle": "--"}
     axes.axvline(mean["size"].max(), **look, label="largest gallery that every species fills")
-    axes.set(xscale="log", ylim=(0, 102), xlim=(1.9, 1.6 * curve["size"].max()))
+    axes.set(xscale="log", ylim=(0, 102), xlim=(1.9, 2.6 * curve["size"].max()))
     axes.set(xlabel="candidate individuals (log scale)", ylabel="top-1 accuracy (%)")
     plain_numbers(axes.xaxis)
     largest = sorted(species.values(), key=lambda own: -own["size"].iloc[-1])[:NAMED]
-    height = -np.inf
-    for end in sorted((own.iloc[-1] for own in largest), key=lambda end: end["top_1"]):
-        height = max(end["top_1"], height + 6)  # a line of text above the one below
-        place = {"xy": (end["size"], end["top_1"]), "xytext": (1.04 * end["size"], height)}
-        axes.annotate(spelt(end["species"]), **place, va="center")
+    ends = sorted((own.iloc[-1] for own in largest), key=lambda end: end["top_1"])
+    height, right = -np.inf, 1.25 * curve["size"].max()
+    for above, end in zip(reversed(range(len(ends))), ends, strict=True):
+        # a line of text above the one below, with room for those above
+        height = max(min(end["top_1"], 99 - 6 * above), height + 6)
+        place = {"xy": (end["size"], end["top_1"]), "xytext": (right, height)}
+        arrow = {"arrowstyle": "-", "relpos": (0, 0.5), "linestyle": ":"} | THIN
+        axes.annotate(spelt(end["species"]), **place, va="center", arrowprops=arrow)
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn

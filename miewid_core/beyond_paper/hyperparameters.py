@@ -321,36 +321,61 @@ def confirm(study: Study, parts: Parts, best: Point) -> pd.DataFrame:
 
 
 def readable_check(checked: pd.DataFrame) -> pd.DataFrame:
-    """The means of a table of `confirm` for a reader, and the best trial's gain over the others."""
+    """The means of a table of `confirm` for a reader, and the best trial's gain over the others.
+
+    Last is a random ranking.
+    """
     mean, rows = checked.tail(1), []
     for name in filter(checked.columns.__contains__, NETWORKS):
         halves = f"{mean[f'{name}_seen'].iloc[0]:.1f}, {mean[f'{name}_new'].iloc[0]:.1f}"
         gain = "" if name == "best" else with_interval(mean, f"gain_over_{name}")[0]
         rows.append([NETWORKS[name], with_interval(mean, name)[0], halves, gain])
+    rows.append(["a random ranking", f"{mean['chance'].iloc[0]:.1f}", "", ""])
     heads = ["network", "top-1 (%)", "seen, new", "gain of the best trial (points)"]
     return pd.DataFrame(rows, columns=heads)
 
 
-def in_words(checked: pd.DataFrame, task: Search, trials: int, rows: pd.DataFrame) -> str:
-    """What a search of so many `trials` found on the check's individuals.
+def in_words(
+    checked: pd.DataFrame, task: Search, scores: pd.DataFrame, untrained: float, rows: pd.DataFrame
+) -> str:
+    """What a search found on its individuals and on the check's.
 
-    `checked`: of `confirm`; `rows`: of `shared_with_test`, of the search.
+    `checked`: of `confirm`; `scores`: of `table`; `untrained`: the untrained network's score on
+    the search's, in percent; `rows`: of `shared_with_test`, of the search.
     """
-    mean, train = checked.iloc[-1], rows.iloc[0]
-    few = " shows the method, not a result" if trials < ENOUGH else ""
-    told = "".join(
-        f" {comparison.briefly(checked, {n: NETWORKS[n] for n in ('best', other)})}"
-        for other in ("preset", "untrained")
-        if other in checked
-    )
+    mean, train, found = checked.iloc[-1], rows.iloc[0], scores.iloc[:, -2]
+    trials = f"{len(scores)} trials of {task.rungs[-1]} epochs"
+    few = "shows the method, not a result" if len(scores) < ENOUGH else "has ended"
+    first = f"A search of {trials} {few}."
+    if found.max() <= untrained:
+        first = (
+            f"None of {trials} beats the untrained network: top-1 {found.max():.1f} against "
+            f"{untrained:.1f} %."
+        )
     return (
-        f"A search of {trials} trials of {task.rungs[-1]} epochs{few or ' has ended'}.{told} These "
-        f"are means over {len(checked) - 1} species and {mean['queries']:,.0f} queries of "
-        "individuals that the search did not score; each network is trained once, and the interval "
-        "leaves out what another training changes. No test annotation or test encounter was used; "
-        f"{train['individuals_in_test']} of the search's {train['individuals']} training "
-        "individuals are in the test set with other photos."
+        f"{first} {_check_in_words(checked, found)} The check has {mean['queries']:,.0f} queries "
+        f"of {len(checked) - 1} species, of individuals that the search did not score; each "
+        "network is trained once, and its interval leaves out what another training changes. No "
+        f"test annotation or test encounter was used; {train['individuals_in_test']} of the "
+        f"search's {train['individuals']} training individuals are in the test set with other "
+        "photos."
     )
+
+
+def _check_in_words(checked: pd.DataFrame, found: pd.Series) -> str:
+    """The best trial beside the others; no verdict where the untrained network is highest."""
+    top_1 = checked.iloc[-1][[name for name in NETWORKS if name in checked]].astype(float)
+    if top_1.idxmax() != "untrained":
+        pairs = [{name: NETWORKS[name] for name in ("best", other)} for other in top_1.index[1:]]
+        return " ".join(comparison.briefly(checked, pair) for pair in pairs)
+    told = ", ".join(f"{NETWORKS[name]} {value:.1f} %" for name, value in top_1.items())
+    turned = ""
+    if top_1["best"] < top_1.get("preset", 0) and found[0] < found.max():
+        turned = (
+            f" In the search the order was the reverse: the best trial {found.max():.1f} %, the "
+            f"preset {found[0]:.1f} %."
+        )
+    return f"On the check's individuals: {told}; this tells nothing of settings.{turned}"
 
 
 def history_in_words(scores: pd.DataFrame, rungs: tuple[int, ...], untrained: float) -> str:
@@ -414,12 +439,16 @@ def history_plot(
         axes.plot(scores["trial"], scores[f"top1_after_{rung}_epochs"], "o", **look)
     axes.axhline(untrained, color=GREY, linestyle="--", linewidth=0.8, label="untrained")
     axes.set(xlabel="trial (without a filled dot: stopped)", ylabel="validation top-1 (%)")
+    axes.set_xlim(-0.5, len(scores) - 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     drawn.legend(loc="outside lower left", ncols=3)
     return drawn
 
 
-def history_claim(scores: pd.DataFrame, rung: int) -> str:
-    """Which trial was best, for a title; the first one is the preset."""
-    best = scores["trial"][scores[f"top1_after_{rung}_epochs"].idxmax()]
+def history_claim(scores: pd.DataFrame, rung: int, untrained: float) -> str:
+    """Which trial was best, if any beats the untrained score; the first one is the preset."""
+    found = scores[f"top1_after_{rung}_epochs"]
+    best = scores["trial"][found.idxmax()]
+    if found.max() <= untrained:
+        return "No trial beats the untrained network"
     return f"Trial {best} was best" if best else "No trial was better than trial 0, the preset"

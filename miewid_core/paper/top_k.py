@@ -66,14 +66,16 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return shown.assign(**{"random ranking (%)": models[first]["chance"].tolist()})
 
 
-def needed(table: pd.DataFrame, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
-    """How many of the nearest annotations find so many percent, on average over species.
+def needed(
+    table: pd.DataFrame, levels: Sequence[float] = LEVELS, species: str = "mean"
+) -> pd.DataFrame:
+    """How many of the nearest annotations find so many percent, of a species or on average.
 
     For a reader: a row each model, a column each of `levels`, "10 (7 to 15)". The ends are the
-    first k at which the upper and the lower end of the mean's interval are there.
+    first k at which the upper and the lower end of its interval are there.
     """
-    means = table[table["species"] == "mean"].groupby("model", sort=False)
-    rows = [[model, *(_first_k(own, level) for level in levels)] for model, own in means]
+    models = table[table["species"] == species].groupby("model", sort=False)
+    rows = [[model, *(_first_k(own, level) for level in levels)] for model, own in models]
     return pd.DataFrame(rows, columns=["network", *(f"{level:g} %" for level in levels)])
 
 
@@ -96,21 +98,23 @@ def in_words(table: pd.DataFrame, level: float = 90) -> str:
     )
 
 
+def claim(table: pd.DataFrame, level: float = 90) -> str:
+    """How many annotations the first model needs, for a title."""
+    enough = needed(table, [level]).iloc[0, 1].split(" (")[0]
+    return f"{level:g} % of searches need the {enough} nearest annotations"
+
+
 def leads_in_words(table: pd.DataFrame, k: int = SHOWN[1]) -> str:
-    """On which species each model of a table of `top_k` is alone ahead, at one k."""
+    """On how many species each model of a table of `top_k` is alone ahead, at one k."""
     own = table[(table["k"] == k) & (table["species"] != "mean")]
     scores = own.pivot(index="species", columns="model", values="top_k").round(9)
     scores = scores.reindex(index=own["species"].unique(), columns=own["model"].unique()).dropna()
     ahead = scores.eq(scores.max(axis=1), axis=0)
     ahead = ahead[ahead.sum(axis=1) == 1]
-    told = [
-        f"that of {model} on {best.sum()} ({', '.join(map(spelt, best[best].index))})"
-        for model, best in ahead.items()
-        if best.any()
-    ]
+    told = [f"{best} by {model}" for model, best in ahead.sum().items() if best]
     return (
         f"At k = {k} one curve alone is highest on {len(ahead)} of {len(scores)} species"
-        f"{': ' * bool(told)}{'; '.join(told)}. None of these leads is tested."
+        f"{': ' * bool(told)}{'; '.join(told)} (not tested)."
     )
 
 
@@ -119,7 +123,7 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
     """A small panel of top-k against k per species, and a large one of their mean (appendix A.2).
 
     `table`: of `top_k`, of models that LOOKS names. Bands are 95 % intervals, no lower than what a
-    random ranking reaches, or a smaller k.
+    random ranking reaches, or a smaller k; small panels have the first model's alone.
     """
     species = [name for name in table["species"].unique() if name != "mean"]
     shared = set.intersection(*table.groupby("model")["species"].agg(set)) - {"mean"}
@@ -134,10 +138,11 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
         own = table[table["species"] == name]
         for model, points in own.groupby("model", sort=False):
             look = LOOKS[model]
-            band = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
-            least = np.minimum(points["chance"], points["top_k"])  # nothing is worse than random
-            low = points["low"].clip(least).cummax()  # nor than fewer photos are
-            axes.fill_between(points["k"], low, points["high"], **band)
+            if name == "mean" or model == table["model"].iloc[0]:
+                band = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
+                least = np.minimum(points["chance"], points["top_k"])  # none is worse than random
+                low = points["low"].clip(least).cummax()  # nor than fewer photos are
+                axes.fill_between(points["k"], low, points["high"], **band)
             axes.plot(points["k"], points["top_k"], label=model, **look)
         chance = own.drop_duplicates("k")
         axes.plot(chance["k"], chance["chance"], label="random ranking", **THIN)

@@ -26,7 +26,7 @@ from miewid_core.paper.intervals import Estimate
 from miewid_core.paper.printed import FOLDER
 
 CHIP = 128  # pixels of the chips that are shown
-HISTORY = {"loss": "training loss", "rate": "learning rate"}
+HISTORY = {"loss": "training loss", "rate": "learning rate at\nthe epoch's start"}
 
 
 def a1_against_code() -> pd.DataFrame:
@@ -75,6 +75,16 @@ def margins(train: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
     counts = train.groupby(["species", "individual"]).size().rename("annotations")
     low, high = config.margin_low, config.margin_high
     return counts.reset_index().assign(margin=dynamic_margins(counts.to_numpy(), low, high))
+
+
+def start_in_words(margins: pd.DataFrame, config: TrainConfig) -> str:
+    """The loss while all cosines are 0, on average over the training photos (`margins`: above)."""
+    penalty = config.scale * np.sin(margins["margin"])
+    guessing, penalty = np.log(len(margins)), np.average(penalty, weights=margins["annotations"])
+    return (
+        f"With all cosines 0 the loss is ln {len(margins):,} + s·sin m = {guessing:.1f} + "
+        f"{penalty:.1f} = {guessing + penalty:.1f}, on average over the training photos."
+    )
 
 
 @styled()
@@ -290,13 +300,27 @@ def matches(
 
 
 def scores_text(scores: pd.DataFrame) -> str:
-    """Top-1 of the trained and the untrained network, and on which species the training failed.
+    """Top-1 of the trained and the untrained network, and on which species training failed.
 
     `scores`: of `compare`, for "multi" and "untrained".
     """
     words = {name: comparison.NETWORKS[name] for name in ("multi", "untrained")}
     table = figures.table_text(comparison.readable(scores, words, "untrained"))
-    return f"{table}\n\n{comparison.no_better_in_words(scores, ['multi'])}"
+    return (
+        f"{table}\n\n{comparison.no_better_in_words(scores, ['multi'])}\n{halves_in_words(scores)}"
+    )
+
+
+def halves_in_words(scores: pd.DataFrame) -> str:
+    """On how many species, and on how many large ones, seen individuals score above new ones."""
+    own = scores[:-1].dropna(subset=["multi_seen", "multi_new"])
+    own = own.sort_values("train_annotations", ascending=False, kind="stable")
+    higher, half = own["multi_seen"] > own["multi_new"], -(-len(own) // 2)
+    return (
+        f"- Seen individuals score higher than new ones on {higher.sum()} of {len(own)} species, "
+        f"{higher[:half].sum()} of them among the {half} with most training annotations (not "
+        "tested)."
+    )
 
 
 def in_words(scores: pd.DataFrame, history: pd.DataFrame) -> str:

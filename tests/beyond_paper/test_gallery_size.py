@@ -121,10 +121,16 @@ def test_equal_sets_full_and_common_gallery_side_by_side():
     assert (table["equal_top_1"] >= table["top_1"] - 1e-9).all()
     words = gallery_size.in_words(table)
     mean = table.iloc[-1]
-    assert f"as many as all have, multi-species top-1 is {mean['equal_top_1']:.1f} %" in words
-    shown = gallery_size.readable(table)
+    assert f"On average it is then {mean['equal_top_1']:.1f} %" in words
+    ends = table["equal_top_1"][:3].agg(["min", "max"])
+    assert f"goes from {ends['min']:.1f} % (" in words
+    apart = table.assign(equal_low=table["equal_top_1"], equal_high=table["equal_top_1"])
+    assert gallery_size.in_words(apart).startswith("Gallery size alone doesn't explain")
+    assert gallery_size.in_words(apart.assign(equal_high=100)).startswith("Gallery size may")
+    shown = gallery_size.readable(table, ["1", "2", "3", "4"])
+    assert shown["k for 90 %"].tolist() == ["3", "2", "1", "4"]
     assert shown["species"].tolist() == ["c", "b", "a", "mean"]
-    assert [*shown][2:] == ["top-1 among all (%)", "top-1 among 9 (%)"]
+    assert [*shown][3:] == ["top-1 among all (%)", "top-1 among 9 (%)"]
 
 
 def test_trainings_are_averaged():

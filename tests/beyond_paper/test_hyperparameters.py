@@ -346,7 +346,8 @@ def test_the_history_shows_every_trial_at_half_and_at_its_end(found):
     claim = (
         "No trial was better than trial 0, the preset" if best == 0 else f"Trial {best} was best"
     )
-    assert hyperparameters.history_claim(table, RUNGS[1]) == claim
+    assert hyperparameters.history_claim(table, RUNGS[1], 12.5) == claim
+    assert hyperparameters.history_claim(table, RUNGS[1], 100.0).startswith("No trial beats")
 
 
 def test_the_check_trains_on_no_test_row(study, tmp_path):
@@ -356,7 +357,7 @@ def test_the_check_trains_on_no_test_row(study, tmp_path):
     assert {"best", "preset", "untrained"} <= set(table)
     assert table["queries"].iloc[-1] == len(parts.validation)
     shown = hyperparameters.readable_check(table)
-    assert shown["network"].tolist() == [*hyperparameters.NETWORKS.values()]
+    assert shown["network"].tolist() == [*hyperparameters.NETWORKS.values(), "a random ranking"]
     assert shown.iloc[0, 3] == ""
     gain = table["best"].iloc[-1] - table["untrained"].iloc[-1]
     assert shown.iloc[2, 3].startswith(f"{gain:.1f} (")
@@ -387,19 +388,27 @@ def of_a_check(**top_1):
         ({"best": 40, "preset": 30, "untrained": 30}, "the best trial is better than the preset"),
         ({"best": 40, "preset": 37, "untrained": 30}, "no difference is shown between the best"),
         ({"best": 40, "untrained": 30}, "the best trial is better than an untrained network"),
+        ({"best": 20, "preset": 25, "untrained": 30}, "an untrained network 30.0 %; this tells"),
     ],
 )
 def test_words_follow_the_intervals(task, top_1, said):
     parts = pd.DataFrame({"individuals": [160], "individuals_in_test": [107]})
-    words = hyperparameters.in_words(of_a_check(**top_1), task, 6, parts)
+    scores = pd.DataFrame({"top1_after_2_epochs": [26.0, 28.0] * 3, "state": "complete"})
+    words = hyperparameters.in_words(of_a_check(**top_1), task, scores, 24.0, parts)
     first, second, third = words.split(". ")[:3]
     assert first == "A search of 6 trials of 2 epochs shows the method, not a result"
     assert said.lower() in second.lower()
     assert "leaves out what another training changes" in words
     assert "107 of the search's 160 training individuals" in words
     against = "the best trial is better than an untrained network: top-1 40.0 against 30.0 %, +10.0"
-    assert third.lower().startswith(against) == ("preset" in top_1)
-    assert "not a result" not in hyperparameters.in_words(of_a_check(**top_1), task, 60, parts)
+    assert third.lower().startswith(against) == ("preset" in top_1 and top_1["best"] == 40)
+    turned = "the order was the reverse: the best trial 28.0 %, the preset 26.0 %"
+    assert (turned in words) == (top_1["best"] == 20)
+    many = pd.concat([scores] * 10)
+    longer = hyperparameters.in_words(of_a_check(**top_1), task, many.reset_index(), 24.0, parts)
+    assert "not a result" not in longer
+    worse = hyperparameters.in_words(of_a_check(**top_1), task, scores, 30.0, parts)
+    assert worse.startswith("None of 6 trials of 2 epochs beats the untrained network: top-1 28.0")
 
 
 def test_tables_for_readers_have_three_digits_that_count(found):
