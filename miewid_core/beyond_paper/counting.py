@@ -300,8 +300,8 @@ def reviews_in_words(table: pd.DataFrame) -> str:
         f"alone, of all species together, identities are better by ARI after {ari} pairs, by AMI "
         f"after {ami}, and counts are nearer after {nearer}. After {last['reviewed']:,} of "
         f"{last['pairs']:,} possible pairs, {last['count']:,} individuals are counted, of "
-        f"{last['individuals']:,} true: a count is off by {100 * last['error']:.0f} % on average "
-        f"(ARI {last['ari']:.2f}, AMI {last['ami']:.2f})."
+        f"{last['individuals']:,} true; a species' count is off by {100 * last['error']:.0f} % on "
+        f"average (ARI {last['ari']:.2f}, AMI {last['ami']:.2f})."
     )
 
 

@@ -197,11 +197,12 @@ def readable(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def readable_species(table: pd.DataFrame) -> pd.DataFrame:
     """A `summary` for a reader, species by species."""
-    heads = {"species": "species", "known": "known photos", "known_individuals": "individuals"}
+    known = table[["known", "known_individuals"]].map("{:,}".format).agg(" of ".join, axis=1)
+    heads = {"species": "species", "known": "known photos of individuals"}
     heads |= {"new_individuals": "new individuals", "top_1": "top-1 (%)"}
     limit = table["threshold"].map("{:.2f}".format).where(table["threshold"].notna(), "")
     heads |= {"threshold": "threshold"} | {name: f"{name} (%)" for name in (*OPEN, "AUROC")}
-    return with_heads(table.assign(threshold=limit), heads)
+    return with_heads(table.assign(threshold=limit, known=known), heads)
 
 
 def without_the_day(found: pd.DataFrame) -> pd.DataFrame:
@@ -235,12 +236,15 @@ def in_words(tables: Mapping[str, pd.DataFrame]) -> str:
         score = _share(tables[TIMED], "top_1")
         told += f" On later days, a network trained on earlier ones is right for {score}."
     if pd.notna(first["AUROC"].iloc[-1]):
-        told += f" A known animal scores above a new one in {_share(first, 'AUROC')} of pairs."
+        auroc = _share(first, "AUROC")
+        told += (
+            f" By section 3.3's split a known animal scores above a new one in {auroc} of pairs."
+        )
     return (
         "With the training photos as the database, the multi-species network's nearest photo is "
-        f"right for {_share(first, 'top_1')} of {first['known'].iloc[-1]:,} photos of known "
-        f"individuals.{told} These are means over species ({len(first) - 1} with the split of "
-        "section 3.3) with 95 % intervals over individuals; each network is trained once."
+        f"right for {_share(first, 'top_1')} of the photos of known individuals, on average over "
+        f"{len(first) - 1} species ({first['known'].iloc[-1]:,} photos).{told} All are means over "
+        "species with 95 % intervals over individuals; each network is trained once."
     )
 
 

@@ -29,11 +29,9 @@ HEADS = {  # of `readable`
     "species": "species",
     "individuals": "individuals",
     "method": "method",
-    "annotations": "annotations",
-    "photos_shown": "photos shown",
+    "photos_shown": "photos: shown",
     "top_k": "top-1 (%)",
-    "draws": "trainings",
-    "deviation": "SD (points)",
+    "draws": "trainings (SD)",
     "seen": "seen",
     "new": "new",
     "untrained": "untrained",
@@ -230,8 +228,10 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     none = table["individuals"] == 0
     shown = table.assign(method=table["method"].map(METHODS).mask(none, "leave-one-out"))
     shown = shown.drop_duplicates(["species", "individuals", "method"])
-    sizes = ["annotations", "photos_shown"]
-    shown[sizes] = shown[sizes].map("{:,.0f}".format)
+    photos = shown[["annotations", "photos_shown"]].map("{:,.0f}".format)
+    shown["photos_shown"] = photos.agg(": ".join, axis=1)
+    deviation = shown["deviation"].map(" ({:.1f})".format).where(shown["deviation"].notna(), "")
+    shown["draws"] = shown["draws"].astype(str) + deviation
     for half in HALVES:
         texts = shown[half].map("{:.1f}".format) + shown[f"{half}_queries"].map(" ({})".format)
         shown[half] = texts.where(shown[half].notna(), "")
@@ -318,8 +318,8 @@ def stops_in_words(stops: pd.DataFrame) -> str:
         froms = table["individuals"].map("from {:.0f} on".format).replace("from nan on", "never")
         words.append(", ".join(table["species"].map(spelt) + " " + froms))
     return (
-        f"Here no gain over species-only training is shown: {words[0]}. This doesn't show that "
-        "there is none.\n\nIn the paper's Table 5, plain numbers without intervals, fine-tuning is "
+        f"A gain over species-only training is not shown here: {words[0]}. The table says where it "
+        "is worse.\n\nIn the paper's Table 5, plain numbers without intervals, fine-tuning is "
         f"not ahead: {words[1]}."
     )
 

@@ -298,7 +298,9 @@ def test_reviews_of_all_pairs_end_with_the_truth(monkeypatch):
     assert table["ari"][1:].is_monotonic_increasing
     assert first["error"] == pytest.approx((own["ratio"] - 1).abs().mean())
     words = counting.reviews_in_words(table)
-    assert "12 individuals are counted, of 12 true: a count is off by 0 % on average" in words
+    assert (
+        "12 individuals are counted, of 12 true; a species' count is off by 0 % on average" in words
+    )
     assert f" of {2 * 24 * 23 // 2} possible pairs" in words
     for name in ("ari", "ami"):
         ahead = [*table["reviewed"][1:][table[name][1:] > first[name]], "more than"][0]

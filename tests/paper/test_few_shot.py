@@ -143,11 +143,11 @@ def test_summary_has_the_untrained_network_beside_each_row():
 def test_a_reader_sees_seen_and_new_individuals_apart_and_the_untrained_network():
     table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}))
     shown = few_shot.readable(table)
-    columns = ["species", "individuals", "method", "annotations", "photos shown", "top-1 (%)"]
-    assert [*shown] == [*columns, "trainings", "SD (points)", "seen", "new", "untrained"]
+    columns = ["species", "individuals", "method", "photos: shown", "top-1 (%)"]
+    assert [*shown] == [*columns, "trainings (SD)", "seen", "new", "untrained"]
     assert shown["method"].tolist() == ["joint training"]
-    assert shown.iloc[0][["annotations", "photos shown", "seen", "new", "untrained"]].tolist() == [
-        *("10", "2,000", "100.0 (2)", "0.0 (2)", 30)
+    assert shown.iloc[0][["photos: shown", "seen", "new", "untrained"]].tolist() == [
+        *("10: 2,000", "100.0 (2)", "0.0 (2)", 30)
     ]
 
 
@@ -287,7 +287,7 @@ def test_where_it_stops_paying_in_words():
     stops = few_shot.stops_paying(verdicts({5: (1, 2), 25: (-1, 1)}))
     words = few_shot.stops_in_words(stops)
     here, paper = words.split("\n\n")
-    assert here.startswith("Here no gain over species-only training is shown: ant from 25 on. ")
+    assert here.startswith("A gain over species-only training is not shown here: ant from 25 on. ")
     assert (
         "beluga whale from 100 on, grey whale from 200 on, hyena never, lion from 200 on" in paper
     )
