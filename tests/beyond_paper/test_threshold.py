@@ -230,6 +230,8 @@ class TestDetection:
             ignore_index=True,
         )
         rows["individual"] = rows["species"] + rows["individual"] + rows["learned"].astype(str)
+        scores = ["true_score", "other_score"]
+        rows[scores] = rows[scores].round(4)
         new, known = [], []
         for _, own in rows.groupby("species"):
             free = own[~own["learned"]]
@@ -248,6 +250,12 @@ class TestDetection:
             missed = sum(w for best, right, w in known if not right or best < row.threshold) / 2
             by_hand = (100 * fpir, 100 * missed)
             assert row[3:] == pytest.approx(by_hand)
+
+    def test_last_bits_of_scores_move_no_row(self):
+        rows, scores = made(60), ["true_score", "other_score"]
+        rows[scores] = rows[scores].round(2)  # ties
+        moved = rows.assign(**{name: rows[name] + 1e-8 * np.arange(len(rows)) for name in scores})
+        pd.testing.assert_frame_equal(threshold.detection(moved), threshold.detection(rows))
 
     def test_species_of_other_scores_need_thresholds_of_their_own(self):
         low = made(60, 1, species="bee")
