@@ -166,7 +166,7 @@ def _helps(table: pd.DataFrame, score: str) -> str:
         rows = table[(table["wrong"] == kind) & (table["score"] == score)]
         last = rows["shown"][rows["recall_low"] <= rows["shown"]].max()
         longer = [*(100 * rows["shown"][~(rows["shown"] <= last)])]
-        where = f"from its first {longer[0]:.0f} % on" if longer else "at no length"
+        where = f"from its first {longer[0]:.0f} % on" if longer else "from no length on"
         told.append(f"{where} for {words} ones")
     return f"The list is shown to beat a random order {', '.join(told)}."
 
