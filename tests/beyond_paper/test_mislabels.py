@@ -229,7 +229,9 @@ def test_words_and_curves_follow_the_table():
     alike = table["wrong"] == "look_alike"  # half of the list finds all, less of it none
     table.loc[alike, "recall_low"] = (table["shown"][alike] == 0.5).astype(float)
     assert "from its first 50 % on for look-alike ones." in mislabels.in_words(table)
-    assert "from no length on for look-alike ones." in mislabels.in_words(table.assign(recall_low=0.0))
+    assert "from no length on for look-alike ones." in mislabels.in_words(
+        table.assign(recall_low=0.0)
+    )
     unseen = pd.DataFrame({"suspicion": [0.1, 0.2, -0.1, -0.2, np.nan]})
     told = mislabels.memory_in_words(unseen, unseen.iloc[2:])
     assert told.startswith("50 % of 4 test annotations are nearer to another individual")
