@@ -1,4 +1,4 @@
-"""How our time and memory grow, up to the paper's size: sizes, expected slopes, figure, words.
+"""How our time and memory grow, up to the paper's size.
 
 The evaluation and the loss on random embeddings; then what surrounds the networks, on a synthetic
 catalog as large as Table 1.
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from PIL import Image
 
 from miewid_core import splits
@@ -19,7 +18,6 @@ from miewid_core.bench.evaluation import DIM, data, product
 from miewid_core.bench.measuring import FOLDER, Run, Task
 from miewid_core.config import PRESETS
 from miewid_core.evaluation import one_vs_all
-from miewid_core.figures import PAGE, Figure, plain_numbers, styled
 from miewid_core.files import replacing
 from miewid_core.paper import comparison, plan, table1
 from miewid_core.paper.printed import printed_table
@@ -33,25 +31,7 @@ MILLION = 1_000_000
 BATCH, TOTAL = 112, 16_000  # the paper's batch; annotations that are split into species
 SIDE, BOX = 500, 20  # pixels: of the photo whose boxes the annotations are, and of a box
 LABELS = ["individual", "species", "encounter", "annotation_id"]
-LABELLED = {"cpu_seconds": "processor time (s)", "megabytes": "extra memory (MB)"}
-
-
-EXPECTED = {  # slopes of time and of memory, and the reason
-    "annotations": (2, 1, "every annotation is compared with every other, a block at a time"),
-    "classes": (1, 1, "every embedding is multiplied with every sub-center, which has a gradient"),
-    "species": (-1, -1, "annotations are compared within their species: so many, n / species"),
-    "load and check": (1, 1, "each annotation is read and checked once"),
-    "split": (1, 1, "annotations are sorted and drawn from, species by species"),
-    "plan": (1, 1, "each training's annotations are counted"),
-    "evaluate": (2, 1, "each test annotation is compared with all others of its species"),
-    "report": (1, 1, "each query is counted, and drawn from for an interval"),
-}
-STAGES = tuple(EXPECTED)[3:]  # of a catalog
-NAMES = {  # of what else grows, for readers
-    "annotations": "rank one species",
-    "classes": "loss (individuals)",
-    "species": "rank several (species)",
-}
+STAGES = "load and check", "split", "plan", "evaluate", "report"  # of a catalog
 SIZES = {"annotations": (5000, 20_000, LARGEST), "classes": (5000, 20_000), "species": (4, 32)}
 SIZES |= dict.fromkeys(STAGES, (108000, WHOLE))
 SIZES |= {stage: (*SIZES[stage], MILLION) for stage in STAGES[:2]}
@@ -182,66 +162,3 @@ GROWTH = Task(
     },
     prepare_growth,
 )
-
-
-def slopes(measured: pd.DataFrame) -> pd.DataFrame:
-    """Ours by axis, in a log-log plot, of medians: the slopes of time and of memory, and expected.
-
-    A call's fixed costs flatten them.
-    """
-    rows = []
-    for axis, own in measured[measured["way"] == "ours"].groupby("axis", sort=False):
-        medians = own.groupby("size")[["cpu_seconds", "megabytes"]].median().clip(lower=1e-9)
-        if len(medians) > 1:
-            time, memory = np.polyfit(np.log(medians.index), np.log(medians), 1)[0]
-            expected_time, expected_memory, reason = EXPECTED[axis]
-            rows.append((axis, time, expected_time, memory, expected_memory, reason))
-    columns = ["what", "slope of time", "expected", "slope of memory", "expected memory", "reason"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def papers_size(measured: pd.DataFrame) -> pd.DataFrame:
-    """Ours at the paper's size and at a million rows, for a reader: time and memory by size."""
-    own = measured[(measured["way"] == "ours") & measured["size"].isin([LARGEST, WHOLE, MILLION])]
-    own = own.assign(what=own["axis"].replace(NAMES)).groupby(["what", "size"], sort=False)
-    table = own[[*LABELLED]].median().reset_index()
-    table["size"] = table["size"].map("{:,}".format)
-    return table.set_axis(["what", "annotations", *LABELLED.values()], axis=1)
-
-
-def share_of_product(measured: pd.DataFrame) -> str:
-    """How long ranking a species takes, in times the bare product, for the largest with both."""
-    own = measured[measured["axis"] == "annotations"]
-    passed = own[own["way"] == "ours"].groupby("size")["seconds"].median()
-    times = own.pivot_table("cpu_seconds", "size", "way", aggfunc="median")
-    share = (times["ours"] / times.get("product", np.nan)).dropna()
-    if share.empty:
-        return ""
-    size, ratio = share.index[-1], share.iloc[-1]
-    return (
-        f"Ranking {size:,} annotations took {passed[size]:.0f} s of wall time. It takes "
-        f"{ratio:.2f} times the processor time of the bare product of all similarities, as it "
-        "computes each pair once."
-    )
-
-
-@styled()
-def figure(measured: pd.DataFrame) -> Figure:
-    """Our time and memory against the size of what grows, log-log: parts of a study, and stages."""
-    drawn = Figure("How time and memory grow", 5, PAGE)
-    panels = drawn.subplots(2, 2, sharex="col", sharey="row")
-    ours = measured[measured["way"] == "ours"]
-    is_stage = ours["axis"].isin(STAGES)
-    kinds = {"annotations, or what the legend says": ours[~is_stage].replace({"axis": NAMES})}
-    kinds |= {"annotations of a catalog": ours[is_stage]}
-    looks = {"hue": "axis", "style": "axis", "markers": True, "markersize": 7}
-    looks |= {"estimator": "median", "errorbar": None}
-    for column, (what, own) in zip(panels.T, kinds.items(), strict=True):
-        for axes, (name, label) in zip(column, LABELLED.items(), strict=True):
-            sns.lineplot(own, x="size", y=name, ax=axes, **looks)
-            axes.set(xscale="log", yscale="log", xlabel=what, ylabel=label)
-            plain_numbers(axes.xaxis)
-            plain_numbers(axes.yaxis)
-            axes.get_legend().remove()
-        column[0].legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=2)
-    return drawn

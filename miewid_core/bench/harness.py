@@ -1,4 +1,4 @@
-"""The comparisons by name, and what was measured of them."""
+"""The comparisons by name, and how they are measured."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,17 +21,6 @@ TASKS = {
     )
 }
 QUICK = ("evaluation", "loss", "step", "peers")  # seconds
-
-
-def measured(folder: Path = FOLDER) -> dict[str, pd.DataFrame]:
-    """What was measured in full, by task, for those that were."""
-    paths = {name: folder / f"{name}.csv" for name in TASKS}
-    return {name: pd.read_csv(path) for name, path in paths.items() if path.exists()}
-
-
-def agreement(folder: Path = FOLDER) -> pd.DataFrame:
-    """`measuring.agreement` of all that was measured in full, with machine and date."""
-    return pd.read_csv(folder / "agreement.csv")
 
 
 def now(rounds: int) -> pd.DataFrame:

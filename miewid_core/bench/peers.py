@@ -2,14 +2,12 @@
 
 All have equal photos, network, batch, augmentation and loss (ArcFace with one center a class, which
 all of them have), on a CPU without further processes. A `use_*` function below is what a user of a
-package writes: `lines` counts them.
+package writes: `report.lines` counts them.
 """
 
 import dataclasses
 import functools
-import inspect
 import itertools
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -211,22 +209,6 @@ WRITTEN = {  # by package and stage: what its user calls, and what else is to be
         "ranking": [evaluation.metric_learning],
     },
 }
-
-
-def lines() -> pd.DataFrame:
-    """Lines of code that a user writes: package, embedding, epoch, ranking (docstrings apart)."""
-    counts = {
-        way: {stage: sum(map(lines_of, written)) for stage, written in stages.items()}
-        for way, stages in WRITTEN.items()
-        if way != "textbook"  # its loops are of this project
-    }
-    return pd.DataFrame(counts).T.rename_axis("package").reset_index()
-
-
-def lines_of(written: object) -> int:
-    """Lines of a function or class but for docstrings, comments and empty ones."""
-    words = re.sub(r'""".*?"""', "", inspect.getsource(written), flags=re.DOTALL)
-    return len(re.findall(r"^ *[^ #\n]", words, re.MULTILINE))
 
 
 def prepare_peers(way: str, stage: str, kind: str, size: int, preset_name: str, batch: int) -> Run:

@@ -1,13 +1,19 @@
-"""What was measured in full, as tables, a figure and words."""
+"""What was measured in full, as tables, figures and words."""
 
+import inspect
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 
 from miewid_core.bench import measuring
 from miewid_core.bench.evaluation import EVALUATION
-from miewid_core.bench.peers import CUT
+from miewid_core.bench.growth import LARGEST, MILLION, STAGES, WHOLE
+from miewid_core.bench.harness import FOLDER, TASKS
+from miewid_core.bench.peers import CUT, WRITTEN
 from miewid_core.figures import COLOURS, MARKERS, PAGE, Figure, label_rows, plain_numbers, styled
 from miewid_core.paper import plan
 from miewid_core.paper.comparison import with_interval
@@ -34,13 +40,40 @@ BOUNDS = {  # of what is done: the bare arithmetic of the plain way
     "ranking 10,000 annotations": ("product", "the product of all similarities"),
     "loss of 20,000 individuals": ("products", "the products of embeddings and centers"),
 }
+EXPECTED = {  # slopes of time and of memory, and the reason
+    "annotations": (2, 1, "every annotation is compared with every other, a block at a time"),
+    "classes": (1, 1, "every embedding is multiplied with every sub-center, which has a gradient"),
+    "species": (-1, -1, "annotations are compared within their species: so many, n / species"),
+    "load and check": (1, 1, "each annotation is read and checked once"),
+    "split": (1, 1, "annotations are sorted and drawn from, species by species"),
+    "plan": (1, 1, "each training's annotations are counted"),
+    "evaluate": (2, 1, "each test annotation is compared with all others of its species"),
+    "report": (1, 1, "each query is counted, and drawn from for an interval"),
+}
+NAMES = {  # of what else grows, for readers
+    "annotations": "rank one species",
+    "classes": "loss (individuals)",
+    "species": "rank several (species)",
+}
+LABELLED = {"cpu_seconds": "processor time (s)", "megabytes": "extra memory (MB)"}
+
+
+def read(folder: Path = FOLDER) -> dict[str, pd.DataFrame]:
+    """What was measured in full, by task, for those that were."""
+    paths = {name: folder / f"{name}.csv" for name in TASKS}
+    return {name: pd.read_csv(path) for name, path in paths.items() if path.exists()}
+
+
+def agreement(folder: Path = FOLDER) -> pd.DataFrame:
+    """`measuring.agreement` of all that was measured in full, with machine and date."""
+    return pd.read_csv(folder / "agreement.csv")
 
 
 def speeds(measured: Mapping[str, pd.DataFrame], ways: tuple[str, ...] = PACKAGES) -> pd.DataFrame:
     """How many times the processor time of ours others take: a row for each of SPEEDS and way.
 
     Columns what, way, ratio, low, high (range over the rounds), memory (ratio of the medians),
-    cpu_seconds (ours). `measured`: of `harness.measured`.
+    cpu_seconds (ours). `measured`: of `read`.
     """
     rows = []
     for what, (task, ours, case) in SPEEDS.items():
@@ -180,3 +213,82 @@ def sharing(study: Study, preset: str) -> float:
     asked = [{own.key: own.photos for own in jobs} for jobs in plan.asked(study, preset).values()]
     distinct = {key: photos for jobs in asked for key, photos in jobs.items()}
     return sum(sum(jobs.values()) for jobs in asked) / sum(distinct.values())
+
+
+def lines() -> pd.DataFrame:
+    """Lines of code that a user writes: package, embedding, epoch, ranking (docstrings apart)."""
+    counts = {
+        way: {stage: sum(map(lines_of, written)) for stage, written in stages.items()}
+        for way, stages in WRITTEN.items()
+        if way != "textbook"  # its loops are of this project
+    }
+    return pd.DataFrame(counts).T.rename_axis("package").reset_index()
+
+
+def lines_of(written: object) -> int:
+    """Lines of a function or class but for docstrings, comments and empty ones."""
+    words = re.sub(r'""".*?"""', "", inspect.getsource(written), flags=re.DOTALL)
+    return len(re.findall(r"^ *[^ #\n]", words, re.MULTILINE))
+
+
+def slopes(measured: pd.DataFrame) -> pd.DataFrame:
+    """Ours by axis, in a log-log plot, of medians: the slopes of time and of memory, and expected.
+
+    A call's fixed costs flatten them.
+    """
+    rows = []
+    for axis, own in measured[measured["way"] == "ours"].groupby("axis", sort=False):
+        medians = own.groupby("size")[["cpu_seconds", "megabytes"]].median().clip(lower=1e-9)
+        if len(medians) > 1:
+            time, memory = np.polyfit(np.log(medians.index), np.log(medians), 1)[0]
+            expected_time, expected_memory, reason = EXPECTED[axis]
+            rows.append((axis, time, expected_time, memory, expected_memory, reason))
+    columns = ["what", "slope of time", "expected", "slope of memory", "expected memory", "reason"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def papers_size(measured: pd.DataFrame) -> pd.DataFrame:
+    """Ours at the paper's size and at a million rows, for a reader: time and memory by size."""
+    own = measured[(measured["way"] == "ours") & measured["size"].isin([LARGEST, WHOLE, MILLION])]
+    own = own.assign(what=own["axis"].replace(NAMES)).groupby(["what", "size"], sort=False)
+    table = own[[*LABELLED]].median().reset_index()
+    table["size"] = table["size"].map("{:,}".format)
+    return table.set_axis(["what", "annotations", *LABELLED.values()], axis=1)
+
+
+def share_of_product(measured: pd.DataFrame) -> str:
+    """How long ranking a species takes, in times the bare product, for the largest with both."""
+    own = measured[measured["axis"] == "annotations"]
+    passed = own[own["way"] == "ours"].groupby("size")["seconds"].median()
+    times = own.pivot_table("cpu_seconds", "size", "way", aggfunc="median")
+    share = (times["ours"] / times.get("product", np.nan)).dropna()
+    if share.empty:
+        return ""
+    size, ratio = share.index[-1], share.iloc[-1]
+    return (
+        f"Ranking {size:,} annotations took {passed[size]:.0f} s of wall time. It takes "
+        f"{ratio:.2f} times the processor time of the bare product of all similarities, as it "
+        "computes each pair once."
+    )
+
+
+@styled()
+def growth_figure(measured: pd.DataFrame) -> Figure:
+    """Our time and memory against the size of what grows, log-log: parts of a study, and stages."""
+    drawn = Figure("How time and memory grow", 5, PAGE)
+    panels = drawn.subplots(2, 2, sharex="col", sharey="row")
+    ours = measured[measured["way"] == "ours"]
+    is_stage = ours["axis"].isin(STAGES)
+    kinds = {"annotations, or what the legend says": ours[~is_stage].replace({"axis": NAMES})}
+    kinds |= {"annotations of a catalog": ours[is_stage]}
+    looks = {"hue": "axis", "style": "axis", "markers": True, "markersize": 7}
+    looks |= {"estimator": "median", "errorbar": None}
+    for column, (what, own) in zip(panels.T, kinds.items(), strict=True):
+        for axes, (name, label) in zip(column, LABELLED.items(), strict=True):
+            sns.lineplot(own, x="size", y=name, ax=axes, **looks)
+            axes.set(xscale="log", yscale="log", xlabel=what, ylabel=label)
+            plain_numbers(axes.xaxis)
+            plain_numbers(axes.yaxis)
+            axes.get_legend().remove()
+        column[0].legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=2)
+    return drawn

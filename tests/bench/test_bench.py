@@ -104,7 +104,7 @@ def test_slopes_of_power_laws():
         for size in (10, 100, 1000)
         for way, cost in (("ours", 3), ("product", size))
     ]
-    table = growth.slopes(pd.DataFrame(rows).assign(megabytes=lambda rows: rows["size"] ** 0.5))
+    table = report.slopes(pd.DataFrame(rows).assign(megabytes=lambda rows: rows["size"] ** 0.5))
     assert table["slope of time"].tolist() == pytest.approx([2, 1, -1])
     assert table["slope of memory"].tolist() == pytest.approx([0.5] * 3)
 
@@ -115,14 +115,14 @@ def test_the_papers_size_is_told_beside_the_bare_product():
     rows += [("split", growth.MILLION, "ours", 20)]
     full = pd.DataFrame(rows, columns=["axis", "size", "way", "cpu_seconds"])
     full = full.assign(round=0, seconds=9.0, megabytes=1.0)
-    table = growth.papers_size(full)
+    table = report.papers_size(full)
     assert table["what"].tolist() == ["rank one species", "split", "split"]
     assert table["processor time (s)"].tolist() == [3, 7, 20]
     assert (
         "67,106 annotations took 9 s of wall time. It takes 0.75 times"
-        in growth.share_of_product(full)
+        in report.share_of_product(full)
     )
-    assert growth.share_of_product(full[full["size"] < 9000]) == ""
+    assert report.share_of_product(full[full["size"] < 9000]) == ""
 
 
 def answering(difference, allowed=0.2):
@@ -151,7 +151,7 @@ def test_what_was_compared_is_noted_once(tmp_path, monkeypatch):
     for difference in (0.1, 0.05):
         monkeypatch.setitem(harness.TASKS, "step", answering(difference))
         harness.run(["step"], folder=tmp_path)
-    table = harness.agreement(tmp_path)
+    table = report.agreement(tmp_path)
     assert table["difference"].tolist() == pytest.approx([0.05])
     assert {"machine", "date"} <= set(table)
 
@@ -220,8 +220,8 @@ def test_lines_of_user_code_leave_out_what_explains_it():
 
         return 1
 
-    assert peers.lines_of(written) == 2
-    table = peers.lines()
+    assert report.lines_of(written) == 2
+    table = report.lines()
     assert table.columns.tolist() == ["package", "embedding", "epoch", "ranking"]
     assert set(table["package"]) == {"ours", "wildlife-tools", "pytorch-metric-learning"}
 
@@ -237,9 +237,9 @@ def test_sharing_counts_a_training_once(monkeypatch):
     assert report.sharing(None, "demo") == pytest.approx(400 / 150)
 
 
-@pytest.mark.parametrize("name", harness.measured())
+@pytest.mark.parametrize("name", report.read())
 def test_what_is_committed_was_measured_in_full(name):
-    table = harness.measured()[name]
+    table = report.read()[name]
     assert {"way", "round", "seconds"} <= set(table)
     task = harness.TASKS[name]
     cases = {
@@ -305,7 +305,7 @@ def test_bounds_are_shares_of_the_bare_work():
 
 
 def test_the_committed_measurements_are_told():
-    full = harness.measured()
+    full = report.read()
     now = pd.DataFrame({"task": "evaluation", "way": ["ours", "scikit-learn", "textbook", "faiss"]})
     now = now.assign(ratio=[1, 0.7, 2.0, 1.2], low=[1, 0.5, 1.5, 0.8], high=[1, 0.9, 2.5, 1.6])
     assert (
@@ -319,7 +319,7 @@ def test_the_committed_measurements_are_told():
     assert len(report.readable(report.speeds(full))) == len(report.SPEEDS)
     assert len(report.bounds(full)) == len(report.BOUNDS)
     assert set(report.tried(full["step"])["tried"]) == set(step.TRIED)
-    told = harness.agreement()
+    told = report.agreement()
     assert (told["difference"] <= told["allowed"]).all()
 
 

@@ -271,7 +271,6 @@ MORE = {  # what imports more: none may be added
     "08_database_size": 3,
     "11_topk_curves": 3,
     "12_your_animals": 5,
-    "13_performance": 5,
     "15_labels_and_counts": 3,
     "16_paper_audit": 3,
 }
