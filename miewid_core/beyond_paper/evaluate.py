@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from miewid_core.beyond_paper.embeddings import embed
+from miewid_core.beyond_paper.identify.embeddings import embed
 from miewid_core.evaluation import hits
 from miewid_core.files import CACHE
 from miewid_core.paper.comparison import beside_paper, with_heads
@@ -45,7 +45,7 @@ def whole_catalog(
     """What the command `evaluate` prints: a table of `measures` beside the paper's Table 2.
 
     Each annotation is a query, and searches all others of its species by cosine (section 3.4).
-    `weights`: as for `load_model`; `resizing`: as for `beyond_paper.embeddings.embed`; the others:
+    `weights`: as for `load_model`; `resizing`: as for `identify.embeddings.embed`; the others:
     as for `load_catalog`, which raises CatalogError for a row with a problem.
     """
     rows = load_catalog(

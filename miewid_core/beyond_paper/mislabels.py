@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 
 from miewid_core import progress
-from miewid_core.beyond_paper.embeddings import nearest
+from miewid_core.beyond_paper.identify.embeddings import nearest
 from miewid_core.chips import ChipStore
 from miewid_core.figures import BLUE, GREY, PAGE, Figure, Panel, plain_numbers, styled
 from miewid_core.paper.comparison import with_interval

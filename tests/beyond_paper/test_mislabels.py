@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import miewid_core.beyond_paper.embeddings
+import miewid_core.beyond_paper.identify.embeddings
 from miewid_core.beyond_paper import mislabels
 
 
@@ -49,7 +49,7 @@ def slowly(embeddings, rows):
 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_suspicion_is_as_from_every_pair(frames, monkeypatch):
-    monkeypatch.setattr(miewid_core.beyond_paper.embeddings, "BLOCK", 7)
+    monkeypatch.setattr(miewid_core.beyond_paper.identify.embeddings, "BLOCK", 7)
     embeddings, rows = animals(5, 3, frames, spread=1.5)
     rows.loc[0, "individual"] = "ant/alone"
     listed = mislabels.audit(embeddings, rows).set_index("annotation_id")["suspicion"]

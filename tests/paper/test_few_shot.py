@@ -361,7 +361,7 @@ class TestPlan:
         assert bill.in_words(table) == "The network is already trained."
 
     def test_your_animals_take_the_network_that_others_trained(self, study, monkeypatch):
-        monkeypatch.setattr(identify, "LEAST", 1)
+        monkeypatch.setattr(identify.network, "LEAST", 1)
         run = study.multi().run()
         assert identify.choose(study).weights == run.weights
         (training,) = identify.asked(study)

@@ -270,7 +270,6 @@ MOST_IMPORTED = 2  # modules of its experiment that a notebook imports beside th
 MORE = {  # what imports more: none may be added
     "08_database_size": 3,
     "11_topk_curves": 3,
-    "12_your_animals": 5,
     "15_labels_and_counts": 3,
     "16_paper_audit": 3,
 }

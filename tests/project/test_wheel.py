@@ -20,7 +20,8 @@ from pathlib import Path
 
 import miewid_core
 from miewid_core import files, load_model, open_study
-from miewid_core.beyond_paper import golden, review
+from miewid_core.beyond_paper import golden
+from miewid_core.beyond_paper.identify import review
 from miewid_core.figures import STYLE, Figure
 from miewid_core.paper import printed
 

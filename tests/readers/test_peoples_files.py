@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from miewid_core import catalog, photos
-from miewid_core.beyond_paper import identify, review
+from miewid_core.beyond_paper import identify
+from miewid_core.beyond_paper.identify import review
+from miewid_core.beyond_paper.identify.queries import unidentified
 from miewid_core.readers import checks
 from miewid_core.readers.checks import NUMBERED
 from miewid_core.readers.load import load_catalog, read_dates
@@ -562,7 +564,7 @@ def test_the_unidentified_lie_where_the_known_ones_do_or_beside_their_table(
 
 def test_the_unidentified_have_the_species_of_the_parameter_where_they_have_none(folder, tmp_path):
     tree(tmp_path, ["1.jpg", "bee/1.jpg", "may/1.jpg"])
-    queries = identify.unidentified(tmp_path, ["ant", "bee"], species="ant")
+    queries = unidentified(tmp_path, ["ant", "bee"], species="ant")
     assert queries["species"].tolist() == ["ant", "bee", "ant"]
 
 
@@ -721,7 +723,7 @@ def test_a_date_in_the_file_is_read_and_that_of_its_last_change_is_told(tmp_path
         for tag, value in tags.items():
             (exif if tag == 0x0132 else exif.get_ifd(0x8769))[tag] = value
         Image.new("RGB", (9, 9)).save(tmp_path / f"{name}.jpg", exif=exif)
-    found = identify.unidentified(tmp_path, ["ant"])
+    found = unidentified(tmp_path, ["ant"])
     days = found.set_index("annotation_id")["date"].dropna()
     assert days.to_dict() == {
         "changed.jpg": pd.Timestamp("2019-05-05 10:11:12"),
@@ -737,7 +739,7 @@ def test_nothing_to_identify_is_said_in_a_sentence(tmp_path, made):
     for name in made:
         (tmp_path / name).write_bytes(b"\xff\xd8\xff")
     with pytest.raises(catalog.CatalogError, match=r"no annotations|1 problem"):
-        identify.unidentified(tmp_path, ["ant"])
+        unidentified(tmp_path, ["ant"])
 
 
 DECIDED = {  # a line of a sheet: query, decision, individual, date; what is read or refused

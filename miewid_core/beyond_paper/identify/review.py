@@ -19,8 +19,6 @@ from PIL import Image
 
 from miewid_core import progress
 from miewid_core.catalog import PLACE, individuals, sides
-from miewid_core.chips import ChipStore
-from miewid_core.figures import Panel
 from miewid_core.files import digest, replacing
 from miewid_core.photos import crop, read_reduced
 from miewid_core.readers.load import readings
@@ -65,7 +63,7 @@ def save_csv(table: pd.DataFrame, path: Path) -> None:
 def sheet(found: pd.DataFrame, queries: pd.DataFrame, network: str = "") -> pd.DataFrame:
     """One row per query to be filled in: COLUMNS, and each candidate with its score, best first.
 
-    `found`: of `identify.candidates`, by the `network` of that role; `queries`: catalog rows. In
+    `found`: of `candidates.rank`, by the `network` of that role; `queries`: catalog rows. In
     `decision` goes one of DECISIONS, in `individual` whom it accepts, or a name for a new animal;
     `certainty` (one of CERTAINTY) and `reviewer` may stay empty. Read it with `read`.
     """
@@ -95,7 +93,7 @@ def save_page(
 ) -> None:
     """Write the page on which queries are decided, and a folder of enlarged photos beside it.
 
-    `found`: of `identify.candidates`; `queries`, `known`: catalog rows, with `station` where given.
+    `found`: of `candidates.rank`; `queries`, `known`: catalog rows, with `station` where given.
     `notes`: words for some queries, by annotation id; those of a column `note` come first.
     `network`: which one found the candidates; the page shows it, and notes it with each decision.
     `maps`: of `explain.overlays`, which a switch lays over the photos, 2 kB a photo.
@@ -226,35 +224,6 @@ def _page(content: dict[str, object], title: str) -> str:
 def _hash(text: str) -> str:
     """A hash as policies write it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def panels(
-    found: pd.DataFrame,
-    queries: pd.DataFrame,
-    known: pd.DataFrame,
-    chips_dir: Path,
-    size: int = 128,
-) -> list[list[Panel]]:
-    """For each query its chip and those of its candidates, right or wrong where that is known.
-
-    `found`: of `candidates`. `queries`, `known`: catalog rows; individual "" is no truth.
-    """
-    store, shown = ChipStore(chips_dir, size), known.set_index("annotation_id")
-    rows, every = [], set(known["individual"])
-    for query in queries.itertuples():
-        own = found[found["query"] == query.annotation_id]
-        annotations = pd.concat([queries.loc[[query.Index]], shown.loc[own["match"]]])
-        chips = [store.read(key) for key in store.build(annotations)]
-        new = query.individual and query.individual not in every
-        named = "new animal" if new else f"query {query.name or Path(query.path).name}"
-        captions, right = [f"{query.species}\n{named}"], [None]
-        for name, score, individual in zip(
-            annotations["name"][1:], own["score"], own["individual"], strict=True
-        ):
-            captions.append(f"{name}\n{score:.2f}")
-            right.append(individual == query.individual if query.individual else None)
-        rows.append(list(zip(chips, captions, right, strict=True)))
-    return rows
 
 
 def read(path: Path | str, queries: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:

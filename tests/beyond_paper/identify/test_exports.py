@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from miewid_core.beyond_paper import exports, review
-from miewid_core.beyond_paper.threshold import Threshold
+from miewid_core.beyond_paper.identify import exports, review
+from miewid_core.beyond_paper.identify.threshold import Threshold
 from miewid_core.readers.load import load_catalog
 
 

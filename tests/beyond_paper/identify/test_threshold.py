@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from miewid_core.beyond_paper import embeddings, threshold
-from miewid_core.beyond_paper.embeddings import LABELS, Embeddings
+from miewid_core.beyond_paper.identify import embeddings, threshold
+from miewid_core.beyond_paper.identify.embeddings import LABELS, Embeddings
 
 
 def embedded(individuals, encounters, seed, prefix, species="ant"):

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from scipy.stats import spearmanr
 
 from miewid_core import evaluation, open_study
-from miewid_core.beyond_paper import explain, review
-from miewid_core.beyond_paper.embeddings import LABELS, Embeddings, Network, embed
-from miewid_core.beyond_paper.identify import candidates
+from miewid_core.beyond_paper.identify import candidates, explain
+from miewid_core.beyond_paper.identify.embeddings import LABELS, Embeddings, embed
+from miewid_core.beyond_paper.identify.network import Network
 from miewid_core.chips import ChipDataset, ChipStore
 from miewid_core.demo import draw, draw_animals, scenes
 from miewid_core.demo.species import SPECIES
@@ -279,8 +279,8 @@ def test_of_real_photos_what_can_be_is_measured(weights, photos, tmp_path, monke
     assert explain.quality_figure(table, "real").png()
     words = explain.altered_in_words(explain.altered_queries(network, tested, photos, False))
     assert "with the animal greyed out; by chance" in words
-    found = candidates(tested, tested, 2)
-    panels = review.panels(found, photos[:2], photos, tmp_path, SIZE)
+    found = candidates.rank(tested, tested, 2)
+    panels = candidates.panels(found, photos[:2], photos, tmp_path, SIZE)
     shown = explain.match_figure(weights, [*panels, panels[0][:1]], "one without a candidate")
     assert len(shown.axes) == 8
     maps = explain.overlays(network, found, photos[:2], photos)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from miewid_core.beyond_paper.review import KEYS, save_csv
-from miewid_core.beyond_paper.threshold import Threshold
+from miewid_core.beyond_paper.identify.review import KEYS, save_csv
+from miewid_core.beyond_paper.identify.threshold import Threshold
 from miewid_core.catalog import PLACE
 from miewid_core.figures import spelt
 from miewid_core.files import digest, replacing

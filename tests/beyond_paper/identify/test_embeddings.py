@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from miewid_core import chips, model
-from miewid_core.beyond_paper import embeddings
-from miewid_core.beyond_paper.embeddings import LABELS, Embeddings, search
+from miewid_core.beyond_paper.identify import embeddings
+from miewid_core.beyond_paper.identify.embeddings import LABELS, Embeddings, search
 from miewid_core.photos import crop, read_photo
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from miewid_core.beyond_paper import review
+from miewid_core.beyond_paper.identify import review
 from tests.browser import needs_browser, wait_for
 
 NASTY = '<img src=x onerror="document.title=1">&"\'</script><script>document.title=1</script>'
@@ -40,7 +40,7 @@ def tables(tmp_path_factory):
 
 
 def candidates_of(queries, known, scores):
-    """As of `identify.candidates`: all of `known`, in this order, for each query."""
+    """As of `candidates.rank`: all of `known`, in this order, for each query."""
     return pd.DataFrame(
         [
             (query, rank + 1, known["individual"][rank], known["annotation_id"][rank], score)

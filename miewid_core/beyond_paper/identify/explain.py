@@ -14,9 +14,10 @@ from matplotlib.patches import ConnectionPatch
 from torch import nn
 
 from miewid_core import evaluation, progress
-from miewid_core.beyond_paper.embeddings import Embeddings, Network, by_species, nearest
-from miewid_core.beyond_paper.review import panels
-from miewid_core.beyond_paper.threshold import searches
+from miewid_core.beyond_paper.identify.candidates import panels
+from miewid_core.beyond_paper.identify.embeddings import Embeddings, by_species, nearest
+from miewid_core.beyond_paper.identify.network import Network
+from miewid_core.beyond_paper.identify.threshold import searches
 from miewid_core.chips import ChipStore
 from miewid_core.demo.draw import anatomy
 from miewid_core.figures import BLUE, COLOURS, GREY, MARKERS, PAGE, Figure, Panel, styled

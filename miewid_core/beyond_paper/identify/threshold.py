@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from miewid_core.beyond_paper.embeddings import Embeddings, by_species, nearest
+from miewid_core.beyond_paper.identify.embeddings import Embeddings, by_species, nearest
 from miewid_core.figures import BLUE, GREY, Figure, spelt, styled
 from miewid_core.paper.comparison import with_interval
 from miewid_core.paper.intervals import ENDS, Estimate, areas, mean_interval
@@ -369,7 +369,7 @@ def notes(
     thresholds: Mapping[str, Threshold],
     calibrations: Mapping[str, Calibration],
 ) -> dict[str, str]:
-    """For each query of `identify.candidates`, what its best score says by its species' `report`.
+    """For each query of `candidates.rank`, what its best score says by its species' `report`.
 
     The species is that of the best candidate.
     """

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from miewid_core.beyond_paper import fusion, identify
-from miewid_core.beyond_paper.embeddings import LABELS, Embeddings, search
+from miewid_core.beyond_paper.identify import candidates, fusion
+from miewid_core.beyond_paper.identify.embeddings import LABELS, Embeddings, search
 
 PEOPLE, PHOTOS = 30, 4
 
@@ -61,9 +61,9 @@ def alone(data, apart):
 
 def test_two_good_scores_are_better_than_each(data):
     known, _, queries = data
-    cosine = first_right(identify.candidates(known, queries), queries)
+    cosine = first_right(candidates.rank(known, queries), queries)
     other = alone(data, 2.5)
-    both = first_right(identify.candidates(known, queries, 5, fused(data, 2.5)), queries)
+    both = first_right(candidates.rank(known, queries, 5, fused(data, 2.5)), queries)
     assert 0.3 < cosine < 0.9
     assert 0.3 < other < 0.9
     assert both > max(cosine, other) + 0.05
@@ -71,9 +71,9 @@ def test_two_good_scores_are_better_than_each(data):
 
 def test_a_perfect_score_finds_all_and_a_useless_one_costs_little(data):
     known, _, queries = data
-    cosine = first_right(identify.candidates(known, queries), queries)
-    perfect = identify.candidates(known, queries, 5, fused(data, 40))
-    useless = identify.candidates(known, queries, 5, fused(data, 0))
+    cosine = first_right(candidates.rank(known, queries), queries)
+    perfect = candidates.rank(known, queries, 5, fused(data, 40))
+    useless = candidates.rank(known, queries, 5, fused(data, 0))
     assert first_right(perfect, queries) == 1
     assert first_right(useless, queries) > cosine - 0.05
 
@@ -91,7 +91,7 @@ def test_the_unit_of_a_score_does_not_matter(data):
     table = pd.concat([scored(tested, known, 2, 3), scored(queries, known, 2, 4)])
     tables = table, table.assign(score=100 * table["score"] + 7)
     one, two = (
-        identify.candidates(known, queries, 5, fusion.calibrate(of, tested, known)) for of in tables
+        candidates.rank(known, queries, 5, fusion.calibrate(of, tested, known)) for of in tables
     )
     pd.testing.assert_frame_equal(one, two, atol=1e-6)
 
@@ -121,9 +121,9 @@ def test_fused_by_hand(data):
 
 def test_without_other_scores_nothing_changes(data):
     known, _, queries = data
-    cosine = identify.candidates(known, queries)
+    cosine = candidates.rank(known, queries)
     assert cosine["score"].between(-1, 1).all()
-    pd.testing.assert_frame_equal(cosine, identify.candidates(known, queries, 5, None))
+    pd.testing.assert_frame_equal(cosine, candidates.rank(known, queries, 5, None))
 
 
 def test_from_a_file_and_from_none(data, tmp_path):
@@ -135,7 +135,7 @@ def test_from_a_file_and_from_none(data, tmp_path):
     table = pd.concat([scored(tested, known, 2.5, 3), scored(queries, known, 2.5, 4)])
     table.to_csv(tmp_path / "scores.csv", index=False)
     rerank = fusion.from_file(str(tmp_path / "scores.csv"), tested, both, queries)
-    assert first_right(identify.candidates(known, queries, 5, rerank), queries) > 0.9
+    assert first_right(candidates.rank(known, queries, 5, rerank), queries) > 0.9
     with pytest.raises(ValueError, match="too few to calibrate"):  # tested ones aren't known here
         fusion.from_file(str(tmp_path / "scores.csv"), tested, known, queries)
     assert fusion.from_file("", tested, known, queries) is None

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.isotonic import IsotonicRegression
 from sklearn.preprocessing import normalize
 
-from miewid_core.beyond_paper.embeddings import Embeddings
+from miewid_core.beyond_paper.identify.embeddings import Embeddings
 
 COLUMNS = ["query", "candidate", "score"]
 LEAST = 20  # right pairs, and wrong ones, below which nothing is calibrated
@@ -53,7 +53,7 @@ class Fusion:
 def from_file(
     path: str, tested: Embeddings, database: Embeddings, queries: Embeddings
 ) -> Fusion | None:
-    """The fusion for `identify.candidates` by the reader's file; None where `path` is "".
+    """The fusion for `candidates.rank` by the reader's file; None where `path` is "".
 
     The pairs of `tested` photos that are in `database` calibrate; see `read_scores`, `calibrate`.
     """

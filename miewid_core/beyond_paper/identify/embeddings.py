@@ -21,7 +21,6 @@ from miewid_core.model import Preprocess
 from miewid_core.readers.weights import load_model
 from miewid_core.runs.run import kept_vectors
 
-MEASURED, FINAL = "measured network", "final network"  # what a network identifies as
 LABELS = ["annotation_id", "species", "individual", "encounter", "chip"]
 
 
@@ -91,26 +90,6 @@ def embed(
         digest(*hashes), lambda: (network, preprocess), store, annotations, Path(cache)
     )
     return Embeddings(rows, vectors, *hashes)
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A weights file, photos `tested` that it hasn't learned from, and `words` on what it is.
-
-    `learned`: the individuals that it was trained on, as far as that is known. `role`: MEASURED, or
-    FINAL, which has learned all known photos, so that nothing can be measured of it.
-    """
-
-    weights: Path
-    chips_dir: Path
-    tested: pd.DataFrame
-    learned: frozenset[str]
-    words: str
-    role: str = MEASURED
-
-    def embed(self, annotations: pd.DataFrame) -> Embeddings:
-        """Embeddings of catalog rows, kept on disk."""
-        return embed(self.weights, annotations, self.chips_dir)
 
 
 def preprocessing_digest(preprocess: Preprocess) -> str:
