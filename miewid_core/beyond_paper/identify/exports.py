@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from miewid_core.beyond_paper.identify.review import KEYS, save_csv
-from miewid_core.beyond_paper.identify.threshold import Threshold
 from miewid_core.catalog import PLACE
 from miewid_core.figures import spelt
 from miewid_core.files import digest, replacing
+from miewid_core.paper.intervals import Estimate
 from miewid_core.paper.study import Study
 from miewid_core.readers.load import read_dates
 from miewid_core.readers.sources import read_table
@@ -171,7 +171,7 @@ def save(
     occasions: pd.DataFrame | None,
     decided: pd.DataFrame,
     queries: pd.DataFrame,
-    thresholds: Mapping[str, Threshold],
+    thresholds: Mapping[str, Estimate],
 ) -> str:
     """Write sightings, histories, and what `occasions` and stations allow; tells it in words."""
     folder, texts, refused = study.figures_dir, {}, ""

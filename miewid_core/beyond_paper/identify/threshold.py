@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
-from sklearn.base import clone
+from sklearn.base import ClassifierMixin, clone
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import det_curve
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -31,31 +31,6 @@ BINS = 8  # of the reliability curve, each with as many searches
 FOLDS = 5  # of the calibration; both outcomes need twice as many individuals
 LOGISTIC = make_pipeline(StandardScaler(), LogisticRegression())
 DRAWS = 1000  # of a bootstrap
-
-
-@dataclasses.dataclass(frozen=True)
-class Threshold:
-    """Of one species: a search whose best score (cosine) is at most `value` finds a new animal.
-
-    `low`, `high`: 95 % interval of `value`. `rate`: of false positives, asked for.
-    """
-
-    value: float
-    low: float
-    high: float
-    rate: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Calibration:
-    """Of one species: the log-odds that the best match is right, linear in its score."""
-
-    slope: float
-    intercept: float
-
-    def probability(self, scores: np.ndarray) -> np.ndarray:
-        """Probability that the best match is right, if the animal is known."""
-        return expit(self.intercept + self.slope * np.asarray(scores))
 
 
 def needed(rate: float) -> int:
@@ -106,8 +81,8 @@ def _weighted(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(weight=1 / rows.groupby("individual")["score"].transform("size"))
 
 
-def choose(found: pd.DataFrame, rate: float, seed: int) -> Threshold | None:
-    """The lowest threshold at which at most `rate` of the new animals find a match.
+def choose(found: pd.DataFrame, rate: float, seed: int) -> Estimate | None:
+    """The lowest threshold at which at most `rate` of the new animals find a match, a cosine.
 
     `found`: `searches` of one species. Its individuals count alike, each with all its searches.
     None where fewer than `needed` can stand for new ones. The interval is bootstrapped over them.
@@ -120,8 +95,7 @@ def choose(found: pd.DataFrame, rate: float, seed: int) -> Threshold | None:
     equal = np.full(len(names), 1 / len(names))
     draws = np.random.default_rng(seed).multinomial(len(names), equal, DRAWS)
     drawn = [_lowest(scores, weights * draw[codes], rate) for draw in draws]
-    low, high = map(float, np.quantile(drawn, [0.025, 0.975]))
-    return Threshold(_lowest(scores, weights, rate), low, high, rate)
+    return Estimate(_lowest(scores, weights, rate), *np.quantile(drawn, [0.025, 0.975]).tolist())
 
 
 def _lowest(scores: np.ndarray, weights: np.ndarray, rate: float) -> float:
@@ -141,25 +115,26 @@ def _of_the_others(found: pd.DataFrame, rate: float) -> dict[str, float]:
     }
 
 
-def calibrated(found: pd.DataFrame) -> Calibration:
+def calibrated(found: pd.DataFrame) -> ClassifierMixin:
     """A logistic regression of right on score (Platt's calibration), of `searches` of a species.
 
-    Where too few are right or wrong, the rule of succession gives the one probability.
+    It states how probably the best match is right, if the animal is known. Where too few are right
+    or wrong, the rule of succession gives the one probability.
     """
     known = _known(found)
-    if not _both_outcomes(known):
-        return Calibration(0.0, float(logit(_succession(known))))
-    fitted = clone(LOGISTIC).fit(known[["score"]].to_numpy(), known["right"])
-    intercept, end = fitted.decision_function([[0.0], [1.0]])
-    return Calibration(float(end - intercept), float(intercept))
+    score, right = known[["score"]].to_numpy(), known["right"].tolist()
+    if _both_outcomes(known):
+        return clone(LOGISTIC).fit(score, right)
+    succession = [*right, True, False]
+    return DummyClassifier(strategy="prior").fit(np.zeros((len(succession), 1)), succession)
 
 
 def _stated(known: pd.DataFrame) -> np.ndarray:
     """Probability that each best match is right, from the searches for other individuals."""
-    if not _both_outcomes(known):
-        return np.full(len(known), _succession(known))
-    given = {"groups": known["individual"], "cv": StratifiedGroupKFold(FOLDS)}
     score, right = known[["score"]].to_numpy(), known["right"]
+    if not _both_outcomes(known):
+        return calibrated(known).predict_proba(score)[:, 1]
+    given = {"groups": known["individual"], "cv": StratifiedGroupKFold(FOLDS)}
     return cross_val_predict(LOGISTIC, score, right, method="predict_proba", **given)[:, 1]
 
 
@@ -168,20 +143,16 @@ def _both_outcomes(known: pd.DataFrame) -> bool:
     return len(people) == 2 and people.min() >= 2 * FOLDS
 
 
-def _succession(known: pd.DataFrame) -> float:
-    return (known["right"].sum() + 1) / (len(known) + 2)
-
-
-def rates(found: pd.DataFrame, threshold: Threshold) -> dict[str, float]:
-    """What a threshold costs on `searches` of its species, MEASURES in percent with intervals.
+def rates(found: pd.DataFrame, chosen: Estimate, rate: float) -> dict[str, float]:
+    """What a threshold (of `choose`) costs on `searches` of its species: MEASURES in percent.
 
     FPIR: new animals that are taken for known ones. FNIR(T, R = 1): known animals that aren't
     found, as they are called new or taken for another one. Each individual is judged by the
-    threshold that the others choose. Individuals count alike.
+    threshold that the others choose. Individuals count alike. With 95 % intervals.
     """
-    left_out = _of_the_others(found, threshold.rate)
+    left_out = _of_the_others(found, rate)
     new, known = _new(found), _known(found)
-    limits = known["individual"].map(left_out).astype(float).fillna(threshold.value)
+    limits = known["individual"].map(left_out).astype(float).fillna(chosen.value)
     called_new = known["score"] <= limits
     wrong_match = ~called_new & ~known["right"]
     outcomes = {
@@ -262,17 +233,12 @@ def _curve(trials: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["FPIR", "FNIR"], ascending=[True, False], ignore_index=True)
 
 
-def separation(found: pd.DataFrame) -> pd.DataFrame:
-    """AUROC of `intervals.areas`: does a known animal's best score lie above a new one's?"""
-    return areas(pd.concat([_new(found), _known(found)]))
-
-
 @dataclasses.dataclass(frozen=True)
 class Report:
     """Thresholds that help, RATES (a row a species), RELIABILITY, `detection`, and words."""
 
-    thresholds: dict[str, Threshold]
-    calibrations: dict[str, Calibration]
+    thresholds: dict[str, Estimate]
+    calibrations: dict[str, ClassifierMixin]
     rates: pd.DataFrame
     reliability: pd.DataFrame
     detection: pd.DataFrame
@@ -290,13 +256,13 @@ def report(found: pd.DataFrame, rate: float, seed: int) -> Report:
         row = {"species": species, "new_individuals": _new(own)["individual"].nunique()}
         chosen = choose(own, rate, seed)
         if chosen:
-            limits = chosen.value, chosen.low, chosen.high
-            row |= dict(zip(THRESHOLD, limits, strict=True)) | rates(own, chosen)
+            row |= dict(zip(THRESHOLD, chosen, strict=True)) | rates(own, chosen, rate)
             if _finds_most(row):
                 thresholds[species] = chosen
         rows.append(row)
     table = pd.DataFrame(rows, columns=RATES)
-    words = f"{_in_words(table, rate)}\n\n{_quality_in_words(separation(found), _trials(found))}"
+    area = areas(pd.concat([_new(found), _known(found)]))
+    words = f"{_in_words(table, rate)}\n\n{_quality_in_words(area, _trials(found))}"
     sure = {species: calibrated(own) for species, own in found.groupby("species")}
     return Report(thresholds, sure, table, reliability(found), detection(found), words)
 
@@ -366,8 +332,8 @@ def _quality_in_words(area: pd.DataFrame, trials: list[pd.DataFrame]) -> str:
 
 def notes(
     found: pd.DataFrame,
-    thresholds: Mapping[str, Threshold],
-    calibrations: Mapping[str, Calibration],
+    thresholds: Mapping[str, Estimate],
+    calibrations: Mapping[str, ClassifierMixin],
 ) -> dict[str, str]:
     """For each query of `candidates.rank`, what its best score says by its species' `report`.
 
@@ -381,8 +347,8 @@ def notes(
             words = f"best score {row.score:.2f}, threshold {limit.value:.2f}"
             told[row.query] = f"perhaps a new animal: {words}"
         elif species in calibrations:
-            sure = 100 * calibrations[species].probability(row.score)
-            told[row.query] = f"if this animal is known, the first is right with {sure:.0f} %"
+            sure = calibrations[species].predict_proba([[row.score]])[0, 1]
+            told[row.query] = f"if this animal is known, the first is right with {100 * sure:.0f} %"
     return told
 
 

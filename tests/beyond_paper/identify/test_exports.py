@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from miewid_core.beyond_paper.identify import exports, review
-from miewid_core.beyond_paper.identify.threshold import Threshold
+from miewid_core.paper.intervals import Estimate
 from miewid_core.readers.load import load_catalog
 
 
@@ -209,7 +209,7 @@ class TestSave:
     )
 
     def test_all_files_are_derived_from_the_sightings(self, placed, occasions, tmp_path):
-        decided, limit = pd.DataFrame({"query": ["q"]}), Threshold(0.5, 0.4, 0.6, 0.1)
+        decided, limit = pd.DataFrame({"query": ["q"]}), Estimate(0.5, 0.4, 0.6)
         histories = exports.capture_histories(placed, "Y", occasions)
         given = histories, occasions, decided, pd.DataFrame({"annotation_id": list("qrs")})
         words = exports.save(self.study(tmp_path), placed, *given, {"ant": limit})

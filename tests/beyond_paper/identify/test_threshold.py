@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
 
 from miewid_core.beyond_paper.identify import embeddings, threshold
 from miewid_core.beyond_paper.identify.embeddings import LABELS, Embeddings
+from miewid_core.paper.intervals import Estimate
 
 
 def embedded(individuals, encounters, seed, prefix, species="ant"):
@@ -28,8 +31,8 @@ def made(count, seed=0, known_mean=0.7, per=4, species="ant", learned=False):
     return rows.assign(species=species, learned=learned, annotation_id=rows.index.astype(str))
 
 
-def limit(value=0.5, rate=0.1):
-    return threshold.Threshold(value, value, value, rate)
+def limit(value=0.5):
+    return Estimate(value, value, value)
 
 
 class TestNeeded:
@@ -152,13 +155,13 @@ class TestCalibration:
         rows["true_score"] = np.where(right, score, 0.1)
         rows["other_score"] = np.where(right, 0.1, score)
         chosen = threshold.calibrated(rows)
-        assert (chosen.slope, chosen.intercept) == pytest.approx((10, -5), rel=0.05)
-        assert chosen.probability(np.array([0.5])) == pytest.approx([0.5], abs=0.02)
+        stated = chosen.predict_proba([[0.5], [0.6]])[:, 1]
+        assert stated == pytest.approx([0.5, 1 / (1 + np.exp(-1))], abs=0.02)
 
     def test_all_right_is_no_certainty(self):
         chosen = threshold.calibrated(made(30).assign(true_score=0.9, other_score=0.1))
-        assert chosen.probability(0.3) == pytest.approx(121 / 122)  # 120 searches, all right
-        assert chosen.probability(0.9) == chosen.probability(0.3)
+        stated = chosen.predict_proba([[0.3], [0.9]])[:, 1]
+        assert stated == pytest.approx(121 / 122)  # 120 searches, all right
 
     def test_what_is_stated_is_observed(self):
         table = threshold.reliability(made(400, known_mean=0.55))
@@ -190,7 +193,7 @@ class TestRates:
         rows = pd.DataFrame({"individual": list("aabbcc"), "learned": True})
         rows["true_score"] = [0.9, 0.4, 0.6, np.nan, 0.5, 0.7]
         rows["other_score"] = [0.6, 0.3, 0.8, 0.5, 0.2, np.nan]
-        found = threshold.rates(rows, limit())
+        found = threshold.rates(rows, limit(), 0.1)
         # a: one of two is called new; b: taken for another; c: 0.5 isn't above, 0.7 is found
         assert found["called_new"] == pytest.approx(100 * (1 / 2 + 0 + 1 / 2) / 3)
         assert found["wrong_match"] == pytest.approx(100 / 3)
@@ -202,24 +205,23 @@ class TestRates:
         """Of 22 scores the highest is above what the others choose; its own choice hides it."""
         rows = made(22, per=1).assign(other_score=np.arange(22) / 100, true_score=np.nan)
         rate = 0.045  # none of 22 may be above, one of 23 could
-        chosen = limit(0.21, rate=rate)
-        assert threshold.rates(rows, chosen)["FPIR"] == pytest.approx(100 / 22)
+        assert threshold.rates(rows, limit(0.21), rate)["FPIR"] == pytest.approx(100 / 22)
 
     def test_no_error_among_few_is_no_proof(self):
         rows = made(20, learned=True).assign(true_score=0.9, other_score=0.1)
-        found = threshold.rates(rows, limit())
+        found = threshold.rates(rows, limit(), 0.1)
         assert [found[name] for name in threshold.MEASURES[1:]] == [0, 0, 0]
         square = stats.t.isf(0.025, 19) ** 2
         high = 100 * square / (20 + square)  # Wilson's, of 20 individuals
         assert found["FNIR_high"] == pytest.approx(high)
-        none = threshold.rates(rows.assign(true_score=0.2), limit())
+        none = threshold.rates(rows.assign(true_score=0.2), limit(), 0.1)
         assert (none["FNIR_low"], none["FNIR_high"]) == pytest.approx((100 - high, 100))
 
     def test_the_stated_rate_holds_on_other_individuals_of_the_kind(self):
         chosen = threshold.choose(made(400), 0.1, 0)
         above = made(400, seed=1)["other_score"] > chosen.value
         assert 100 * above.mean() == pytest.approx(10, abs=2)
-        found = threshold.rates(made(400), chosen)
+        found = threshold.rates(made(400), chosen, 0.1)
         assert found["FPIR_low"] <= 10 <= found["FPIR_high"]
 
 
@@ -269,7 +271,6 @@ class TestDetection:
 
     def test_without_known_or_new_animals_there_is_nothing_to_say(self):
         lost = made(9).assign(true_score=np.nan)
-        assert threshold.separation(lost)["value"].isna().all()
         assert threshold.detection(lost).empty
         assert "nothing can be said" in threshold.report(lost, 0.1, 0).words
 
@@ -333,8 +334,12 @@ class TestReport:
         found = pd.DataFrame({"query": list("aabbc"), "rank": [1, 2, 1, 2, 1]})
         found["score"] = [0.5, 0.4, 0.7, 0.6, 0.7]
         found["individual"] = ["ant/x", "ant/y", "ant/x", "ant/y", "bee/x"]
-        sure = {"ant": threshold.Calibration(10, -5), "bee": threshold.Calibration(0, 0)}
+        score = np.linspace(0, 1, 2000)[:, None]
+        right = np.random.default_rng(0).random(2000) < 1 / (1 + np.exp(5 - 10 * score[:, 0]))
+        sure = {"ant": LogisticRegression(C=1e9).fit(score, right)}
+        sure["bee"] = DummyClassifier(strategy="uniform").fit(score, right)
         notes = threshold.notes(found, {"ant": limit(0.5)}, sure)
         assert notes["a"] == "perhaps a new animal: best score 0.50, threshold 0.50"
-        assert "right with 88 %" in notes["b"]  # 1 / (1 + exp(-2))
+        told = 100 * sure["ant"].predict_proba([[0.7]])[0, 1]
+        assert f"right with {told:.0f} %" in notes["b"]
         assert "right with 50 %" in notes["c"]  # a species without a threshold
