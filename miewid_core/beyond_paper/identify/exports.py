@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from miewid_core.beyond_paper.identify.review import KEYS, save_csv
+from miewid_core.beyond_paper.identify.review import KEYS, refuse, save_csv
 from miewid_core.catalog import PLACE
 from miewid_core.figures import spelt
 from miewid_core.files import digest, replacing
@@ -45,11 +45,7 @@ def read_occasions(path: Path | str) -> pd.DataFrame | None:
         "it ends before it starts": days["end"] < days["start"],
         "it starts before the one before it has ended": days["start"] <= days["end"].shift(),
     }
-    told = [
-        f"{rows['row'][row]}: {words}" for words, bad in faults.items() for row in days[bad].index
-    ]
-    if told:
-        raise ValueError(f"{path}: {'; '.join(told[:20])}")
+    refuse(path, rows["row"][days.index], faults)
     return days.reset_index(drop=True)
 
 

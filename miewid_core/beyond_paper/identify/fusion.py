@@ -13,10 +13,10 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.preprocessing import normalize
 
 from miewid_core.beyond_paper.identify.embeddings import Embeddings
+from miewid_core.beyond_paper.identify.review import refuse
 
 COLUMNS = ["query", "candidate", "score"]
 LEAST = 20  # right pairs, and wrong ones, below which nothing is calibrated
-SHOWN = 5  # problems in an error
 READERS = {
     ".csv": lambda path: pd.read_csv(path, dtype=dict.fromkeys(COLUMNS[:2], str)),
     ".parquet": pd.read_parquet,
@@ -83,21 +83,13 @@ def read_scores(path: Path | str, annotation_ids: set[str]) -> pd.DataFrame:
     pairs[COLUMNS[:2]] = pairs[COLUMNS[:2]].fillna("").astype(str)
     numbers = pd.to_numeric(pairs["score"], errors="coerce").replace([np.inf, -np.inf], np.nan)
     faults = {
-        "score {score!r} is no finite number": numbers.isna(),
-        "no photo has the annotation id {query!r}": ~pairs["query"].isin(annotation_ids),
-        "no photo has the annotation id {candidate!r}": ~pairs["candidate"].isin(annotation_ids),
-        "{query!r} is paired with itself": pairs["query"] == pairs["candidate"],
-        "{query!r} and {candidate!r} are listed before": pairs.duplicated(COLUMNS[:2]),
+        "score is no finite number": numbers.isna(),
+        "query is no photo's annotation id": ~pairs["query"].isin(annotation_ids),
+        "candidate is no photo's annotation id": ~pairs["candidate"].isin(annotation_ids),
+        "a photo is paired with itself": pairs["query"] == pairs["candidate"],
+        "this pair is listed before": pairs.duplicated(COLUMNS[:2]),
     }
-    rows = [(row, words) for words, wrong in faults.items() for row in np.flatnonzero(wrong)]
-    if rows:
-        told = [
-            f"row {row + 1}: {words.format(**pairs.iloc[row].to_dict())}"
-            for row, words in sorted(rows)[:SHOWN]
-        ]
-        more = [f"and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else []
-        told = [f"scores: {len(rows)} problems in {path.name}:", *told, *more]
-        raise ValueError("\n".join(told))
+    refuse(f"scores: {path.name}", "row " + (pairs.index + 1).astype(str).to_series(), faults)
     return pairs.assign(score=numbers)
 
 

@@ -60,6 +60,14 @@ def save_csv(table: pd.DataFrame, path: Path) -> None:
         safe.to_csv(temporary, index=False, quoting=csv.QUOTE_ALL, encoding="utf-8-sig")
 
 
+def refuse(source: object, lines: pd.Series, faults: Mapping[str, pd.Series]) -> None:
+    """Raise ValueError naming the first lines of a table at fault, by what is wrong with each."""
+    told = [f"{line}: {words}" for words, bad in faults.items() for line in lines[[*bad]]]
+    if told:
+        more = [f"and {len(told) - 20:,} more"] * (len(told) > 20)
+        raise ValueError(f"{source}: {'; '.join([*told[:20], *more])}")
+
+
 def sheet(found: pd.DataFrame, queries: pd.DataFrame, network: str = "") -> pd.DataFrame:
     """One row per query to be filled in: COLUMNS, and each candidate with its score, best first.
 
@@ -248,13 +256,7 @@ def read(path: Path | str, queries: pd.DataFrame, known: pd.DataFrame) -> pd.Dat
     days = [_day(text, own) for text, own in zip(rows["date"], taken, strict=True)]
     wrong = _faults(rows, whole, species, known)
     wrong["date can be two days, or none: write it as 2024-05-31"] = pd.Series(days) == ""
-    problems = [
-        f"{row}: {words}"
-        for words, bad in wrong.items()
-        for row in rows.loc[bad.to_numpy(bool), "row"]
-    ]
-    if problems:
-        raise ValueError(f"{path}: {'; '.join(problems[:20])}")
+    refuse(path, rows["row"], wrong)
     bare = [name.removeprefix(f"{own}/") for name, own in zip(names, species, strict=True)]
     rows["individual"] = whole.where(rows["decision"] == "accept", bare)  # as new ones are called
     rows["date"] = pd.to_datetime(pd.Series(days, dtype=object))

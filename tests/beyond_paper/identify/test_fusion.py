@@ -176,14 +176,20 @@ class TestRead:
         ("text", "words"),
         [
             ("query,score\na,1\n", "has no column candidate; it needs query, candidate, score"),
-            ("query,candidate,score\na,b,1\na,b,2\n", "row 2: 'a' and 'b' are listed before"),
-            ("query,candidate,score\na,c,1\n", "row 1: no photo has the annotation id 'c'"),
-            ("query,candidate,score\na,b,1\nc,b,1\n", "row 2: no photo has the annotation id 'c'"),
-            ("query,candidate,score\na,b,\n", "row 1: score nan is no finite number"),
-            ("query,candidate,score\na,b,high\n", "row 1: score 'high' is no finite number"),
-            ("query,candidate,score\na,b,inf\n", "row 1: score inf is no finite number"),
-            ("query,candidate,score\na,a,1\n", "row 1: 'a' is paired with itself"),
-            ("query,candidate,score\n,a,1\n", "row 1: no photo has the annotation id ''"),
+            ("query,candidate,score\na,b,1\na,b,2\n", "row 2: this pair is listed before"),
+            (
+                "query,candidate,score\na,c,1\n",
+                "row 1: candidate is no photo's annotation id",
+            ),
+            (
+                "query,candidate,score\na,b,1\nc,b,1\n",
+                "row 2: query is no photo's annotation id",
+            ),
+            ("query,candidate,score\na,b,\n", "row 1: score is no finite number"),
+            ("query,candidate,score\na,b,high\n", "row 1: score is no finite number"),
+            ("query,candidate,score\na,b,inf\n", "row 1: score is no finite number"),
+            ("query,candidate,score\na,a,1\n", "row 1: a photo is paired with itself"),
+            ("query,candidate,score\n,a,1\n", "row 1: query is no photo's annotation id"),
         ],
     )
     def test_faults_are_named_by_row(self, tmp_path, text, words):
@@ -193,10 +199,10 @@ class TestRead:
         assert words in str(error.value)
 
     def test_many_faults_are_counted(self, tmp_path):
-        (tmp_path / "s.csv").write_text("query,candidate,score\n" + "a,c,1\n" * 9)
-        with pytest.raises(ValueError, match="17 problems") as error:
+        (tmp_path / "s.csv").write_text("query,candidate,score\n" + "a,c,1\n" * 29)
+        with pytest.raises(ValueError, match="row 20") as error:
             fusion.read_scores(tmp_path / "s.csv", IDS)
-        assert str(error.value).endswith("and 12 more")
+        assert str(error.value).endswith("and 37 more")
 
     def test_no_file(self, tmp_path):
         with pytest.raises(ValueError, match="is no CSV or Parquet file that exists"):
