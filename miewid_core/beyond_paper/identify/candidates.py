@@ -35,13 +35,13 @@ def _of_species(
     # however many photos k - 1 individuals have, one photo more belongs to another one
     enough = int(known.rows["individual"].value_counts().head(k - 1).sum()) + 1
     scores, rows = search(known, queries, len(known.rows) if fusion else enough)
-    if fusion:
-        ids = (of.rows["annotation_id"] for of in (queries, known))
-        scores, rows = fusion.ranked(scores, rows, *ids)
     found = pd.DataFrame({"query": queries.rows["annotation_id"].repeat(scores.shape[1])})
     nearest = known.rows.iloc[rows.ravel()]
     found["individual"] = nearest["individual"].to_numpy()
     found["match"], found["score"] = nearest["annotation_id"].to_numpy(), scores.ravel()
+    if fusion:  # ties keep the order of cosines
+        found["score"] = fusion.of(found)
+        found = found.sort_values("score", ascending=False, kind="stable")
     found = found.drop_duplicates(["query", "individual"])
     found["rank"] = found.groupby("query").cumcount() + 1
     return found.loc[found["rank"] <= k, COLUMNS]

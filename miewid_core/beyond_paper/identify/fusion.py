@@ -31,23 +31,16 @@ class Fusion:
     other: IsotonicRegression
     scores: pd.Series
 
-    def ranked(
-        self, cosines: np.ndarray, rows: np.ndarray, queries: pd.Series, known: pd.Series
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Fused scores (M, n) in [0, 1] and row numbers (M, n), best first.
+    def of(self, pairs: pd.DataFrame) -> np.ndarray:
+        """Fused scores (N,) in [0, 1] of `pairs`: query, match (annotation ids), score (cosine).
 
-        `cosines`, `rows`: of `embeddings.search` over all n known photos; `queries`, `known`:
-        annotation ids. Of a pair that the table lacks, the calibrated cosine counts alone. Ties
-        keep the order of cosines.
+        Of a pair that the table lacks, the calibrated cosine counts alone.
         """
-        pairs = [queries.repeat(rows.shape[1]).to_numpy(), known.to_numpy()[rows.ravel()]]
-        other = self.scores.reindex(pd.MultiIndex.from_arrays(pairs)).to_numpy()
-        fused = self.cosine.predict(cosines.ravel())
+        ids = pd.MultiIndex.from_frame(pairs[["query", "match"]])
+        fused, other = self.cosine.predict(pairs["score"]), self.scores.reindex(ids).to_numpy()
         there = ~np.isnan(other)
         fused[there] = (fused[there] + self.other.predict(other[there])) / 2
-        fused = fused.reshape(rows.shape)
-        order = np.argsort(-fused, axis=1, kind="stable")
-        return np.take_along_axis(fused, order, 1), np.take_along_axis(rows, order, 1)
+        return fused
 
 
 def from_file(
