@@ -32,10 +32,6 @@ Case = Mapping[str, object]
 Run = Callable[[], object]  # what is timed
 
 
-def not_compared(way: str) -> None:
-    """The answer of a way that is only timed."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Task:
     """A comparison of `ways` to do one thing, ours first.
@@ -43,7 +39,7 @@ class Task:
     `prepare(way, **case)` makes what is needed and returns the function that is timed, of which
     `calls` in a process are measured. `sizes`: the cases by "quick" and "full"; a case's "ways"
     restrict them. `answer(way)`: arrays in which a way may differ from ours by `allowed`, relative
-    to our largest value, NaN where it computes none; None where nothing is compared. `gpu`: "full"
+    to our largest value, NaN where it computes none; None for one that is only timed. `gpu`: "full"
     needs one.
     """
 
@@ -51,7 +47,7 @@ class Task:
     ways: tuple[str, ...]
     sizes: Mapping[str, Sequence[Case]]
     prepare: Callable[..., Run]
-    answer: Callable[[str], Sequence[np.ndarray] | None] = not_compared
+    answer: Callable[[str], Sequence[np.ndarray] | None] | None = None
     allowed: float = 0.0
     calls: int = 1
     gpu: bool = False
@@ -187,10 +183,9 @@ def agreement(task: Task) -> pd.DataFrame:
     `difference`: the largest of any array, relative to its largest value in ours; ways without an
     answer have no row. Raises ValueError where one is more than the task allows.
     """
-    ours, rows = task.answer("ours"), []
-    for way in installed(task.ways[1:]):
-        answer = task.answer(way)
-        if answer is None:
+    ours, rows = task.answer and task.answer("ours"), []
+    for way in installed(task.ways[1:]) if task.answer else ():
+        if (answer := task.answer(way)) is None:
             continue
         pairs = [map(np.asarray, pair) for pair in zip(answer, ours, strict=True)]
         largest = max(np.nanmax(abs(one - own)) / np.nanmax(abs(own)) for one, own in pairs)
@@ -203,9 +198,7 @@ def agreement(task: Task) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "way", "difference", "allowed"])
 
 
-def ratios(
-    measured: pd.DataFrame, against: str = "ours", column: str = "cpu_seconds"
-) -> pd.DataFrame:
+def ratios(measured: pd.DataFrame, against: str, column: str = "cpu_seconds") -> pd.DataFrame:
     """How many times what the way `against` takes, in the same round: median, low, high.
 
     Indexed by the cases' columns and way; NaN where `against` takes nothing.
@@ -218,17 +211,19 @@ def ratios(
     return table.agg(ratio="median", low="min", high="max")
 
 
-def summary(measured: pd.DataFrame, time: str = "cpu_seconds") -> pd.DataFrame:
-    """One row per case and way, of `compare`: medians over the rounds, and ratios to ours.
+def summary(
+    measured: pd.DataFrame, time: str = "cpu_seconds", against: str = "ours"
+) -> pd.DataFrame:
+    """One row per case and way, of `compare`: medians over the rounds, and ratios to `against`.
 
     The cases' columns, way, seconds, cpu_seconds; ratio, low, high (of `ratios`) of column `time`;
-    where it was measured megabytes, and memory, the ratio of the medians (NaN where ours raises its
-    process's peak by nothing).
+    where it was measured megabytes, and memory, the ratio of the medians (NaN where `against`
+    raises its process's peak by nothing).
     """
     keys = [name for name in measured if name not in MEASURED]
     columns = [name for name in RESULTS[:3] if name in measured]
     table = measured.groupby([*keys, "way"], sort=False)[columns].median()
     if "megabytes" in table:
-        memory = ratios(table.reset_index().assign(round=0), column="megabytes")["ratio"]
+        memory = ratios(table.reset_index().assign(round=0), against, "megabytes")["ratio"]
         table = table.assign(memory=memory)
-    return table.join(ratios(measured, column=time)).reset_index()
+    return table.join(ratios(measured, against, time)).reset_index()

@@ -75,19 +75,17 @@ def speeds(measured: Mapping[str, pd.DataFrame], ways: tuple[str, ...] = PACKAGE
     Columns what, way, ratio, low, high (range over the rounds), memory (ratio of the medians),
     cpu_seconds (ours). `measured`: of `read`.
     """
-    rows = []
+    columns = ["what", "way", *RATIO, "memory", "cpu_seconds"]
+    parts = [pd.DataFrame(columns=columns)]
     for what, (task, ours, case) in SPEEDS.items():
-        if task not in measured:
-            continue
-        own = measured[task]
-        own = own[(own[list(case)] == pd.Series(case)).all(axis=1)]
-        times = measuring.ratios(own, ours).groupby("way").first()
-        medians = own.groupby("way")[["cpu_seconds", "megabytes"]].median()
-        for way in filter(times.index.__contains__, ways):
-            memory = medians["megabytes"][way] / max(medians["megabytes"][ours], 1e-9)
-            rows.append((what, way, *times.loc[way], memory, medians["cpu_seconds"][ours]))
-    columns = ["what", "way", "ratio", "low", "high", "memory", "cpu_seconds"]
-    return pd.DataFrame(rows, columns=columns)
+        if task in measured:
+            own = measured[task]
+            own = own[(own[list(case)] == pd.Series(case)).all(axis=1)]
+            table = measuring.summary(own, against=ours).set_index("way")
+            table["cpu_seconds"] = table["cpu_seconds"].get(ours)
+            found = table.reindex(ways).dropna(subset="ratio").reset_index()
+            parts.append(found.assign(what=what)[columns])
+    return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from miewid_core.bench import gpu, growth, harness, measuring, peers, photos, report, step
+from miewid_core.bench import growth, harness, measuring, peers, photos, report, step
 from miewid_core.bench.textbook import Photos
 
 
@@ -321,12 +321,3 @@ def test_the_committed_measurements_are_told():
     assert set(report.tried(full["step"])["tried"]) == set(step.TRIED)
     told = report.agreement()
     assert (told["difference"] <= told["allowed"]).all()
-
-
-def test_rates_on_a_gpu_are_shares_of_its_products():
-    rows = [("product", 8192, 1e-3), ("epoch", 1000, 2), ("embedding", 1000, 1)]
-    full = pd.DataFrame(rows, columns=["stage", "size", "seconds"])
-    words = gpu.in_words(full.assign(way="ours", preset_name="demo", machine="some GPU"))
-    assert words.startswith("Preset `demo` on some GPU:")
-    assert "epoch: 500 photos/s" in words
-    assert "1,100 TFLOP/s" in words  # 2 * 8192**3 in a millisecond
