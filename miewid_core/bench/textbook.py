@@ -8,7 +8,6 @@ import pandas as pd
 import timm
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import Dataset
@@ -49,13 +48,9 @@ class Photos(Dataset):
 class Network(nn.Module):
     """Backbone, GeM, BatchNorm, with the normalisation of the pixels; NCHW."""
 
-    def __init__(self, name: str, weights: str | None = None) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
         self.backbone = timm.create_model(name, num_classes=0, global_pool="")
-        if weights:
-            state = load_file(weights)
-            kept = {key: v for key, v in state.items() if not key.startswith("classifier.")}
-            self.backbone.load_state_dict(kept)
         config = self.backbone.pretrained_cfg
         for key in ("mean", "std"):
             self.register_buffer(key, torch.tensor(config[key]).view(1, 3, 1, 1) * 255)

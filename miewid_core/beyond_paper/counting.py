@@ -216,33 +216,37 @@ def reviews(
     species: `error`, of abs(count / individuals - 1); `ari` and `ami`, scikit-learn's.
     """
     used = chosen[(chosen["goal"] == "count") & (chosen["linkage"] == "average")]
-    people, parts, first = {}, [], []
+    people, parts, joins = {}, [], {}
     for name, threshold in zip(used["species"], used["threshold"], strict=True):
         own = (annotations["species"] == name).to_numpy()
         people[name] = annotations["individual"].to_numpy(object)[own]
         parts.append(_asked(embeddings[own], people[name]).assign(species=name))
-        first.append(_agreement(people[name], joined(embeddings[own], [threshold], "average")[0]))
+        (joins[name],) = joined(embeddings[own], [threshold], "average")
     if not parts:
         return pd.DataFrame(columns=REVIEWED)
     pairs = pd.concat(parts).sort_values("cosine", ascending=False, kind="stable")
     numbers = np.unique(np.linspace(0, len(pairs), POINTS).round().astype(int))
-    rows = [_row("threshold", 0, first)]
+    rows = [["threshold", 0, *_agreement(people, joins)]]
     for number in numbers.tolist():
-        linked, scores = pairs[:number][pairs["same"][:number]], []
+        linked, groups = pairs[:number][pairs["same"][:number]], {}
         for name, individuals in people.items():
             own, size = linked[linked["species"] == name], len(individuals)
             graph = csr_array((np.ones(len(own)), (own["one"], own["other"])), (size, size))
-            scores.append(_agreement(individuals, connected_components(graph)[1]))
-        rows.append(_row("reviews", number, scores))
+            groups[name] = connected_components(graph)[1]
+        rows.append(["reviews", number, *_agreement(people, groups)])
     possible = sum(math.comb(len(individuals), 2) for individuals in people.values())
     return pd.DataFrame(rows, columns=REVIEWED).assign(pairs=possible)
 
 
-def _row(by: str, number: int, scores: list[list[float]]) -> list[object]:
-    """A row of REVIEWED from `_agreement` of each species."""
-    true, count, ari, ami = np.array(scores).T
-    means = abs(count / true - 1).mean(), ari.mean(), ami.mean()
-    return [by, number, int(true.sum()), int(count.sum()), *means]
+def _agreement(people: dict[str, np.ndarray], counted: dict[str, np.ndarray]) -> list[float]:
+    """REVIEWED from individuals on: true and counted individuals (N,), by species."""
+    indices = adjusted_rand_score, adjusted_mutual_info_score
+    each = [
+        [len({*own}), len({*counted[name]}), *(index(own, counted[name]) for index in indices)]
+        for name, own in people.items()
+    ]
+    true, count, ari, ami = np.array(each).T
+    return [int(true.sum()), int(count.sum()), abs(count / true - 1).mean(), ari.mean(), ami.mean()]
 
 
 def _asked(embeddings: np.ndarray, people: np.ndarray) -> pd.DataFrame:
@@ -274,12 +278,6 @@ def _asked(embeddings: np.ndarray, people: np.ndarray) -> pd.DataFrame:
             apart[one].add(other)
             apart[other].add(one)
     return pd.DataFrame(rows, columns=[*pairs, "same"])
-
-
-def _agreement(people: np.ndarray, counted: np.ndarray) -> list[float]:
-    """True individuals, those counted, and the ARI and AMI of both."""
-    indices = adjusted_rand_score, adjusted_mutual_info_score
-    return [len(set(people)), len(set(counted)), *(index(people, counted) for index in indices)]
 
 
 def reviews_in_words(table: pd.DataFrame) -> str:
@@ -369,12 +367,12 @@ def curves(table: pd.DataFrame, title: str) -> Figure:
 
 
 @styled()
-def counts(chosen: pd.DataFrame, title: str, goal: str = "count") -> Figure:
+def counts(chosen: pd.DataFrame, title: str) -> Figure:
     """Counted per true individuals of each species by each linkage, with interval.
 
     `chosen`: of `chosen_elsewhere`. Species by decreasing number of individuals.
     """
-    rows = chosen[chosen["goal"] == goal].sort_values("individuals", ascending=False)
+    rows = chosen[chosen["goal"] == "count"].sort_values("individuals", ascending=False)
     names = rows["species"] + " (" + rows["individuals"].astype(str) + ")"
     drawn = Figure(title, 1.5 + 0.19 * names.nunique())
     axes = drawn.subplots()
@@ -392,6 +390,6 @@ def counts(chosen: pd.DataFrame, title: str, goal: str = "count") -> Figure:
     label_rows(axes, np.arange(len(labels)), labels)
     axes.set(xscale="log", xlabel="counted / true individuals (n)")
     plain_numbers(axes.xaxis)
-    words = f"with 95 % interval, threshold of other species for {goal}"
+    words = "with 95 % interval, threshold of other species for count"
     drawn.legend(title=words, loc="outside lower left", ncols=2, alignment="left")
     return drawn

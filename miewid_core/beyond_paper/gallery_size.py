@@ -8,7 +8,7 @@ from scipy.stats import hypergeom
 
 from miewid_core import progress
 from miewid_core.figures import BLUE, PAGE, THIN, Figure, plain_numbers, spelt, styled
-from miewid_core.paper.comparison import with_interval
+from miewid_core.paper.comparison import with_heads
 from miewid_core.paper.database_size import databases
 from miewid_core.paper.intervals import by_species
 from miewid_core.ranking import TIE
@@ -103,19 +103,12 @@ def readable(table: pd.DataFrame, nearest: Sequence[str]) -> pd.DataFrame:
 
     `nearest`: for each row, how many of the nearest annotations find 90 % (of `top_k.needed`).
     """
-    rows = table.assign(nearest=nearest)
-    rows = rows.sort_values("individuals", ascending=False, kind="stable")  # the mean has none
-    return pd.DataFrame(
-        {
-            "species": rows["species"].map(spelt),
-            "individuals": rows["individuals"],
-            "k for 90 %": rows["nearest"],
-            "top-1 among all (%)": rows["top_1"],
-            f"top-1 among {rows['equal_individuals'].iloc[0]} (%)": with_interval(
-                rows, "equal_top_1", "equal_low", "equal_high"
-            ),
-        }
-    )
+    rows = table.assign(nearest=nearest).rename(columns={"equal_low": "low", "equal_high": "high"})
+    heads = {"species": "species", "individuals": "individuals", "nearest": "k for 90 %"}
+    heads |= {"top_1": "top-1 among all (%)"}
+    heads |= {"equal_top_1": f"top-1 among {rows['equal_individuals'].iloc[0]} (%)"}
+    # the mean has no number of individuals
+    return with_heads(rows.sort_values("individuals", ascending=False, kind="stable"), heads)
 
 
 def in_words(table: pd.DataFrame) -> str:

@@ -112,11 +112,9 @@ def shared_with_test(parts: Parts, test: pd.DataFrame) -> pd.DataFrame:
     for part, rows in parts._asdict().items():
         counts, common = {}, {}
         for name, label in LABELS.items():
-            mine, theirs = (
-                {*of.loc[of[label] != "", ["species", label]].itertuples(index=False, name=None)}
-                for of in (rows, test)
-            )
-            counts[name], common[f"{name}_in_test"] = len(mine), len(mine & theirs)
+            sides = (of.loc[of[label] != "", ["species", label]] for of in (rows, test))
+            mine, theirs = (side.drop_duplicates() for side in sides)
+            counts[name], common[f"{name}_in_test"] = len(mine), len(mine.merge(theirs))
         table.append({"part": part, "species": rows["species"].nunique()} | counts | common)
     return pd.DataFrame(table)
 
@@ -443,12 +441,3 @@ def history_plot(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     drawn.legend(loc="outside lower left", ncols=3)
     return drawn
-
-
-def history_claim(scores: pd.DataFrame, rung: int, untrained: float) -> str:
-    """Which trial was best, if any beats the untrained score; the first one is the preset."""
-    found = scores[f"top1_after_{rung}_epochs"]
-    best = scores["trial"][found.idxmax()]
-    if found.max() <= untrained:
-        return "No trial beats the untrained network"
-    return f"Trial {best} was best" if best else "No trial was better than trial 0, the preset"

@@ -113,15 +113,16 @@ def readable(summary: pd.DataFrame) -> pd.DataFrame:
     """The species with leaks, and the mean, as text; "not known": the catalog doesn't say."""
     leaky = summary.groupby("species")["leaks"].transform("max").gt(0)
     summary = summary[leaky | (summary["species"] == "mean")]
-    table = summary[["species", "queries"]].drop_duplicates("species").set_index("species")
-    for kind, own in summary.groupby("kind", sort=False):
-        own = own.set_index("species")
-        share = own["leaks"].map("{:.1f}".format)
-        share += own["known"].map(
-            lambda known: "" if known == 100 else f" of the {known:.1f} % known"
-        )
-        table[f"{kind} (%)"] = share.where(own["known"] > 0, "not known")
-    table["top-1 (%)"], table["without these (%)"] = (_spans(own, n) for n in ("top_1", "without"))
+    known = summary["known"].map(lambda share: f" of the {share:.1f} % known" * (share < 100))
+    share = summary["leaks"].map("{:.1f}".format) + known
+    summary = summary.assign(share=share.where(summary["known"] > 0, "not known"))
+    any_kind = summary[summary["kind"] == KINDS[-1]]
+    table = any_kind[["species", "queries"]].set_index("species")
+    for kind in KINDS:
+        own = summary[summary["kind"] == kind].set_index("species")
+        table[f"{kind} (%)"] = own["share"]
+    table["top-1 (%)"] = _spans(any_kind, "top_1")
+    table["without these (%)"] = _spans(any_kind, "without")
     return table.reset_index()
 
 

@@ -182,17 +182,17 @@ def readable(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     First over how many species: those with known individuals, and those with new ones, too.
     """
-    columns = {}
-    for name, table in tables.items():
-        mean = table.iloc[[-1]].assign(geometric_low=np.nan, geometric_high=np.nan)
-        photos, new, *people = mean[SIZES].iloc[0].map("{:,.0f}".format)
-        columns[name] = table[:-1][["top_1", "AUROC"]].count().map(str).tolist()
-        columns[name] += [f"{photos} ({people[0]})", f"{new} ({people[1]})"]
-        columns[name] += [with_interval(mean, measure)[0] for measure in MEASURES]
-    heads = ["species: top-1, vote, mAP", "species: BAKS to AUROC"]
-    heads += [f"photos (individuals): {side}" for side in SIZES[:2]]
-    heads += [f"{words} (%)" for words in MEASURES.values()]
-    return pd.DataFrame(columns, index=heads).rename_axis("split").reset_index()
+    means = pd.concat([table[-1:] for table in tables.values()])
+    asked = pd.concat([table[:-1][["top_1", "AUROC"]].count() for table in tables.values()], axis=1)
+    means["closed"], means["open"] = asked.to_numpy().tolist()
+    heads = {"closed": "species: top-1, vote, mAP", "open": "species: BAKS to AUROC"}
+    for side in SIZES[:2]:
+        sizes = means[[side, f"{side}_individuals"]].map("{:,}".format)
+        means[side] = sizes.agg(" (".join, axis=1) + ")"
+        heads[side] = f"photos (individuals): {side}"
+    heads |= {name: f"{words} (%)" for name, words in MEASURES.items()}
+    columns = with_heads(means, heads).T.set_axis([*tables], axis=1)
+    return columns.rename_axis("split").reset_index()
 
 
 def readable_species(table: pd.DataFrame) -> pd.DataFrame:
