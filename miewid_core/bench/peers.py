@@ -94,12 +94,9 @@ def use_ours_to_train(rows: pd.DataFrame, config: TrainConfig, network: MiewIDNe
 @torch.no_grad()
 def use_textbook_to_embed(rows: pd.DataFrame, config: TrainConfig, network: Network) -> np.ndarray:
     """Embeddings (N, D)."""
-    photos, device = (
-        Photos(rows, rows["individual"].to_numpy(), config.image_size),
-        default_device(),
-    )
+    photos = Photos(rows, rows["individual"].to_numpy(), config.image_size)
     batches = DataLoader(photos, config.batch_size, num_workers=workers())
-    return torch.cat([network(chips.to(device)).cpu() for chips, _ in batches]).numpy()
+    return torch.cat([network(chips.to(default_device())).cpu() for chips, _ in batches]).numpy()
 
 
 def use_textbook_to_train(rows: pd.DataFrame, config: TrainConfig, network: Network) -> Run:

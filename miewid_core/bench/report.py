@@ -10,14 +10,12 @@ import pandas as pd
 import seaborn as sns
 
 from miewid_core.bench import measuring
-from miewid_core.bench.evaluation import EVALUATION
 from miewid_core.bench.growth import LARGEST, MILLION, STAGES, WHOLE
 from miewid_core.bench.harness import FOLDER, TASKS
 from miewid_core.bench.peers import CUT, WRITTEN
 from miewid_core.figures import COLOURS, MARKERS, PAGE, Figure, label_rows, plain_numbers, styled
 from miewid_core.paper import plan
 from miewid_core.paper.comparison import with_interval
-from miewid_core.paper.intervals import Estimate
 from miewid_core.paper.study import Study
 
 # what ours is set beside; the last two search alone
@@ -135,21 +133,6 @@ def answer(measured: Mapping[str, pd.DataFrame]) -> str:
         f"{ranking['cpu_seconds']:.1f} s, {ranking['ratio']:.1f} times as fast. This is preset "
         f"`{case['preset_name']}` on {case['machine']} at a load of {load:.0f}, {case['date']}"
         f"{lacking}."
-    )
-
-
-def small_in_words(now: pd.DataFrame) -> str:
-    """In which small measurements (of `harness.now`) ours is not shown to be faster."""
-    ranked = f"ranking {EVALUATION.sizes['quick'][0]['n']:,} annotations"
-    others, told = now[now["way"].isin(PACKAGES)].replace({"task": {"evaluation": ranked}}), []
-    for row, text in zip(others.itertuples(), with_range(others), strict=True):
-        gain = Estimate(row.ratio, row.low, row.high).above(1)
-        verdict = gain.shown("", "is faster than ours", "is not told apart from ours")
-        if verdict:
-            told.append(f"{row.task} by {row.way} {verdict}, {text} times our time")
-    return (
-        f"In small, measured now, ours is faster in {len(others) - len(told)} of {len(others)} "
-        f"comparisons{': ' * bool(told)}{'; '.join(told)}."
     )
 
 

@@ -1,7 +1,5 @@
 """A network on a catalog taken whole as the test set, as its makers may have published one."""
 
-from collections.abc import Collection
-
 import pandas as pd
 
 from miewid_core.beyond_paper.identify.embeddings import embed
@@ -33,28 +31,14 @@ def measures(ranks: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def whole_catalog(
-    catalog: str,
-    weights: str,
-    resizing: str = "",
-    sides_differ: Collection[str] = (),
-    photos_dir: str = "",
-    absolute_paths: bool = False,
-    species: str = "",
-) -> str:
+def whole_catalog(catalog: str, weights: str, resizing: str = "", **reading: object) -> str:
     """What the command `evaluate` prints: a table of `measures` beside the paper's Table 2.
 
     Each annotation is a query, and searches all others of its species by cosine (section 3.4).
-    `weights`: as for `load_model`; `resizing`: as for `identify.embeddings.embed`; the others:
-    as for `load_catalog`, which raises CatalogError for a row with a problem.
+    `weights`: as for `load_model`; `resizing`: as for `identify.embeddings.embed`; `reading`: as
+    for `load_catalog`, which raises CatalogError for a row with a problem.
     """
-    rows = load_catalog(
-        catalog,
-        sides_differ=sides_differ,
-        photos_dir=photos_dir,
-        absolute_paths=absolute_paths,
-        species=species,
-    )
+    rows = load_catalog(catalog, **reading)
     table = measures(embed(weights_file(weights), rows, CACHE / "chips", resizing=resizing).ranks())
     alone = len(rows) - table["queries"].iloc[-1]
     table = table if len(table) > 2 else table[:-1]

@@ -34,9 +34,8 @@ def ahead(embeddings: np.ndarray, annotations: pd.DataFrame) -> pd.DataFrame:
             counts[database.rows[queries], 0] = len(starts) - 1
             counts[database.rows[queries], 1] = own
     table = annotations[["annotation_id", "species", "individual"]].reset_index(drop=True)
-    return table.assign(others=counts[:, 0], ahead=counts[:, 1]).astype(
-        {"others": "Int64", "ahead": "Int64"}
-    )
+    table[["others", "ahead"]] = pd.DataFrame(counts).astype("Int64")
+    return table
 
 
 def top_1(ahead: pd.DataFrame, size: int) -> pd.Series:

@@ -52,12 +52,12 @@ def uniform(name: str, count: int) -> np.ndarray:
     return (bits >> np.uint64(11)) * 2.0**-52 - 1
 
 
-def embed(transform: Transform, device: str | torch.device = "cpu") -> np.ndarray:
+def embed(transform: Transform) -> np.ndarray:
     """Embedding (2152,) float32 of the golden photo by `network`, after `transform`."""
     with Image.open(FOLDER / "photo.png") as opened:
         pixels = transform(opened.convert("RGB"))
     with torch.inference_mode():
-        return network().to(device)(pixels[None].to(device))[0].float().cpu().numpy()
+        return network()(pixels[None])[0].float().numpy()
 
 
 class Agreement(NamedTuple):
@@ -67,13 +67,13 @@ class Agreement(NamedTuple):
     distance: float
 
 
-def check(transform: Transform | None = None, device: str | torch.device = "cpu") -> Agreement:
+def check(transform: Transform | None = None) -> Agreement:
     """The preprocessing that `transform` agrees with: its embedding is the nearer golden one's.
 
     The distance is |embedding - golden| / |golden|. Without a transform ours is checked. Raises
     ValueError above TOLERANCE, and says where to look.
     """
-    embedding = embed(transform or Preprocess(RELEASED["size"], *IMAGENET), device)
+    embedding = embed(transform or Preprocess(RELEASED["size"], *IMAGENET))
     golden = pd.read_csv(FOLDER / "embeddings.csv")[list(RESIZINGS)]
     lengths = golden.pow(2).sum() ** 0.5
     distances = golden.sub(embedding, axis=0).pow(2).sum() ** 0.5 / lengths

@@ -376,17 +376,6 @@ def _check_in_words(checked: pd.DataFrame, found: pd.Series) -> str:
     return f"On the check's individuals: {told}; this tells nothing of settings.{turned}"
 
 
-def history_in_words(scores: pd.DataFrame, rungs: tuple[int, ...], untrained: float) -> str:
-    """How scores (of `table`) move between `rungs`, and where the untrained network's lies."""
-    ended = scores.dropna(subset=f"top1_after_{rungs[-1]}_epochs")
-    first, last = (ended[f"top1_after_{rung}_epochs"] for rung in (rungs[0], rungs[-1]))
-    return (
-        f"Of {len(ended)} trials that were not stopped, {(last < first).sum()} score lower after "
-        f"{rungs[-1]} epochs than after {rungs[0]}, and {(last < untrained).sum()} lower than the "
-        f"untrained network ({untrained:.1f} %)."
-    )
-
-
 def importance(study: optuna.Study, rung: int, seed: int) -> pd.DataFrame:
     """Share of the variance of the scores after `rung` epochs that each setting explains (fANOVA).
 

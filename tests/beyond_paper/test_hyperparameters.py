@@ -296,14 +296,6 @@ def test_the_best_stands_beside_the_preset_and_the_paper(found, task):
     assert table["lowest"][:5].tolist() == [3e-4, 10, 0, 0, 1]
 
 
-def test_how_scores_move_is_told_of_the_trials_that_were_not_stopped():
-    scores = {"top1_after_2_epochs": [30, 20, 10], "top1_after_4_epochs": [25, 28, np.nan]}
-    assert hyperparameters.history_in_words(pd.DataFrame(scores), (2, 4), 27) == (
-        "Of 2 trials that were not stopped, 1 score lower after 4 epochs than after 2, and 1 lower "
-        "than the untrained network (27.0 %)."
-    )
-
-
 @pytest.fixture(scope="module")
 def many():
     """Sixty trials whose score is the lowest margin; the last one diverged."""

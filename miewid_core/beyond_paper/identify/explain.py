@@ -140,19 +140,16 @@ def match_figure(weights: Path, panels: Sequence[Sequence[Panel]], title: str) -
     for row, (query, left, right, match) in zip(panels, grid, strict=False):
         chips, captions, rightness = zip(*row, strict=True)
         images, maps = _pair(net, preprocess, row)
-        for axes, chip in zip(
-            (query, left, right, match), np.repeat(chips, 2, axis=0), strict=True
-        ):
-            axes.imshow(chip)
+        for place, axes in enumerate((query, left, right, match)):
+            axes.imshow(chips[place // 2])
             axes.set_axis_off()
         size, look = len(chips[0]), {"cmap": "Reds", "vmin": 0, "vmax": 1}
         look["interpolation"] = "bilinear"
         for axes, strength in zip((left, right), maps.cpu().numpy(), strict=True):
             axes.imshow(strength, alpha=0.8 * strength, extent=(0, size, size, 0), **look)
         for pair in lines(net, images, maps):
-            ends = [
-                np.array(divmod(place, maps.shape[2]))[::-1] * CELL + CELL / 2 for place in pair
-            ]
+            down, along = np.divmod(pair, maps.shape[2])
+            ends = np.column_stack([along, down]) * CELL + CELL / 2
             across = {"coordsA": left.transData, "coordsB": right.transData}
             drawn.add_artist(ConnectionPatch(*ends, **across, color=BLUE, linewidth=0.8))
         mark = {True: "right: ", False: "wrong: ", None: ""}[rightness[1]]
@@ -383,7 +380,7 @@ def altered_queries(
     at. Columns query, species (the last is the "mean" over species), queries, individuals, top1,
     low, high (95 % interval), chance.
     """
-    net, preprocess = load_model(network.weights, default_device())
+    net, preprocess = _loaded(network.weights)
     size, store = preprocess.size, ChipStore(network.chips_dir, preprocess.size)
     chosen = np.random.default_rng(seed).permutation(len(tested.rows))[:MOST]
     asking = tested.of(np.isin(np.arange(len(tested.rows)), chosen))

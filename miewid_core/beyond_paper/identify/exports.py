@@ -67,11 +67,8 @@ def capture_histories(
         when = dated["datetime"].dt.to_period(occasion).dt.start_time.dt.strftime(PERIODS[occasion])
         names = sorted(when.unique())
     else:
-        names = (
-            occasions["start"].dt.strftime(PERIODS["D"])
-            + " to "
-            + occasions["end"].dt.strftime(PERIODS["D"])
-        )
+        start, end = (occasions[name].dt.strftime(PERIODS["D"]) for name in ("start", "end"))
+        names = start + " to " + end
         places = _places(dated, occasions)
         dated, when = dated[places >= 0], names.to_numpy()[places[places >= 0]]
     table = pd.crosstab([dated[name] for name in KEYS], when).clip(upper=1)

@@ -12,13 +12,11 @@ from miewid_core.beyond_paper.identify.network import FINAL, UNKNOWN
 from miewid_core.figures import spelt
 from miewid_core.files import ROOT
 from miewid_core.paper import database_size, intervals
-from miewid_core.paper.comparison import compare, with_interval
+from miewid_core.paper.comparison import compare
 from miewid_core.readers.weights import weights_file
 
 INSPECTED = (1, 2, 3, 5, 10, 15, 20)  # candidate individuals, the nearest first
 PHOTOS, INDIVIDUALS = "photos of each individual", "individuals"
-ENOUGH = 2  # points of top-1 that no further photo is worth
-BEARABLE = 2  # percent of missed matches, each of which spoils the count
 FEW = 10  # individuals below which a bootstrap interval is no longer worth its name
 
 
@@ -58,21 +56,6 @@ def missed(success: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def missed_in_words(table: pd.DataFrame) -> str:
-    """How many candidates to look at, from a table of `missed`."""
-    table = table.set_index("inspected")
-    if table["missed"].isna().all():
-        return "No photo has another one of its individual to be found by."
-    shown = with_interval(table.loc[[1, 10]], "missed", "low", "high", 0)
-    one, ten = (text.replace(" ", " % ", 1) for text in shown)
-    enough = [*table.index[table["high"] <= BEARABLE], f"more than {table.index[-1]}"][0]
-    return (
-        f"Looking at the first candidate alone misses {one} of the searches for known animals, on "
-        f"average over species, looking at ten {ten}. To miss {BEARABLE} % at most, by the "
-        f"interval's upper end, takes {enough}."
-    )
-
-
 def needed(tested: Embeddings, seed: int) -> pd.DataFrame:
     """Top-1 by the photos of each individual in the database, and by the number of individuals.
 
@@ -96,22 +79,6 @@ def needed(tested: Embeddings, seed: int) -> pd.DataFrame:
     curve = gallery_size.curve([gallery_size.ahead(tested.vectors, rows)])
     curve = curve[curve["species"] == "mean"].rename(columns={"size": "number", "top_1": "top1"})
     return pd.concat([*parts, curve.assign(varied=INDIVIDUALS)], ignore_index=True)[columns]
-
-
-def needed_in_words(table: pd.DataFrame) -> str:
-    """What a table of `needed` says to somebody who plans what to photograph."""
-    if table.empty:
-        return "No individual was photographed in two encounters: more photos of each are needed."
-    photos, people = (table[table["varied"] == what] for what in (PHOTOS, INDIVIDUALS))
-    one, every, few, many = (own.iloc[place] for own in (photos, people) for place in (0, -1))
-    enough = photos["number"][photos["top1"] >= every["top1"] - ENOUGH].iloc[0]
-    return (
-        f"With one photo of each individual the right one comes first in {one['top1']:.0f} % of "
-        f"searches, with all (at most {every['number']}, each of another encounter) in "
-        f"{every['top1']:.0f} %, and {enough} of each come within {ENOUGH} points of that. Among "
-        f"{few['number']} individuals it comes first in {few['top1']:.0f} %, among "
-        f"{many['number']} in {many['top1']:.0f} %: expect less as a catalog grows."
-    )
 
 
 def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = "") -> str:

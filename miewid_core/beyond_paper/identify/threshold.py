@@ -359,17 +359,6 @@ def reliability_claim(table: pd.DataFrame) -> str:
     return f"What is stated is off by {calibration_error(table):.0f} points on average"
 
 
-def reliability_in_words(table: pd.DataFrame) -> str:
-    """`reliability_claim`, and where they are off most."""
-    if table.empty:
-        return "No known animal was searched for."
-    worst = table.loc[(table["stated"] - table["observed"]).abs().idxmax()]
-    return (
-        f"{reliability_claim(table)}. It is off most where {worst['stated']:.0f} % is stated: "
-        f"there {worst['observed']:.0f} % ({worst['low']:.0f} to {worst['high']:.0f}) are right."
-    )
-
-
 @styled()
 def detection_curve(table: pd.DataFrame, title: str, rate: float = 0.0) -> Figure:
     """FNIR against FPIR, of one threshold for all species and of one per species (`detection`).

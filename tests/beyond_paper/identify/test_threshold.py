@@ -323,9 +323,6 @@ class TestReport:
         axes = threshold.reliability_curve(report.reliability, "x").axes[0]
         drawn = axes.lines[1].get_xydata()
         assert drawn == pytest.approx(report.reliability[["stated", "observed"]].to_numpy())
-        stated, observed = max(drawn, key=lambda point: abs(point[0] - point[1]))
-        words = threshold.reliability_in_words(report.reliability)
-        assert f"where {stated:.0f} % is stated: there {observed:.0f} % (" in words
         axes = threshold.detection_curve(report.detection, "x").axes[0]
         rows = report.detection[report.detection["thresholds"] == "one per species"]
         assert axes.lines[1].get_xydata() == pytest.approx(rows[["FPIR", "FNIR"]].to_numpy())
