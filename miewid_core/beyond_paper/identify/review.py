@@ -83,10 +83,10 @@ def sheet(found: pd.DataFrame, queries: pd.DataFrame, network: str = "") -> pd.D
             "date": pd.to_datetime(queries["date"]).dt.strftime("%Y-%m-%d").fillna(""),
         }
     ).assign(decision="", individual="", score="", certainty="", reviewer="", network=network)
-    wide = found.pivot(index="query", columns="rank", values=["individual", "score"])
-    wide.columns = [f"{'best' if name == 'individual' else name}_{k}" for name, k in wide.columns]
-    places = sorted(wide.columns, key=lambda name: (int(name.split("_")[1]), name))
-    return rows.join(wide[places], on="query")
+    best = found.rename(columns={"individual": "best"})
+    wide = best.pivot(index="query", columns="rank", values=["best", "score"])
+    wide = wide.swaplevel(axis=1).sort_index(axis=1)
+    return rows.join(wide.set_axis([f"{name}_{k}" for k, name in wide], axis=1), on="query")
 
 
 def save_page(
