@@ -17,7 +17,7 @@ from miewid_core.chips import ChipStore
 from miewid_core.figures import spelt
 from miewid_core.files import ROOT, file_digest
 from miewid_core.paper import database_size, intervals
-from miewid_core.paper.comparison import compare, no_better, with_interval
+from miewid_core.paper.comparison import compare, no_better
 from miewid_core.paper.study import Study, open_study
 from miewid_core.photos import UNREADABLE
 from miewid_core.readers.checks import notice, summed
@@ -219,7 +219,7 @@ def missed_in_words(table: pd.DataFrame) -> str:
     table = table.set_index("inspected")
     if table["missed"].isna().all():
         return "No photo has another one of its individual to be found by."
-    shown = with_interval(table.loc[[1, 10]], "missed", "low", "high", 0)
+    shown = intervals.with_interval(table.loc[[1, 10]], "missed", "low", "high", 0)
     one, ten = (text.replace(" ", " % ", 1) for text in shown)
     enough = [*table.index[table["high"] <= BEARABLE], f"more than {table.index[-1]}"][0]
     return (

@@ -8,7 +8,8 @@ import pandas as pd
 
 from miewid_core import progress
 from miewid_core.figures import BLUE, ORANGE, PAGE, THIN, Figure, spelt, styled
-from miewid_core.paper.comparison import Ranking, compare, training_spread, with_interval
+from miewid_core.paper.comparison import Ranking, compare, training_spread
+from miewid_core.paper.intervals import with_interval
 
 KS = tuple(range(1, 51))
 SHOWN = (1, 5, 10, 20, 50)  # in tables

@@ -20,8 +20,6 @@ from miewid_core.paper.descriptors import (
     MEGADESCRIPTOR,
     Descriptor,
     choose,
-    claim,
-    in_words,
     measured,
     named,
 )
@@ -243,23 +241,3 @@ class TestSeveral:
         for sentence, word in zip(missing, said, strict=True):
             assert sentence.startswith("Not measured: ")
             assert word in sentence
-
-
-def test_random_weights_answer_nothing():
-    words = {"left_out": "leave-one-out", "descriptor": "a title"}
-    columns = ["left_out", "descriptor", "untrained"]
-    table = pd.DataFrame([[50.0, 4.0, 20.0], [57.25, 5.3, 19.1]], columns=columns)
-    table = table.assign(species=["ant", "mean"], queries=9, left_out_trainings=1)
-    table = table.assign(descriptor_trainings=1, gain_over_descriptor_p=0.5)
-    for end, value in zip(("", "_low", "_high"), (52, 48, 55), strict=True):
-        table[f"gain_over_descriptor{end}"] = value
-    tables = {1: table, 5: table}
-    (found,) = in_words(RANDOM, tables, words)
-    assert found.startswith("Nothing about MegaDescriptor")
-    assert "52.0 points of top-1 (57.2 against 5.3 %), training added 38.1: untrained" in found
-    assert "better" not in claim(RANDOM, table, words)
-    known = Descriptor(NAME, "weights.safetensors", "a title")
-    answer, rest = in_words(known, tables, words)
-    assert answer.startswith("Leave-one-out is better than a title: top-1 57.2 against 5.3 %")
-    assert "top-5" in rest
-    assert claim(known, table, words) == "leave-one-out is better than a title"
