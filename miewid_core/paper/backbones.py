@@ -1,7 +1,5 @@
 """What a network costs: parameters, multiply-adds of a photo, photos per second."""
 
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from miewid_core import progress
@@ -126,17 +125,11 @@ def conditions() -> str:
 
 
 def _seconds(network: nn.Module, photos: torch.Tensor, batches: int = 5) -> float:
-    """Median time of a batch, after one that doesn't count."""
-    kind, times = photos.device.type, []
-    network.eval()
+    """Mean time of a batch."""
+    kind, names = photos.device.type, {"network": network.eval(), "photos": photos}
+    timer = Timer("network(photos)", globals=names, num_threads=torch.get_num_threads())
     with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-        for _ in range(1 + batches):
-            start = time.perf_counter()
-            network(photos)
-            if kind == "cuda":  # which is told what to do, and does it later
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+        return timer.timeit(batches).mean
 
 
 def costs(networks: Mapping[str, nn.Module], size: int, rates: pd.DataFrame) -> pd.DataFrame:
@@ -212,9 +205,7 @@ def start_in_words(both: Mapping[str, Mapping[str, object]]) -> str:
     """What the two networks of a `pair` start from, in a sentence."""
     known = {True: "ImageNet weights", False: "random weights"}
     weights = [changes["pretrained"] for changes in both.values()]
-    first, second = (known.get(own) or f"the weights in `{Path(own).name}`" for own in weights)
-    if first == second:
-        return f"Both start from {first}."
+    first, second = (known.get(own) or f"`{Path(own).name}`" for own in weights)
     return f"The first starts from {first}, the second from {second}."
 
 

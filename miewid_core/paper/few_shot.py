@@ -21,7 +21,6 @@ METHODS = {  # how a network meets a new species, in the words of the paper's Ta
     "joint": "joint training",
     "fine_tuned": "fine-tuning",
 }
-HALVES = "seen", "new"  # of the test individuals
 NONE = "left_out"  # of no individual: the leave-one-out network, whatever the method
 WORDS = METHODS | {NONE: "no tuning"}
 HEADS = {  # of `readable`
@@ -174,7 +173,7 @@ def summary(ranked: pd.DataFrame, before: Mapping[str, float]) -> pd.DataFrame:
         rows.append([species, n, *sizes, method, found["queries"], len(draws), *scores, *halves])
     columns = ["species", "individuals", "annotations", "photos_shown", "method", "queries"]
     columns += ["draws", "top_k", "low", "high", "deviation"]
-    columns += [f"{half}{end}" for half in HALVES for end in (*ENDS, "_queries")]
+    columns += [f"{half}{end}" for half in ("seen", "new") for end in (*ENDS, "_queries")]
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(untrained=table["species"].map(before))
 

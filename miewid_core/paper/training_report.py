@@ -306,21 +306,7 @@ def scores_text(scores: pd.DataFrame) -> str:
     """
     words = {name: comparison.NETWORKS[name] for name in ("multi", "untrained")}
     table = figures.table_text(comparison.readable(scores, words, "untrained"))
-    return (
-        f"{table}\n\n{comparison.no_better_in_words(scores, ['multi'])}\n{halves_in_words(scores)}"
-    )
-
-
-def halves_in_words(scores: pd.DataFrame) -> str:
-    """On how many species, and on how many large ones, seen individuals score above new ones."""
-    own = scores[:-1].dropna(subset=["multi_seen", "multi_new"])
-    own = own.sort_values("train_annotations", ascending=False, kind="stable")
-    higher, half = own["multi_seen"] > own["multi_new"], -(-len(own) // 2)
-    return (
-        f"- Seen individuals score higher than new ones on {higher.sum()} of {len(own)} species, "
-        f"{higher[:half].sum()} of them among the {half} with most training annotations (not "
-        "tested)."
-    )
+    return f"{table}\n{comparison.no_better_in_words(scores, ['multi'])}"
 
 
 def in_words(scores: pd.DataFrame, history: pd.DataFrame) -> str:
