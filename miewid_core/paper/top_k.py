@@ -87,12 +87,12 @@ def _first_k(own: pd.DataFrame, level: float) -> str:
     return f"{enough} ({least} to {most})"
 
 
-def in_words(table: pd.DataFrame, level: float = 90) -> str:
+def in_words(table: pd.DataFrame) -> str:
     """How many annotations the first model needs, from a table of `top_k`."""
-    (model, first_k), species = needed(table, [level]).iloc[0], table["species"].nunique() - 1
+    (model, first_k), species = needed(table, [90]).iloc[0], table["species"].nunique() - 1
     return (
         f"On average over {species} species, the {model} network's {first_k} nearest annotations "
-        f"hold the right individual in {level:g} % of searches."
+        f"hold the right individual in 90 % of searches."
     )
 
 

@@ -77,16 +77,6 @@ def margins(train: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
     return counts.reset_index().assign(margin=dynamic_margins(counts.to_numpy(), low, high))
 
 
-def start_in_words(margins: pd.DataFrame, config: TrainConfig) -> str:
-    """The loss while all cosines are 0, on average over the training photos (`margins`: above)."""
-    penalty = config.scale * np.sin(margins["margin"])
-    guessing, penalty = np.log(len(margins)), np.average(penalty, weights=margins["annotations"])
-    return (
-        f"With all cosines 0 the loss is ln {len(margins):,} + s·sin m = {guessing:.1f} + "
-        f"{penalty:.1f} = {guessing + penalty:.1f}, on average over the training photos."
-    )
-
-
 @styled()
 def network_figure(network: MiewIDNet, size: int) -> Figure:
     """The network as boxes in a row, and between them the shapes that one chip takes."""
@@ -207,13 +197,12 @@ def _name_groups(axes: Axes, species: dict[str, pd.DataFrame]) -> None:
             taken.append(box)
 
 
-def species_panels(annotations: pd.DataFrame, chips_dir: Path, seed: int) -> list[list[Panel]]:
+def species_panels(annotations: pd.DataFrame, chips_dir: Path) -> list[list[Panel]]:
     """Two chips of each of two animals of each species, two species in a row.
 
-    The animals are drawn at random among the quarter with most encounters, one photo an encounter.
+    The animals are those with most encounters, one photo an encounter.
     """
-    generator = np.random.default_rng(seed)
-    chosen = pd.concat(_two_animals(rows, generator) for _, rows in annotations.groupby("species"))
+    chosen = pd.concat(_two_animals(rows) for _, rows in annotations.groupby("species"))
     store = ChipStore(chips_dir, CHIP)
     place = pd.factorize(chosen["species"])[0] // 2
     panels: list[list[Panel]] = [[] for _ in range(place.max() + 1)]
@@ -223,13 +212,10 @@ def species_panels(annotations: pd.DataFrame, chips_dir: Path, seed: int) -> lis
     return panels
 
 
-def _two_animals(rows: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+def _two_animals(rows: pd.DataFrame) -> pd.DataFrame:
     single = rows["encounter"].where(rows["encounter"] != "", rows["annotation_id"])
     apart = rows.assign(single=single).drop_duplicates(["individual", "single"])
-    seen = apart["individual"].value_counts()
-    most = sorted(seen[seen >= seen.quantile(0.75)].index)
-    animals = generator.choice(most, size=min(2, len(most)), replace=False)
-    apart = apart.sort_values("annotation_id")
+    animals = apart["individual"].value_counts(sort=False).nlargest(2).index
     return pd.concat(apart[apart["individual"] == animal].head(2) for animal in animals)
 
 

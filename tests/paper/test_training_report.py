@@ -1,7 +1,5 @@
 """The map of embeddings: who lies beside whom, and the same whatever the threads; schedules."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +18,6 @@ from miewid_core.paper.training_report import (
     network_figure,
     projection,
     schedules,
-    start_in_words,
 )
 
 
@@ -108,9 +105,6 @@ def test_words_say_what_the_training_did():
     words = in_words(scores, history)
     assert "lifts the multi-species network's top-1: 19.3 % untrained, 56.2 % trained" in words
     assert words.endswith("In 3 epochs the loss goes from 10.3 to 5.6.")
-    margins = pd.DataFrame({"annotations": [1, 3], "margin": [np.pi / 2, 0]})
-    config = dataclasses.replace(PRESETS["demo"], scale=24)
-    assert "ln 2 + s·sin m = 0.7 + 6.0 = 6.7," in start_in_words(margins, config)
     assert "is not shown to change" in in_words(scores.assign(**{f"{gain}_low": -1.0}), history)
 
 
