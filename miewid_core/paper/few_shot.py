@@ -11,7 +11,7 @@ from miewid_core import splits
 from miewid_core.evaluation import hits, top_k
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
 from miewid_core.paper.comparison import compare
-from miewid_core.paper.intervals import ENDS, Estimate, mean_interval, sentence, with_heads
+from miewid_core.paper.intervals import ENDS, Estimate, mean_interval, with_heads
 from miewid_core.paper.printed import printed_table
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
@@ -249,29 +249,24 @@ def _gains(table: pd.DataFrame) -> list[Estimate]:
 
 
 def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
-    """What a table of `differences` of methods `one` and `other` shows, a sentence a species."""
-    told = {}
-    for row, gain in zip(table.itertuples(), _gains(table), strict=True):
-        shown = gain.shown("it is better", "it is worse", "no difference is shown")
-        once = " (the interval leaves out a single training's luck)"
-        told.setdefault(spelt(row.species), []).append(
-            f"with {row.individuals:,} individual{'s'[: row.individuals != 1]} {shown}, top-1 "
-            f"{row.one:.1f} against {row.other:.1f} %, {gain}, trainings: {row.draws} and "
-            f"{row.other_draws}{once * (1 in (row.draws, row.other_draws))}"
-        )
-    compared = f"{WORDS[one]} against {WORDS[other]} of"
-    return [sentence(f"{compared} {name}: {'; '.join(own)}") for name, own in told.items()]
+    """What a table of `differences` of methods `one` and `other` shows, a sentence a row."""
+    return [
+        f"With n = {row.individuals:,} of {spelt(row.species)} "
+        f"{gain.verdict(WORDS[one], WORDS[other])}: top-1 {row.one:.1f} against {row.other:.1f} %, "
+        f"{gain}."
+        for row, gain in zip(table.itertuples(), _gains(table), strict=True)
+    ]
 
 
 def claim(table: pd.DataFrame, one: str, other: str) -> str:
-    """With how many individuals a table of `differences` shows which method to be better."""
+    """Which n a table of `differences` shows which method to be better with, for a title."""
     shown = [gain.shown("better", "worse", "no difference shown") for gain in _gains(table)]
     sizes = table["individuals"].map("{:,}".format)
     if table["species"].nunique() > 1:
         sizes += " (" + table["species"].map(spelt) + ")"
     told = sizes.groupby(shown, sort=False).agg(" and ".join)
     parts = ", ".join(f"{shown} with {sizes}" for shown, sizes in told.items())
-    return f"{METHODS[one]} against {METHODS[other]}: {parts}".capitalize()
+    return f"{METHODS[one]} against {METHODS[other]}: {parts} individuals".capitalize()
 
 
 def stops_paying(table: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,6 @@ from miewid_core.figures import BLUE, COLOURS, GREY, LINES, MARKERS, PAGE, Figur
 from miewid_core.loss import dynamic_margins
 from miewid_core.model import MiewIDNet
 from miewid_core.paper import comparison
-from miewid_core.paper.intervals import Estimate
 from miewid_core.paper.printed import FOLDER
 
 CHIP = 128  # pixels of the chips that are shown
@@ -296,16 +295,11 @@ def scores_text(scores: pd.DataFrame) -> str:
 
 
 def in_words(scores: pd.DataFrame, history: pd.DataFrame) -> str:
-    """What a training did to the multi-species network's top-1, and to its loss.
+    """What a training did to top-1, and to the loss.
 
     `scores`: of `compare`, for "multi" and "untrained"; `history`: loss by epoch.
     """
-    mean, (first, last) = scores.iloc[-1], history["loss"].iloc[[0, -1]]
-    gain = Estimate.of(mean, "gain_over_untrained")
-    lifts = gain.shown("lifts", "lowers", "is not shown to change")
-    return (
-        f"Training by sub-center ArcFace {lifts} the multi-species network's top-1: "
-        f"{mean['untrained']:.1f} % untrained, {mean['multi']:.1f} % trained, {gain}; mean over "
-        f"{len(scores) - 1} species, one training. In {len(history)} epochs the loss goes from "
-        f"{first:.1f} to {last:.1f}."
-    )
+    words = {"multi": "the multi-species network, trained once,", "untrained": "the untrained one"}
+    first, last = history["loss"].iloc[[0, -1]]
+    loss = f"In {len(history)} epochs the loss goes from {first:.1f} to {last:.1f}."
+    return f"{comparison.briefly(scores, words)} {loss}"

@@ -197,24 +197,18 @@ def test_words_follow_the_intervals():
     table = verdicts({1: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
     table = table.assign(draws=3, other_draws=[3, 3, 3, 1], one=60.0, other=55.0)
     both = pd.concat([table, table[:1].assign(species="fin_whale")])
-    first, second = few_shot.in_words(both, "joint", "species_only")
+    *first, second = few_shot.in_words(both, "joint", "species_only")
     assert second == (
-        "Joint training against species-only training of fin whale: with 1 individual it is "
-        "better, top-1 60.0 against 55.0 %, +5.0 points (95 % interval +1.0 to +9.0), trainings: "
-        "3 and 3."
+        "With n = 1 of fin whale joint training is better than species-only training: top-1 60.0 "
+        "against 55.0 %, +5.0 points (95 % interval +1.0 to +9.0)."
     )
-    assert first.count("luck") == 1  # of the one training
-    assert [part.split(", ")[0] for part in first.split("; ")[1:]] == [
-        "with 25 individuals no difference is shown",
-        "with 50 individuals it is worse",
-        "with 100 individuals no difference is shown",
-    ]
+    assert ["better" in words or "worse" in words for words in first] == [True, False, True, False]
     assert few_shot.claim(table, "joint", "species_only") == (
         "Joint training against species-only training: better with 1, no difference shown with 25 "
-        "and 100, worse with 50"
+        "and 100, worse with 50 individuals"
     )
     assert few_shot.claim(both[1:], "joint", "species_only").endswith(
-        "shown with 25 (ant) and 100 (ant), worse with 50 (ant), better with 1 (fin whale)"
+        "with 25 (ant) and 100 (ant), worse with 50 (ant), better with 1 (fin whale) individuals"
     )
 
 
@@ -225,9 +219,7 @@ def test_fine_tuning_is_set_against_the_network_that_it_starts_from():
     assert [row["individuals"], row["draws"], row["other_draws"]] == [5, 2, 1]
     assert [row["one"], row["other"], row["difference"]] == pytest.approx([75, 50, 25])
     told = few_shot.differences(both, "fine_tuned", few_shot.NONE)
-    assert (
-        "Fine-tuning against no tuning" in few_shot.in_words(told, "fine_tuned", few_shot.NONE)[0]
-    )
+    assert "fine-tuning and no tuning" in few_shot.in_words(told, "fine_tuned", few_shot.NONE)[0]
     assert few_shot.differences(both[both["n"] == 5], "fine_tuned", few_shot.NONE).empty
 
 
