@@ -15,7 +15,7 @@ from miewid_core.bench.harness import FOLDER, TASKS
 from miewid_core.bench.peers import CUT, WRITTEN
 from miewid_core.figures import COLOURS, MARKERS, PAGE, Figure, label_rows, plain_numbers, styled
 from miewid_core.paper import plan
-from miewid_core.paper.comparison import with_interval
+from miewid_core.paper.intervals import with_interval
 from miewid_core.paper.study import Study
 
 # what ours is set beside; the last two search alone

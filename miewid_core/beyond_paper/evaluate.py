@@ -5,8 +5,8 @@ import pandas as pd
 from miewid_core.beyond_paper.identify.embeddings import embed
 from miewid_core.evaluation import hits
 from miewid_core.files import CACHE
-from miewid_core.paper.comparison import beside_paper, with_heads
-from miewid_core.paper.intervals import by_species
+from miewid_core.paper.comparison import beside_paper
+from miewid_core.paper.intervals import by_species, with_heads
 from miewid_core.readers.load import load_catalog
 from miewid_core.readers.weights import weights_file
 

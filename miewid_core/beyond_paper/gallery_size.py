@@ -8,9 +8,8 @@ from scipy.stats import hypergeom
 
 from miewid_core import progress
 from miewid_core.figures import BLUE, PAGE, THIN, Figure, plain_numbers, spelt, styled
-from miewid_core.paper.comparison import with_heads
 from miewid_core.paper.database_size import databases
-from miewid_core.paper.intervals import by_species
+from miewid_core.paper.intervals import by_species, with_heads
 from miewid_core.ranking import TIE
 
 POINTS = 25  # of a species' curve

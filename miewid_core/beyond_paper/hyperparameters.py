@@ -20,7 +20,7 @@ from miewid_core.config import PRESETS, TrainConfig
 from miewid_core.evaluation import hits
 from miewid_core.figures import BLUE, GREY, Figure, spelt, styled
 from miewid_core.paper import comparison
-from miewid_core.paper.comparison import with_interval
+from miewid_core.paper.intervals import with_interval
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training, folder_name
 

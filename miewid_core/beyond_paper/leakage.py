@@ -9,8 +9,9 @@ from sklearn.metrics import pairwise_distances_argmin_min
 
 from miewid_core import progress
 from miewid_core.chips import ChipStore
-from miewid_core.paper.comparison import ENDS, compare, with_interval
+from miewid_core.paper.comparison import compare
 from miewid_core.paper.database_size import databases
+from miewid_core.paper.intervals import ENDS, with_interval
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
 

@@ -13,8 +13,7 @@ from miewid_core import progress
 from miewid_core.beyond_paper.identify.embeddings import nearest
 from miewid_core.chips import ChipStore
 from miewid_core.figures import BLUE, GREY, PAGE, Figure, Panel, plain_numbers, styled
-from miewid_core.paper.comparison import with_interval
-from miewid_core.paper.intervals import ENDS
+from miewid_core.paper.intervals import ENDS, with_interval
 
 SUB_CENTERS = 3  # of an individual, as in the paper's loss (A.1)
 SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the list that someone looks through

@@ -15,8 +15,7 @@ from sklearn.metrics import average_precision_score
 
 from miewid_core.evaluation import BLOCK, unit_vectors
 from miewid_core.figures import BLUE, PAGE, VERMILION, Figure, styled
-from miewid_core.paper.comparison import with_heads, with_interval
-from miewid_core.paper.intervals import Estimate, areas, by_species
+from miewid_core.paper.intervals import Estimate, areas, by_species, with_heads, with_interval
 from miewid_core.paper.study import Study
 from miewid_core.ranking import TIE
 from miewid_core.runs.run import Training

@@ -1,7 +1,5 @@
 """What a network costs: parameters, multiply-adds of a photo, photos per second."""
 
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from miewid_core import progress
@@ -17,8 +16,8 @@ from miewid_core.config import TrainConfig
 from miewid_core.machine import default_device
 from miewid_core.model import MiewIDNet
 from miewid_core.paper import comparison
-from miewid_core.paper.comparison import Ranking, compare, with_heads, with_interval
-from miewid_core.paper.intervals import Estimate, sentence
+from miewid_core.paper.comparison import Ranking, compare
+from miewid_core.paper.intervals import Estimate, sentence, with_heads
 from miewid_core.runs.run import Training, versions
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
@@ -126,17 +125,11 @@ def conditions() -> str:
 
 
 def _seconds(network: nn.Module, photos: torch.Tensor, batches: int = 5) -> float:
-    """Median time of a batch, after one that doesn't count."""
-    kind, times = photos.device.type, []
-    network.eval()
+    """Mean time of a batch."""
+    kind, names = photos.device.type, {"network": network.eval(), "photos": photos}
+    timer = Timer("network(photos)", globals=names, num_threads=torch.get_num_threads())
     with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-        for _ in range(1 + batches):
-            start = time.perf_counter()
-            network(photos)
-            if kind == "cuda":  # which is told what to do, and does it later
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+        return timer.timeit(batches).mean
 
 
 def costs(networks: Mapping[str, nn.Module], size: int, rates: pd.DataFrame) -> pd.DataFrame:
@@ -198,27 +191,13 @@ def in_words(table: pd.DataFrame, learned: pd.DataFrame) -> str:
     mean, gain = table.iloc[-1], f"gain_over_{learned['network'].iloc[1]}"
     hardly = "" if learned["learned"].all() else ", so which backbone is better isn't shown"
     each = [
-        f"the {row.name} {row.top_1:.1f} % (untrained {row.untrained:.1f} %; trainings: "
-        f"{row.trainings})"
+        f"the {row.name} {row.top_1:.1f} % (untrained {row.untrained:.1f} %)"
         for row in learned.itertuples(index=False)
     ]
     return (
         f"{sentence(claim(table, learned) + hardly)} Top-1 of the multi-species network: "
         f"{', '.join(each)}, a difference of {Estimate.of(mean, gain)}; means over "
-        f"{len(table) - 1} species and {mean['queries']:,} queries. {_assumed(learned)}"
-    )
-
-
-def _assumed(learned: pd.DataFrame) -> str:
-    first, second = learned.itertuples(index=False)
-    said = "The interval leaves out the luck of a training."
-    if first.trainings > second.trainings:
-        said = f"The {second.name}'s trainings are assumed to spread as the {first.name}'s."
-    if learned["learned"].all():
-        return said
-    return (
-        f"{said} Hardly learned means: the gain over the untrained network isn't shown, or is "
-        f"under {100 * LITTLE:.0f} % of the larger one."
+        f"{len(table) - 1} species and {mean['queries']:,} queries."
     )
 
 
@@ -226,25 +205,24 @@ def start_in_words(both: Mapping[str, Mapping[str, object]]) -> str:
     """What the two networks of a `pair` start from, in a sentence."""
     known = {True: "ImageNet weights", False: "random weights"}
     weights = [changes["pretrained"] for changes in both.values()]
-    first, second = (known.get(own) or f"the weights in `{Path(own).name}`" for own in weights)
-    if first == second:
-        return f"Both start from {first}."
+    first, second = (known.get(own) or f"`{Path(own).name}`" for own in weights)
     return f"The first starts from {first}, the second from {second}."
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `learned` joined with `costs`, for a reader."""
-    millions = (table[["parameters", "multiply_adds"]] / 1e6).map("{:,.2f}".format)
-    _, *speeds = with_interval(table, "relative", "slowest", "fastest", decimals=2)
     heads = {
         "name": "network",
         "top_1": "top-1 (%)",
         "untrained": "untrained (%)",
         "parameters": "parameters (million)",
         "multiply_adds": "multiply-adds (million)",
-        "speed": "speed",
+        "speed": "speed (% of the first's)",
     }
-    return with_heads(table.assign(**millions, speed=["1", *speeds]), heads)
+    millions = table[["parameters", "multiply_adds"]] / 1e6
+    speed = 100 * table[["relative", "slowest", "fastest"]]
+    speed.columns = ["speed", "speed_low", "speed_high"]
+    return with_heads(table.assign(**millions, **speed), heads)
 
 
 def spread(trainings: Sequence[pd.DataFrame]) -> float:

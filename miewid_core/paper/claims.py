@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from miewid_core.paper.comparison import printed_by_size, with_heads
-from miewid_core.paper.intervals import FEWEST, Estimate, rank_correlation
+from miewid_core.paper.comparison import printed_by_size
+from miewid_core.paper.intervals import FEWEST, Estimate, rank_correlation, with_heads
 from miewid_core.paper.printed import combined_table1, printed_table
 
 UNKNOWN = float("nan")
@@ -47,12 +47,10 @@ def claims(folder: Path) -> pd.DataFrame:
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `claims` for a reader."""
-    counts = table["ahead"].astype(str) + ", " + table["behind"].astype(str)
     paper = table["paper"].map("{:+.1f}".format).replace("+nan", "")
-    shown = table.assign(paper=paper, counts=counts.where(table["ahead"].notna(), ""))
     heads = {"section": "section", "claim": "claim, as tested here", "paper": "paper"}
-    heads |= {"here": "here (95 % interval)", "counts": "species for, against"}
-    return with_heads(shown, heads | {"verdict": "verdict"})
+    heads |= {"here": "here (95 % interval)", ("ahead", "behind"): "species for, against"}
+    return with_heads(table.assign(paper=paper), heads | {"verdict": "verdict"})
 
 
 def _read(folder: Path, name: str) -> pd.DataFrame:

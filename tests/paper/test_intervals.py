@@ -12,7 +12,13 @@ import pytest
 from scipy import stats
 
 from miewid_core.paper import intervals
-from miewid_core.paper.intervals import Clustered, by_species, clustered, mean_interval
+from miewid_core.paper.intervals import (
+    Clustered,
+    by_species,
+    clustered,
+    mean_interval,
+    with_heads,
+)
 from tests.paper.made import per_species
 
 SCRIPT = Path(__file__).with_name("simulate_intervals.py")
@@ -26,6 +32,22 @@ def some(seed=0, individuals=12, queries=5, rate=0.6):
     skill = rng.beta(2 * rate, 2 - 2 * rate, individuals)
     people = np.repeat(np.arange(individuals), rng.integers(1, 2 * queries, individuals))
     return (rng.random(len(people)) < skill[people]).astype(float), people
+
+
+def test_heads_name_columns_and_join_values_with_their_intervals():
+    table = pd.DataFrame({"species": ["fin_whale"], "queries": [40], "one": [1.26]})
+    table = table.assign(one_low=0.5, one_high=2.0, other=-0.04, low=-3.0, high=4.0, alone=7.5)
+    heads = {"alone": "c", "species": "who", "one": "a", "other": "b", "queries": "n"}
+    shown = with_heads(table, heads)
+    assert shown.to_dict("records") == [
+        {"c": 7.5, "who": "fin whale", "a": "1.3 (0.5 to 2.0)", "b": "0.0 (-3.0 to 4.0)", "n": 40}
+    ]
+    texts = with_heads(
+        table.assign(none=None), {("one", "none", "queries"): "all", ("none",): "no"}
+    )
+    assert texts.to_numpy().tolist() == [["1.3, -, 40", ""]]
+    nothing = table.assign(low=np.nan)
+    assert with_heads(nothing, {"other": "b"})["b"].tolist() == ["0.0"]
 
 
 class TestClustered:
@@ -432,12 +454,17 @@ def test_a_rank_correlation_has_its_published_interval_and_none_of_too_few():
 @pytest.mark.parametrize(
     ("interval", "said"),
     [
-        ((2, 1, 3), "a is better than b: top-5 50.0 against 48.0 %, +2.0 points (95 % interval"),
-        ((-2, -3, -1), "a is worse than b: top-5 50.0 against 48.0 %, -2.0 points (95 % interval"),
-        ((-0.01, -3, 3), "no difference is shown between a and b: top-5 50.0 against 48.0 %, +0.0"),
+        ((2, 1, 3), "a is better than b"),
+        ((-2, -3, -1), "a is worse than b"),
+        ((-0.01, -3, 3), "no difference is shown between a and b"),
         ((2, 0, 3), "no difference is shown between a and b"),
         ((2, np.nan, np.nan), "no difference is shown between a and b"),
     ],
 )
 def test_the_interval_decides_what_is_said(interval, said):
-    assert intervals.Estimate(*interval).in_words("a", "b", (50, 48), 5).startswith(said)
+    assert intervals.Estimate(*interval).verdict("a", "b") == said
+
+
+def test_a_gain_is_written_with_its_sign_and_interval():
+    assert str(intervals.Estimate(-0.01, -3, 3)) == "+0.0 points (95 % interval -3.0 to +3.0)"
+    assert "no interval" in str(intervals.Estimate(2, np.nan, np.nan))

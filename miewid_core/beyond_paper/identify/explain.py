@@ -24,7 +24,7 @@ from miewid_core.figures import BLUE, COLOURS, GREY, MARKERS, PAGE, Figure, Pane
 from miewid_core.machine import default_device
 from miewid_core.model import MiewIDNet, Preprocess
 from miewid_core.paper import intervals
-from miewid_core.paper.comparison import compare, with_interval
+from miewid_core.paper.comparison import compare
 from miewid_core.photos import crop, resize
 from miewid_core.readers.weights import load_model
 
@@ -430,7 +430,7 @@ def altered_in_words(table: pd.DataFrame) -> str:
     means = table[table["species"] == "mean"].set_index("query")
     if means["top1"].isna().any():
         return "No photo has another one of its individual to be found by."
-    shown = with_interval(means, "top1", "low", "high", 0)
+    shown = intervals.with_interval(means, "top1", "low", "high", 0)
     unchanged, mirrored, greyed = (text.replace(" ", " % ", 1) for text in shown)
     low, chance = means.loc["animal greyed", ["low", "chance"]]
     if low > chance:

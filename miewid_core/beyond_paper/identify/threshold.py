@@ -16,8 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from miewid_core.beyond_paper.identify.embeddings import Embeddings, by_species, nearest
 from miewid_core.figures import BLUE, GREY, Figure, spelt, styled
-from miewid_core.paper.comparison import with_interval
-from miewid_core.paper.intervals import ENDS, Estimate, areas, mean_interval
+from miewid_core.paper.intervals import ENDS, Estimate, areas, mean_interval, with_interval
 
 LABELS = ["annotation_id", "species", "individual"]
 MEASURES = ["FPIR", "FNIR", "called_new", "wrong_match"]

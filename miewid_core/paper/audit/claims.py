@@ -16,7 +16,7 @@ from miewid_core.paper.printed import FOLDER, PRINTED, printed_table
 CLAIMS = FOLDER / "claims.csv"
 APPENDIX = {"image_size": 256, "sub_centers": 3}  # A.1
 FEATURES = {"efficientnetv2_rw_m": 2152, "tf_efficientnetv2_m": 1280}  # timm's num_features
-MOST = ("gain_mean", "mega_gain")  # what the paper is about, listed first
+WEIGHTS = ["headline", "detail", "rounding or our reading"]
 SMALL = (1000, 500, 250)  # annotations of a species
 
 
@@ -157,44 +157,24 @@ def by_claim(table: pd.DataFrame) -> pd.Series:
     return pd.Series({claim: own.any(skipna=False) for claim, own in groups}, dtype="boolean")
 
 
-def in_words(table: pd.DataFrame) -> str:
-    """How many claims agree, as a sentence."""
-    verdicts = by_claim(table)
+def answer(table: pd.DataFrame) -> str:
+    """What the audit found: the mean gain in the text and by Table 2, and how many claims agree."""
+    gain, verdicts = recount.gain("mean").value, by_claim(table)
     known = verdicts.notna().sum()
     return (
+        f"The conclusions' directions hold in the printed tables, but the mean gain is "
+        f"{stated('gain_mean'):g} points in the text and {gain:.1f} by Table 2. "
         f"Of {known} checkable claims {verdicts.sum()} agree at the printed precision and "
         f"{known - verdicts.sum()} don't; "
         f"{len(verdicts) - known} more can't be decided from what is printed."
     )
 
 
-def answer(table: pd.DataFrame) -> str:
-    """What the audit found: the mean gain in the text and by Table 2, and how many claims agree."""
-    gain = recount.gain("mean").value
-    return (
-        f"The conclusions' directions hold in the printed tables, but the mean gain is "
-        f"{stated('gain_mean'):g} points in the text and {gain:.1f} by Table 2. {in_words(table)}"
-    )
-
-
 def lost(table: pd.DataFrame) -> pd.DataFrame:
-    """The readings of the claims that don't agree."""
+    """The readings of the claims that don't agree, those first on which most hangs."""
     verdicts = by_claim(table)
-    return table[table["claim"].isin(verdicts.index[verdicts.eq(False).fillna(False)])]
-
-
-def disagreeing(table: pd.DataFrame) -> str:
-    """The claims that don't agree, as lists in Markdown by their weight, each with its readings."""
-    lines, disagree = [], lost(table)
-    first = disagree["id"].str.startswith(MOST)
-    disagree = disagree.assign(first=first).sort_values("first", ascending=False, kind="stable")
-    for weight in ("headline", "detail", "rounding or our reading"):
-        lines += [f"\n**{weight.capitalize()}**\n"]
-        for claim, own in disagree[disagree["weight"] == weight].groupby("claim", sort=False):
-            found = own["recomputed"] + " (" + own["recomputed_from"] + ")"
-            words = "; ".join(dict.fromkeys(found))
-            lines.append(f"- {claim}: stated {own['printed'].iloc[0]}; recomputed {words}.")
-    return "\n".join(lines).strip()
+    disagree = table[table["claim"].isin(verdicts.index[verdicts.eq(False).fillna(False)])]
+    return disagree.sort_values("weight", key=lambda own: own.map(WEIGHTS.index), kind="stable")
 
 
 def directions() -> str:

@@ -86,22 +86,6 @@ def groupings() -> pd.DataFrame:
     return table.astype(dict.fromkeys(["species", *names], int))
 
 
-def groupings_in_words(table: pd.DataFrame) -> str:
-    """Whether one of the groupings of a table of `groupings` gives all numbers of the text."""
-    names, others = [name for name in table if name != "otherwise"], table.iloc[2:]
-    fits = table[1:][names].eq(table[names].iloc[0]).all(axis=1).sum()
-    spans = [
-        f"{low} {figures.spelt(name)}"
-        if (low := others[name].min()) == (high := others[name].max())
-        else f"{low} to {high} {figures.spelt(name)}"
-        for name in names
-    ]
-    return (
-        f"The other {len(others)} choices give {', '.join(spans)}. "
-        f"{fits or 'None'} of all {len(table) - 1} gives all of the text's numbers."
-    )
-
-
 def lacking() -> pd.DataFrame:
     """The species of Table 1 that Table 2 lacks."""
     own = combined_table1()
@@ -127,16 +111,6 @@ def other_unseen() -> pd.DataFrame:
     return found.loc[found["miewid_leave_one_out"] != found["leave_one_out"], names]
 
 
-def other_in_words(table: pd.DataFrame) -> str:
-    """How many of the species of `other_unseen` have Table 2's multi-species number in Table 3."""
-    same = (table["miewid_leave_one_out"] == table["multi_species"]).sum()
-    count = f"all {same}" if same == len(table) else f"{same} of these {len(table)}"
-    return (
-        f"For {count} Table 3 prints Table 2's multi-species number, of a "
-        "network trained with the species."
-    )
-
-
 def no_whole_queries() -> pd.DataFrame:
     """Species of Table 2 whose three accuracies no possible number of queries gives."""
     found = recount.queries().reset_index()
@@ -156,17 +130,6 @@ def zero_cells() -> pd.DataFrame:
     means = {"mean": own.mean(), "mean_without": own.mask(own == 0).mean()}
     means = {name: table["column"].map(values) for name, values in means.items()}
     return table.assign(others=others, **means)
-
-
-def zeros_in_words(table: pd.DataFrame) -> str:
-    """What `zero_cells` tell."""
-    lines = [
-        f"{figures.spelt(row.species)}: {WORDS[row.column]} is printed as 0.0, beside "
-        f"{row.others}, which needs at least {row.queries:.0f} queries. Without it the column's "
-        f"mean is {row.mean_without:.1f}, not {row.mean:.1f}."
-        for row in table.itertuples()
-    ]
-    return " ".join(lines) or "No accuracy of Table 2 is printed as 0.0."
 
 
 def sides() -> pd.DataFrame:
