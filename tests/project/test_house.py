@@ -267,12 +267,6 @@ def test_notebook_04_needs_few_modules(small_catalog, tmp_path):
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BOILERPLATE = 0.15  # of a notebook's code lines are imports and its opening, at most
 MOST_IMPORTED = 2  # modules of its experiment that a notebook imports beside the core, at most
-MORE = {  # what imports more: none may be added
-    "08_database_size": 3,
-    "11_topk_curves": 3,
-    "15_labels_and_counts": 3,
-    "16_paper_audit": 3,
-}
 
 
 def opening(notebook):
@@ -295,7 +289,7 @@ def opening(notebook):
 def test_a_notebook_opens_in_few_lines(notebook):
     count, boilerplate, imported = opening(notebook)
     assert boilerplate <= BOILERPLATE * count, f"{boilerplate} of {count} lines"
-    assert len(imported) <= MORE.get(notebook.stem, MOST_IMPORTED), sorted(imported)
+    assert len(imported) <= MOST_IMPORTED, sorted(imported)
 
 
 def test_what_the_forkserver_loads_exists():
