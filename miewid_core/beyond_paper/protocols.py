@@ -184,11 +184,8 @@ def readable(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     means = pd.concat([table[-1:] for table in tables.values()])
     asked = pd.concat([table[:-1][["top_1", "AUROC"]].count() for table in tables.values()], axis=1)
     means["closed"], means["open"] = asked.to_numpy().tolist()
-    heads = {"closed": "species: top-1, vote, mAP", "open": "species: BAKS to AUROC"}
-    for side in SIZES[:2]:
-        sizes = means[[side, f"{side}_individuals"]].map("{:,}".format)
-        means[side] = sizes.agg(" (".join, axis=1) + ")"
-        heads[side] = f"photos (individuals): {side}"
+    heads = {("closed", "open"): "species: top-1 to mAP, BAKS to AUROC"}
+    heads |= {(side, f"{side}_individuals"): f"{side}: photos, individuals" for side in SIZES[:2]}
     heads |= {name: f"{words} (%)" for name, words in MEASURES.items()}
     columns = with_heads(means, heads).T.set_axis([*tables], axis=1)
     return columns.rename_axis("split").reset_index()
@@ -196,12 +193,11 @@ def readable(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def readable_species(table: pd.DataFrame) -> pd.DataFrame:
     """A `summary` for a reader, species by species."""
-    known = table[["known", "known_individuals"]].map("{:,}".format).agg(" of ".join, axis=1)
-    heads = {"species": "species", "known": "known photos of individuals"}
+    heads = {"species": "species", ("known", "known_individuals"): "known photos, individuals"}
     heads |= {"new_individuals": "new individuals", "top_1": "top-1 (%)"}
     limit = table["threshold"].map("{:.2f}".format).where(table["threshold"].notna(), "")
     heads |= {"threshold": "threshold"} | {name: f"{name} (%)" for name in (*OPEN, "AUROC")}
-    return with_heads(table.assign(threshold=limit, known=known), heads)
+    return with_heads(table.assign(threshold=limit), heads)
 
 
 def without_the_day(found: pd.DataFrame) -> pd.DataFrame:
