@@ -11,7 +11,7 @@ from miewid_core import progress
 from miewid_core.chips import ChipStore
 from miewid_core.paper.comparison import compare
 from miewid_core.paper.database_size import databases
-from miewid_core.paper.intervals import ENDS, with_interval
+from miewid_core.paper.intervals import ENDS, with_heads, with_interval
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
 
@@ -116,20 +116,11 @@ def readable(summary: pd.DataFrame) -> pd.DataFrame:
     summary = summary[leaky | (summary["species"] == "mean")]
     known = summary["known"].map(lambda share: f" of the {share:.1f} % known" * (share < 100))
     share = summary["leaks"].map("{:.1f}".format) + known
-    summary = summary.assign(share=share.where(summary["known"] > 0, "not known"))
-    any_kind = summary[summary["kind"] == KINDS[-1]]
-    table = any_kind[["species", "queries"]].set_index("species")
-    for kind in KINDS:
-        own = summary[summary["kind"] == kind].set_index("species")
-        table[f"{kind} (%)"] = own["share"]
-    table["top-1 (%)"] = _spans(any_kind, "top_1")
-    table["without these (%)"] = _spans(any_kind, "without")
-    return table.reset_index()
-
-
-def _spans(table: pd.DataFrame, name: str) -> list[str]:
-    """Scores with their intervals as text, "no query left" where there is none."""
-    return [text or "no query left" for text in with_interval(table, name)]
+    shares = summary.assign(share=share.where(summary["known"] > 0, "not known"))
+    shares = shares.pivot(index="species", columns="kind", values="share")
+    table = summary[summary["kind"] == KINDS[-1]].join(shares, on="species")
+    heads = {"species": "species", "queries": "queries"} | {k: f"{k} (%)" for k in KINDS}
+    return with_heads(table, heads | {"top_1": "top-1 (%)", "without": "without these (%)"})
 
 
 def in_words(summary: pd.DataFrame) -> str:
@@ -151,7 +142,7 @@ def _kind_in_words(own: pd.DataFrame) -> str:
         return "none."
     share = f"{mean['leaks']:.1f} %" if mean["leaks"] >= 0.05 else "less than 0.1 %"
     part = f" of those known ({mean['known']:.1f} %)" if mean["known"] < 100 else ""
-    scores = [_spans(own, name)[-1] for name in ("top_1", "without")]
+    scores = [with_interval(own[-1:], name)[0] or "no query" for name in ("top_1", "without")]
     return f"{share}{part}; top-1 {scores[0]} with them, {scores[1]} without."
 
 
