@@ -43,17 +43,17 @@ def table(tested: Embeddings, learned: Collection[str] = ()) -> pd.DataFrame:
     ).reset_index()
 
 
-def missed(success: pd.DataFrame) -> pd.DataFrame:
+def missed(table: pd.DataFrame) -> pd.DataFrame:
     """How many searches for known animals are missed by how many candidates are looked at.
 
-    The rest of the mean of `success`: columns inspected, missed, low, high (percent with its 95 %
+    The rest of the mean of `table`: columns inspected, missed, low, high (percent with its 95 %
     interval). A missed animal is counted twice, or as another one.
     """
-    mean = success.iloc[-1]
+    mean = table.iloc[-1]
     found = [mean[[f"top{k}", f"top{k}_high", f"top{k}_low"]] for k in INSPECTED]
-    table = pd.DataFrame(100 - np.array(found, float), columns=["missed", "low", "high"])
-    table.insert(0, "inspected", INSPECTED)
-    return table
+    shares = pd.DataFrame(100 - np.array(found, float), columns=["missed", "low", "high"])
+    shares.insert(0, "inspected", INSPECTED)
+    return shares
 
 
 def needed(tested: Embeddings, seed: int) -> pd.DataFrame:
@@ -82,11 +82,11 @@ def needed(tested: Embeddings, seed: int) -> pd.DataFrame:
 
 
 def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = "") -> str:
-    """A table of `success` in three sentences, with the place of the review `page`.
+    """What `table` says, in three sentences, with the place of the review `page`.
 
     `weights`: of the measured network, as given to `choose`; `role`: of the one that identifies.
     """
-    page = Path(page).resolve()
+    page = page.resolve()
     page = page.relative_to(ROOT) if page.is_relative_to(ROOT) else page
     mean, place = table.iloc[-1], f"Decide on the page `{page.as_posix()}`."
     if role == FINAL:
@@ -113,7 +113,7 @@ def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = "")
 
 
 def in_words(table: pd.DataFrame) -> str:
-    """What the species of a table of `success` with few individuals can't tell."""
+    """What the species with few individuals in a `table` can't tell."""
     lines = []
     for row in table[:-1][table["individuals"][:-1] < FEW].itertuples():
         n, words = row.individuals, "no individual has two encounters among the tested photos."
