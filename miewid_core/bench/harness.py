@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from miewid_core.bench import evaluation, gpu, growth, measuring, peers, step
+from miewid_core.bench import evaluation, growth, measuring, peers, step
 from miewid_core.files import ROOT
 
 FOLDER = ROOT / "figures" / "performance"  # what was measured in full
@@ -17,7 +17,7 @@ TASKS = {
         step.STEP,
         peers.PEERS,
         growth.GROWTH,
-        gpu.GPU,
+        peers.GPU,
     )
 }
 QUICK = ("evaluation", "loss", "step", "peers")  # seconds

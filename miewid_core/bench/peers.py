@@ -285,3 +285,44 @@ PEERS = Task(
     answer,
     allowed=1e-3,
 )
+
+
+def prepare_gpu(way: str, stage: str, size: int, preset_name: str, batch: int) -> Run:
+    """What is timed: a stage of `size` photos, or a product of matrices with `size` rows."""
+    if stage == "product":
+        return prepare_product(size)
+    return prepare_peers(way, stage, "demo", size, preset_name, batch)
+
+
+def prepare_product(side: int) -> Run:
+    """A product of square matrices in bfloat16 on a GPU, else in float32."""
+    device = default_device()
+    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+    factor = torch.randn(side, side, device=device, dtype=kind)
+
+    def run() -> None:
+        factor @ factor
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    run()
+    return run
+
+
+def gpu_cases(preset_name: str, photos: int, batch: int, side: int) -> list[dict[str, object]]:
+    """A product, and a case for each stage."""
+    options = {"preset_name": preset_name, "batch": batch}
+    stages = ({"stage": stage, "size": photos} | options for stage in ("embedding", "epoch"))
+    return [{"stage": "product", "size": side, "ways": ("ours",)} | options, *stages]
+
+
+# the paper's preset on a GPU, and the bare products that nothing exceeds
+GPU = Task(
+    "gpu",
+    ("ours", "textbook"),
+    {"quick": gpu_cases("demo", 8, 4, 64), "full": gpu_cases("paper", 2240, 112, 8192)},
+    prepare_gpu,
+    answer,
+    allowed=0.05,  # bfloat16 on a GPU
+    gpu=True,
+)
