@@ -48,10 +48,10 @@ def top_k(
     table = pd.concat(parts).reindex(columns=COLUMNS).dropna(subset="top_k")
     certain = table["chance"] > 100 - 1e-9
     table[["low", "high"]] = table[["low", "high"]].mask(certain, 100.0)
-    sizes = table["species"].map(train["species"].value_counts()).fillna(0)
-    sizes = sizes.mask(table["species"] == "mean", -1).reset_index(drop=True)
-    order = sizes.sort_values(ascending=False, kind="stable").index
-    return table.iloc[order].reset_index(drop=True)
+    sizes = train["species"].value_counts()
+    sizes["mean"] = -1  # stands last
+    order = {"key": lambda names: names.map(sizes).fillna(0), "ascending": False}
+    return table.sort_values("species", kind="stable", ignore_index=True, **order)
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
