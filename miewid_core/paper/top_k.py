@@ -109,10 +109,13 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
     rows = -(-len(species) // columns)
     drawn = Figure(title, 0.7 + height * (2 + rows), PAGE)
     above, below = drawn.subfigures(2, 1, height_ratios=[2, rows])
+    panels = {"mean": above.subplots()}
     grid = below.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-    panels = {"mean": above.subplots()} | dict(zip(species, grid, strict=False))
+    panels |= dict(zip(species, grid, strict=False))
     for axes in grid[len(species) :]:
-        axes.set_axis_off()
+        axes.remove()
+    for name in species[-columns:]:  # the lowest of each column
+        panels[name].tick_params(labelbottom=True)
     for name, axes in panels.items():
         own = table[table["species"] == name]
         for model, points in own.groupby("model", sort=False):
