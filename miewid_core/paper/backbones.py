@@ -17,7 +17,7 @@ from miewid_core.machine import default_device
 from miewid_core.model import MiewIDNet
 from miewid_core.paper import comparison
 from miewid_core.paper.comparison import Ranking, compare
-from miewid_core.paper.intervals import Estimate, sentence, with_heads
+from miewid_core.paper.intervals import ENDS, Estimate, sentence, with_heads
 from miewid_core.runs.run import Training, versions
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
@@ -34,7 +34,6 @@ NAMES = {  # what text calls these backbones of timm
     "efficientnetv2_rw_m": "EfficientNetV2-M",
     "swinv2_base_window16_256": "SwinV2-Base",
 }
-GAIN = ["gain", "gain_low", "gain_high"]
 BATCH = 32  # photos, for measuring the speed
 LITTLE = 0.25  # of the other network's gain over its start: less is hardly anything learned
 
@@ -165,7 +164,7 @@ def learned(
     for name, ranks in rankings.items():
         spread = {"top_1": training_sd.get(name, 0.0)}
         mean = compare({"top_1": ranks, "untrained": starts[name]}, training_sd=spread).iloc[-1]
-        gain = dict(zip(GAIN, Estimate.of(mean, "gain_over_untrained"), strict=True))
+        gain = {f"gain{end}": mean[f"gain_over_untrained{end}"] for end in ENDS}
         facts = mean[["top_1_trainings", "top_1", "top_1_low", "top_1_high", "untrained"]]
         rows.append({"network": name, "name": words[name], **facts, **gain})
     table = pd.DataFrame(rows).rename(columns={"top_1_trainings": "trainings"})

@@ -119,10 +119,8 @@ def relatives(annotations: pd.DataFrame) -> pd.DataFrame:
 
     Both are "" where the catalog gives no family: then nobody knows how unseen a species is.
     """
-    said = annotations.sort_values("family", ascending=False, kind="stable")  # "" comes last
-    families = said.drop_duplicates("species").set_index("species")["family"].sort_index()
-    others = [
-        ", ".join(families.index[(families == own) & (families.index != name)]) if own else ""
-        for name, own in families.items()
-    ]
-    return families.reset_index().assign(relatives=others)
+    table = annotations.groupby("species", as_index=False)["family"].max()  # "" if all are
+    pairs = table.merge(table[table["family"] != ""], on="family", suffixes=("", "_other"))
+    pairs = pairs[pairs["species"] != pairs["species_other"]]
+    others = pairs.groupby("species")["species_other"].agg(", ".join)
+    return table.assign(relatives=table["species"].map(others).fillna(""))

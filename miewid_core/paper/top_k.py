@@ -48,10 +48,10 @@ def top_k(
     table = pd.concat(parts).reindex(columns=COLUMNS).dropna(subset="top_k")
     certain = table["chance"] > 100 - 1e-9
     table[["low", "high"]] = table[["low", "high"]].mask(certain, 100.0)
-    sizes = table["species"].map(train["species"].value_counts()).fillna(0)
-    sizes = sizes.mask(table["species"] == "mean", -1).reset_index(drop=True)
-    order = sizes.sort_values(ascending=False, kind="stable").index
-    return table.iloc[order].reset_index(drop=True)
+    sizes = train["species"].value_counts()
+    sizes["mean"] = -1  # stands last
+    order = {"key": lambda names: names.map(sizes).fillna(0), "ascending": False}
+    return table.sort_values("species", kind="stable", ignore_index=True, **order)
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -109,10 +109,13 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
     rows = -(-len(species) // columns)
     drawn = Figure(title, 0.7 + height * (2 + rows), PAGE)
     above, below = drawn.subfigures(2, 1, height_ratios=[2, rows])
+    panels = {"mean": above.subplots()}
     grid = below.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-    panels = {"mean": above.subplots()} | dict(zip(species, grid, strict=False))
+    panels |= dict(zip(species, grid, strict=False))
     for axes in grid[len(species) :]:
-        axes.set_axis_off()
+        axes.remove()
+    for name in species[-columns:]:  # the lowest of each column
+        panels[name].tick_params(labelbottom=True)
     for name, axes in panels.items():
         own = table[table["species"] == name]
         for model, points in own.groupby("model", sort=False):

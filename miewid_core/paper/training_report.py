@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Bbox
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
@@ -158,11 +156,7 @@ def margins_figure(margins: pd.DataFrame, title: str) -> Figure:
 
 @styled()
 def embedding_map(data: pd.DataFrame, title: str) -> Figure:
-    """Annotations on two axes of a projection, by species (`data`: x, y, species).
-
-    More species than there are colours have their names in the middle of their annotations, too,
-    where no other name stands.
-    """
+    """Annotations on two axes of a projection, by species (`data`: x, y, species)."""
     species = dict(list(data.groupby("species")))
     few = len(species) <= len(COLOURS)
     rows = -(-len(species) // 4)
@@ -175,25 +169,7 @@ def embedding_map(data: pd.DataFrame, title: str) -> Figure:
     drawn.legend(loc="outside lower left", ncols=3 if few else 4)
     axes.set(xlabel=f"t-SNE axis 1 (no unit; n = {len(data):,})", ylabel="t-SNE axis 2 (no unit)")
     axes.set(xticks=[], yticks=[], aspect="equal")
-    if not few:
-        drawn.draw_without_rendering()
-        _name_groups(axes, species)
     return drawn
-
-
-def _name_groups(axes: Axes, species: dict[str, pd.DataFrame]) -> None:
-    behind = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
-    taken: list[Bbox] = []
-    for name, own in species.items():
-        place = own[["x", "y"]].median()
-        text = axes.text(
-            *place, figures.spelt(name), ha="center", va="center", weight="bold", bbox=behind
-        )
-        box = text.get_window_extent()
-        if box.count_overlaps(taken):
-            text.remove()
-        else:
-            taken.append(box)
 
 
 def species_panels(annotations: pd.DataFrame, chips_dir: Path) -> list[list[Panel]]:
