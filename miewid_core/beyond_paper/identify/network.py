@@ -158,14 +158,10 @@ def final_network(
 def _as_run(weights: Path, runs_dir: Path) -> dict[str, object]:
     """What `Study.training` takes to go on from a weights file: start, backbone and image_size.
 
-    A run's own file is that run; another one is kept in `runs_dir` as a training of no epoch.
+    The file is kept in `runs_dir` as a training of no epoch.
     """
     network, preprocess = load_model(weights)
     shape = {"backbone": network.name, "image_size": preprocess.size}
-    folder, name = weights.resolve().parent, weights.resolve().name
-    run = Run(folder)
-    if (folder.parent, name) == (runs_dir.resolve(), "weights.safetensors") and run.finished:
-        return shape | {"start": run}
     folder = runs_dir / f"given-{file_digest(weights)[:16]}"
     if not Run(folder).finished:
         model.save(network, preprocess, folder / "weights.safetensors")

@@ -40,14 +40,13 @@ def copies(queries: pd.DataFrame, known: pd.DataFrame) -> pd.Series:
 
     Another box of the known photo's own file is no copy: a photo can show several animals.
     """
-    sizes = [
-        table["path"].map(lambda path: Path(path).stat().st_size) for table in (queries, known)
-    ]
-    asked, known = (  # only files of one size can be copies: no others are read
-        table[own.isin(other)].assign(content=lambda rows: rows["path"].map(file_digest))
-        for table, own, other in ((queries, *sizes), (known, *sizes[::-1]))
-    )
-    pairs = asked.merge(known, on="content", suffixes=("", "_known"))
+    both = pd.concat([queries.assign(asked=True), known.assign(asked=False)])
+    size = both["path"].map(lambda path: Path(path).stat().st_size)
+    # only files of one size can be copies: no others are read
+    both = both[both.groupby(size)["asked"].transform("nunique") > 1]
+    both = both.assign(content=both["path"].map(file_digest))
+    asked, there = both[both["asked"]], both[~both["asked"]]
+    pairs = asked.merge(there, on="content", suffixes=("", "_known"))
     pairs["alike"] = np.all([pairs[side] == pairs[f"{side}_known"] for side in BOX], axis=0)
     pairs = pairs[pairs["alike"] | (pairs["path"] != pairs["path_known"])]
     owners = pairs.sort_values("alike", ascending=False, kind="stable").groupby("annotation_id")
