@@ -191,17 +191,15 @@ def save(
             temporary.write_text(text, encoding="utf-8", newline="\n")
     count, dated = len(histories.columns) - len(KEYS), seen[seen["datetime"].notna()]
     outside = 0 if occasions is None else (_places(dated, occasions) < 0).sum()
-    needs = {"MARK": occasions is None, "secr": occasions is None or not placed}
-    lacking = [name for name, lacks in (needs | {"Camtrap DP": not placed}).items() if lacks]
     told = {
         f"{len(histories):,} animals on {count:,} occasions.": True,
         f"{len(seen) - len(dated):,} sightings have no date.": len(dated) < len(seen),
         f"{outside:,} sightings lie outside the sampled occasions.": outside,
-        f"No file for {', '.join(lacking)}.": lacking,
-        "MARK and secr need a zero for each sampled occasion on which nobody was seen: give "
-        "`occasions`, a CSV with the start and end of each. A 0 doesn't say that anyone "
-        "looked: don't model it as a non-detection.": occasions is None,
-        "secr and Camtrap DP need stations: the catalog has no column `station`.": not placed,
+        "No file for MARK and secr, which need a zero for each sampled occasion on which nobody "
+        "was seen: give `occasions`, a CSV with the start and end of each. A 0 doesn't say that "
+        "anyone looked: don't model it as a non-detection.": occasions is None,
+        "No file for secr and Camtrap DP, which need stations: the catalog has no column "
+        "`station`.": not placed,
         refused: refused,
         f"In `exports`: {', '.join(sorted(texts))}.": texts,
     }

@@ -35,12 +35,10 @@ def table(tested: Embeddings, learned: Collection[str] = ()) -> pd.DataFrame:
     tables = []
     for k in INSPECTED:
         seen = learned if k == 1 and learned else None
-        table = compare({f"top{k}": ranks}, k=k, seen=seen).set_index("species")
-        table = table.drop(columns=f"top{k}_trainings")
-        tables.append(table.rename(columns={"chance": f"chance{k}"}))
-    return pd.concat(
-        [tables[0], *[table.iloc[:, 2:] for table in tables[1:]]], axis=1
-    ).reset_index()
+        found = compare({f"top{k}": ranks}, k=k, seen=seen).drop(columns=f"top{k}_trainings")
+        found = found.set_index(["species", "queries", "individuals"])
+        tables.append(found.rename(columns={"chance": f"chance{k}"}))
+    return pd.concat(tables, axis=1).reset_index()
 
 
 def missed(table: pd.DataFrame) -> pd.DataFrame:
