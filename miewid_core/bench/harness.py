@@ -39,7 +39,6 @@ def run(
     rounds: int = 3,
     again: bool = False,
     folder: Path = FOLDER,
-    size: str = "full",
 ) -> str:
     """Measure tasks (all without any) whose answers agree into CSVs in `folder`; what was found.
 
@@ -53,9 +52,9 @@ def run(
         path, told = folder / f"{name}.csv", "not measured here: no GPU"
         if again:
             path.unlink(missing_ok=True)
-        if TASKS[name].cases(size):
+        if TASKS[name].cases("full"):
             _note(measuring.agreement(TASKS[name]), folder / "agreement.csv")
-            found = measuring.compare(TASKS[name], size, rounds, path)
+            found = measuring.compare(TASKS[name], "full", rounds, path)
             time = "seconds" if TASKS[name].gpu else "cpu_seconds"  # a GPU's work is no processor's
             told = measuring.summary(found, time).round(3).to_string(index=False)
         lines += [name, told, ""]

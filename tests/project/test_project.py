@@ -133,9 +133,7 @@ def test_ci_fails_where_no_newer_python_works(tmp_path):
 
 
 def test_the_quick_tests_leave_out_the_notebooks_that_take_long():
-    much = re.compile(
-        r"left_out\(|multi_seeds|few_shot|hyperparameters|harness\.now|networks\("
-    )
+    much = re.compile(r"left_out\(|multi_seeds|few_shot|hyperparameters|harness\.now|networks\(")
     quick = [path for path in NOTEBOOKS if not any(much.search(c.source) for c in code_cells(path))]
     assert notebooks_of("test").split() == [f"notebooks/{path.name}" for path in quick]
     assert notebooks_of("test-all").split() == ["notebooks"]
