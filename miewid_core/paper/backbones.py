@@ -34,7 +34,7 @@ NAMES = {  # what text calls these backbones of timm
     "efficientnetv2_rw_m": "EfficientNetV2-M",
     "swinv2_base_window16_256": "SwinV2-Base",
 }
-BATCH = 32  # photos, for measuring the speed
+BATCH, BATCHES = 32, 5  # photos, and so many times, for measuring the speed
 LITTLE = 0.25  # of the other network's gain over its start: less is hardly anything learned
 
 
@@ -104,13 +104,16 @@ def photos_per_second(
 
     The networks take turns, so that what else the machine does meanwhile slows all of them alike.
     """
-    device = default_device()
+    device, rows = default_device(), []
     photos = torch.rand(batch_size, 3, size, size, device=device)
     photos = photos.contiguous(memory_format=torch.channels_last)
-    rows = []
+    bfloat16 = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
     for turn in progress(range(rounds), "measuring"):
         for name, network in networks.items():
-            rows.append((name, turn, batch_size / _seconds(network, photos)))
+            given = {"network": network.eval(), "photos": photos}
+            timer = Timer("network(photos)", globals=given, num_threads=torch.get_num_threads())
+            with torch.inference_mode(), bfloat16:
+                rows.append((name, turn, batch_size / timer.timeit(BATCHES).mean))
     return pd.DataFrame(rows, columns=["network", "round", "rate"])
 
 
@@ -121,14 +124,6 @@ def conditions() -> str:
         f"Speed: on {made['device']}, threads: {made['threads']}, in batches of {BATCH} photos. "
         "Elsewhere the ratio may differ."
     )
-
-
-def _seconds(network: nn.Module, photos: torch.Tensor, batches: int = 5) -> float:
-    """Mean time of a batch."""
-    kind, names = photos.device.type, {"network": network.eval(), "photos": photos}
-    timer = Timer("network(photos)", globals=names, num_threads=torch.get_num_threads())
-    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-        return timer.timeit(batches).mean
 
 
 def costs(networks: Mapping[str, nn.Module], size: int, rates: pd.DataFrame) -> pd.DataFrame:

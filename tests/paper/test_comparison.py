@@ -239,11 +239,6 @@ class TestDots:
         assert hollow.get_markerfacecolor() == "white"
         assert filled.get_markerfacecolor() == "black"
 
-    def test_networks_are_told_apart_in_grey(self):
-        left = comparison.dots({"": many(4)}, WORDS, TITLE).axes[0]
-        markers = [line.get_marker() for line in left.lines if line.get_label() in WORDS.values()]
-        assert len(set(markers)) == len(WORDS)
-
     def test_networks_of_other_names(self):
         table = many(4).rename(columns=lambda name: name.replace("matched", "other_backbone"))
         words = {"multi": "efficientnet", "other_backbone": "swin"}
