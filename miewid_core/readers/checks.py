@@ -7,6 +7,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
@@ -32,6 +33,7 @@ LABELS = ("species", "name", "viewpoint", "encounter", "annotation_id")
 # line breaks and other control characters, and what stands for text of a wrong encoding
 GARBLED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd]")
 NO_SPECIES = "fill it in, put the photo at species/individual/, or give species as a parameter"
+NEAR = 0.88  # share of their letters in which two labels agree: one of nine may be another
 KINDS = 20  # so many different notices are listed of those with one consequence
 Words = str | pd.Series  # the same for all rows, or of each row
 NUMBERED = "encounter ids shared by animals that no photo, date or file time shows together"
@@ -441,25 +443,19 @@ def _plain(label: str) -> str:
 
 
 def _without_slips(labels: pd.Series) -> pd.Series:
-    """Each label, or the first one that differs from it by one letter or two swapped ones."""
+    """Each label, or an earlier one that is spelt nearly so, with the same digits."""
     if len(labels) > 500:  # which would take long
         return labels
     kept: dict[str, str] = {}
     for label in labels:
-        kept.setdefault(label, next((k for k in kept.values() if _slip(label, k)), label))
+        numbered = [other for other in kept.values() if _digits(other) == _digits(label)]
+        near = get_close_matches(label, numbered, n=1, cutoff=NEAR)
+        kept.setdefault(label, near[0] if near else label)
     return labels.map(kept)
 
 
-def _slip(one: str, other: str) -> bool:
-    """Whether two labels of five letters or more differ by one letter, or by two swapped ones."""
-    if min(len(one), len(other)) < 5 or abs(len(one) - len(other)) > 1 or one == other:
-        return False
-    pairs = enumerate(zip(one, other, strict=False))
-    start = next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
-    a, b = one[start:], other[start:]
-    swapped = a[1::-1] == b[:2] and a[2:] == b[2:]
-    slip = a[1:] == b[1:] or a[1:] == b or a == b[1:] or swapped
-    return slip and (a[:1] + b[:1]).isalpha()
+def _digits(label: str) -> list[str]:
+    return re.findall(r"\d", label)
 
 
 def doubled(rows: pd.DataFrame, report: Report) -> None:
