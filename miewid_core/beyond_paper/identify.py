@@ -24,7 +24,7 @@ from miewid_core.readers.checks import notice, summed
 from miewid_core.readers.load import load_catalog, read_dates
 from miewid_core.readers.sources import is_folder
 from miewid_core.readers.weights import load_model, weights_file
-from miewid_core.runs.run import Run, Training, write_record
+from miewid_core.runs.run import Run, Training
 
 COLUMNS = ["query", "rank", "individual", "match", "score"]
 INSPECTED = (1, 2, 3, 5, 10, 15, 20)  # candidate individuals, the nearest first
@@ -166,13 +166,13 @@ def _as_run(weights: Path, runs_dir: Path) -> dict[str, object]:
     run = Run(folder)
     if (folder.parent, name) == (runs_dir.resolve(), "weights.safetensors") and run.finished:
         return shape | {"start": run}
-    folder = runs_dir / f"given-{file_digest(weights)[:16]}"
-    if not Run(folder).finished:
-        model.save(network, preprocess, folder / "weights.safetensors")
+    run = Run(runs_dir / f"given-{file_digest(weights)[:16]}")
+    if not run.finished:
+        model.save(network, preprocess, run.folder / "weights.safetensors")
         for name, columns in (("history", "epoch,loss,rate"), ("rows", "annotation_id,individual")):
-            (folder / f"{name}.csv").write_text(f"{columns}\n")
-        write_record(folder, {"config": shape | {"epochs": 0}}, weights.name, 0.0)
-    return shape | {"start": Run(folder)}
+            (run.folder / f"{name}.csv").write_text(f"{columns}\n")
+        run.write_record({"config": shape | {"epochs": 0}}, weights.name, 0.0)
+    return shape | {"start": run}
 
 
 # ---- how well it works

@@ -10,7 +10,7 @@ from miewid_core.config import FineTuneConfig, TrainConfig
 from miewid_core.files import file_digest
 from miewid_core.machine import threads
 from miewid_core.model import read_tensors
-from miewid_core.runs.run import RESULTS, Run, Training, checked, folder_name, versions
+from miewid_core.runs.run import RESULTS, Run, Training, folder_name, versions
 
 
 def repeat(
@@ -27,7 +27,7 @@ def repeat(
     it started from beside it. Raises ValueError naming what is missing or isn't what it was.
     """
     for name in RESULTS:  # now, not when all is trained
-        checked(run.folder, name)
+        run.checked(name)
     told, rows = run.record, run.rows
     if Path(runs_dir).resolve() == run.folder.resolve().parent:
         raise ValueError(f"{runs_dir} is where the run itself lies: choose another folder")
