@@ -55,7 +55,7 @@ def test_a_parameter_that_a_notebook_lacks_is_an_error(notebook, tmp_path, monke
     with pytest.raises(SystemExit) as stopped:
         main(["figures", "SED=1"])
     assert stopped.value.code == 2
-    assert "01_one.ipynb has no parameter sed; there are catalog, seed" in capsys.readouterr().err
+    assert "no parameter sed in 01_one.ipynb; there are catalog, seed" in capsys.readouterr().err
     assert not (tmp_path / "figures").exists()
 
 
@@ -74,7 +74,7 @@ def test_each_notebook_gets_the_parameters_that_it_has(notebook, tmp_path):
     nbformat.write(made, other)
     given = notebooks.shared([notebook, other], {"extra": "2", "seed": "1"})
     assert given == [{"seed": 1}, {"seed": 1, "extra": 2}]
-    with pytest.raises(ParameterError, match="none of these notebooks has a parameter sed; there"):
+    with pytest.raises(ParameterError, match="no parameter sed in the notebooks; there"):
         notebooks.shared([notebook, other], {"sed": "1"})
 
 

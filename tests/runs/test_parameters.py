@@ -69,7 +69,7 @@ def test_a_word_that_no_plan_and_no_notebook_takes_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["plan", "CATALGO=photos.csv", "WEIGHTS=a.safetensors"])
     told = capsys.readouterr().err
-    assert "has a parameter catalgo; there are " in told
+    assert "no parameter catalgo in the notebooks; there are " in told
     assert ", catalog, " in told
 
 
