@@ -392,14 +392,11 @@ def _tells_otherwise(table: Path, rows: pd.DataFrame) -> bool:
         found = _read_path(table, LEVELS).rows
     except ValueError:
         return False
-    labels = ["species", "name"]
-    if not {"file", *labels} <= set(found):
+    if not {"file", "species", "name"} <= set(found):
         return False
-    if rows.empty:
-        return not found.empty
     both = found.merge(rows, on="file", suffixes=("", "_folder"))
-    apart = any((both[label] != both[f"{label}_folder"]).any() for label in labels)
-    return apart or (both.empty and table.suffix == ".json")
+    apart = (both["species"] != both["species_folder"]) | (both["name"] != both["name_folder"])
+    return apart.any() or (both.empty and table.suffix == ".json")
 
 
 def _frame(dataset: object) -> Source:
