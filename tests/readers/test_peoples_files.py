@@ -23,11 +23,8 @@ pytestmark = pytest.mark.usefixtures("nothing_remembered")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The photos of `some_rows`, each of its own pixels, and one that lies on its side."""
-    folder = tmp_path_factory.mktemp("people")
-    for number, file in enumerate(some_rows()["file_path"]):
-        draw(folder / file, seed=number)
+def folder(folder):
+    """With a photo that lies on its side."""
     draw(folder / "turned.jpg", orientation=6, seed=99)  # 40 x 30 as stored, upright 30 x 40
     return folder
 
@@ -198,7 +195,7 @@ def test_a_box_of_the_stored_photo_is_a_contradiction_and_so_are_its_like(folder
 
 def sized(folder, rows, size, **others):
     """A COCO export of rows, in which each photo has `size`, but for `others` by their stem."""
-    coco = as_coco(rows.rename(columns={"name": "name_"}), "wildbook")
+    coco = as_coco(rows, "wildbook")
     for image in coco["images"]:
         image["width"], image["height"] = others.get(image["file_name"].split(".")[0], size)
     (folder / "a.json").write_text(json.dumps(coco))
@@ -516,7 +513,7 @@ def test_paths_that_climb_are_refused_through_links_too(tmp_path):
 
 
 def test_wild_mes_layout_is_found_from_the_json_and_from_the_folder(tmp_path):
-    rows = some_rows().rename(columns={"name": "name_"})
+    rows = some_rows()
     rows["file_path"] = [f"{place:012}.jpg" for place in range(8)]
     tree(tmp_path / "x.coco/images/train2020", rows["file_path"])
     table = tmp_path / "x.coco/annotations/instances_train2020.json"
@@ -612,7 +609,7 @@ def test_whole_numbers_that_a_frame_or_json_made_fractions_stay_whole(folder):
     half = frame(folder)
     half.df["identity"] = [7.0, 7.0, 8.0, 8.0, np.nan, 7.0, 7.0, np.nan]
     assert load_catalog(half)["name"].tolist() == ["7", "7", "8", "8", "7", "7"]
-    coco = as_coco(some_rows().rename(columns={"name": "name_"}), "wildbook")
+    coco = as_coco(some_rows(), "wildbook")
     for place, entry in enumerate(coco["annotations"]):
         coco["images"][place]["id"], entry["image_id"] = place, float(place)
         del coco["images"][place]["uuid"], entry["image_uuid"]
