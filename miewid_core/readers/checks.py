@@ -28,7 +28,6 @@ SLACK = 1.0  # pixels by which rounding may push a box out of its photo
 FULL_TURN = 6.3  # radians: what is more was meant as degrees
 OTHER_SIZE = 2.0  # pixels by which a photo's size may differ from the one in a COCO export
 SHARED = 1 / 3  # of all encounters: if nothing joins more, they number each animal's visits
-BURST, SPREAD = 600, 86_400  # seconds between files of one burst; that files' times must span
 LABELS = ("species", "name", "viewpoint", "encounter", "annotation_id")
 # line breaks and other control characters, and what stands for text of a wrong encoding
 GARBLED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd]")
@@ -36,7 +35,7 @@ NO_SPECIES = "fill it in, put the photo at species/individual/, or give species 
 NEAR = 0.88  # share of their letters in which two labels agree: one of nine may be another
 KINDS = 20  # so many different notices are listed of those with one consequence
 Words = str | pd.Series  # the same for all rows, or of each row
-NUMBERED = "encounter ids shared by animals that no photo, date or file time shows together"
+NUMBERED = "encounter ids shared by animals that no photo and no date shows together"
 
 
 class Report:
@@ -155,7 +154,7 @@ class Look(NamedTuple):
 
     `key`: its path below the root (posix). `width`, `height`: pixels of the upright photo, NaN
     where there is a problem; `turned`: whether the stored one lies on its side (EXIF). `size` in
-    bytes, `changed` in seconds since 1970.
+    bytes.
     """
 
     path: str = ""
@@ -164,7 +163,6 @@ class Look(NamedTuple):
     height: float = np.nan
     turned: bool = False
     size: int = 0
-    changed: float = np.nan
     problem: str = ""
     remedy: str = ""
 
@@ -241,7 +239,7 @@ def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Findings)
             return Look(key=key, problem=f"missing file: {problem}", remedy=remedy)
         state = path.stat()
         size = _size(path, state, verify, memory)
-        return Look(str(path if inside else root / key), key, *size, state.st_size, state.st_mtime)
+        return Look(str(path if inside else root / key), key, *size, state.st_size)
     except UNREADABLE as error:
         huge = isinstance(error, Image.DecompressionBombError)
         remedy = HUGE if huge else FETCH if _is_pointer(root / key) else SAVE_AGAIN
@@ -473,10 +471,10 @@ def doubled(rows: pd.DataFrame, report: Report) -> None:
 def encounters(rows: pd.DataFrame, report: Report) -> pd.Series:
     """Encounters whose ids are each animal's own where they aren't a herd's.
 
-    An id that several animals have is a herd's where these are joined by a photo of several, by
-    dates, or else by files of one burst. It numbers the visits of each animal where they are not
-    joined, and have different dates or species, or where so it is with more than a third of all
-    ids; then it is counted for each animal alone.
+    An id that several animals have is a herd's where these are joined by a photo of several or by
+    dates. It numbers the visits of each animal where they are not joined, and have different dates
+    or species, or where so it is with more than a third of all ids; then it is counted for each
+    animal alone.
     """
     known = rows[rows["encounter"] != ""]
     known = known.assign(animal=known["species"] + "/" + known["name"])
@@ -484,7 +482,7 @@ def encounters(rows: pd.DataFrame, report: Report) -> pd.Series:
     known = known[known.groupby("encounter")["animal"].transform("nunique") > 1]
     if known.empty:
         return rows["encounter"]
-    known = known.assign(group=_joined(known, rows["changed"]))
+    known = known.assign(group=_joined(known))
     ids = known.groupby("encounter")[["group", "animal", "species"]].nunique()
     dated = known[known["date"].notna()].groupby("encounter")[["group", "animal"]].nunique()
     days, seen = (dated[name].reindex(ids.index, fill_value=0) for name in ("group", "animal"))
@@ -500,12 +498,12 @@ def encounters(rows: pd.DataFrame, report: Report) -> pd.Series:
     return rows["encounter"].mask(rows.index.isin(few.index), ours)
 
 
-def _joined(rows: pd.DataFrame, changed: pd.Series) -> np.ndarray:
-    """Numbers of groups: animals of an encounter are in one if files, dates or bursts join them."""
-    rows = rows.assign(day=rows["date"].dt.floor("D"), burst=_bursts(rows, changed))
+def _joined(rows: pd.DataFrame) -> np.ndarray:
+    """Numbers of groups: animals of an encounter are in one if photos or dates join them."""
+    rows = rows.assign(day=rows["date"].dt.floor("D"))
     animals = rows.groupby(["encounter", "animal"]).ngroup().to_numpy()
     links, nodes = [], animals.max() + 1
-    for sign in ("key", "day", "burst"):
+    for sign in ("key", "day"):
         known = (rows[sign].notna() & (rows[sign] != "")).to_numpy()
         seen = rows[known].groupby(["encounter", sign]).ngroup().to_numpy()
         links.append(np.column_stack([animals[known], seen + nodes]))
@@ -513,18 +511,6 @@ def _joined(rows: pd.DataFrame, changed: pd.Series) -> np.ndarray:
     first, second = np.concatenate(links).T
     graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(nodes, nodes))
     return connected_components(graph, directed=False)[1][animals]
-
-
-def _bursts(rows: pd.DataFrame, changed: pd.Series) -> pd.Series:
-    """Numbers of the bursts in which files were written; NaN where that says nothing.
-
-    A date says more. And copies that were all written within a day say nothing about photos.
-    """
-    if not changed.max() - changed.min() > SPREAD:
-        return pd.Series(np.nan, rows.index)
-    order = rows["changed"].sort_values()
-    bursts = (order.diff() > BURST).cumsum().reindex(rows.index)
-    return bursts.where(rows["date"].isna() & rows["changed"].notna())
 
 
 def repeated(rows: pd.DataFrame, report: Report) -> None:
