@@ -94,14 +94,10 @@ def differences(first: Run, second: Run) -> pd.Series:
         pair = [tensors[name] for tensors in (ours, theirs) if name in tensors]
         if len(pair) < 2 or pair[0].shape != pair[1].shape:
             found[name] = float("inf")
-        elif pair[0].dtype != pair[1].dtype or not _bits(pair[0]).equal(_bits(pair[1])):
+        elif len({(own.dtype, own.numpy().tobytes()) for own in pair}) > 1:
             apart = (pair[0].double() - pair[1].double()).abs()
             found[name] = float(apart.nan_to_num(float("inf")).max())
     return pd.Series(found, dtype=float).sort_values(ascending=False, kind="stable")
-
-
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.reshape(-1).view(torch.uint8)
 
 
 def causes(first: Run, second: Run) -> list[str]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -92,16 +93,6 @@ def test_the_released_schedule_is_that_of_the_authors_scheduler(warmup):
         assert learning_rate(config, epoch) == pytest.approx(rate, rel=1e-12)
         optimizer.step()
         scheduler.step()
-
-
-def test_the_released_schedule_peaks_in_half_the_epochs_and_falls_to_a_floor():
-    config = preset("paper", schedule="released")
-    rates = [learning_rate(config, epoch) for epoch in range(60)]
-    assert int(np.argmax(rates)) == 7  # epoch 8 of a history, which counts from 1
-    assert rates[7] == pytest.approx(1.5e-5 + (1.5e-3 - 1.5e-5) * 14 / 15)
-    falling = np.array(rates[8:]) - 9e-6
-    np.testing.assert_allclose(falling[1:10] / falling[:9], 0.64)
-    assert min(rates[8:]) == rates[-1] == pytest.approx(9e-6, rel=1e-3)
 
 
 def test_a_level_schedule_climbs_stays_and_falls_by_the_step():
@@ -258,9 +249,8 @@ def test_killed_training_ends_with_the_same_bits(small_catalog, tmp_path):
     killed.communicate()
     assert not list((tmp_path / "killed").glob("runs/*/run.json"))
     resumed = start("killed").communicate()[0].strip()
-    first, second = (load_file(f"{run}/weights.safetensors") for run in (undisturbed, resumed))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[key], second[key]) for key in first)
+    first, second = (Path(run, "weights.safetensors") for run in (undisturbed, resumed))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def wait_for(folder, name):
