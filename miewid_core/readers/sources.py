@@ -26,10 +26,6 @@ ALIASES = {  # a column's other names, each used where there is none of the firs
     "encounter": ("encounter_id",),
     "theta": ("bbox_theta",),
 }
-WILDLIFE = [  # columns that wildlife-datasets describes
-    *["path", "identity", "species", "orientation", "encounter", "date", "family", "bbox"],
-    "bbox_theta",
-]
 TABLE = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False}  # cells stay text
 COCO = ("annotations", "images", "individuals", "categories")
 APPLE = {".heic", ".heif"}  # photos that Pillow can't read alone: reported, not passed over
@@ -82,8 +78,9 @@ def read(
             where = elsewhere.absolute()
             raise ValueError(f"photos_dir is {photos_dir}, but there is no folder {where}")
         if is_folder(source):
-            whose = f"{source} is a folder of photos itself"
-            raise ValueError(f"photos_dir is {photos_dir}, but {whose}")
+            raise ValueError(
+                f"photos_dir is {photos_dir}, but {source} is a folder of photos itself"
+            )
         # the unidentified photos may lie where the known ones do, or beside their own table
         places = [elsewhere, *(places if not levels else [])]
     names = found.rows["file"].dropna().astype(str).head(20) if "file" in found.rows else []
@@ -407,6 +404,6 @@ def _frame(dataset: object) -> Source:
         )
     given = dataset.df.reset_index(drop=True)
     given.columns = _no_column_twice([str(column) for column in given])
-    rows = _known_columns(given[columns_of(given, WILDLIFE)])
+    rows = _known_columns(given)
     rows["row"] = [f"row {place}" for place in range(len(rows))]
     return Source(rows[columns_of(rows, RAW)], Path(dataset.root), list(map(str, given)))
