@@ -15,8 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from miewid_core import progress
 from miewid_core.catalog import BOX, NOTICE, PROBLEM, CatalogError
@@ -27,7 +25,6 @@ from miewid_core.readers.sources import CAMERA_RAW
 SLACK = 1.0  # pixels by which rounding may push a box out of its photo
 FULL_TURN = 6.3  # radians: what is more was meant as degrees
 OTHER_SIZE = 2.0  # pixels by which a photo's size may differ from the one in a COCO export
-SHARED = 1 / 3  # of all encounters: if nothing joins more, they number each animal's visits
 LABELS = ("species", "name", "viewpoint", "encounter", "annotation_id")
 # line breaks and other control characters, and what stands for text of a wrong encoding
 GARBLED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd]")
@@ -35,7 +32,6 @@ NO_SPECIES = "fill it in, put the photo at species/individual/, or give species 
 NEAR = 0.88  # share of their letters in which two labels agree: one of nine may be another
 KINDS = 20  # so many different notices are listed of those with one consequence
 Words = str | pd.Series  # the same for all rows, or of each row
-NUMBERED = "encounter ids shared by animals that no photo and no date shows together"
 
 
 class Report:
@@ -466,51 +462,6 @@ def doubled(rows: pd.DataFrame, report: Report) -> None:
     later = (copies["key"].transform("nunique") > 1) & (rows["row"] != first)
     other = (rows["individual"] != owner).map({True: ", of another animal", False: ""})
     report.notice(rows, later, "the same photo as " + first + other, "kept")
-
-
-def encounters(rows: pd.DataFrame, report: Report) -> pd.Series:
-    """Encounters whose ids are each animal's own where they aren't a herd's.
-
-    An id that several animals have is a herd's where these are joined by a photo of several or by
-    dates. It numbers the visits of each animal where they are not joined, and have different dates
-    or species, or where so it is with more than a third of all ids; then it is counted for each
-    animal alone.
-    """
-    known = rows[rows["encounter"] != ""]
-    known = known.assign(animal=known["species"] + "/" + known["name"])
-    total = known["encounter"].nunique()
-    known = known[known.groupby("encounter")["animal"].transform("nunique") > 1]
-    if known.empty:
-        return rows["encounter"]
-    known = known.assign(group=_joined(known))
-    ids = known.groupby("encounter")[["group", "animal", "species"]].nunique()
-    dated = known[known["date"].notna()].groupby("encounter")[["group", "animal"]].nunique()
-    days, seen = (dated[name].reindex(ids.index, fill_value=0) for name in ("group", "animal"))
-    most_on_one_day = (days == 1) & (seen > 1) & (2 * seen >= ids["animal"])
-    apart = (ids["group"] > 1) & ~most_on_one_day
-    told = (days > 1) | (ids["species"] > 1)
-    own = apart & (told | ((apart & ~told).sum() > SHARED * total))
-    few = known[known["encounter"].isin(own.index[own])]
-    first = few.drop_duplicates("encounter")
-    first = first.assign(row="encounter " + first["encounter"])
-    report.notice(first, None, NUMBERED, "counted per individual")
-    ours = few["animal"] + ": " + few["encounter"]
-    return rows["encounter"].mask(rows.index.isin(few.index), ours)
-
-
-def _joined(rows: pd.DataFrame) -> np.ndarray:
-    """Numbers of groups: animals of an encounter are in one if photos or dates join them."""
-    rows = rows.assign(day=rows["date"].dt.floor("D"))
-    animals = rows.groupby(["encounter", "animal"]).ngroup().to_numpy()
-    links, nodes = [], animals.max() + 1
-    for sign in ("key", "day"):
-        known = (rows[sign].notna() & (rows[sign] != "")).to_numpy()
-        seen = rows[known].groupby(["encounter", sign]).ngroup().to_numpy()
-        links.append(np.column_stack([animals[known], seen + nodes]))
-        nodes += known.sum()
-    first, second = np.concatenate(links).T
-    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(nodes, nodes))
-    return connected_components(graph, directed=False)[1][animals]
 
 
 def repeated(rows: pd.DataFrame, report: Report) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from dateutil import parser
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from miewid_core.catalog import (
     BOX,
@@ -36,6 +38,8 @@ MISSING = {  # words for no value, in any case, in any column
     *["unidentified", "undefined", "unspecified", "unassigned", "missing", "not available"],
     *["not known", "not identified", "unnamed", "no name", "new_whale", "new_individual"],
 }
+SHARED = 1 / 3  # of all encounters: if nothing joins more, they number each animal's visits
+NUMBERED = "encounter ids shared by animals that no photo and no date shows together"
 HALF = re.compile("[\ud800-\udfff]")  # halves of characters, of a file name that is no UTF-8
 
 
@@ -179,7 +183,7 @@ def _identified(rows: pd.DataFrame, differ: set[str], report: Report) -> pd.Data
 
     `made`: whether the source gave no annotation_id.
     """
-    encounters = checks.encounters(rows, report)
+    encounters = _encounters(rows, report)
     rows = rows.assign(individual=individuals(rows, differ), encounter=encounters)
     checks.similar(rows, report)
     checks.doubled(rows, report)
@@ -192,6 +196,51 @@ def _identified(rows: pd.DataFrame, differ: set[str], report: Report) -> pd.Data
     rows = rows.assign(made=made)
     checks.repeated(rows, report)
     return rows
+
+
+def _encounters(rows: pd.DataFrame, report: Report) -> pd.Series:
+    """Encounters whose ids are each animal's own where they aren't a herd's.
+
+    An id that several animals have is a herd's where these are joined by a photo of several or by
+    dates. It numbers the visits of each animal where they are not joined, and have different dates
+    or species, or where so it is with more than a third of all ids; then it is counted for each
+    animal alone.
+    """
+    known = rows[rows["encounter"] != ""]
+    known = known.assign(animal=known["species"] + "/" + known["name"])
+    total = known["encounter"].nunique()
+    known = known[known.groupby("encounter")["animal"].transform("nunique") > 1]
+    if known.empty:
+        return rows["encounter"]
+    known = known.assign(group=_joined(known))
+    ids = known.groupby("encounter")[["group", "animal", "species"]].nunique()
+    dated = known[known["date"].notna()].groupby("encounter")[["group", "animal"]].nunique()
+    days, seen = (dated[name].reindex(ids.index, fill_value=0) for name in ("group", "animal"))
+    most_on_one_day = (days == 1) & (seen > 1) & (2 * seen >= ids["animal"])
+    apart = (ids["group"] > 1) & ~most_on_one_day
+    told = (days > 1) | (ids["species"] > 1)
+    own = apart & (told | ((apart & ~told).sum() > SHARED * total))
+    few = known[known["encounter"].isin(own.index[own])]
+    first = few.drop_duplicates("encounter")
+    first = first.assign(row="encounter " + first["encounter"])
+    report.notice(first, None, NUMBERED, "counted per individual")
+    ours = few["animal"] + ": " + few["encounter"]
+    return rows["encounter"].mask(rows.index.isin(few.index), ours)
+
+
+def _joined(rows: pd.DataFrame) -> np.ndarray:
+    """Numbers of groups: animals of an encounter are in one if photos or dates join them."""
+    rows = rows.assign(day=rows["date"].dt.floor("D"))
+    animals = rows.groupby(["encounter", "animal"]).ngroup().to_numpy()
+    links, nodes = [], animals.max() + 1
+    for sign in ("key", "day"):
+        known = (rows[sign].notna() & (rows[sign] != "")).to_numpy()
+        seen = rows[known].groupby(["encounter", sign]).ngroup().to_numpy()
+        links.append(np.column_stack([animals[known], seen + nodes]))
+        nodes += known.sum()
+    first, second = np.concatenate(links).T
+    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(nodes, nodes))
+    return connected_components(graph, directed=False)[1][animals]
 
 
 def _unnamed(rows: pd.DataFrame, report: Report) -> pd.DataFrame:

@@ -14,8 +14,7 @@ from PIL import Image
 from miewid_core import catalog, photos
 from miewid_core.beyond_paper import identify, review
 from miewid_core.readers import checks
-from miewid_core.readers.checks import NUMBERED
-from miewid_core.readers.load import load_catalog, read_dates
+from miewid_core.readers.load import NUMBERED, load_catalog, read_dates
 from tests.readers.made import as_coco, boxes, draw, some_rows
 
 pytestmark = pytest.mark.usefixtures("nothing_remembered")
