@@ -28,12 +28,11 @@ ALIASES = {  # a column's other names, each used where there is none of the firs
 }
 TABLE = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False}  # cells stay text
 COCO = ("annotations", "images", "individuals", "categories")
-APPLE = {".heic", ".heif"}  # photos that Pillow can't read alone: reported, not passed over
+APPLE = {".heic", ".heif"}  # photos that Pillow can't read alone
 CAMERA_RAW = {
     *[".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng", ".raf", ".orf"],
     *[".rw2", ".pef", ".srw", ".raw", ".3fr", ".iiq", ".x3f", ".gpr"],
 }
-FILMS = {".mp4", ".mov", ".avi", ".mkv", ".mts", ".m4v", ".wmv", ".mpg", ".3gp"}
 HIDDEN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # folders of systems, beside those with a point
 SUPPORTED = (
     'supported are "demo", a .csv, a .json (COCO), a folder species/individual/*.jpg, '
@@ -319,18 +318,15 @@ def _box(box: object) -> dict[str, str]:
 def _folder(root: Path, levels: tuple[str, ...]) -> Source:
     """Photos at the levels of a tree, such as species/individual/; elsewhere they have no species.
 
-    Folders that are links are entered; one that may not be read is a row, to be reported. A table
+    Folders that are links are entered; one that may not be read is a row, to be reported, and so
+    is a photo of a kind that can't be read, unless one of the same name lies beside it. A table
     in the folder that says otherwise of its photos raises ValueError: it is meant, more likely.
     """
     endings = Image.registered_extensions()
-    beside = CAMERA_RAW | FILMS  # what cameras write beside photos
-    readable = {ending for ending, kind in endings.items() if kind in Image.OPEN} - beside
-    found = sorted(_files(root, readable | APPLE | beside))
+    readable = {ending for ending, kind in endings.items() if kind in Image.OPEN} - CAMERA_RAW
+    found = sorted(_files(root, readable | APPLE | CAMERA_RAW))
     photos = {file.with_suffix("") for file in found if file.suffix.lower() in readable}
-    second = (APPLE | beside) - readable  # of no interest where there is a photo of that name
-    found = [f for f in found if f.suffix.lower() not in second or f.with_suffix("") not in photos]
-    lost = [file for file in found if file.suffix.lower() in beside]
-    files = [file for file in found if file.suffix.lower() not in beside]
+    files = [f for f in found if f.suffix.lower() in readable or f.with_suffix("") not in photos]
     labels = [_labels(file.parts, levels) for file in files]
     rows = pd.DataFrame(labels, columns=["species", "name", "encounter"], dtype=object)
     rows["file"] = [file.as_posix() for file in files]
@@ -338,7 +334,7 @@ def _folder(root: Path, levels: tuple[str, ...]) -> Source:
     tables = sorted([*root.glob("annotations/*.json"), *root.glob("*.csv")])
     if tables := [str(table) for table in tables if _tells_otherwise(table, rows)]:
         raise ValueError(f"{root}: give its table of photos, not the folder: {', '.join(tables)}")
-    return Source(rows, root, ["species", "individual"], _without_photos(lost, files))
+    return Source(rows, root, ["species", "individual"])
 
 
 def _files(root: Path, kinds: set[str]) -> Iterator[PurePosixPath]:
@@ -370,17 +366,6 @@ def _labels(parts: tuple[str, ...], levels: tuple[str, ...]) -> tuple[str, str, 
     if len(parts) == 3 and levels == ("name",):
         return "", parts[0], parts[1]
     return "", parts[-2] if levels and len(parts) > 1 else "", ""
-
-
-def _without_photos(lost: list[PurePosixPath], files: list[PurePosixPath]) -> tuple:
-    """Notices of the folders in which cameras left what is no photo."""
-    shown, told = {str(file.parent) for file in files}, []
-    kinds = pd.Series([file.suffix for file in lost], [str(file.parent) for file in lost], str)
-    for folder, own in kinds.groupby(level=0, sort=False):
-        what = f"{len(own):,} files ({', '.join(sorted({*own}))}) that can't be read as photos"
-        what += "" if folder in shown else ", and no photo"
-        told.append((folder, what, "left out: export them as JPEG"))
-    return tuple(told)
 
 
 def _tells_otherwise(table: Path, rows: pd.DataFrame) -> bool:

@@ -438,16 +438,13 @@ def tree(folder, files):
 TREE = [f"{s}/{n}/{p}.jpg" for s in ("ant", "bee") for n in ("a", "b") for p in (1, 2)]
 
 
-def test_animals_with_camera_files_alone_are_named(tmp_path):
+def test_a_raw_file_is_reported_unless_a_photo_of_its_name_lies_beside_it(tmp_path):
     tree(tmp_path, TREE)
-    for file in ("ant/raw/1.CR2", "ant/raw/2.cr2", "bee/film/1.MP4", "ant/a/1.NEF", "ant/b/9.NEF"):
-        (tmp_path / file).parent.mkdir(exist_ok=True)
+    for file in ("ant/a/1.NEF", "ant/b/9.NEF", "bee/a/1.MP4"):
         (tmp_path / file).write_bytes(b"II*\0")
-    notices = catalog.notices(load_catalog(tmp_path)).set_index("row")["what"]
-    assert notices["ant/raw"] == "2 files (.CR2, .cr2) that can't be read as photos, and no photo"
-    assert notices["bee/film"] == "1 files (.MP4) that can't be read as photos, and no photo"
-    assert notices["ant/b"] == "1 files (.NEF) that can't be read as photos"
-    assert "ant/a" not in notices  # 1.jpg is there
+    with pytest.raises(catalog.CatalogError, match=r"ant/b/9\.NEF: a camera's raw") as told:
+        load_catalog(tmp_path)
+    assert len(told.value.problems) == 1
 
 
 def test_a_raw_file_in_a_table_is_no_photo_though_pillow_opens_its_preview(folder):
