@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from miewid_core.catalog import PLACE
+from miewid_core.catalog import BOX, PLACE
 
 RAW = [
     *["row", "annotation_id", "file", "species", "name", "viewpoint"],
-    *["encounter", "date", "x", "y", "w", "h", "theta", "family", "image_width", "image_height"],
+    *["encounter", "date", *BOX, "theta", "family", "image_width", "image_height"],
     *PLACE,
 ]
 ALIASES = {  # a column's other names, each used where there is none of the first
@@ -166,7 +166,7 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[str], tuple]:
         ) from error
     rows.columns = names
     if separator != ",":
-        for column in columns_of(rows, [*"xywh", "theta", "score"]):
+        for column in columns_of(rows, [*BOX, "theta", "score"]):
             rows[column] = rows[column].str.replace(r"^\s*(-?\d*),(\d+)\s*$", r"\1.\2", regex=True)
     rows["row"] = [f"line {line}" for line in _lines(path, rows) + how["skiprows"]]
     return rows, columns, told
@@ -196,9 +196,9 @@ def _known_columns(rows: pd.DataFrame) -> pd.DataFrame:
                 rows[column] = rows[other]
             elif column == "file":
                 rows[column] = rows[column].where(rows[column].str.strip() != "", rows[other])
-    if "bbox" in rows and not set("xywh") & set(rows):
+    if "bbox" in rows and not set(BOX) & set(rows):
         boxes = [_box(box) for box in rows["bbox"]]
-        rows = rows.join(pd.DataFrame(boxes, rows.index, list("xywh"), dtype=object))
+        rows = rows.join(pd.DataFrame(boxes, rows.index, BOX, dtype=object))
     return rows
 
 
@@ -311,7 +311,7 @@ def _box(box: object) -> dict[str, str]:
         bare = re.fullmatch(r"[\[(]?([^][()]*)[\])]?", box.strip())
         sides = re.findall(r"[^,\s]+", bare[1]) if bare else box
     if pd.api.types.is_list_like(sides, allow_sets=False) and len(sides) in (0, 4):
-        return dict(zip("xywh", map(str, sides), strict=False))
+        return dict(zip(BOX, map(str, sides), strict=False))
     return {} if pd.api.types.is_scalar(box) and pd.isna(box) else {"x": str(box)}
 
 

@@ -19,7 +19,7 @@ from loky import ProcessPoolExecutor
 from tqdm import tqdm
 
 from miewid_core import progress
-from miewid_core.chips import ChipStore
+from miewid_core.chips import CUT, ChipStore
 from miewid_core.machine import default_device, threads
 from miewid_core.runs.run import Run, Training
 
@@ -27,7 +27,7 @@ POLL = 1.0  # seconds between two looks at the trainings under way
 DELAY = 60.0  # seconds after which a network file system shows what another computer wrote
 MOST = 4  # trainings at once on one computer: each holds a network and its batches in memory
 TURN = threading.Lock()  # of trainings in a process, whose random generator and threads they share
-READ = ["annotation_id", "species", "individual", "path", "x", "y", "w", "h", "theta"]
+READ = ["annotation_id", "species", "individual", *CUT]
 
 
 def train_all(trainings: Sequence[Training], executor: futures.Executor | None = None) -> list[Run]:
