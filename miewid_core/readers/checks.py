@@ -52,6 +52,10 @@ class Report:
         noted = rows[["row", "file"]].assign(column=column, problem=problem, remedy=remedy)
         self.problems.append(noted if bad is None else noted[bad.to_numpy(bool)])
 
+    def wrong(self, rows: pd.DataFrame | pd.Series) -> np.ndarray:
+        """Whether a problem is noted of each row."""
+        return rows.index.isin(pd.concat(self.problems).index)
+
     def notice(self, rows: pd.DataFrame, bad: pd.Series | None, what: Words, done: Words) -> None:
         """Note what was odd, and what was done about it."""
         self.notices.append(notice(rows, bad, what, done))
@@ -469,9 +473,8 @@ def repeated(rows: pd.DataFrame, report: Report) -> None:
 
     Of two that say the same the one without another problem stays.
     """
-    wrong = rows.index.isin(pd.concat(report.problems).index)
     animal = rows["species"] + "\n" + rows["name"]
-    rows = rows.assign(animal=animal, wrong=wrong)
+    rows = rows.assign(animal=animal, wrong=report.wrong(rows))
     sound = rows[np.isfinite(rows[[*BOX, "theta"]]).all(axis=1) & (rows["key"] != "")]
     sound = sound.sort_values("wrong", kind="stable")
     content = ["key", *BOX, "theta", "species", "name"]

@@ -247,8 +247,7 @@ def _unnamed(rows: pd.DataFrame, report: Report) -> pd.DataFrame:
     """The rows without names, of the species of their folder where they have none."""
     folder = rows["file"].str.partition("/")[0].where(rows["file"].str.contains("/"), "")
     ids = rows["annotation_id"].mask(rows["annotation_id"] == "", rows["file"])
-    wrong = ids.index.isin(pd.concat(report.problems).index)
-    again = ids[~wrong].groupby(ids).cumcount().reindex(ids.index, fill_value=0)
+    again = ids[~report.wrong(ids)].groupby(ids).cumcount().reindex(ids.index, fill_value=0)
     ids = ids.mask(again > 0, ids + "#" + (again + 1).astype(str))  # several boxes
     labels = rows["species"].mask(rows["species"] == "", folder)
     return rows.assign(name="", individual="", species=labels, annotation_id=ids)
@@ -260,12 +259,11 @@ def _usable(
     """The rows without problems, of species that can be evaluated; or the problems, raised."""
     if named:
         # what is dropped may leave a species with nothing; what its user is about to repair doesn't
-        lost = rows.index.isin(pd.concat(report.problems).index)
-        judged = rows[~lost if on_problem == "drop" else rows["species"] != ""]
+        judged = rows[~report.wrong(rows) if on_problem == "drop" else rows["species"] != ""]
         checks.nothing_to_evaluate(judged, report)
     problems = pd.concat(report.problems).sort_index(kind="stable")
     columns = COLUMNS + [name for name in PLACE if (rows[name] != "").any()]
-    annotations = rows.loc[~rows.index.isin(problems.index), columns].reset_index(drop=True)
+    annotations = rows.loc[~report.wrong(rows), columns].reset_index(drop=True)
     if len(problems) and (on_problem == "raise" or annotations.empty):
         raise CatalogError(f"{called(source)}: {listed(problems)}", problems)
     annotations = annotations.astype(dict.fromkeys(TEXT, str))
