@@ -18,6 +18,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from miewid_core import progress
+from miewid_core.catalog import BOX
 from miewid_core.files import Findings, digest, file_digest, read_checked, write_checked
 from miewid_core.machine import give_back, keep_freed_memory
 from miewid_core.photos import ChipError, crop, read_reduced, resize
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 VERSION = "2"  # raise it whenever the same photo and box give other pixels
 DEEP = "3"  # of photos that may have 16 bits a colour: trainings on others keep their folders
-BOX = ["path", "x", "y", "w", "h", "theta"]  # the columns that a chip depends on
+CUT = ["path", *BOX, "theta"]  # the columns that a chip depends on
 
 
 class ChipStore:
@@ -70,7 +71,7 @@ class ChipStore:
                 *[digests[path], repr(tuple(map(float, box))), str(self.size)],
                 *[versions[path], *self._way],
             )
-            for path, *box in annotations[BOX].itertuples(index=False)
+            for path, *box in annotations[CUT].itertuples(index=False)
         ]
         return pd.Series(keys, annotations.index, dtype=object)
 
@@ -81,7 +82,7 @@ class ChipStore:
         read, after making the others.
         """
         keys = self.keys(annotations)
-        rows = annotations[BOX].assign(key=keys.to_numpy())
+        rows = annotations[CUT].assign(key=keys.to_numpy())
         missing: dict[str, list] = {}
         for row in rows.itertuples(index=False):
             if not self.has(row.key):

@@ -128,7 +128,7 @@ class Findings:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.found, self._changed = path, {}, False
+        self.path, self.found, self._new = path, {}, False
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
             self.found = dict(json.loads(path.read_bytes()))
 
@@ -138,18 +138,13 @@ class Findings:
 
     def note(self, file: str, state: os.stat_result, finding: object) -> None:
         """Remember a finding (anything that JSON holds) about the file as it was in `state`."""
-        self.found[_mark(file, state)], self._changed = finding, True
+        self.found[_mark(file, state)], self._new = finding, True
 
     def save(self) -> None:
-        """Write the findings about files that still exist, if there are new ones."""
-        if self._changed:
-            kept = {
-                mark: found
-                for mark, found in self.found.items()
-                if Path(mark.rsplit("|", 2)[0]).exists()
-            }
+        """Write all findings, if there are new ones."""
+        if self._new:
             with replacing(self.path) as temporary:
-                temporary.write_text(json.dumps(kept))
+                temporary.write_text(json.dumps(self.found))
 
 
 def _mark(file: str, state: os.stat_result) -> str:

@@ -24,8 +24,7 @@ def crop(photo: np.ndarray, box: Box, theta: float = 0.0) -> np.ndarray:
         return _window(photo, left, top, right, bottom)
     x, y, w, h = box
     shape = max(1, round(w)), max(1, round(h))
-    sine, cosine = np.sin(theta), np.cos(theta)
-    turn = np.array([[cosine, -sine], [sine, cosine]])  # from the chip to the photo
+    turn = rotation(theta)  # from the chip to the photo
     middle = np.array([x + w / 2, y + h / 2])
     # only the part around the box is turned: OpenCV takes no side of 32,767 pixels or more
     reach = np.abs(turn) @ shape / 2 + 2
@@ -42,6 +41,12 @@ def crop(photo: np.ndarray, box: Box, theta: float = 0.0) -> np.ndarray:
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=WHITE,
     )
+
+
+def rotation(theta: float) -> np.ndarray:
+    """(2, 2) matrix by which points turn clockwise, as y points down."""
+    sine, cosine = np.sin(theta), np.cos(theta)
+    return np.array([[cosine, -sine], [sine, cosine]])
 
 
 def _edges(start: float, length: float) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from miewid_core.demo.coats import coat
 from miewid_core.demo.poses import View, body, extent, place
 from miewid_core.demo.species import BUILDS, SPECIES, Species
 from miewid_core.files import replacing
+from miewid_core.photos import rotation
 
 FRAMES = (0.7, 0.18, 0.08, 0.04)  # shares of encounters with 1, 2, 3, 4 annotations
 COLUMNS = [
@@ -199,9 +200,8 @@ def _framed(drawn: np.ndarray, view: View) -> tuple[View, np.ndarray]:
     half = fit / 2 * np.array([right - left, bottom - top])
     centre = np.clip(view.middle, 0.9 * half, scenes.SIZE - 0.9 * half)  # a little is cut off
     offset = fit / 2 * np.array([left + right, top + bottom])
-    sine, cosine = np.sin(view.roll), np.cos(view.roll)
-    turned = np.array([[cosine, -sine], [sine, cosine]]) @ offset
-    view = view._replace(middle=tuple((centre - turned).tolist()), length=float(fit * view.length))
+    middle = tuple((centre - rotation(view.roll) @ offset).tolist())
+    view = view._replace(middle=middle, length=float(fit * view.length))
     return view, np.concatenate([centre - half, centre + half])
 
 
@@ -214,6 +214,5 @@ def _box(box: np.ndarray, roll: float, rng: Generator) -> tuple[float, ...]:
         x, y, right, bottom = loose.round(1)
         return x, y, right - x, bottom - y, 0.0
     middle, grown = (loose[:2] + loose[2:] - box[:2] - box[2:]) / 2, loose[2:] - loose[:2]
-    sine, cosine = np.sin(roll), np.cos(roll)
-    centre = (box[:2] + box[2:]) / 2 + np.array([[cosine, -sine], [sine, cosine]]) @ middle
+    centre = (box[:2] + box[2:]) / 2 + rotation(roll) @ middle
     return (*(centre - grown / 2).round(1), *grown.round(1), round(roll, 4))

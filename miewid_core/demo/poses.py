@@ -7,6 +7,7 @@ import numpy as np
 from numpy.random import Generator
 
 from miewid_core.demo.species import BUILDS, CANVAS, Build, Species, fill, limb, outline
+from miewid_core.photos import rotation
 
 WIDTH, HEIGHT = CANVAS
 
@@ -65,8 +66,7 @@ def _swung(points: tuple, angle: float) -> np.ndarray:
     """Points turned about the first, in true proportions."""
     shape = np.array(CANVAS) / WIDTH
     path = np.array(points) * shape
-    sine, cosine = np.sin(angle), np.cos(angle)
-    return (path[0] + (path - path[0]) @ np.array([[cosine, sine], [-sine, cosine]])) / shape
+    return (path[0] + (path - path[0]) @ rotation(angle).T) / shape
 
 
 def _leg(mask: np.ndarray, build: Build, number: int, swing: float) -> None:

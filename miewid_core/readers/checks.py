@@ -7,6 +7,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
@@ -14,8 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from miewid_core import progress
 from miewid_core.catalog import BOX, NOTICE, PROBLEM, CatalogError
@@ -26,15 +25,13 @@ from miewid_core.readers.sources import CAMERA_RAW
 SLACK = 1.0  # pixels by which rounding may push a box out of its photo
 FULL_TURN = 6.3  # radians: what is more was meant as degrees
 OTHER_SIZE = 2.0  # pixels by which a photo's size may differ from the one in a COCO export
-SHARED = 1 / 3  # of all encounters: if nothing joins more, they number each animal's visits
-BURST, SPREAD = 600, 86_400  # seconds between files of one burst; that files' times must span
 LABELS = ("species", "name", "viewpoint", "encounter", "annotation_id")
 # line breaks and other control characters, and what stands for text of a wrong encoding
 GARBLED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd]")
 NO_SPECIES = "fill it in, put the photo at species/individual/, or give species as a parameter"
+NEAR = 0.88  # share of their letters in which two labels agree: one of nine may be another
 KINDS = 20  # so many different notices are listed of those with one consequence
 Words = str | pd.Series  # the same for all rows, or of each row
-NUMBERED = "encounter ids shared by animals that no photo, date or file time shows together"
 
 
 class Report:
@@ -54,6 +51,10 @@ class Report:
         """Note what is wrong in a column (`catalog.PROBLEM`), indexed as the rows."""
         noted = rows[["row", "file"]].assign(column=column, problem=problem, remedy=remedy)
         self.problems.append(noted if bad is None else noted[bad.to_numpy(bool)])
+
+    def wrong(self, rows: pd.DataFrame | pd.Series) -> np.ndarray:
+        """Whether a problem is noted of each row."""
+        return rows.index.isin(pd.concat(self.problems).index)
 
     def notice(self, rows: pd.DataFrame, bad: pd.Series | None, what: Words, done: Words) -> None:
         """Note what was odd, and what was done about it."""
@@ -153,7 +154,7 @@ class Look(NamedTuple):
 
     `key`: its path below the root (posix). `width`, `height`: pixels of the upright photo, NaN
     where there is a problem; `turned`: whether the stored one lies on its side (EXIF). `size` in
-    bytes, `changed` in seconds since 1970.
+    bytes.
     """
 
     path: str = ""
@@ -162,7 +163,6 @@ class Look(NamedTuple):
     height: float = np.nan
     turned: bool = False
     size: int = 0
-    changed: float = np.nan
     problem: str = ""
     remedy: str = ""
 
@@ -239,7 +239,7 @@ def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Findings)
             return Look(key=key, problem=f"missing file: {problem}", remedy=remedy)
         state = path.stat()
         size = _size(path, state, verify, memory)
-        return Look(str(path if inside else root / key), key, *size, state.st_size, state.st_mtime)
+        return Look(str(path if inside else root / key), key, *size, state.st_size)
     except UNREADABLE as error:
         huge = isinstance(error, Image.DecompressionBombError)
         remedy = HUGE if huge else FETCH if _is_pointer(root / key) else SAVE_AGAIN
@@ -441,25 +441,19 @@ def _plain(label: str) -> str:
 
 
 def _without_slips(labels: pd.Series) -> pd.Series:
-    """Each label, or the first one that differs from it by one letter or two swapped ones."""
+    """Each label, or an earlier one that is spelt nearly so, with the same digits."""
     if len(labels) > 500:  # which would take long
         return labels
     kept: dict[str, str] = {}
     for label in labels:
-        kept.setdefault(label, next((k for k in kept.values() if _slip(label, k)), label))
+        numbered = [other for other in kept.values() if _digits(other) == _digits(label)]
+        near = get_close_matches(label, numbered, n=1, cutoff=NEAR)
+        kept.setdefault(label, near[0] if near else label)
     return labels.map(kept)
 
 
-def _slip(one: str, other: str) -> bool:
-    """Whether two labels of five letters or more differ by one letter, or by two swapped ones."""
-    if min(len(one), len(other)) < 5 or abs(len(one) - len(other)) > 1 or one == other:
-        return False
-    pairs = enumerate(zip(one, other, strict=False))
-    start = next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
-    a, b = one[start:], other[start:]
-    swapped = a[1::-1] == b[:2] and a[2:] == b[2:]
-    slip = a[1:] == b[1:] or a[1:] == b or a == b[1:] or swapped
-    return slip and (a[:1] + b[:1]).isalpha()
+def _digits(label: str) -> list[str]:
+    return re.findall(r"\d", label)
 
 
 def doubled(rows: pd.DataFrame, report: Report) -> None:
@@ -474,71 +468,13 @@ def doubled(rows: pd.DataFrame, report: Report) -> None:
     report.notice(rows, later, "the same photo as " + first + other, "kept")
 
 
-def encounters(rows: pd.DataFrame, report: Report) -> pd.Series:
-    """Encounters whose ids are each animal's own where they aren't a herd's.
-
-    An id that several animals have is a herd's where these are joined by a photo of several, by
-    dates, or else by files of one burst. It numbers the visits of each animal where they are not
-    joined, and have different dates or species, or where so it is with more than a third of all
-    ids; then it is counted for each animal alone.
-    """
-    known = rows[rows["encounter"] != ""]
-    known = known.assign(animal=known["species"] + "/" + known["name"])
-    total = known["encounter"].nunique()
-    known = known[known.groupby("encounter")["animal"].transform("nunique") > 1]
-    if known.empty:
-        return rows["encounter"]
-    known = known.assign(group=_joined(known, rows["changed"]))
-    ids = known.groupby("encounter")[["group", "animal", "species"]].nunique()
-    dated = known[known["date"].notna()].groupby("encounter")[["group", "animal"]].nunique()
-    days, seen = (dated[name].reindex(ids.index, fill_value=0) for name in ("group", "animal"))
-    most_on_one_day = (days == 1) & (seen > 1) & (2 * seen >= ids["animal"])
-    apart = (ids["group"] > 1) & ~most_on_one_day
-    told = (days > 1) | (ids["species"] > 1)
-    own = apart & (told | ((apart & ~told).sum() > SHARED * total))
-    few = known[known["encounter"].isin(own.index[own])]
-    first = few.drop_duplicates("encounter")
-    first = first.assign(row="encounter " + first["encounter"])
-    report.notice(first, None, NUMBERED, "counted per individual")
-    ours = few["animal"] + ": " + few["encounter"]
-    return rows["encounter"].mask(rows.index.isin(few.index), ours)
-
-
-def _joined(rows: pd.DataFrame, changed: pd.Series) -> np.ndarray:
-    """Numbers of groups: animals of an encounter are in one if files, dates or bursts join them."""
-    rows = rows.assign(day=rows["date"].dt.floor("D"), burst=_bursts(rows, changed))
-    animals = rows.groupby(["encounter", "animal"]).ngroup().to_numpy()
-    links, nodes = [], animals.max() + 1
-    for sign in ("key", "day", "burst"):
-        known = (rows[sign].notna() & (rows[sign] != "")).to_numpy()
-        seen = rows[known].groupby(["encounter", sign]).ngroup().to_numpy()
-        links.append(np.column_stack([animals[known], seen + nodes]))
-        nodes += known.sum()
-    first, second = np.concatenate(links).T
-    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(nodes, nodes))
-    return connected_components(graph, directed=False)[1][animals]
-
-
-def _bursts(rows: pd.DataFrame, changed: pd.Series) -> pd.Series:
-    """Numbers of the bursts in which files were written; NaN where that says nothing.
-
-    A date says more. And copies that were all written within a day say nothing about photos.
-    """
-    if not changed.max() - changed.min() > SPREAD:
-        return pd.Series(np.nan, rows.index)
-    order = rows["changed"].sort_values()
-    bursts = (order.diff() > BURST).cumsum().reindex(rows.index)
-    return bursts.where(rows["date"].isna() & rows["changed"].notna())
-
-
 def repeated(rows: pd.DataFrame, report: Report) -> None:
     """Rows that say the same twice, contradict each other, or share an id.
 
     Of two that say the same the one without another problem stays.
     """
-    wrong = rows.index.isin(pd.concat(report.problems).index)
     animal = rows["species"] + "\n" + rows["name"]
-    rows = rows.assign(animal=animal, wrong=wrong)
+    rows = rows.assign(animal=animal, wrong=report.wrong(rows))
     sound = rows[np.isfinite(rows[[*BOX, "theta"]]).all(axis=1) & (rows["key"] != "")]
     sound = sound.sort_values("wrong", kind="stable")
     content = ["key", *BOX, "theta", "species", "name"]

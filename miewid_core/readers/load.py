@@ -1,5 +1,6 @@
 """Read a catalog: rows checked, normalised, problems by row; one table of annotations out."""
 
+import contextlib
 import re
 import warnings
 from collections.abc import Collection
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from dateutil import parser
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from miewid_core.catalog import (
     BOX,
@@ -35,6 +38,8 @@ MISSING = {  # words for no value, in any case, in any column
     *["unidentified", "undefined", "unspecified", "unassigned", "missing", "not available"],
     *["not known", "not identified", "unnamed", "no name", "new_whale", "new_individual"],
 }
+SHARED = 1 / 3  # of all encounters: if nothing joins more, they number each animal's visits
+NUMBERED = "encounter ids shared by animals that no photo and no date shows together"
 HALF = re.compile("[\ud800-\udfff]")  # halves of characters, of a file name that is no UTF-8
 
 
@@ -178,7 +183,7 @@ def _identified(rows: pd.DataFrame, differ: set[str], report: Report) -> pd.Data
 
     `made`: whether the source gave no annotation_id.
     """
-    encounters = checks.encounters(rows, report)
+    encounters = _encounters(rows, report)
     rows = rows.assign(individual=individuals(rows, differ), encounter=encounters)
     checks.similar(rows, report)
     checks.doubled(rows, report)
@@ -193,12 +198,56 @@ def _identified(rows: pd.DataFrame, differ: set[str], report: Report) -> pd.Data
     return rows
 
 
+def _encounters(rows: pd.DataFrame, report: Report) -> pd.Series:
+    """Encounters whose ids are each animal's own where they aren't a herd's.
+
+    An id that several animals have is a herd's where these are joined by a photo of several or by
+    dates. It numbers the visits of each animal where they are not joined, and have different dates
+    or species, or where so it is with more than a third of all ids; then it is counted for each
+    animal alone.
+    """
+    known = rows[rows["encounter"] != ""]
+    known = known.assign(animal=known["species"] + "/" + known["name"])
+    total = known["encounter"].nunique()
+    known = known[known.groupby("encounter")["animal"].transform("nunique") > 1]
+    if known.empty:
+        return rows["encounter"]
+    known = known.assign(group=_joined(known))
+    ids = known.groupby("encounter")[["group", "animal", "species"]].nunique()
+    dated = known[known["date"].notna()].groupby("encounter")[["group", "animal"]].nunique()
+    days, seen = (dated[name].reindex(ids.index, fill_value=0) for name in ("group", "animal"))
+    most_on_one_day = (days == 1) & (seen > 1) & (2 * seen >= ids["animal"])
+    apart = (ids["group"] > 1) & ~most_on_one_day
+    told = (days > 1) | (ids["species"] > 1)
+    own = apart & (told | ((apart & ~told).sum() > SHARED * total))
+    few = known[known["encounter"].isin(own.index[own])]
+    first = few.drop_duplicates("encounter")
+    first = first.assign(row="encounter " + first["encounter"])
+    report.notice(first, None, NUMBERED, "counted per individual")
+    ours = few["animal"] + ": " + few["encounter"]
+    return rows["encounter"].mask(rows.index.isin(few.index), ours)
+
+
+def _joined(rows: pd.DataFrame) -> np.ndarray:
+    """Numbers of groups: animals of an encounter are in one if photos or dates join them."""
+    rows = rows.assign(day=rows["date"].dt.floor("D"))
+    animals = rows.groupby(["encounter", "animal"]).ngroup().to_numpy()
+    links, nodes = [], animals.max() + 1
+    for sign in ("key", "day"):
+        known = (rows[sign].notna() & (rows[sign] != "")).to_numpy()
+        seen = rows[known].groupby(["encounter", sign]).ngroup().to_numpy()
+        links.append(np.column_stack([animals[known], seen + nodes]))
+        nodes += known.sum()
+    first, second = np.concatenate(links).T
+    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(nodes, nodes))
+    return connected_components(graph, directed=False)[1][animals]
+
+
 def _unnamed(rows: pd.DataFrame, report: Report) -> pd.DataFrame:
     """The rows without names, of the species of their folder where they have none."""
     folder = rows["file"].str.partition("/")[0].where(rows["file"].str.contains("/"), "")
     ids = rows["annotation_id"].mask(rows["annotation_id"] == "", rows["file"])
-    wrong = ids.index.isin(pd.concat(report.problems).index)
-    again = ids[~wrong].groupby(ids).cumcount().reindex(ids.index, fill_value=0)
+    again = ids[~report.wrong(ids)].groupby(ids).cumcount().reindex(ids.index, fill_value=0)
     ids = ids.mask(again > 0, ids + "#" + (again + 1).astype(str))  # several boxes
     labels = rows["species"].mask(rows["species"] == "", folder)
     return rows.assign(name="", individual="", species=labels, annotation_id=ids)
@@ -210,12 +259,11 @@ def _usable(
     """The rows without problems, of species that can be evaluated; or the problems, raised."""
     if named:
         # what is dropped may leave a species with nothing; what its user is about to repair doesn't
-        lost = rows.index.isin(pd.concat(report.problems).index)
-        judged = rows[~lost if on_problem == "drop" else rows["species"] != ""]
+        judged = rows[~report.wrong(rows) if on_problem == "drop" else rows["species"] != ""]
         checks.nothing_to_evaluate(judged, report)
     problems = pd.concat(report.problems).sort_index(kind="stable")
     columns = COLUMNS + [name for name in PLACE if (rows[name] != "").any()]
-    annotations = rows.loc[~rows.index.isin(problems.index), columns].reset_index(drop=True)
+    annotations = rows.loc[~report.wrong(rows), columns].reset_index(drop=True)
     if len(problems) and (on_problem == "raise" or annotations.empty):
         raise CatalogError(f"{called(source)}: {listed(problems)}", problems)
     annotations = annotations.astype(dict.fromkeys(TEXT, str))
@@ -229,12 +277,12 @@ def _usable(
 
 
 # Dates as cameras, exiftool, spreadsheets and data frames write them; never silently another.
+YEAR_FIRST = r"^((?:18|19|20)\d\d)([:/.-])(0?[1-9]|1[0-2])\2(\d\d?)(?!\d)"
+YEAR_LAST = re.compile(r"(\d\d?)([/.-])(\d\d?)\2(?:18|19|20)\d\d(?!\d)")
+MONTH = "(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
+IN_WORDS = re.compile(rf"(?=.*{MONTH}).*\b(?:18|19|20)\d\d\b")
 ISO = r"(?:18|19|20)\d\d(?:-\d\d-\d\d|\d{4})(?:[T ].*)?"
-ZONE = r"(?<=\d)\s*(?:[zZ]|UTC|GMT|[+-]\d\d(?::?\d\d)?)$"  # of a time, at its end
-TIME = r"(?:[T, ]+(?P<time>\d\d?:\d\d(?::\d\d(?:\.\d*)?)?\s*(?:[AaPp][Mm])?))?"
-YEAR_FIRST = re.compile(rf"(?P<y>(?:18|19|20)\d\d)([:/.-])(?P<m>\d\d?)\2(?P<d>\d\d?){TIME}")
-YEAR_LAST = re.compile(rf"(?P<a>\d\d?)([/.-])(?P<b>\d\d?)\2(?P<y>(?:18|19|20)\d\d){TIME}")
-IN_WORDS = re.compile(r"(?=.*[A-Za-z]{3})(?=.*\b(?:18|19|20)\d\d\b).*\d.*")
+ZONE = r"([T ]\d.*?)\s*(?:[zZ]|UTC|GMT|[+-]\d\d(?::?\d\d)?)$"  # of a time, at its end
 ZERO = pd.to_datetime(["1899-12-30", "1900-01-01", "1904-01-01", "1970-01-01", "1980-01-01"])
 LEFT_OUT = "set to missing: write it as 2024-05-31 or 2024-05-31T12:00:00"
 
@@ -250,20 +298,22 @@ def read_dates(written: pd.Series) -> pd.DataFrame:
     all else.
     """
     texts = pd.Series(written.unique(), dtype=object)
-    read = _iso(texts)
-    left = texts[read.isna() & (texts.str.strip("\0 ") != "")]
-    days = {place: readings(text) for place, text in left.items()}
-    order = _order([left[place] for place, found in days.items() if found])
+    plain = texts.str.strip("\0 ")
+    iso = plain.map(_iso)
+    whole = iso.where(iso.str.fullmatch(ISO).astype(bool))
+    read = pd.to_datetime(whole, errors="coerce", format="ISO8601").astype("datetime64[us]")
+    days = {place: readings(plain[place]) for place in texts.index[read.isna() & (plain != "")]}
+    order = _order([plain[place] for place, found in days.items() if found])
     what, done = pd.Series("", texts.index), pd.Series("", texts.index)
     for place, found in days.items():
         if len(found) == 1:
             read[place] = found[0]
         elif found and order is not None:
             read[place] = found[order[0]]
-            what[place], done[place] = f"date {left[place]} can be two days", order[1]
+            what[place], done[place] = f"date {texts[place]} can be two days", order[1]
         else:
             wrong = "can be two days" if found else "can't be read as one day"
-            what[place], done[place] = f"date {left[place]} {wrong}", LEFT_OUT
+            what[place], done[place] = f"date {texts[place]} {wrong}", LEFT_OUT
     none = read.isin(ZERO)
     read[none], done[none] = pd.NaT, "set to missing"
     what[none] = "date " + texts[none] + " is how programs write none"
@@ -271,60 +321,34 @@ def read_dates(written: pd.Series) -> pd.DataFrame:
     return table.loc[written].set_axis(written.index)
 
 
-def _iso(texts: pd.Series) -> pd.Series:
-    """What ISO 8601 says of texts that give a whole day; NaT for the others."""
-    plain = texts.str.strip("\0 ").str.replace(r"\.0+$", "", regex=True)
-    timed = plain.str.contains("[T:]", regex=True).astype(bool)
-    plain = plain.mask(timed, texts.str.strip("\0 ").str.replace(ZONE, "", regex=True))
-    plain = plain.where(plain.str.fullmatch(ISO).astype(bool))
-    read = pd.to_datetime(plain, errors="coerce", format="ISO8601", utc=True)
-    return read.dt.tz_localize(None).astype("datetime64[us]")
+def _iso(text: str) -> str:
+    """A date that begins with the year as ISO 8601 has it, without a zone; others as they are."""
+    text = re.sub(YEAR_FIRST, lambda day: f"{day[1]}-{day[3]:0>2}-{day[4]:0>2}", text)
+    return re.sub(ZONE, r"\1", text.removesuffix(".0"))
 
 
 def readings(text: str) -> list[datetime]:
     """The days, with their times, that a text can mean; two where day and month may be swapped."""
-    text = text.strip("\0 ")
-    text = re.sub(ZONE, "", text) if re.search(r"\d:\d", text) else text
-    if found := YEAR_FIRST.fullmatch(text):
-        return _days(found["y"], found["time"], [(found["m"], found["d"])])
-    if found := YEAR_LAST.fullmatch(text):
-        day_first, month_first = (found["b"], found["a"]), (found["a"], found["b"])
-        days = _days(found["y"], found["time"], [day_first, month_first])
-        return days[:1] if found[2] == "." else days
-    if IN_WORDS.fullmatch(text):
-        return _in_words(text)
-    return []
-
-
-def _days(year: str, time: str | None, months_and_days: list[tuple[str, str]]) -> list[datetime]:
-    days = []
-    for month, day in months_and_days:
-        parsed = pd.to_datetime(f"{year}-{month:0>2}-{day:0>2}", errors="coerce")
-        clock = pd.to_datetime(f"2000-01-01 {time}", errors="coerce") if time else parsed
-        if not pd.isna(parsed) and not pd.isna(clock):
-            days.append(datetime.combine(parsed.date(), clock.time()))
-    return list(dict.fromkeys(days))
-
-
-def _in_words(text: str) -> list[datetime]:
-    """A date with the name of its month, if it says year, month and day."""
-    text = re.sub(r"\s*\(.*\)$", "", text)
-    text = re.sub(r"(?:\s+|GMT|UTC)[+-]\d{4}$", "", text)
-    try:  # what the text doesn't say is taken from the default: it must make no difference
-        first, second = (
-            parser.parse(text, default=default, ignoretz=True)
-            for default in (datetime(2000, 1, 1), datetime(2004, 2, 2))
-        )
-    except (ValueError, OverflowError, TypeError):
+    text, orders = _iso(text.strip("\0 ")), [False]  # of whether the day comes first
+    if numbers := YEAR_LAST.match(text):
+        orders = [True] if numbers[2] == "." else [True, False]
+    elif not (re.match(YEAR_FIRST, text) or IN_WORDS.match(text)):
         return []
-    return [first] if first == second else []
+    # what a text doesn't say is taken from the default: it must make no difference
+    defaults, days = (datetime(2000, 1, 1), datetime(2004, 2, 2)), []
+    for day_first in orders:
+        how = {"dayfirst": day_first, "ignoretz": True}
+        with contextlib.suppress(ValueError, OverflowError, TypeError):
+            first, second = (parser.parse(text, default=own, **how) for own in defaults)
+            days += [first] if first == second else []
+    return list(dict.fromkeys(days))
 
 
 def _order(texts: list[str]) -> tuple[int, str] | None:
     """Which of two readings is meant, as dates show that can be read one way only; None if none."""
     found = [match for match in map(YEAR_LAST.match, texts) if match and match[2] != "."]
-    days = [match[0] for match in found if int(match["a"]) > 12]
-    months = [match[0] for match in found if int(match["b"]) > 12]
+    days = [match.string for match in found if int(match[1]) > 12]
+    months = [match.string for match in found if int(match[3]) > 12]
     if bool(days) == bool(months):
         return None
     first, other = ("day", days) if days else ("month", months)

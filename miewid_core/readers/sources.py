@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from miewid_core.catalog import PLACE
+from miewid_core.catalog import BOX, PLACE
 
 RAW = [
     *["row", "annotation_id", "file", "species", "name", "viewpoint"],
-    *["encounter", "date", "x", "y", "w", "h", "theta", "family", "image_width", "image_height"],
+    *["encounter", "date", *BOX, "theta", "family", "image_width", "image_height"],
     *PLACE,
 ]
 ALIASES = {  # a column's other names, each used where there is none of the first
@@ -26,18 +26,13 @@ ALIASES = {  # a column's other names, each used where there is none of the firs
     "encounter": ("encounter_id",),
     "theta": ("bbox_theta",),
 }
-WILDLIFE = [  # columns that wildlife-datasets describes
-    *["path", "identity", "species", "orientation", "encounter", "date", "family", "bbox"],
-    "bbox_theta",
-]
 TABLE = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False}  # cells stay text
 COCO = ("annotations", "images", "individuals", "categories")
-APPLE = {".heic", ".heif"}  # photos that Pillow can't read alone: reported, not passed over
+APPLE = {".heic", ".heif"}  # photos that Pillow can't read alone
 CAMERA_RAW = {
     *[".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng", ".raf", ".orf"],
     *[".rw2", ".pef", ".srw", ".raw", ".3fr", ".iiq", ".x3f", ".gpr"],
 }
-FILMS = {".mp4", ".mov", ".avi", ".mkv", ".mts", ".m4v", ".wmv", ".mpg", ".3gp"}
 HIDDEN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # folders of systems, beside those with a point
 SUPPORTED = (
     'supported are "demo", a .csv, a .json (COCO), a folder species/individual/*.jpg, '
@@ -82,8 +77,9 @@ def read(
             where = elsewhere.absolute()
             raise ValueError(f"photos_dir is {photos_dir}, but there is no folder {where}")
         if is_folder(source):
-            whose = f"{source} is a folder of photos itself"
-            raise ValueError(f"photos_dir is {photos_dir}, but {whose}")
+            raise ValueError(
+                f"photos_dir is {photos_dir}, but {source} is a folder of photos itself"
+            )
         # the unidentified photos may lie where the known ones do, or beside their own table
         places = [elsewhere, *(places if not levels else [])]
     names = found.rows["file"].dropna().astype(str).head(20) if "file" in found.rows else []
@@ -170,7 +166,7 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[str], tuple]:
         ) from error
     rows.columns = names
     if separator != ",":
-        for column in columns_of(rows, [*"xywh", "theta", "score"]):
+        for column in columns_of(rows, [*BOX, "theta", "score"]):
             rows[column] = rows[column].str.replace(r"^\s*(-?\d*),(\d+)\s*$", r"\1.\2", regex=True)
     rows["row"] = [f"line {line}" for line in _lines(path, rows) + how["skiprows"]]
     return rows, columns, told
@@ -200,9 +196,9 @@ def _known_columns(rows: pd.DataFrame) -> pd.DataFrame:
                 rows[column] = rows[other]
             elif column == "file":
                 rows[column] = rows[column].where(rows[column].str.strip() != "", rows[other])
-    if "bbox" in rows and not set("xywh") & set(rows):
+    if "bbox" in rows and not set(BOX) & set(rows):
         boxes = [_box(box) for box in rows["bbox"]]
-        rows = rows.join(pd.DataFrame(boxes, rows.index, list("xywh"), dtype=object))
+        rows = rows.join(pd.DataFrame(boxes, rows.index, BOX, dtype=object))
     return rows
 
 
@@ -315,25 +311,22 @@ def _box(box: object) -> dict[str, str]:
         bare = re.fullmatch(r"[\[(]?([^][()]*)[\])]?", box.strip())
         sides = re.findall(r"[^,\s]+", bare[1]) if bare else box
     if pd.api.types.is_list_like(sides, allow_sets=False) and len(sides) in (0, 4):
-        return dict(zip("xywh", map(str, sides), strict=False))
+        return dict(zip(BOX, map(str, sides), strict=False))
     return {} if pd.api.types.is_scalar(box) and pd.isna(box) else {"x": str(box)}
 
 
 def _folder(root: Path, levels: tuple[str, ...]) -> Source:
     """Photos at the levels of a tree, such as species/individual/; elsewhere they have no species.
 
-    Folders that are links are entered; one that may not be read is a row, to be reported. A table
+    Folders that are links are entered; one that may not be read is a row, to be reported, and so
+    is a photo of a kind that can't be read, unless one of the same name lies beside it. A table
     in the folder that says otherwise of its photos raises ValueError: it is meant, more likely.
     """
     endings = Image.registered_extensions()
-    beside = CAMERA_RAW | FILMS  # what cameras write beside photos
-    readable = {ending for ending, kind in endings.items() if kind in Image.OPEN} - beside
-    found = sorted(_files(root, readable | APPLE | beside))
+    readable = {ending for ending, kind in endings.items() if kind in Image.OPEN} - CAMERA_RAW
+    found = sorted(_files(root, readable | APPLE | CAMERA_RAW))
     photos = {file.with_suffix("") for file in found if file.suffix.lower() in readable}
-    second = (APPLE | beside) - readable  # of no interest where there is a photo of that name
-    found = [f for f in found if f.suffix.lower() not in second or f.with_suffix("") not in photos]
-    lost = [file for file in found if file.suffix.lower() in beside]
-    files = [file for file in found if file.suffix.lower() not in beside]
+    files = [f for f in found if f.suffix.lower() in readable or f.with_suffix("") not in photos]
     labels = [_labels(file.parts, levels) for file in files]
     rows = pd.DataFrame(labels, columns=["species", "name", "encounter"], dtype=object)
     rows["file"] = [file.as_posix() for file in files]
@@ -341,7 +334,7 @@ def _folder(root: Path, levels: tuple[str, ...]) -> Source:
     tables = sorted([*root.glob("annotations/*.json"), *root.glob("*.csv")])
     if tables := [str(table) for table in tables if _tells_otherwise(table, rows)]:
         raise ValueError(f"{root}: give its table of photos, not the folder: {', '.join(tables)}")
-    return Source(rows, root, ["species", "individual"], _without_photos(lost, files))
+    return Source(rows, root, ["species", "individual"])
 
 
 def _files(root: Path, kinds: set[str]) -> Iterator[PurePosixPath]:
@@ -375,31 +368,17 @@ def _labels(parts: tuple[str, ...], levels: tuple[str, ...]) -> tuple[str, str, 
     return "", parts[-2] if levels and len(parts) > 1 else "", ""
 
 
-def _without_photos(lost: list[PurePosixPath], files: list[PurePosixPath]) -> tuple:
-    """Notices of the folders in which cameras left what is no photo."""
-    shown, told = {str(file.parent) for file in files}, []
-    kinds = pd.Series([file.suffix for file in lost], [str(file.parent) for file in lost], str)
-    for folder, own in kinds.groupby(level=0, sort=False):
-        what = f"{len(own):,} files ({', '.join(sorted({*own}))}) that can't be read as photos"
-        what += "" if folder in shown else ", and no photo"
-        told.append((folder, what, "left out: export them as JPEG"))
-    return tuple(told)
-
-
 def _tells_otherwise(table: Path, rows: pd.DataFrame) -> bool:
     """Whether a table in a folder is a catalog of its photos, with other labels than the folders"""
     try:
         found = _read_path(table, LEVELS).rows
     except ValueError:
         return False
-    labels = ["species", "name"]
-    if not {"file", *labels} <= set(found):
+    if not {"file", "species", "name"} <= set(found):
         return False
-    if rows.empty:
-        return not found.empty
     both = found.merge(rows, on="file", suffixes=("", "_folder"))
-    apart = any((both[label] != both[f"{label}_folder"]).any() for label in labels)
-    return apart or (both.empty and table.suffix == ".json")
+    apart = (both["species"] != both["species_folder"]) | (both["name"] != both["name_folder"])
+    return apart.any() or (both.empty and table.suffix == ".json")
 
 
 def _frame(dataset: object) -> Source:
@@ -410,6 +389,6 @@ def _frame(dataset: object) -> Source:
         )
     given = dataset.df.reset_index(drop=True)
     given.columns = _no_column_twice([str(column) for column in given])
-    rows = _known_columns(given[columns_of(given, WILDLIFE)])
+    rows = _known_columns(given)
     rows["row"] = [f"row {place}" for place in range(len(rows))]
     return Source(rows[columns_of(rows, RAW)], Path(dataset.root), list(map(str, given)))

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from loky import ProcessPoolExecutor
 from tqdm import tqdm
 
 from miewid_core import progress
-from miewid_core.chips import ChipStore
+from miewid_core.chips import CUT, ChipStore
 from miewid_core.machine import default_device, threads
 from miewid_core.runs.run import Run, Training
 
@@ -28,7 +27,7 @@ POLL = 1.0  # seconds between two looks at the trainings under way
 DELAY = 60.0  # seconds after which a network file system shows what another computer wrote
 MOST = 4  # trainings at once on one computer: each holds a network and its batches in memory
 TURN = threading.Lock()  # of trainings in a process, whose random generator and threads they share
-READ = ["annotation_id", "species", "individual", "path", "x", "y", "w", "h", "theta"]
+READ = ["annotation_id", "species", "individual", *CUT]
 
 
 def train_all(trainings: Sequence[Training], executor: futures.Executor | None = None) -> list[Run]:
@@ -75,17 +74,14 @@ def _train(pending: list[Training], asked: int, executor: futures.Executor | Non
 
 def _train_in_turn(pending: list[Training]) -> None:
     """Train one by one; runs locked by another process are retried last."""
-    left, locked_in_a_row = deque(pending), 0
-    while left:
-        training = left.popleft()
-        title = f"[{len(pending) - len(left)}/{len(pending)}] {training.title}"
-        try:
-            all_locked_elsewhere = locked_in_a_row > len(left)
-            dataclasses.replace(training, title=title).run(wait=all_locked_elsewhere)
-            locked_in_a_row = 0
-        except Timeout:
-            left.append(training)
-            locked_in_a_row += 1
+    locked: list[Training] = []
+    for wait, left in ((False, pending), (True, locked)):
+        for number, training in enumerate(left, 1 + len(pending) - len(left)):
+            title = f"[{number}/{len(pending)}] {training.title}"
+            try:
+                dataclasses.replace(training, title=title).run(wait)
+            except Timeout:
+                locked.append(training)
 
 
 def _train_beside(pending: list[Training], executor: futures.Executor, threads: int) -> None:

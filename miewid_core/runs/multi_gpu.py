@@ -110,10 +110,10 @@ class GlobalBatchNorm(TorchFunctionMode):
 
 def _batch_norm(
     x: torch.Tensor,
-    running_mean: torch.Tensor | None,
-    running_var: torch.Tensor | None,
-    weight: torch.Tensor | None,
-    bias: torch.Tensor | None,
+    running_mean: torch.Tensor,
+    running_var: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
     training: bool,
     momentum: float,
     eps: float,
@@ -128,11 +128,10 @@ def _batch_norm(
         mean, items = sums[:-1] / sums[-1], sums[-1]
         # about the common mean: a difference of two large squares would lose digits
         var = all_reduce((own_var + (own_mean - mean).square()) * size) / items
-        scale = (var + eps).rsqrt() * (1 if weight is None else weight)
-        shift = -mean * scale + (0 if bias is None else bias)
+        scale = (var + eps).rsqrt() * weight
+        shift = bias - mean * scale
         normal = torch.addcmul(shift.view(shape), wide, scale.view(shape)).to(x.dtype)
-    if running_mean is not None:
-        with torch.no_grad():
-            running_mean.lerp_(mean, momentum)
-            running_var.lerp_(var * items / (items - 1), momentum)
+    with torch.no_grad():
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(var * items / (items - 1), momentum)
     return normal

@@ -202,10 +202,9 @@ def shared(notebooks: Sequence[Path], parameters: Mapping[str, str]) -> list[dic
     """
     known = [declared(notebook) for notebook in notebooks]
     every = dict.fromkeys(itertools.chain(*known))
-    if unknown := sorted(set(parameters) - set(every)):
-        which = notebooks[0].name if len(notebooks) == 1 else "none of these notebooks"
-        has = f"has {'no' if len(notebooks) == 1 else 'a'} parameter {', '.join(unknown)}"
-        raise ParameterError(f"{which} {has}; there are {', '.join(every)}")
+    if unknown := ", ".join(sorted(set(parameters) - set(every))):
+        which = notebooks[0].name if len(notebooks) == 1 else "the notebooks"
+        raise ParameterError(f"no parameter {unknown} in {which}; there are {', '.join(every)}")
     return [
         {name: typed(name, parameters[name], kinds[name]) for name in kinds if name in parameters}
         for kinds in known

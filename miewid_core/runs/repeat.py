@@ -10,7 +10,7 @@ from miewid_core.config import FineTuneConfig, TrainConfig
 from miewid_core.files import file_digest
 from miewid_core.machine import threads
 from miewid_core.model import read_tensors
-from miewid_core.runs.run import RESULTS, Run, Training, checked, folder_name, versions
+from miewid_core.runs.run import RESULTS, Run, Training, folder_name, versions
 
 
 def repeat(
@@ -27,7 +27,7 @@ def repeat(
     it started from beside it. Raises ValueError naming what is missing or isn't what it was.
     """
     for name in RESULTS:  # now, not when all is trained
-        checked(run.folder, name)
+        run.checked(name)
     told, rows = run.record, run.rows
     if Path(runs_dir).resolve() == run.folder.resolve().parent:
         raise ValueError(f"{runs_dir} is where the run itself lies: choose another folder")
@@ -94,14 +94,10 @@ def differences(first: Run, second: Run) -> pd.Series:
         pair = [tensors[name] for tensors in (ours, theirs) if name in tensors]
         if len(pair) < 2 or pair[0].shape != pair[1].shape:
             found[name] = float("inf")
-        elif pair[0].dtype != pair[1].dtype or not _bits(pair[0]).equal(_bits(pair[1])):
+        elif len({(own.dtype, own.numpy().tobytes()) for own in pair}) > 1:
             apart = (pair[0].double() - pair[1].double()).abs()
             found[name] = float(apart.nan_to_num(float("inf")).max())
     return pd.Series(found, dtype=float).sort_values(ascending=False, kind="stable")
-
-
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.reshape(-1).view(torch.uint8)
 
 
 def causes(first: Run, second: Run) -> list[str]:

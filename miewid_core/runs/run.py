@@ -38,63 +38,6 @@ FIELDS = {  # of a configuration, that version 0.1 wrote into a spec whatever th
 }
 
 
-def write_record(folder: Path, spec: dict[str, object], title: str, seconds: float) -> None:
-    """Write the run.json of a folder that holds all of RESULTS."""
-    files = {name: file_digest(folder / name) for name in RESULTS}
-    told = {"format": FORMAT, "spec": spec, "title": title, "seconds": round(seconds, 1)}
-    with replacing(folder / "run.json") as temporary:
-        temporary.write_text(json.dumps(told | {"files": files} | versions(), indent=1))
-
-
-def read_record(folder: Path) -> dict:
-    """The contents of a folder's run.json.
-
-    One of version 0.1 before there were digests has no `format` and no `files`: it is read all the
-    same, as hours of training may lie there. Raises ValueError where it is missing, damaged or of
-    a newer version.
-    """
-    path = Path(folder) / "run.json"
-    try:
-        found = json.loads(path.read_bytes())
-        newer = found.get("format", 0) > FORMAT
-        named = found["files"] if "format" in found else {}
-        whole = isinstance(found["spec"]["config"], dict) and isinstance(named, dict)
-    except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{path} is missing: no finished training lies there") from None
-    except (ValueError, TypeError, AttributeError, KeyError):
-        newer = whole = False
-    if newer:
-        raise ValueError(f"{path} was written by a newer miewid_core: update this package")
-    if not whole:
-        raise ValueError(f"{path} is damaged: {_remedy(folder)}")
-    return found
-
-
-def checked(folder: Path, name: str) -> Path:
-    """The path of one of RESULTS; ValueError where it is gone or isn't what the training wrote.
-
-    Its bytes are read for this once per process, and again when the file has changed since. Those
-    of a run.json without digests are not.
-    """
-    files, path = read_record(folder).get("files"), Path(folder) / name
-    try:
-        state = path.stat()
-    except FileNotFoundError:
-        raise ValueError(f"{path} is gone: {_remedy(folder)}") from None
-    if files is not None and _digest(path, state.st_size, state.st_mtime_ns) != files.get(name):
-        raise ValueError(f"{path} is not what its training wrote: {_remedy(folder)}")
-    return path
-
-
-@cache
-def _digest(path: Path, size: int, changed: int) -> str:
-    return file_digest(path)
-
-
-def _remedy(folder: Path) -> str:
-    return f"delete the folder {folder}, and it is trained again"
-
-
 def versions() -> dict[str, str | None]:
     """What the numbers were made with: package versions, device, and the checkout's git commit."""
     device = default_device()
@@ -145,36 +88,87 @@ class Run:
         except (OSError, SafetensorError, ValueError, TypeError, KeyError):
             return 0  # only progress: a damaged one is told of when its training goes on
 
+    def write_record(self, spec: dict[str, object], title: str, seconds: float) -> None:
+        """Write run.json into the folder, which holds all of RESULTS."""
+        files = {name: file_digest(self.folder / name) for name in RESULTS}
+        told = {"format": FORMAT, "spec": spec, "title": title, "seconds": round(seconds, 1)}
+        with replacing(self.folder / "run.json") as temporary:
+            temporary.write_text(json.dumps(told | {"files": files} | versions(), indent=1))
+
     @property
     def record(self) -> dict:
-        """The contents of run.json: spec, versions, duration in seconds, git commit, digests."""
-        return read_record(self.folder)
+        """The contents of run.json: spec, versions, duration in seconds, git commit, digests.
+
+        One of version 0.1 before there were digests has no `format` and no `files`: it is read all
+        the same, as hours of training may lie there. Raises ValueError where it is missing, damaged
+        or of a newer version.
+        """
+        path = self.folder / "run.json"
+        try:
+            found = json.loads(path.read_bytes())
+            newer = found.get("format", 0) > FORMAT
+            named = found["files"] if "format" in found else {}
+            whole = isinstance(found["spec"]["config"], dict) and isinstance(named, dict)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ValueError(f"{path} is missing: no finished training lies there") from None
+        except (ValueError, TypeError, AttributeError, KeyError):
+            newer = whole = False
+        if newer:
+            raise ValueError(f"{path} was written by a newer miewid_core: update this package")
+        if not whole:
+            raise ValueError(f"{path} is damaged: {self._remedy}")
+        return found
+
+    def checked(self, name: str) -> Path:
+        """The path of one of RESULTS; ValueError if it is gone or isn't what the training wrote.
+
+        The bytes of one that is named in a run.json without digests are not compared.
+        """
+        files, path = self.record.get("files"), self.folder / name
+        if not path.exists():
+            raise ValueError(f"{path} is gone: {self._remedy}")
+        if files is not None and _digest(path) != files.get(name):
+            raise ValueError(f"{path} is not what its training wrote: {self._remedy}")
+        return path
+
+    @property
+    def _remedy(self) -> str:
+        return f"delete the folder {self.folder}, and it is trained again"
 
     @property
     def weights(self) -> Path:
         """The file of the trained weights, for `model.load`."""
-        return checked(self.folder, "weights.safetensors")
+        return self.checked("weights.safetensors")
 
     @property
     def weights_digest(self) -> str:
         """SHA-256 of `weights`."""
-        path = self.weights
-        return _digest(path, path.stat().st_size, path.stat().st_mtime_ns)
+        return _digest(self.weights)
 
     @property
     def rows(self) -> pd.DataFrame:
         """What was trained on: annotation_id, species, individual, chip."""
-        path = checked(self.folder, "rows.csv")
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
+        return pd.read_csv(self.checked("rows.csv"), dtype=str, keep_default_na=False)
 
     @property
     def history(self) -> pd.DataFrame:
         """One row per epoch: epoch, loss, rate."""
-        return pd.read_csv(checked(self.folder, "history.csv"))
+        return pd.read_csv(self.checked("history.csv"))
 
     def load(self) -> tuple[model.MiewIDNet, model.Preprocess]:
         """The trained network in evaluation mode, and its preprocessing."""
         return model.load(self.weights, default_device())
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, which is read once per process, and again when it has changed."""
+    state = path.stat()
+    return _digest_of(path, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _digest_of(path: Path, size: int, changed: int) -> str:
+    return file_digest(path)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -295,7 +289,7 @@ class Training:
             with replacing(self.folder / f"{name}.csv") as temporary:
                 frame.to_csv(temporary, index=False)
         # last: its presence means a whole result
-        write_record(self.folder, self.spec, self.title, time.monotonic() - begun)
+        self.result.write_record(self.spec, self.title, time.monotonic() - begun)
         checkpoint.unlink(missing_ok=True)
 
 

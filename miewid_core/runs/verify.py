@@ -15,13 +15,7 @@ from miewid_core.files import file_digest
 from miewid_core.runs import manifest
 
 MEASURED_FILES = "performance_"  # how their names start: measured times and memory
-MEASURED = {
-    "seconds",
-    "photos_per_second",
-    "relative",
-    "slowest",
-    "fastest",
-}  # columns of other tables
+MEASURED = {"seconds", "photos_per_second", "relative", "slowest", "fastest"}  # of other tables
 SURE = ("low", "high", "p", "deviation", "same_sign")  # how sure the column beside them is
 ROUNDING = 1e-6  # relative: differences below are float32's
 SHOWN = 5  # differences of a file that are printed
@@ -35,12 +29,9 @@ def verify(folder: Path) -> tuple[bool, str]:
     """
     folder = Path(folder)
     committed, now = json.loads(_committed(folder, manifest.NAME)), manifest.read(folder)
-    before, after = ({*manifest.digests(entries)} for entries in (committed, now))
-    tables = sorted(
-        name
-        for name in before | after
-        if name.endswith(".csv") and not name.startswith(MEASURED_FILES)
-    )
+    before, after = (manifest.digests(entries) for entries in (committed, now))
+    saved = [name for name in sorted(before | after) if name.endswith(".csv")]
+    tables = [name for name in saved if not name.startswith(MEASURED_FILES)]
     lines, moved, differ = [], 0, 0
     for name in tables:
         old = _committed(folder, name) if name in before else b""

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from miewid_core import figures
@@ -150,31 +150,7 @@ class TestLegible:
             assert axes.get_ylabel() or names(1)[0].replace("_", " ") in rows
 
 
-def lightness(colour):
-    """L* of CIELAB, 0 to 100: how light a colour is in a grey print."""
-    channels = np.array(to_rgb(colour))
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    luminance = linear @ [0.2126, 0.7152, 0.0722]
-    return 116 * np.cbrt(luminance) - 16 if luminance > 0.008856 else 903.3 * luminance
-
-
 class TestGrey:
-    def test_networks_differ_in_marker_and_fill(self):
-        markers = [marker for marker, *_ in comparison.LOOKS.values()]
-        assert len(set(markers)) == len(markers)
-        _, dark, filled = comparison.LOOKS["multi"]
-        assert filled == dark
-        for name in ("matched", "single", "left_out"):
-            _, edge, fill = comparison.LOOKS[name]
-            assert lightness(fill) - lightness(edge) > 20, name  # hollow
-            assert lightness(fill) - lightness(filled) > 20, name
-
-    def test_parts_of_the_split_get_lighter(self):
-        greys = [lightness(colour) for _, colour, _ in split_report.PARTS.values()]
-        assert min(np.diff(greys)) > 5
-        hatched = [bool(hatch) for *_, hatch in split_report.PARTS.values()]
-        assert hatched == [False, False, True, False]  # the two lightest differ in more than that
-
     def test_no_two_of_49_species_look_alike_on_the_map(self):
         (axes,) = training_report.embedding_map(mapped(49), TITLE).axes
         looks = {(line.get_marker(), to_hex(line.get_markerfacecolor())) for line in axes.lines}

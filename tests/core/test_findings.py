@@ -36,16 +36,6 @@ def test_a_finding_is_remembered_until_the_file_changes(tmp_path, kept):
     assert Findings(kept).of(str(path), path.stat()) is None
 
 
-def test_files_that_are_gone_are_forgotten_and_the_others_stay(tmp_path, kept):
-    gone, stays = written(tmp_path / "gone"), written(tmp_path / "stays")
-    remember(kept, gone, 1)
-    state = gone.stat()
-    gone.unlink()
-    remember(kept, stays, 2)
-    assert Findings(kept).of(str(gone), state) is None
-    assert Findings(kept).of(str(stays), stays.stat()) == 2
-
-
 @pytest.mark.parametrize("damage", ["", '{"a": "b', "[1, 2]", "\x00\xff"])
 def test_damaged_findings_are_none(tmp_path, kept, damage):
     path = written(tmp_path / "a")

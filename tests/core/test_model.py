@@ -265,20 +265,6 @@ def test_batches_are_normalised_as_single_images_are():
         assert torch.equal(one, preprocess(chip.numpy()))
 
 
-@pytest.mark.parametrize(
-    ("name", "mean"),
-    [
-        ("efficientnetv2_rw_m", (0.485, 0.456, 0.406)),
-        ("tf_efficientnet_lite0", (0.5, 0.5, 0.5)),
-        ("test_vit", (0.5, 0.5, 0.5)),
-    ],
-)
-def test_preprocess_is_what_the_backbone_expects(name, mean):
-    found = Preprocess.of(name, 99)
-    assert found.size == 99
-    assert found.mean == mean
-
-
 @pytest.mark.slow
 def test_a_network_needs_no_package_of_catalogs_or_photos():
     code = (

@@ -46,9 +46,9 @@ def as_coco(rows, style):
             **{key: f"a{place}", f"image_{key}": f"i{place}", "bbox": boxes(rows)[place]},
             **{"viewpoint": row.viewpoint, "encounter_id": row.encounter, "theta": 0.0},
         }
-        labels = {"name": row.name_, "species": row.species}
+        labels = {"name": row.name, "species": row.species}
         links = {"individual_uuid": f"n{place}", "category_id": place}
         coco["annotations"].append(entry | (labels if wildbook else links))
-        coco["individuals"].append({"uuid": f"n{place}", "name": row.name_})
+        coco["individuals"].append({"uuid": f"n{place}", "name": row.name})
         coco["categories"].append({"id": place, "species": row.species})
     return coco

@@ -24,15 +24,6 @@ from miewid_core.readers.weights import load_model
 from tests.readers.made import as_coco, draw, some_rows
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The photos of `some_rows`."""
-    folder = tmp_path_factory.mktemp("bad input")
-    for file in some_rows()["file_path"]:
-        draw(folder / file)
-    return folder
-
-
 def tree(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
@@ -276,7 +267,7 @@ EXPORTS = {  # a change of a whole export
 
 @pytest.mark.parametrize(("change", "text"), EXPORTS.values(), ids=EXPORTS)
 def test_an_export_that_is_none(folder, change, text):
-    coco = as_coco(some_rows().rename(columns={"name": "name_"}), "wildbook")
+    coco = as_coco(some_rows(), "wildbook")
     change(coco)
     (folder / "a.json").write_text(json.dumps(coco))
     refused(lambda: load_catalog(folder / "a.json"), folder, rf"(?s)a\.json: .*{text}")
@@ -310,7 +301,7 @@ ENTRIES = {  # a change of annotation a1, by the kind of export that has it
 
 @pytest.mark.parametrize(("style", "change", "text"), ENTRIES.values(), ids=ENTRIES)
 def test_an_annotation_that_cannot_be_used(folder, style, change, text):
-    coco = as_coco(some_rows().rename(columns={"name": "name_"}), style)
+    coco = as_coco(some_rows(), style)
     coco["images"].append({"uuid": None, "file_name": "ant/007/1.jpg"})
     change(coco["annotations"][1])
     (folder / "a.json").write_text(json.dumps(coco))

@@ -18,7 +18,7 @@ from miewid_core.catalog import CatalogError
 from miewid_core.photos import ChipError, read_photo
 from miewid_core.readers import checks, sources
 from miewid_core.readers.load import load_catalog
-from tests.readers.made import as_coco, draw, some_rows
+from tests.readers.made import as_coco, some_rows
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,15 +30,6 @@ FEW = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 
 def fuzz(examples):
     return settings(max_examples=examples, deadline=None, suppress_health_check=FEW)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The photos of `some_rows`."""
-    folder = tmp_path_factory.mktemp("fuzz")
-    for file in some_rows()["file_path"]:
-        draw(folder / file)
-    return folder
 
 
 def check_loaded(source, on_problem):
@@ -133,8 +124,7 @@ WHOLE = [  # files of every kind: their name and bytes
     for separator in (",", ";", "\t")
     for encoding in ("utf-8", "utf-8-sig", "utf-16")
 ] + [
-    ("a.json", json.dumps(as_coco(some_rows().rename(columns={"name": "name_"}), style)).encode())
-    for style in ("wildbook", "miewid")
+    ("a.json", json.dumps(as_coco(some_rows(), style)).encode()) for style in ("wildbook", "miewid")
 ]
 
 
@@ -165,10 +155,7 @@ def nodes(value, path=()):
         yield from nodes(part, (*path, key)) if whole else [(*path, key)]
 
 
-EXPORTS = {
-    style: as_coco(some_rows().rename(columns={"name": "name_"}), style)
-    for style in ("wildbook", "miewid")
-}
+EXPORTS = {style: as_coco(some_rows(), style) for style in ("wildbook", "miewid")}
 PATHS = {style: [path for path in nodes(coco) if path] for style, coco in EXPORTS.items()}
 
 

@@ -20,11 +20,8 @@ pytestmark = pytest.mark.usefixtures("nothing_remembered")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The photos of `some_rows`, and a few that are not as they should be."""
-    folder = tmp_path_factory.mktemp("catalog")
-    for file in some_rows()["file_path"]:
-        draw(folder / file)
+def folder(folder):
+    """With a few photos that are not as they should be."""
     draw(folder / "turned.jpg", orientation=6)  # 30 wide and 40 high when upright
     whole = (folder / "ant/007/1.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
@@ -367,7 +364,7 @@ def test_every_source_gives_the_same_frame(folder, kind):
     expected = load_catalog(write(folder, rows), sides_differ=["bee"])
     if kind in ("wildbook", "miewid"):
         source = folder / "export.json"
-        source.write_text(json.dumps(as_coco(rows.rename(columns={"name": "name_"}), kind)))
+        source.write_text(json.dumps(as_coco(rows, kind)))
         expected["annotation_id"] = [f"a{place}" for place in range(8)]
     else:
         box = {"list": list, "tuple": tuple, "array": np.array, "json": json.dumps}[kind]
@@ -409,7 +406,7 @@ def test_problems_of_a_frame(folder):
 
 
 def test_problems_of_a_coco_export(folder):
-    coco = as_coco(some_rows().rename(columns={"name": "name_"}), "wildbook")
+    coco = as_coco(some_rows(), "wildbook")
     entries = coco["annotations"]
     entries[0]["theta"] = None
     entries[1]["image_uuid"] = "elsewhere"

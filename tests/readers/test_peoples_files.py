@@ -1,7 +1,6 @@
 """What people's files are really like: the right value comes out, and a notice tells of it."""
 
 import json
-import os
 import re
 import shutil
 from types import SimpleNamespace
@@ -17,19 +16,15 @@ from miewid_core.beyond_paper import identify
 from miewid_core.beyond_paper.identify import review
 from miewid_core.beyond_paper.identify.queries import unidentified
 from miewid_core.readers import checks
-from miewid_core.readers.checks import NUMBERED
-from miewid_core.readers.load import load_catalog, read_dates
+from miewid_core.readers.load import NUMBERED, load_catalog, read_dates
 from tests.readers.made import as_coco, boxes, draw, some_rows
 
 pytestmark = pytest.mark.usefixtures("nothing_remembered")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The photos of `some_rows`, each of its own pixels, and one that lies on its side."""
-    folder = tmp_path_factory.mktemp("people")
-    for number, file in enumerate(some_rows()["file_path"]):
-        draw(folder / file, seed=number)
+def folder(folder):
+    """With a photo that lies on its side."""
     draw(folder / "turned.jpg", orientation=6, seed=99)  # 40 x 30 as stored, upright 30 x 40
     return folder
 
@@ -200,7 +195,7 @@ def test_a_box_of_the_stored_photo_is_a_contradiction_and_so_are_its_like(folder
 
 def sized(folder, rows, size, **others):
     """A COCO export of rows, in which each photo has `size`, but for `others` by their stem."""
-    coco = as_coco(rows.rename(columns={"name": "name_"}), "wildbook")
+    coco = as_coco(rows, "wildbook")
     for image in coco["images"]:
         image["width"], image["height"] = others.get(image["file_name"].split(".")[0], size)
     (folder / "a.json").write_text(json.dumps(coco))
@@ -368,18 +363,6 @@ def test_a_herd_on_one_photo_keeps_its_encounter(folder):
     assert notices.empty
 
 
-def test_a_burst_of_files_is_a_herds_where_files_times_tell_something(folder, tmp_path):
-    rows = some_rows().drop(columns="date").assign(encounter=list("pqpqrsrs"))
-    for place, file in enumerate(rows["file_path"]):
-        draw(tmp_path / file, seed=place)
-        hour = {"p": 0, "q": 100, "r": 200, "s": 300}[rows["encounter"][place]]
-        os.utime(tmp_path / file, (1e9, 1e9 + 3600 * hour + 5 * place))
-    assert load(tmp_path, rows)[0]["encounter"].tolist() == list("pqpqrsrs")
-    for file in rows["file_path"]:
-        os.utime(tmp_path / file, (1e9, 1e9))  # as a copy has them
-    assert load(tmp_path, rows)[0]["encounter"].nunique() == 8
-
-
 def test_viewpoints_are_two_sides_where_sides_differ(folder):
     views = ["left", "frontleft", "right", "backright"] * 2 + ["front", "up"]
     rows = pd.concat([some_rows(), some_rows().head(2).assign(x="3")], ignore_index=True)
@@ -457,16 +440,13 @@ def tree(folder, files):
 TREE = [f"{s}/{n}/{p}.jpg" for s in ("ant", "bee") for n in ("a", "b") for p in (1, 2)]
 
 
-def test_animals_with_camera_files_alone_are_named(tmp_path):
+def test_a_raw_file_is_reported_unless_a_photo_of_its_name_lies_beside_it(tmp_path):
     tree(tmp_path, TREE)
-    for file in ("ant/raw/1.CR2", "ant/raw/2.cr2", "bee/film/1.MP4", "ant/a/1.NEF", "ant/b/9.NEF"):
-        (tmp_path / file).parent.mkdir(exist_ok=True)
+    for file in ("ant/a/1.NEF", "ant/b/9.NEF", "bee/a/1.MP4"):
         (tmp_path / file).write_bytes(b"II*\0")
-    notices = catalog.notices(load_catalog(tmp_path)).set_index("row")["what"]
-    assert notices["ant/raw"] == "2 files (.CR2, .cr2) that can't be read as photos, and no photo"
-    assert notices["bee/film"] == "1 files (.MP4) that can't be read as photos, and no photo"
-    assert notices["ant/b"] == "1 files (.NEF) that can't be read as photos"
-    assert "ant/a" not in notices  # 1.jpg is there
+    with pytest.raises(catalog.CatalogError, match=r"ant/b/9\.NEF: a camera's raw") as told:
+        load_catalog(tmp_path)
+    assert len(told.value.problems) == 1
 
 
 def test_a_raw_file_in_a_table_is_no_photo_though_pillow_opens_its_preview(folder):
@@ -518,7 +498,7 @@ def test_paths_that_climb_are_refused_through_links_too(tmp_path):
 
 
 def test_wild_mes_layout_is_found_from_the_json_and_from_the_folder(tmp_path):
-    rows = some_rows().rename(columns={"name": "name_"})
+    rows = some_rows()
     rows["file_path"] = [f"{place:012}.jpg" for place in range(8)]
     tree(tmp_path / "x.coco/images/train2020", rows["file_path"])
     table = tmp_path / "x.coco/annotations/instances_train2020.json"
@@ -614,7 +594,7 @@ def test_whole_numbers_that_a_frame_or_json_made_fractions_stay_whole(folder):
     half = frame(folder)
     half.df["identity"] = [7.0, 7.0, 8.0, 8.0, np.nan, 7.0, 7.0, np.nan]
     assert load_catalog(half)["name"].tolist() == ["7", "7", "8", "8", "7", "7"]
-    coco = as_coco(some_rows().rename(columns={"name": "name_"}), "wildbook")
+    coco = as_coco(some_rows(), "wildbook")
     for place, entry in enumerate(coco["annotations"]):
         coco["images"][place]["id"], entry["image_id"] = place, float(place)
         del coco["images"][place]["uuid"], entry["image_uuid"]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from miewid_core.__main__ import main
+from miewid_core.__main__ import COMMANDS, main
 from miewid_core.runs.notebooks import ParameterError, parse, typed
 
 
@@ -69,8 +69,15 @@ def test_a_word_that_no_plan_and_no_notebook_takes_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["plan", "CATALGO=photos.csv", "WEIGHTS=a.safetensors"])
     told = capsys.readouterr().err
-    assert "has a parameter catalgo; there are " in told
+    assert "no parameter catalgo in the notebooks; there are " in told
     assert ", catalog, " in told
+
+
+@pytest.mark.parametrize("words", [[], *([run.__name__] for run in COMMANDS)], ids=str)
+def test_help_is_given(words, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: {' '.join(['miewid', *words])}")
 
 
 @pytest.mark.slow

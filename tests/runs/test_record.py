@@ -8,11 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from miewid_core import files
 from miewid_core.chips import ChipStore
 from miewid_core.config import fine_tuning, preset
 from miewid_core.readers.load import load_catalog
-from miewid_core.runs import run as run_file
 from miewid_core.runs.run import FORMAT, Run, Training, kept_vectors
 
 TINY = preset("demo", image_size=32, batch_size=8, epochs=1)
@@ -85,15 +83,6 @@ def test_the_remedy_helps(run, photos, tmp_path):
     again = Training("t", photos, TINY, 0, tmp_path / "runs", tmp_path / "chips").run()
     assert again == run
     assert again.weights.read_bytes() == weights
-
-
-def test_bytes_are_read_once_in_a_process(run, monkeypatch):
-    read, real = [], files.file_digest
-    monkeypatch.setattr(run_file, "file_digest", lambda path: read.append(path.name) or real(path))
-    for _ in range(3):
-        assert run.weights.name == "weights.safetensors"
-        assert len(run.rows) == run.record["spec"]["rows"]
-    assert read == ["weights.safetensors", "rows.csv"]
 
 
 def test_a_run_from_before_there_were_digests_is_read_unchecked(run):

@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from miewid_core import __main__
 from miewid_core.chips import ChipStore
 from miewid_core.config import fine_tuning, preset
-from miewid_core.files import ROOT
 from miewid_core.model import MiewIDNet
 from miewid_core.readers.load import load_catalog
 from miewid_core.runs import multi_gpu, repeat
@@ -84,22 +80,6 @@ def test_what_differs_is_said_of_equal_ones_too(copied, trained, capsys):
     status, told = command(capsys, copied[0].folder, "--chips", trained[0] / "chips")
     assert status == 0
     assert "bit by bit\nwhat differs else: timm 0.1, then " in told
-
-
-@pytest.mark.slow
-def test_the_command_in_a_process_of_its_own(trained, tmp_path):
-    """As a reader runs it, from another folder, with another number of threads."""
-    words = ["-m", "miewid_core", "repeat", trained[1].folder, "--chips", trained[0] / "chips"]
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("equal")
 
 
 def test_another_seed_in_the_record_is_found(copied, trained, capsys):
@@ -221,12 +201,3 @@ def test_what_cannot_be_repeated_is_said(copied, trained, capsys, monkeypatch, c
     status, told = command(capsys, copied[0].folder, "--chips", trained[0] / "chips")
     assert status == 2
     assert text in told
-
-
-def test_help_is_given(capsys):
-    for words in ([], ["repeat"]):
-        with pytest.raises(SystemExit, match="0"):
-            __main__.main([*words, "--help"])
-    told = capsys.readouterr().out
-    assert "train a finished run again and compare" in told
-    assert "compare the weights bit by bit" in " ".join(told.split())

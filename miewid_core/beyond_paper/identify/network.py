@@ -14,7 +14,7 @@ from miewid_core.files import file_digest
 from miewid_core.paper.comparison import compare, no_better
 from miewid_core.paper.study import Study, open_study
 from miewid_core.readers.weights import load_model, weights_file
-from miewid_core.runs.run import Run, Training, write_record
+from miewid_core.runs.run import Run, Training
 
 MEASURED, FINAL = "measured network", "final network"  # what a network identifies as
 UNKNOWN = (
@@ -162,10 +162,10 @@ def _as_run(weights: Path, runs_dir: Path) -> dict[str, object]:
     """
     network, preprocess = load_model(weights)
     shape = {"backbone": network.name, "image_size": preprocess.size}
-    folder = runs_dir / f"given-{file_digest(weights)[:16]}"
-    if not Run(folder).finished:
-        model.save(network, preprocess, folder / "weights.safetensors")
+    run = Run(runs_dir / f"given-{file_digest(weights)[:16]}")
+    if not run.finished:
+        model.save(network, preprocess, run.folder / "weights.safetensors")
         for name, columns in (("history", "epoch,loss,rate"), ("rows", "annotation_id,individual")):
-            (folder / f"{name}.csv").write_text(f"{columns}\n")
-        write_record(folder, {"config": shape | {"epochs": 0}}, weights.name, 0.0)
-    return shape | {"start": Run(folder)}
+            (run.folder / f"{name}.csv").write_text(f"{columns}\n")
+        run.write_record({"config": shape | {"epochs": 0}}, weights.name, 0.0)
+    return shape | {"start": run}
