@@ -277,3 +277,57 @@ def test_embed_is_the_network_on_each_chip():
     np.testing.assert_allclose(found, one_by_one, rtol=1e-3, atol=1e-4)
     nothing = TensorDataset(chips[:0], torch.zeros(0))
     assert evaluation.embed(network, preprocess, nothing).shape == (0, network.n_features)
+
+
+class Timed(torch.nn.Module):
+    """A stand-in for a network, with a clock that its own work alone moves on."""
+
+    n_features = 3
+
+    def __init__(self, in_float32, in_bfloat16):
+        super().__init__()
+        self.takes, self.passed, self.halves = (in_float32, in_bfloat16), 0.0, []
+
+    def forward(self, images):
+        half = torch.is_autocast_enabled("cpu")
+        self.passed += self.takes[half]
+        self.halves.append(half)
+        return images.mean((2, 3))
+
+
+@pytest.mark.parametrize(("in_bfloat16", "pays"), [(0.5, True), (0.9, False), (2.0, False)])
+def test_many_photos_are_embedded_in_bfloat16_where_that_is_faster(in_bfloat16, pays, monkeypatch):
+    network = Timed(1.0, in_bfloat16)
+    monkeypatch.setattr(evaluation.time, "process_time", lambda: network.passed)
+    preprocess = Preprocess(2, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    many = TensorDataset(
+        torch.zeros(evaluation.MANY, 2, 2, 3, dtype=torch.uint8), torch.zeros(evaluation.MANY)
+    )
+    found = evaluation.embed(network, preprocess, many, batch_size=1024)
+    assert network.halves == [False, True] * 3 + [pays] * 4
+    assert found.dtype == np.float32
+    assert found.shape == (evaluation.MANY, 3)
+
+
+def test_few_photos_are_embedded_in_float32(monkeypatch):
+    monkeypatch.setattr(evaluation, "bfloat16_pays", lambda *_: True)
+    network, few = Timed(1.0, 0.1), torch.zeros(evaluation.MANY - 1, 2, 2, 3, dtype=torch.uint8)
+    preprocess = Preprocess(2, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    evaluation.embed(network, preprocess, TensorDataset(few, torch.zeros(len(few))), 1024)
+    assert not any(network.halves)
+
+
+def test_embeddings_in_bfloat16_lie_near_those_in_float32(monkeypatch):
+    network = MiewIDNet("test_efficientnet")
+    preprocess = Preprocess.of("test_efficientnet", 64)
+    chips = torch.randint(
+        256, (8, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    data, found = TensorDataset(chips, torch.zeros(8)), {}
+    monkeypatch.setattr(evaluation, "MANY", 8)
+    for half in (False, True):
+        monkeypatch.setattr(evaluation, "bfloat16_pays", lambda *_, half=half: half)
+        found[half] = evaluation.unit_vectors(
+            evaluation.embed(network, preprocess, data), np.arange(8), pd.DataFrame()
+        )
+    assert 1e-7 < np.abs(found[True] - found[False]).max() < 0.05
