@@ -66,20 +66,19 @@ def figures(given: argparse.Namespace) -> None:
     words = surroundings | given.parameters
     catalog = words.get("catalog", DEMO)
     folder = Path(words.get("figures_dir") or _kept_figures() / figures_folder(catalog).name)
-    folder, begun, lines, failed = folder.expanduser(), time.time(), [], False
+    folder, begun, lines, ended = folder.expanduser(), time.time(), [], None
     try:
         ended = notebooks.run(every, folder / "notebooks", words, given.at_once)
         runs = Path(words.get("runs_dir") or CACHE / "runs").expanduser()
         lines = [*_in_words(ended, begun), f"Trained: {_trained_since(begun, runs)}."]
     except notebooks.NotebookError as error:
-        failed = True
         sys.stderr.write(f"\n{error}\n")
     lines += [f"Tables and figures: {folder}", f"Report: {report.write(folder, catalog, words)}"]
     review = folder / "photos" / "review.html"
-    if not failed and any(done.notebook.startswith("12") for done in ended) and review.exists():
+    if any(done.notebook.startswith("12") for done in ended or ()) and review.exists():
         lines.append(f"Review page: {review}")
     sys.stdout.write("\n".join(lines) + "\n")
-    if failed:
+    if ended is None:
         sys.exit(1)
 
 
@@ -111,9 +110,6 @@ def refresh(given: argparse.Namespace) -> None:
     """Rewrite the committed notebooks, executed on the demo data."""
     from miewid_core.runs import notebooks
 
-    if given.parameters:
-        names = ", ".join(f"{name.upper()}={word}" for name, word in given.parameters.items())
-        raise ValueError(f"{names}: the committed notebooks keep their parameters")
     _kept_figures()
     try:
         notebooks.refresh(notebooks.chosen(given.only))
@@ -299,7 +295,7 @@ COMMANDS = {  # with their arguments
     figures: PARAMETERS
     | ONLY
     | {"--at-once": {"type": int, "default": 0, "help": "side by side (2, on a GPU 1)"}},
-    refresh: PARAMETERS | ONLY,
+    refresh: ONLY,
     verify: {
         "folder": {
             **{"type": Path, "nargs": "?", "default": ROOT / "figures" / "demo"},

@@ -20,11 +20,8 @@ class TrainConfig:
     peak rate. `pretrained` is as in `MiewIDNet`. Margins are in radians.
     `epoch_photos`: how many photos an epoch shows, 0 for each once; more, to take as many steps on
     few photos as another network takes on many. `frozen_stages`: how many first stages of a
-    pretrained backbone, its stem among them, stay as they are. `schedule`: "paper" is A.1's text,
-    "released" what the authors' code makes of the same numbers, "level" that of the presets `demo`
-    and `compact` (see `learning_rate`).
-    `optimizer`: "adam", or "muon" for the matrices of the backbone and Adam for the rest (see
-    `training.optimizer`).
+    pretrained backbone, its stem among them, stay as they are. `schedule`: see `learning_rate`.
+    `optimizer`: see `training.optimizer`.
     """
 
     backbone: str = "efficientnetv2_rw_m"
