@@ -154,7 +154,7 @@ class Look(NamedTuple):
 
     `key`: its path below the root (posix). `width`, `height`: pixels of the upright photo, NaN
     where there is a problem; `turned`: whether the stored one lies on its side (EXIF). `size` in
-    bytes.
+    bytes, `changed` in seconds since 1970.
     """
 
     path: str = ""
@@ -163,6 +163,7 @@ class Look(NamedTuple):
     height: float = np.nan
     turned: bool = False
     size: int = 0
+    changed: float = np.nan
     problem: str = ""
     remedy: str = ""
 
@@ -239,7 +240,7 @@ def _look(file: str, root: Path, verify: bool, absolute: bool, memory: Findings)
             return Look(key=key, problem=f"missing file: {problem}", remedy=remedy)
         state = path.stat()
         size = _size(path, state, verify, memory)
-        return Look(str(path if inside else root / key), key, *size, state.st_size)
+        return Look(str(path if inside else root / key), key, *size, state.st_size, state.st_mtime)
     except UNREADABLE as error:
         huge = isinstance(error, Image.DecompressionBombError)
         remedy = HUGE if huge else FETCH if _is_pointer(root / key) else SAVE_AGAIN

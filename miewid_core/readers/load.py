@@ -39,7 +39,8 @@ MISSING = {  # words for no value, in any case, in any column
     *["not known", "not identified", "unnamed", "no name", "new_whale", "new_individual"],
 }
 SHARED = 1 / 3  # of all encounters: if nothing joins more, they number each animal's visits
-NUMBERED = "encounter ids shared by animals that no photo and no date shows together"
+BURST, SPREAD = 600, 86_400  # seconds between files of one burst; that files' times must span
+NUMBERED = "encounter ids shared by animals that no photo, date or file time shows together"
 HALF = re.compile("[\ud800-\udfff]")  # halves of characters, of a file name that is no UTF-8
 
 
@@ -201,10 +202,10 @@ def _identified(rows: pd.DataFrame, differ: set[str], report: Report) -> pd.Data
 def _encounters(rows: pd.DataFrame, report: Report) -> pd.Series:
     """Encounters whose ids are each animal's own where they aren't a herd's.
 
-    An id that several animals have is a herd's where these are joined by a photo of several or by
-    dates. It numbers the visits of each animal where they are not joined, and have different dates
-    or species, or where so it is with more than a third of all ids; then it is counted for each
-    animal alone.
+    An id that several animals have is a herd's where these are joined by a photo of several, by
+    dates, or else by files of one burst. It numbers the visits of each animal where they are not
+    joined, and have different dates or species, or where so it is with more than a third of all
+    ids; then it is counted for each animal alone.
     """
     known = rows[rows["encounter"] != ""]
     known = known.assign(animal=known["species"] + "/" + known["name"])
@@ -212,7 +213,7 @@ def _encounters(rows: pd.DataFrame, report: Report) -> pd.Series:
     known = known[known.groupby("encounter")["animal"].transform("nunique") > 1]
     if known.empty:
         return rows["encounter"]
-    known = known.assign(group=_joined(known))
+    known = known.assign(group=_joined(known, rows["changed"]))
     ids = known.groupby("encounter")[["group", "animal", "species"]].nunique()
     dated = known[known["date"].notna()].groupby("encounter")[["group", "animal"]].nunique()
     days, seen = (dated[name].reindex(ids.index, fill_value=0) for name in ("group", "animal"))
@@ -228,12 +229,12 @@ def _encounters(rows: pd.DataFrame, report: Report) -> pd.Series:
     return rows["encounter"].mask(rows.index.isin(few.index), ours)
 
 
-def _joined(rows: pd.DataFrame) -> np.ndarray:
-    """Numbers of groups: animals of an encounter are in one if photos or dates join them."""
-    rows = rows.assign(day=rows["date"].dt.floor("D"))
+def _joined(rows: pd.DataFrame, changed: pd.Series) -> np.ndarray:
+    """Numbers of groups: animals of an encounter are in one if files, dates or bursts join them."""
+    rows = rows.assign(day=rows["date"].dt.floor("D"), burst=_bursts(rows, changed))
     animals = rows.groupby(["encounter", "animal"]).ngroup().to_numpy()
     links, nodes = [], animals.max() + 1
-    for sign in ("key", "day"):
+    for sign in ("key", "day", "burst"):
         known = (rows[sign].notna() & (rows[sign] != "")).to_numpy()
         seen = rows[known].groupby(["encounter", sign]).ngroup().to_numpy()
         links.append(np.column_stack([animals[known], seen + nodes]))
@@ -241,6 +242,18 @@ def _joined(rows: pd.DataFrame) -> np.ndarray:
     first, second = np.concatenate(links).T
     graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(nodes, nodes))
     return connected_components(graph, directed=False)[1][animals]
+
+
+def _bursts(rows: pd.DataFrame, changed: pd.Series) -> pd.Series:
+    """Numbers of the bursts in which files were written; NaN where that says nothing.
+
+    A date says more. And copies that were all written within a day say nothing about photos.
+    """
+    if not changed.max() - changed.min() > SPREAD:
+        return pd.Series(np.nan, rows.index)
+    order = rows["changed"].sort_values()
+    bursts = (order.diff() > BURST).cumsum().reindex(rows.index)
+    return bursts.where(rows["date"].isna() & rows["changed"].notna())
 
 
 def _unnamed(rows: pd.DataFrame, report: Report) -> pd.DataFrame:

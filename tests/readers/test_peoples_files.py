@@ -1,6 +1,7 @@
 """What people's files are really like: the right value comes out, and a notice tells of it."""
 
 import json
+import os
 import re
 import shutil
 from types import SimpleNamespace
@@ -361,6 +362,18 @@ def test_a_herd_on_one_photo_keeps_its_encounter(folder):
     loaded, notices = load(folder, table.drop(columns="date"))
     assert loaded["encounter"].tolist() == ["herd", "second"] * 4
     assert notices.empty
+
+
+def test_a_burst_of_files_is_a_herds_where_files_times_tell_something(folder, tmp_path):
+    rows = some_rows().drop(columns="date").assign(encounter=list("pqpqrsrs"))
+    for place, file in enumerate(rows["file_path"]):
+        draw(tmp_path / file, seed=place)
+        hour = {"p": 0, "q": 100, "r": 200, "s": 300}[rows["encounter"][place]]
+        os.utime(tmp_path / file, (1e9, 1e9 + 3600 * hour + 5 * place))
+    assert load(tmp_path, rows)[0]["encounter"].tolist() == list("pqpqrsrs")
+    for file in rows["file_path"]:
+        os.utime(tmp_path / file, (1e9, 1e9))  # as a copy has them
+    assert load(tmp_path, rows)[0]["encounter"].nunique() == 8
 
 
 def test_viewpoints_are_two_sides_where_sides_differ(folder):
