@@ -3,6 +3,11 @@
 import dataclasses
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 
 import numpy as np
 import pandas as pd
@@ -87,6 +92,16 @@ def test_the_released_schedule_is_that_of_the_authors_scheduler(warmup):
         assert learning_rate(config, epoch) == pytest.approx(rate, rel=1e-12)
         optimizer.step()
         scheduler.step()
+
+
+def test_the_released_schedule_peaks_in_half_the_epochs_and_falls_to_a_floor():
+    config = preset("paper", schedule="released")
+    rates = [learning_rate(config, epoch) for epoch in range(60)]
+    assert int(np.argmax(rates)) == 7  # epoch 8 of a history, which counts from 1
+    assert rates[7] == pytest.approx(1.5e-5 + (1.5e-3 - 1.5e-5) * 14 / 15)
+    falling = np.array(rates[8:]) - 9e-6
+    np.testing.assert_allclose(falling[1:10] / falling[:9], 0.64)
+    assert min(rates[8:]) == rates[-1] == pytest.approx(9e-6, rel=1e-3)
 
 
 def test_a_level_schedule_climbs_stays_and_falls_by_the_step():
@@ -210,6 +225,50 @@ def test_a_loss_that_is_not_finite_stops_the_training(photos, tmp_path):
     config = preset("demo", image_size=32, peak_rate=float("nan"), warmup_epochs=0, epochs=3)
     with pytest.raises(FloatingPointError, match="lower peak_rate"):
         fitted(photos, tmp_path, "nan.safetensors", config=config)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from miewid_core.config import preset
+from miewid_core.readers.load import load_catalog
+from miewid_core.runs.run import Training
+
+config = preset("demo", image_size=32, batch_size=8, epochs=6, warmup_epochs=1)
+if __name__ == "__main__":
+    photos = load_catalog(sys.argv[1])
+    folder = Path(sys.argv[2])
+    print(Training("t", photos, config, 0, folder / "runs", folder / "chips").run().folder)
+"""
+
+
+@pytest.mark.slow
+def test_killed_training_ends_with_the_same_bits(small_catalog, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+
+    def start(name):
+        command = [sys.executable, str(script), str(small_catalog), str(tmp_path / name)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    undisturbed = start("undisturbed").communicate()[0].strip()
+    killed = start("killed")
+    wait_for(tmp_path / "killed" / "runs", "checkpoint.safetensors")
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert not list((tmp_path / "killed").glob("runs/*/run.json"))
+    resumed = start("killed").communicate()[0].strip()
+    first, second = (load_file(f"{run}/weights.safetensors") for run in (undisturbed, resumed))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def wait_for(folder, name):
+    for _ in range(2400):  # two minutes: the packages are loaded first, on a busy machine slowly
+        if list(folder.glob(f"*/{name}")):
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"no {name} appeared in {folder}")
 
 
 def tuned(photos, folder, name, config, start):
