@@ -47,9 +47,9 @@ def embed(
 def bfloat16_pays(model: MiewIDNet, preprocess: Preprocess, chips: torch.Tensor) -> bool:
     """Whether a CPU embeds chips (B, S, S, 3) uint8 faster in bfloat16: by the best of three turns.
 
-    On processors with matrix units for it EfficientNet-Lite0 takes 0.54 to 0.60 of the time, on
-    others more than all of it. Top-1 of eleven species moves by less than 0.2 points
-    (figures/realdata/bfloat16.csv).
+    On a processor with matrix units for it EfficientNet-Lite0 takes 0.6 of the time, on others more
+    than all of it. Top-1 of eleven species moves by less than 0.1 points
+    (figures/realdata/speed.csv).
     """
     seconds: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(3):

@@ -14,9 +14,9 @@ from sklearn.preprocessing import normalize
 from miewid_core import compare, open_study
 from miewid_core.chips import ChipDataset, ChipStore
 from miewid_core.evaluation import embed
-from miewid_core.files import FIGURES, replacing
+from miewid_core.files import ROOT, replacing
 
-TABLE = FIGURES / "realdata" / "nyala_ladder.csv"
+TABLE = ROOT / "figures" / "realdata" / "nyala_ladder.csv"
 SPECIES = "nyala"
 SPLIT_SEED, PIXELS, EPOCHS = 1, 96, 4
 MULTI = "multi"  # the network of all eleven species

@@ -15,10 +15,10 @@ import pandas as pd
 
 from miewid_core import open_study
 from miewid_core.evaluation import top_k
-from miewid_core.files import FIGURES, replacing
+from miewid_core.files import ROOT, replacing
 from miewid_core.runs.run import versions
 
-TABLE = FIGURES / "statistics" / "demo_seeds.csv"
+TABLE = ROOT / "figures" / "statistics" / "demo_seeds.csv"
 KEYS = ["part", "instructions", "split_seed", "training_seed", "network", "species"]
 SPLITS = (1, 2, 3)  # other than the final one, 0
 ASKED = {  # part: seeds of splits, seeds of the multi-species network's trainings, the others too?

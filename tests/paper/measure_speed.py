@@ -15,9 +15,9 @@ import pandas as pd
 from miewid_core import compare, evaluation, open_study
 from miewid_core.bench.measuring import here_and_now, write
 from miewid_core.chips import ChipDataset, ChipStore
-from miewid_core.files import FIGURES
+from miewid_core.files import ROOT
 
-TABLE = FIGURES / "realdata" / "speed.csv"
+TABLE = ROOT / "figures" / "realdata" / "speed.csv"
 SPLIT_SEED, PIXELS, EPOCHS, FROZEN = 1, 96, 4, (0, 4)
 
 
