@@ -1,7 +1,5 @@
 """What a network costs: parameters, multiply-adds of a photo, photos per second."""
 
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from miewid_core import progress
@@ -18,7 +17,7 @@ from miewid_core.machine import default_device
 from miewid_core.model import MiewIDNet
 from miewid_core.paper import comparison
 from miewid_core.paper.comparison import Ranking, compare
-from miewid_core.paper.intervals import Estimate, sentence, with_heads
+from miewid_core.paper.intervals import ENDS, Estimate, sentence, with_heads
 from miewid_core.runs.run import Training, versions
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
@@ -35,8 +34,7 @@ NAMES = {  # what text calls these backbones of timm
     "efficientnetv2_rw_m": "EfficientNetV2-M",
     "swinv2_base_window16_256": "SwinV2-Base",
 }
-GAIN = ["gain", "gain_low", "gain_high"]
-BATCH = 32  # photos, for measuring the speed
+BATCH, BATCHES = 32, 5  # photos, and so many times, for measuring the speed
 LITTLE = 0.25  # of the other network's gain over its start: less is hardly anything learned
 
 
@@ -106,13 +104,16 @@ def photos_per_second(
 
     The networks take turns, so that what else the machine does meanwhile slows all of them alike.
     """
-    device = default_device()
+    device, rows = default_device(), []
     photos = torch.rand(batch_size, 3, size, size, device=device)
     photos = photos.contiguous(memory_format=torch.channels_last)
-    rows = []
+    bfloat16 = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
     for turn in progress(range(rounds), "measuring"):
         for name, network in networks.items():
-            rows.append((name, turn, batch_size / _seconds(network, photos)))
+            given = {"network": network.eval(), "photos": photos}
+            timer = Timer("network(photos)", globals=given, num_threads=torch.get_num_threads())
+            with torch.inference_mode(), bfloat16:
+                rows.append((name, turn, batch_size / timer.timeit(BATCHES).mean))
     return pd.DataFrame(rows, columns=["network", "round", "rate"])
 
 
@@ -123,20 +124,6 @@ def conditions() -> str:
         f"Speed: on {made['device']}, threads: {made['threads']}, in batches of {BATCH} photos. "
         "Elsewhere the ratio may differ."
     )
-
-
-def _seconds(network: nn.Module, photos: torch.Tensor, batches: int = 5) -> float:
-    """Median time of a batch, after one that doesn't count."""
-    kind, times = photos.device.type, []
-    network.eval()
-    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-        for _ in range(1 + batches):
-            start = time.perf_counter()
-            network(photos)
-            if kind == "cuda":  # which is told what to do, and does it later
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
 
 
 def costs(networks: Mapping[str, nn.Module], size: int, rates: pd.DataFrame) -> pd.DataFrame:
@@ -172,7 +159,7 @@ def learned(
     for name, ranks in rankings.items():
         spread = {"top_1": training_sd.get(name, 0.0)}
         mean = compare({"top_1": ranks, "untrained": starts[name]}, training_sd=spread).iloc[-1]
-        gain = dict(zip(GAIN, Estimate.of(mean, "gain_over_untrained"), strict=True))
+        gain = {f"gain{end}": mean[f"gain_over_untrained{end}"] for end in ENDS}
         facts = mean[["top_1_trainings", "top_1", "top_1_low", "top_1_high", "untrained"]]
         rows.append({"network": name, "name": words[name], **facts, **gain})
     table = pd.DataFrame(rows).rename(columns={"top_1_trainings": "trainings"})
@@ -212,9 +199,7 @@ def start_in_words(both: Mapping[str, Mapping[str, object]]) -> str:
     """What the two networks of a `pair` start from, in a sentence."""
     known = {True: "ImageNet weights", False: "random weights"}
     weights = [changes["pretrained"] for changes in both.values()]
-    first, second = (known.get(own) or f"the weights in `{Path(own).name}`" for own in weights)
-    if first == second:
-        return f"Both start from {first}."
+    first, second = (known.get(own) or f"`{Path(own).name}`" for own in weights)
     return f"The first starts from {first}, the second from {second}."
 
 

@@ -153,18 +153,18 @@ def _by_size(table: pd.DataFrame, train: pd.DataFrame, shared: list[str]) -> pd.
     return table.loc[[*order, "mean"]]
 
 
-def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame, k: int = 1) -> pd.DataFrame:
+def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame) -> pd.DataFrame:
     """Each training of a network set against one ranking: how far the gain moves between them.
 
-    For a reader: seed, top-k and gain (means over species), on how many species it is ahead.
+    For a reader: seed, top-1 and gain (means over species), on how many species it is ahead.
     """
     rows = []
     for seed, ranks in enumerate(runs):
-        table = compare({"top_k": ranks, "other": against}, k=k)
+        table = compare({"top_1": ranks, "other": against})
         gains = table["gain_over_other"][:-1].round(9)
-        mean = table.iloc[-1][["top_k", "gain_over_other"]]
+        mean = table.iloc[-1][["top_1", "gain_over_other"]]
         rows.append([seed, *mean, int((gains > 0).sum()), int((gains < 0).sum())])
-    heads = ["seed", f"top-{k} (%)", "gain (points)", "species ahead", "species behind"]
+    heads = ["seed", "top-1 (%)", "gain (points)", "species ahead", "species behind"]
     return pd.DataFrame(rows, columns=heads)
 
 

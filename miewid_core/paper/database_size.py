@@ -205,13 +205,13 @@ def in_words(summary: pd.DataFrame, cost: pd.DataFrame, k: int = 1) -> str:
     )
 
 
-def headline(cost: pd.DataFrame, k: int = 1) -> str:
+def headline(cost: pd.DataFrame) -> str:
     """What the first limit costs, for titles."""
-    drop, single = Estimate.of(cost.iloc[0], f"cost_{k}"), "a single annotation per individual"
+    drop = Estimate.of(cost.iloc[0], "cost_1")
     return drop.shown(
-        f"{single.capitalize()} costs {drop.value:.0f} points of top-{k}",
-        f"{single.capitalize()} adds {-drop.value:.0f} points of top-{k}",
-        f"No cost in top-{k} of {single} is shown",
+        f"A single annotation per individual costs {drop.value:.0f} points of top-1",
+        f"A single annotation per individual adds {-drop.value:.0f} points of top-1",
+        "No cost in top-1 of a single annotation per individual is shown",
     )
 
 

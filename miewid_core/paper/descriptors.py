@@ -32,14 +32,13 @@ class Descriptor:
 
     `name`: a timm name, "hf-hub:OWNER/MODEL", or "local-dir:FOLDER" with the files of such a model.
     `weights`: True takes the name's own, a path reads a safetensors file, False draws them at
-    random from `seed`. A `name` that is a file or folder of MiewID's weights, as for `load_model`,
+    random. A `name` that is a file or folder of MiewID's weights, as for `load_model`,
     is read as these. `title`: what figures call it.
     """
 
     name: str
     weights: bool | str
     title: str
-    seed: int = 0
 
     def load(self) -> tuple[nn.Module, Preprocess]:
         """The network in evaluation mode, and its native input size, mean and standard deviation.
@@ -52,7 +51,7 @@ class Descriptor:
         if weights_file(self.name).is_file():
             return load_model(self.name, default_device())
         with torch.random.fork_rng():  # timm draws weights from torch's global generator
-            torch.manual_seed(self.seed)
+            torch.manual_seed(0)
             network = self._created()
         if isinstance(self.weights, str):
             load_exactly(network, without_head(read_tensors(self.weights), network), self.weights)

@@ -12,7 +12,7 @@ from miewid_core import splits
 from miewid_core.evaluation import hits, top_k
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
 from miewid_core.paper.comparison import compare, training_spread
-from miewid_core.paper.intervals import ENDS, Estimate, mean_interval, sentence, with_heads
+from miewid_core.paper.intervals import ENDS, Estimate, mean_interval, with_heads
 from miewid_core.paper.printed import printed_table
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
@@ -22,7 +22,6 @@ METHODS = {  # how a network meets a new species, in the words of the paper's Ta
     "joint": "joint training",
     "fine_tuned": "fine-tuning",
 }
-HALVES = "seen", "new"  # of the test individuals
 NONE = "left_out"  # of no individual: the leave-one-out network, whatever the method
 WORDS = METHODS | {NONE: "leave-one-out"}
 HEADS = {  # of `readable`
@@ -204,7 +203,7 @@ def summary(
     columns = ["species", "individuals", "annotations", "photos_shown", "times", "method"]
     columns += ["queries"]
     columns += ["draws", "top_k", "low", "high", "deviation"]
-    columns += [f"{half}{end}" for half in HALVES for end in (*ENDS, "_queries")]
+    columns += [f"{half}{end}" for half in ("seen", "new") for end in (*ENDS, "_queries")]
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(untrained=table["species"].map(before))
 
@@ -301,20 +300,19 @@ def ends(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_words(table: pd.DataFrame) -> list[str]:
-    """What a table of `differences` shows, a sentence a species."""
-    told = {}
+    """What a table of `differences` shows, a sentence a row."""
+    said = []
     for row, gain in zip(table.itertuples(), _gains(table), strict=True):
-        shown = gain.shown("it is better", "it is worse", "no difference is shown")
-        part = f"with {row.individuals:,} individual{'s'[: row.individuals != 1]} {shown}, {gain}"
+        verdict = gain.verdict(WORDS[row.method], WORDS[row.against])
+        words = f"With n = {row.individuals:,} of {spelt(row.species)} {verdict}, top-1 {gain}"
         if not np.isnan([row.times, row.other_times]).any():
-            part += f", each photo shown {row.times:.0f} against {row.other_times:.0f} times"
-        compared = f"top-1 of {spelt(row.species)}, {WORDS[row.method]} against "
-        told.setdefault(compared + WORDS[row.against], []).append(part)
-    return [sentence(f"{compared}: {'; '.join(own)}") for compared, own in told.items()]
+            words += f", each photo shown {row.times:.0f} against {row.other_times:.0f} times"
+        said.append(f"{words}.")
+    return said
 
 
 def claim(table: pd.DataFrame) -> str:
-    """With how many individuals a table of `differences` shows which method to be better."""
+    """Which n a table of `differences` shows which method to be better with, for a title."""
     shown = [gain.shown("better", "worse", "no difference shown") for gain in _gains(table)]
     sizes = table["individuals"].map("{:,}".format)
     if table["species"].nunique() > 1:
@@ -322,7 +320,7 @@ def claim(table: pd.DataFrame) -> str:
     told = sizes.groupby(shown, sort=False).agg(" and ".join)
     parts = ", ".join(f"{shown} with {sizes}" for shown, sizes in told.items())
     one, other = (WORDS[table[name].iloc[0]] for name in ("method", "against"))
-    return f"{one} against {other}: {parts}".capitalize()
+    return f"{one} against {other}: {parts} individuals".capitalize()
 
 
 def beside_paper(table: pd.DataFrame) -> pd.DataFrame:

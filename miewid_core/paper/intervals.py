@@ -69,8 +69,8 @@ def with_heads(table: pd.DataFrame, heads: Mapping[str | tuple[str, ...], str]) 
     shown, columns = {}, table.columns.tolist()
     for name, head in heads.items():
         if isinstance(name, tuple):
-            known = table[[*name]].notna().any(axis=1)
-            shown[head] = table[[*name]].map(_text).agg(", ".join, axis=1).where(known, "")
+            texts = table[[*name]].map(_text).itertuples(index=False)
+            shown[head] = ["" if {*row} == {"-"} else ", ".join(row) for row in texts]
             continue
         ends = columns[columns.index(name) + 1 :][:2]
         if ends in (["low", "high"], [f"{name}_low", f"{name}_high"]):

@@ -43,12 +43,11 @@ def in_words(held: pd.DataFrame, twins: pd.DataFrame) -> str:
 
     `held`: of `check`; `twins`: of `leakage.train_duplicates`.
     """
-    kept, total = held["holds"].sum(), twins.iloc[-1]
-    count = "all" if kept == len(held) else f"{kept} of"
+    total = twins.iloc[-1]
     return (
-        f"The split keeps {count} {len(held)} rules of section 3.3, and "
-        f"{total['near_duplicates']} of {total['photos']:,} test annotations "
-        f"{'has' if total['near_duplicates'] == 1 else 'have'} a near-duplicate in training."
+        f"The split keeps {held['holds'].sum()} of {len(held)} rules of section 3.3, with "
+        f"near-duplicates in training for {total['near_duplicates']} of {total['photos']:,} test "
+        "annotations."
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from miewid_core.figures import COLOURS, GREY, LINES, THIN, VERMILION, Figure, spelt, styled
+from miewid_core.figures import GREY, THIN, VERMILION, Figure, styled
 from miewid_core.paper.printed import PRINTED, combined_table1, species_name
 
 
@@ -11,18 +11,12 @@ from miewid_core.paper.printed import PRINTED, combined_table1, species_name
 def long_tail_figure(tail: pd.DataFrame, title: str) -> Figure:
     """Share of the annotations that the most photographed individuals have, a tenth of them marked.
 
-    `tail`: of `tail_rows`. One line for all; more than six species are thin grey ones, unnamed.
+    `tail`: of `tail_rows`. A thick line for all, a thin grey one for each species.
     """
-    species = dict(list(tail.groupby("species")))
-    named = len(species) <= 6
-    drawn = Figure(title, 2.9 + 0.07 * len(species) * named)
+    drawn = Figure(title, 2.9)
     axes = drawn.subplots()
-    for number, (name, own) in enumerate(species.items()):
-        look = {"color": COLOURS[number], "linestyle": LINES[number]} if named else THIN
-        label = f"{spelt(name)} ({own['individuals'].sum():,})"
-        axes.plot(*_most_first(own), label=label if named else f"_{label}", **look)
-    if not named:
-        axes.plot([], [], label=f"each of {len(species)} species", **THIN)
+    for number, (_, own) in enumerate(tail.groupby("species")):
+        axes.plot(*_most_first(own), label="_" * (number > 0) + "one species", **THIN)
     label = f"all {tail['individuals'].sum():,} individuals"
     axes.plot(*_most_first(tail), label=label, linewidth=2, color="black")
     axes.plot([0, 100], [0, 100], ":", label="if all had as many", color=GREY)
@@ -125,10 +119,8 @@ def relatives(annotations: pd.DataFrame) -> pd.DataFrame:
 
     Both are "" where the catalog gives no family: then nobody knows how unseen a species is.
     """
-    said = annotations.sort_values("family", ascending=False, kind="stable")  # "" comes last
-    families = said.drop_duplicates("species").set_index("species")["family"].sort_index()
-    others = [
-        ", ".join(families.index[(families == own) & (families.index != name)]) if own else ""
-        for name, own in families.items()
-    ]
-    return families.reset_index().assign(relatives=others)
+    table = annotations.groupby("species", as_index=False)["family"].max()  # "" if all are
+    pairs = table.merge(table[table["family"] != ""], on="family", suffixes=("", "_other"))
+    pairs = pairs[pairs["species"] != pairs["species_other"]]
+    others = pairs.groupby("species")["species_other"].agg(", ".join)
+    return table.assign(relatives=table["species"].map(others).fillna(""))

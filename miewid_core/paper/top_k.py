@@ -9,7 +9,7 @@ import pandas as pd
 from miewid_core import progress
 from miewid_core.figures import BLUE, ORANGE, PAGE, THIN, Figure, spelt, styled
 from miewid_core.paper.comparison import Ranking, compare, training_spread
-from miewid_core.paper.intervals import with_interval
+from miewid_core.paper.intervals import with_heads, with_interval
 
 KS = tuple(range(1, 51))
 SHOWN = (1, 5, 10, 20, 50)  # in tables
@@ -48,10 +48,10 @@ def top_k(
     table = pd.concat(parts).reindex(columns=COLUMNS).dropna(subset="top_k")
     certain = table["chance"] > 100 - 1e-9
     table[["low", "high"]] = table[["low", "high"]].mask(certain, 100.0)
-    sizes = table["species"].map(train["species"].value_counts()).fillna(0)
-    sizes = sizes.mask(table["species"] == "mean", -1).reset_index(drop=True)
-    order = sizes.sort_values(ascending=False, kind="stable").index
-    return table.iloc[order].reset_index(drop=True)
+    sizes = train["species"].value_counts()
+    sizes["mean"] = -1  # stands last
+    order = {"key": lambda names: names.map(sizes).fillna(0), "ascending": False}
+    return table.sort_values("species", kind="stable", ignore_index=True, **order)
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -59,12 +59,11 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     means = table[(table["species"] == "mean") & table["k"].isin(SHOWN)]
     models = dict([*means.groupby("model", sort=False)])
     first = next(iter(models))
-    shown = models[first][["k"]].reset_index(drop=True)
-    for model, own in models.items():
-        shown[f"{model} (%)"] = with_interval(own, "top_k", "low", "high")
-    halves = models[first][["seen", "new"]].map("{:.1f}".format).agg(", ".join, axis=1)
-    shown[f"{first}: seen, new"] = halves.tolist()
-    return shown.assign(**{"random ranking (%)": models[first]["chance"].tolist()})
+    heads = {"k": "k", ("seen", "new"): f"{first}: seen, new", "chance": "random ranking (%)"}
+    shown = with_heads(models[first], heads)
+    for place, (model, own) in enumerate(models.items(), 1):
+        shown.insert(place, f"{model} (%)", with_interval(own, "top_k", "low", "high"))
+    return shown
 
 
 def needed(
@@ -88,34 +87,12 @@ def _first_k(own: pd.DataFrame, level: float) -> str:
     return f"{enough} ({least} to {most})"
 
 
-def in_words(table: pd.DataFrame, level: float = 90) -> str:
+def in_words(table: pd.DataFrame) -> str:
     """How many annotations the first model needs, from a table of `top_k`."""
-    model, first_k = needed(table, [level]).iloc[0]
-    enough, ends = first_k.split(" (")
+    (model, first_k), species = needed(table, [90]).iloc[0], table["species"].nunique() - 1
     return (
-        f"On average over {table['species'].nunique() - 1} species, the {model} network's {enough} "
-        f"nearest annotations (95 % interval {ends} hold the right individual in {level:g} % of "
-        "searches."
-    )
-
-
-def claim(table: pd.DataFrame, level: float = 90) -> str:
-    """How many annotations the first model needs, for a title."""
-    enough = needed(table, [level]).iloc[0, 1].split(" (")[0]
-    return f"{level:g} % of searches need the {enough} nearest annotations"
-
-
-def leads_in_words(table: pd.DataFrame, k: int = SHOWN[1]) -> str:
-    """On how many species each model of a table of `top_k` is alone ahead, at one k."""
-    own = table[(table["k"] == k) & (table["species"] != "mean")]
-    scores = own.pivot(index="species", columns="model", values="top_k").round(9)
-    scores = scores.reindex(index=own["species"].unique(), columns=own["model"].unique()).dropna()
-    ahead = scores.eq(scores.max(axis=1), axis=0)
-    ahead = ahead[ahead.sum(axis=1) == 1]
-    told = [f"{best} by {model}" for model, best in ahead.sum().items() if best]
-    return (
-        f"At k = {k} one curve alone is highest on {len(ahead)} of {len(scores)} species"
-        f"{': ' * bool(told)}{'; '.join(told)} (not tested)."
+        f"On average over {species} species, the {model} network's {first_k} nearest annotations "
+        f"hold the right individual in 90 % of searches."
     )
 
 
@@ -129,12 +106,16 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
     species = [name for name in table["species"].unique() if name != "mean"]
     shared = set.intersection(*table.groupby("model")["species"].agg(set)) - {"mean"}
     columns, height = (4, 1.35) if len(species) <= 12 else (7, 1.1)
-    cells = _cells(species, columns)
-    drawn = Figure(title, 0.7 + height * len(cells), PAGE)
-    panels = drawn.subplot_mosaic(cells, sharex=True, sharey=True)
-    lefts = {row[0] for row in cells} | {row[2] for row in cells[:2]}
-    lowest = {place: name for row in cells for place, name in enumerate(row) if name != "."}
-    bottoms = {"mean", *lowest.values()}
+    rows = -(-len(species) // columns)
+    drawn = Figure(title, 0.7 + height * (2 + rows), PAGE)
+    above, below = drawn.subfigures(2, 1, height_ratios=[2, rows])
+    panels = {"mean": above.subplots()}
+    grid = below.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    panels |= dict(zip(species, grid, strict=False))
+    for axes in grid[len(species) :]:
+        axes.remove()
+    for name in species[-columns:]:  # the lowest of each column
+        panels[name].tick_params(labelbottom=True)
     for name, axes in panels.items():
         own = table[table["species"] == name]
         for model, points in own.groupby("model", sort=False):
@@ -148,21 +129,12 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
         chance = own.drop_duplicates("k")
         axes.plot(chance["k"], chance["chance"], label="random ranking", **THIN)
         words = f"mean of {len(shared)} species" if name == "mean" else spelt(name)
-        words = textwrap.fill(words, 95 // columns * (1 + (name == "mean")))  # 95 fill a page
+        words = textwrap.fill(words, 95 if name == "mean" else 95 // columns)  # 95 fill a page
         queries, individuals = own.iloc[0][["queries", "individuals"]]
         axes.set_title(f"{words}\n{queries:,} / {individuals:,}", loc="left", fontsize=7)
-        axes.tick_params(labelleft=name in lefts, labelbottom=name in bottoms)
-    last, mean = table["k"].max(), panels["mean"]
-    mean.set(ylim=(0, 102), xlim=(0, last + 1), xticks=[1, *range(20, last + 1, 20)])
-    mean.legend(loc="lower right")
+        last = table["k"].max()
+        axes.set(ylim=(0, 102), xlim=(0, last + 1), xticks=[1, *range(20, last + 1, 20)])
+    panels["mean"].legend(loc="lower right")
     drawn.supxlabel("k, nearest annotations looked at (above: queries / individuals)", fontsize=7.5)
     drawn.supylabel("top-k accuracy (%), with 95 % interval", fontsize=7.5)
     return drawn
-
-
-def _cells(species: Sequence[str], columns: int) -> list[list[str]]:
-    """Rows of panels: two by two cells for the mean, then one for each species."""
-    names, beside = [*species, *"." * 2 * columns], columns - 2
-    rows = [["mean", "mean", *names[row * beside :][:beside]] for row in (0, 1)]
-    later = range(2 * beside, len(species), columns)
-    return rows + [names[start : start + columns] for start in later]

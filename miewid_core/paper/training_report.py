@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Bbox
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
@@ -22,7 +20,6 @@ from miewid_core.figures import BLUE, COLOURS, GREY, LINES, MARKERS, PAGE, Figur
 from miewid_core.loss import dynamic_margins
 from miewid_core.model import MiewIDNet
 from miewid_core.paper import comparison
-from miewid_core.paper.intervals import Estimate
 from miewid_core.paper.printed import FOLDER
 
 CHIP = 128  # pixels of the chips that are shown
@@ -75,16 +72,6 @@ def margins(train: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
     counts = train.groupby(["species", "individual"]).size().rename("annotations")
     low, high = config.margin_low, config.margin_high
     return counts.reset_index().assign(margin=dynamic_margins(counts.to_numpy(), low, high))
-
-
-def start_in_words(margins: pd.DataFrame, config: TrainConfig) -> str:
-    """The loss while all cosines are 0, on average over the training photos (`margins`: above)."""
-    penalty = config.scale * np.sin(margins["margin"])
-    guessing, penalty = np.log(len(margins)), np.average(penalty, weights=margins["annotations"])
-    return (
-        f"With all cosines 0 the loss is ln {len(margins):,} + s·sin m = {guessing:.1f} + "
-        f"{penalty:.1f} = {guessing + penalty:.1f}, on average over the training photos."
-    )
 
 
 @styled()
@@ -169,11 +156,7 @@ def margins_figure(margins: pd.DataFrame, title: str) -> Figure:
 
 @styled()
 def embedding_map(data: pd.DataFrame, title: str) -> Figure:
-    """Annotations on two axes of a projection, by species (`data`: x, y, species).
-
-    More species than there are colours have their names in the middle of their annotations, too,
-    where no other name stands.
-    """
+    """Annotations on two axes of a projection, by species (`data`: x, y, species)."""
     species = dict(list(data.groupby("species")))
     few = len(species) <= len(COLOURS)
     rows = -(-len(species) // 4)
@@ -186,34 +169,15 @@ def embedding_map(data: pd.DataFrame, title: str) -> Figure:
     drawn.legend(loc="outside lower left", ncols=3 if few else 4)
     axes.set(xlabel=f"t-SNE axis 1 (no unit; n = {len(data):,})", ylabel="t-SNE axis 2 (no unit)")
     axes.set(xticks=[], yticks=[], aspect="equal")
-    if not few:
-        drawn.draw_without_rendering()
-        _name_groups(axes, species)
     return drawn
 
 
-def _name_groups(axes: Axes, species: dict[str, pd.DataFrame]) -> None:
-    behind = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
-    taken: list[Bbox] = []
-    for name, own in species.items():
-        place = own[["x", "y"]].median()
-        text = axes.text(
-            *place, figures.spelt(name), ha="center", va="center", weight="bold", bbox=behind
-        )
-        box = text.get_window_extent()
-        if box.count_overlaps(taken):
-            text.remove()
-        else:
-            taken.append(box)
-
-
-def species_panels(annotations: pd.DataFrame, chips_dir: Path, seed: int) -> list[list[Panel]]:
+def species_panels(annotations: pd.DataFrame, chips_dir: Path) -> list[list[Panel]]:
     """Two chips of each of two animals of each species, two species in a row.
 
-    The animals are drawn at random among the quarter with most encounters, one photo an encounter.
+    The animals are those with most encounters, one photo an encounter.
     """
-    generator = np.random.default_rng(seed)
-    chosen = pd.concat(_two_animals(rows, generator) for _, rows in annotations.groupby("species"))
+    chosen = pd.concat(_two_animals(rows) for _, rows in annotations.groupby("species"))
     store = ChipStore(chips_dir, CHIP)
     place = pd.factorize(chosen["species"])[0] // 2
     panels: list[list[Panel]] = [[] for _ in range(place.max() + 1)]
@@ -223,13 +187,10 @@ def species_panels(annotations: pd.DataFrame, chips_dir: Path, seed: int) -> lis
     return panels
 
 
-def _two_animals(rows: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+def _two_animals(rows: pd.DataFrame) -> pd.DataFrame:
     single = rows["encounter"].where(rows["encounter"] != "", rows["annotation_id"])
     apart = rows.assign(single=single).drop_duplicates(["individual", "single"])
-    seen = apart["individual"].value_counts()
-    most = sorted(seen[seen >= seen.quantile(0.75)].index)
-    animals = generator.choice(most, size=min(2, len(most)), replace=False)
-    apart = apart.sort_values("annotation_id")
+    animals = apart["individual"].value_counts(sort=False).nlargest(2).index
     return pd.concat(apart[apart["individual"] == animal].head(2) for animal in animals)
 
 
@@ -306,34 +267,15 @@ def scores_text(scores: pd.DataFrame) -> str:
     """
     words = {name: comparison.NETWORKS[name] for name in ("multi", "untrained")}
     table = figures.table_text(comparison.readable(scores, words, "untrained"))
-    return (
-        f"{table}\n\n{comparison.no_better_in_words(scores, ['multi'])}\n{halves_in_words(scores)}"
-    )
-
-
-def halves_in_words(scores: pd.DataFrame) -> str:
-    """On how many species, and on how many large ones, seen individuals score above new ones."""
-    own = scores[:-1].dropna(subset=["multi_seen", "multi_new"])
-    own = own.sort_values("train_annotations", ascending=False, kind="stable")
-    higher, half = own["multi_seen"] > own["multi_new"], -(-len(own) // 2)
-    return (
-        f"- Seen individuals score higher than new ones on {higher.sum()} of {len(own)} species, "
-        f"{higher[:half].sum()} of them among the {half} with most training annotations (not "
-        "tested)."
-    )
+    return f"{table}\n{comparison.no_better_in_words(scores, ['multi'])}"
 
 
 def in_words(scores: pd.DataFrame, history: pd.DataFrame) -> str:
-    """What a training did to the multi-species network's top-1, and to its loss.
+    """What a training did to top-1, and to the loss.
 
     `scores`: of `compare`, for "multi" and "untrained"; `history`: loss by epoch.
     """
-    mean, (first, last) = scores.iloc[-1], history["loss"].iloc[[0, -1]]
-    gain = Estimate.of(mean, "gain_over_untrained")
-    lifts = gain.shown("lifts", "lowers", "is not shown to change")
-    return (
-        f"Training by sub-center ArcFace {lifts} the multi-species network's top-1: "
-        f"{mean['untrained']:.1f} % untrained, {mean['multi']:.1f} % trained, {gain}; mean over "
-        f"{len(scores) - 1} species, one training. In {len(history)} epochs the loss goes from "
-        f"{first:.1f} to {last:.1f}."
-    )
+    words = {"multi": "the multi-species network, trained once,", "untrained": "the untrained one"}
+    first, last = history["loss"].iloc[[0, -1]]
+    loss = f"In {len(history)} epochs the loss goes from {first:.1f} to {last:.1f}."
+    return f"{comparison.briefly(scores, words)} {loss}"

@@ -239,34 +239,6 @@ class TestDots:
         assert hollow.get_markerfacecolor() == "white"
         assert filled.get_markerfacecolor() == "black"
 
-    def test_numbers_stand_in_columns_beside_their_rows(self):
-        table = many(12)
-        table.loc[0, "train_annotations"] = 12_345
-        axes = comparison.dots({"": table}, WORDS, TITLE, gain="untrained").axes[1]
-        heads = {name: name for name in ("queries", "individuals")}
-        heads["training\nannotations"] = "train_annotations"
-        by_place = {}
-        for text in axes.texts:
-            by_place.setdefault(text.xyann[0], []).append(text)
-        assert [*by_place] == sorted(by_place)  # from left to right
-        for (head, column), texts in zip(heads.items(), by_place.values(), strict=True):
-            *numbers, top = texts
-            assert top.get_text() == head
-            assert [text.get_text() for text in numbers] == [f"{n:,}" for n in table[column]]
-            heights = [text.xy[1] for text in numbers]
-            np.testing.assert_array_equal(heights, axes.get_yticks())
-
-    def test_the_mean_stands_apart_below_a_rule(self):
-        for axes in comparison.dots({"": many(4)}, WORDS, TITLE, gain="matched").axes:
-            *_, last, mean = axes.get_yticks()
-            rules = [line.get_ydata() for line in axes.lines if len(set(line.get_ydata())) == 1]
-            assert any(last + 0.2 < rule[0] < mean - 0.2 for rule in rules)
-
-    def test_networks_are_told_apart_in_grey(self):
-        left = comparison.dots({"": many(4)}, WORDS, TITLE).axes[0]
-        markers = [line.get_marker() for line in left.lines if line.get_label() in WORDS.values()]
-        assert len(set(markers)) == len(WORDS)
-
     def test_networks_of_other_names(self):
         table = many(4).rename(columns=lambda name: name.replace("matched", "other_backbone"))
         words = {"multi": "efficientnet", "other_backbone": "swin"}

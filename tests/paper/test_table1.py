@@ -70,9 +70,3 @@ def test_words_give_size_and_tail(photos):
         "There are 9 annotations of 6 individuals of 2 species. An individual has 1 in the median "
         "(the paper: 3) and 1.50 on average."
     )
-
-
-def test_the_curve_of_the_tail_by_hand(photos):
-    people, annotations = table1._most_first(table1.tail_rows(photos))
-    assert people.round(1).tolist() == [0, 16.7, 33.3, 50, 66.7, 83.3, 100]
-    assert annotations.round(1).tolist() == [0, 33.3, 55.6, 66.7, 77.8, 88.9, 100]

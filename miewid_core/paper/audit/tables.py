@@ -45,11 +45,11 @@ def totals() -> pd.DataFrame:
 
     `largest_sets`: only the largest image set of each species, as if it held the others.
     """
-    sets, rows = printed_table(1), []
-    for name in ("annotations", "individuals"):
-        largest = sets.groupby("species")[name].max().sum()
-        rows.append((name, PRINTED[name], sets[name].sum(), largest))
-    return pd.DataFrame(rows, columns=["of", "text", "all_sets", "largest_sets"])
+    sets = printed_table(1)[["species", "annotations", "individuals"]]
+    sums = sets.drop(columns="species").sum().rename("all_sets").to_frame()
+    sums["largest_sets"] = sets.groupby("species").max().sum()
+    sums.insert(0, "text", [PRINTED[name] for name in sums.index])
+    return sums.rename_axis("of").reset_index()
 
 
 def unreadable_cell() -> pd.DataFrame:
