@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -299,28 +298,45 @@ def ends(table: pd.DataFrame) -> pd.DataFrame:
     return first.iloc[sorted({0, len(first) - 1})]
 
 
+SHOWN = "better", "worse", "no difference shown"
+
+
 def in_words(table: pd.DataFrame) -> list[str]:
-    """What a table of `differences` shows, a sentence a row."""
-    said = []
-    for row, gain in zip(table.itertuples(), _gains(table), strict=True):
-        verdict = gain.verdict(WORDS[row.method], WORDS[row.against])
-        words = f"With n = {row.individuals:,} of {spelt(row.species)} {verdict}, top-1 {gain}"
-        if not np.isnan([row.times, row.other_times]).any():
-            words += f", each photo shown {row.times:.0f} against {row.other_times:.0f} times"
-        said.append(f"{words}.")
-    return said
+    """What a table of `differences` shows, a sentence a species."""
+    words = []
+    for species, own in table.groupby("species", sort=False):
+        each = zip(own["individuals"], _gains(own), strict=True)
+        parts = "; ".join(
+            f"{gain.shown(*SHOWN)} with {n:,} individuals, {gain}" for n, gain in each
+        )
+        words.append(f"{_methods_and(own, f' of {spelt(species)}: {parts}')}.")
+    return words
 
 
 def claim(table: pd.DataFrame) -> str:
     """Which n a table of `differences` shows which method to be better with, for a title."""
-    shown = [gain.shown("better", "worse", "no difference shown") for gain in _gains(table)]
+    shown = [gain.shown(*SHOWN) for gain in _gains(table)]
     sizes = table["individuals"].map("{:,}".format)
     if table["species"].nunique() > 1:
         sizes += " (" + table["species"].map(spelt) + ")"
     told = sizes.groupby(shown, sort=False).agg(" and ".join)
     parts = ", ".join(f"{shown} with {sizes}" for shown, sizes in told.items())
+    return _methods_and(table, f": {parts} individuals")
+
+
+def _methods_and(table: pd.DataFrame, found: str) -> str:
+    """What is compared, what was found, and how often each shows a photo of the species."""
     one, other = (WORDS[table[name].iloc[0]] for name in ("method", "against"))
-    return f"{one} against {other}: {parts} individuals".capitalize()
+    said = f"{one} against {other}{found}"
+    if table[["times", "other_times"]].notna().all(axis=None):
+        ours, theirs = (_span(table[name]) for name in ("times", "other_times"))
+        said += f"; each photo shown {ours} against {theirs} times"
+    return said[:1].upper() + said[1:]
+
+
+def _span(values: pd.Series) -> str:
+    ends = f"{values.min():,.0f}", f"{values.max():,.0f}"
+    return " to ".join(dict.fromkeys(ends))
 
 
 def beside_paper(table: pd.DataFrame) -> pd.DataFrame:

@@ -249,19 +249,20 @@ def test_differences_count_the_trainings_of_both():
 
 def test_words_follow_the_intervals():
     table = verdicts({1: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
-    both = pd.concat([table, table[:1].assign(species="fin_whale", other_times=np.nan)])
-    *first, second = few_shot.in_words(both)
-    better = "joint training is better than species-only training, "
-    better += "top-1 +5.0 points (95 % interval +1.0 to +9.0)"
-    assert second == f"With n = 1 of fin whale {better}."
-    assert first[0] == f"With n = 1 of ant {better}, each photo shown 10 against 49 times."
-    assert ["better" in words or "worse" in words for words in first] == [True, False, True, False]
-    assert few_shot.claim(table) == (
-        "Joint training against species-only training: better with 1, no difference shown with 25 "
-        "and 100, worse with 50 individuals"
+    whale = table[:2].assign(species="fin_whale", other_times=[49.2, 211.8])
+    ant, fin = few_shot.in_words(pd.concat([table, whale]))
+    compared = "Joint training against species-only training"
+    first = "better with 1 individuals, +5.0 points (95 % interval +1.0 to +9.0); no difference "
+    first += "shown with 25 individuals, +0.5 points (95 % interval -2.0 to +3.0)"
+    assert fin == f"{compared} of fin whale: {first}; each photo shown 10 against 49 to 212 times."
+    assert ant.startswith(f"{compared} of ant: {first}; worse with 50 individuals, -5.0 points")
+    assert ant.endswith("; each photo shown 10 against 49 times.")
+    assert few_shot.claim(table.assign(other_times=np.nan)) == (
+        f"{compared}: better with 1, no difference shown with 25 and 100, worse with 50 individuals"
     )
-    assert few_shot.claim(both[1:]).endswith(
-        "with 25 (ant) and 100 (ant), worse with 50 (ant), better with 1 (fin whale) individuals"
+    assert few_shot.claim(pd.concat([table[1:], whale[:1]])).endswith(
+        "with 25 (ant) and 100 (ant), worse with 50 (ant), better with 1 (fin whale) individuals; "
+        "each photo shown 10 against 49 times"
     )
 
 
@@ -281,8 +282,10 @@ def test_fine_tuning_is_set_against_the_network_that_it_starts_from():
     assert [row["individuals"], row["draws"], row["other_draws"]] == [5, 2, 1]
     assert [row["one"], row["other"], row["difference"]] == pytest.approx([75, 50, 25])
     (words,) = few_shot.in_words(table)
-    assert "fine-tuning and leave-one-out, top-1 +25.0" in words
-    assert "shown 12" not in words  # the other one is shown no photo of the species
+    assert (
+        "Fine-tuning against leave-one-out of ant: no difference shown with 5 individuals" in words
+    )
+    assert "each photo" not in words  # the other one is shown no photo of the species
     known = both[both["n"] == 5]
     assert few_shot.differences(known, "fine_tuned", few_shot.NONE, NO_SPREAD).empty
 
