@@ -325,7 +325,7 @@ def increasing(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_k(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
-    """Tables of `compare` for several k below each other, k in the first column."""
+    """Tables of `compare` for several k below each other, k in the last column."""
     return pd.concat([table.assign(k=k) for k, table in tables.items()], ignore_index=True)
 
 

@@ -469,7 +469,7 @@ def test_the_values_of_top_1_are_those_of_the_notebooks():
     told = re.search(said, text, re.DOTALL).groups()
     places = {
         "00": "for (.*?) %",
-        "03": "([^ ]*) % trained",
+        "03": r"([\d.]+)(?= % trained| against)",
         "04": "top-1 (.*?) ",
         "17": "for (.*?) %",
     }
