@@ -298,20 +298,25 @@ def readable(
     return with_heads(table, heads | {(name,): words[name] for name in plain})
 
 
-def no_better(table: pd.DataFrame, name: str) -> list[str]:
-    """The species on which a network is no better than the untrained one."""
+def no_better(table: pd.DataFrame, name: str, start: str = "untrained") -> list[str]:
+    """The species on which a network is no better than the untrained one, its `start`."""
     rows = table[:-1]
-    return rows.loc[rows[name] <= rows["untrained"], "species"].tolist()
+    return rows.loc[rows[name] <= rows[start], "species"].tolist()
 
 
-def no_better_in_words(table: pd.DataFrame, names: Sequence[str]) -> str:
-    """Which of the networks `names` end no better than they began, by species."""
+def no_better_in_words(
+    table: pd.DataFrame,
+    names: Sequence[str],
+    words: Mapping[str, str] = NETWORKS,
+    start: str = "untrained",
+) -> str:
+    """Which of the networks `names`, called `words`, end no better than they began, by species."""
     lines = []
     for name in names:
-        lost, count = no_better(table, name), table[name][:-1].notna().sum()
-        line = f"{NETWORKS[name]}: above untrained on all {count} species."
+        lost, count = no_better(table, name, start), table[name][:-1].notna().sum()
+        line = f"{words[name]}: above untrained on all {count} species."
         if lost:
-            line = f"**{NETWORKS[name]}: no better than untrained on {len(lost)} of {count} "
+            line = f"**{words[name]}: no better than untrained on {len(lost)} of {count} "
             line += f"species** ({', '.join(map(spelt, lost))})."
         lines.append(f"- {line}")
     return "\n".join(lines)

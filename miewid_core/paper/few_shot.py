@@ -167,24 +167,21 @@ def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def spreads(
-    study: Study, species: Sequence[str], multi: Sequence[Training]
-) -> dict[str, dict[str, float]]:
-    """Top-1 of each of `species` in points: the standard deviation between trainings `multi` of the
-    multi-species network, which is assumed of each network that is trained once; 0 of one.
+def spread(study: Study, multi: Sequence[Training]) -> float:
+    """Standard deviation of a species' top-1, in points, between trainings of one network.
+
+    By the trainings `multi` of the multi-species network, root mean square over species; assumed of
+    each network that is trained once. 0 where `multi` is a single one.
     """
     study.run(multi)  # side by side
-    ranked = pd.concat([study.ranks(training).assign(draw=n) for n, training in enumerate(multi)])
-    by_species = ranked.groupby("species")
-    return {name: training_spread(_draws(by_species.get_group(name))) for name in species}
+    rankings = [study.ranks(training) for training in multi]
+    return training_spread(rankings) * rankings[0]["species"].nunique() ** 0.5
 
 
-def summary(
-    ranked: pd.DataFrame, before: Mapping[str, float], spread: Mapping[str, float]
-) -> pd.DataFrame:
+def summary(ranked: pd.DataFrame, before: Mapping[str, float], spread: float) -> pd.DataFrame:
     """Top-1 in percent by species, n and method, with the 95 % interval of the mean over draws.
 
-    `before`: of `untrained`; `spread`: of `spreads`, which the interval of a single training has.
+    `before`: of `untrained`; `spread`: of `spread`, which the interval of a single training has.
     Columns species, individuals, annotations, photos_shown (repeats count) and times (each photo of
     the species is shown; all three are means over draws), method, queries, draws, top_k, low, high,
     deviation (standard, over draws; NaN for one), seen and new with _low, _high, _queries (of test
@@ -193,7 +190,7 @@ def summary(
     rows = []
     for (species, n, method), own in ranked.groupby(["species", "n", "method"]):
         draws = _draws(own)
-        found = _compared({"top_k": draws}, spread[species])
+        found = _compared({"top_k": draws}, spread)
         sizes = own.groupby("draw")[["trained_on", "photos_shown", "times"]].first().mean()
         deviation = pd.Series([100 * top_k(draw, 1) for draw in draws]).std()
         scores = *(found[f"top_k{end}"] for end in ENDS), deviation
@@ -224,14 +221,12 @@ def _compared(networks: Mapping[str, list[pd.DataFrame]], spread: float) -> pd.S
     return compare(networks, training_sd=once).iloc[-1]
 
 
-def differences(
-    ranked: pd.DataFrame, one: str, other: str, spread: Mapping[str, float]
-) -> pd.DataFrame:
+def differences(ranked: pd.DataFrame, one: str, other: str, spread: float) -> pd.DataFrame:
     """Top-1 of method `one` minus `other` at each n, in points, paired by query, as of `compare`.
 
     `other` may be NONE, the network that saw no individual of the species. The interval is that of
     other individuals and of the trainings: of the mean over draws, where a method has several, and
-    else the `spread` (of `spreads`). Columns species, individuals, method and against (`one` and
+    else the `spread` (of `spread`). Columns species, individuals, method and against (`one` and
     `other`), draws and other_draws (how many of each), times and other_times (that they show each
     photo of the species), one and other (top-1 in percent), difference, low, high.
     """
@@ -241,7 +236,7 @@ def differences(
     for (species, n), own in ranked.groupby(["species", "n"]):
         pair = {method: _draws(own[own["method"] == method]) for method in (one, other)}
         if all(pair.values()):
-            row = _compared(pair, spread[species])
+            row = _compared(pair, spread)
             gain = Estimate.of(row, f"gain_over_{other}")
             times = [own.loc[own["method"] == method, "times"].mean() for method in pair]
             sizes = *map(len, pair.values()), *times
@@ -305,11 +300,11 @@ def in_words(table: pd.DataFrame) -> list[str]:
     """What a table of `differences` shows, a sentence a species."""
     words = []
     for species, own in table.groupby("species", sort=False):
-        each = zip(own["individuals"], _gains(own), strict=True)
         parts = "; ".join(
-            f"{gain.shown(*SHOWN)} with {n:,} individuals, {gain}" for n, gain in each
+            f"{gain.shown(*SHOWN)} with {n:,} individual{'s'[: n != 1]}, {gain}"
+            for n, gain in zip(own["individuals"], _gains(own), strict=True)
         )
-        words.append(f"{_methods_and(own, f' of {spelt(species)}: {parts}')}.")
+        words.append(f"{_methods_and(own, f', top-1 of {spelt(species)}: {parts}')}.")
     return words
 
 

@@ -16,7 +16,6 @@ from miewid_core.paper.study import Study
 from miewid_core.runs import bill
 
 BEFORE = {"ant": 30.0}  # top-1 of the untrained network
-NO_SPREAD = {"ant": 0.0}
 TINY = preset("demo", image_size=32, batch_size=8, epochs=1, warmup_epochs=0)
 
 
@@ -92,7 +91,7 @@ def test_trained_and_ranked_on_the_same_queries(study):
     asked = list(few_shot.cells(study, ["ant"], counts=[0, 2], draws=2))
     ranked = few_shot.ranks(study, asked)
     few_shot.check_same_queries(ranked)
-    table = few_shot.summary(ranked, few_shot.untrained(study, ["ant"]), NO_SPREAD)
+    table = few_shot.summary(ranked, few_shot.untrained(study, ["ant"]), 0.0)
     assert len(table) == 2 + 3
     none = table[table["individuals"] == 0]
     assert none["seen"].isna().all()  # of a species that is left out
@@ -113,26 +112,27 @@ def test_trained_and_ranked_on_the_same_queries(study):
         few_shot.check_same_queries(ranked.drop(index=0))
 
 
-def test_single_trainings_are_given_the_spread_of_the_multi_species_networks(study):
+def test_single_trainings_are_given_the_spread_of_the_multi_species_network(study):
     multi = study.multi_seeds(2)
-    found = few_shot.spreads(study, ["ant", "bee"], multi)
-    for species, spread in found.items():
+    variances = []
+    for species in ("ant", "bee"):
         ranks = [study.ranks({species: training}) for training in multi]
         tops = [100 * (own["first_match_rank"].dropna() == 1).mean() for own in ranks]
-        assert spread == pytest.approx(abs(tops[0] - tops[1]) / 2**0.5)
-    assert few_shot.spreads(study, ["ant"], multi[:1]) == NO_SPREAD  # one tells nothing
+        variances.append((tops[0] - tops[1]) ** 2 / 2)
+    assert few_shot.spread(study, multi) == pytest.approx(np.mean(variances) ** 0.5)
+    assert few_shot.spread(study, multi[:1]) == 0  # one tells nothing
 
 
 def test_the_spread_widens_intervals_of_single_trainings_alone():
     once, twice = [[9, 1, 1, 9]], [[1, 1, 1, 9], [9, 1, 9, 9]]
     for joint, both in ((once, 2**0.5), (twice, 1)):
         rows = ranked(joint=joint, species_only=once)
-        found = few_shot.differences(rows, "joint", "species_only", {"ant": 7.0}).iloc[0]
+        found = few_shot.differences(rows, "joint", "species_only", 7.0).iloc[0]
         pair = {name: [own for _, own in part.groupby("draw")] for name, part in by_method(rows)}
         expected = compare(pair, training_sd={"joint": 7.0 * both}).iloc[-1]
         ends = [f"gain_over_species_only{end}" for end in ("", "_low", "_high")]
         assert found[["difference", "low", "high"]].tolist() == pytest.approx([*expected[ends]])
-        tables = [few_shot.summary(rows, BEFORE, {"ant": sd}) for sd in (0.0, 7.0)]
+        tables = [few_shot.summary(rows, BEFORE, sd) for sd in (0.0, 7.0)]
         narrow, wide = ((own["high"] - own["low"]).to_numpy() for own in tables)
         methods = tables[0]["method"].eq("joint") & (len(joint) > 1)
         assert (narrow == wide).tolist() == methods.tolist()
@@ -162,7 +162,7 @@ def ranked(**first_ranks):
 
 
 def test_summary_by_hand():
-    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9], [1, 1, 1, 1]]), BEFORE, NO_SPREAD)
+    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9], [1, 1, 1, 1]]), BEFORE, 0.0)
     assert table[["individuals", "draws", "annotations", "queries"]].to_numpy().tolist() == [
         [5, 2, 10, 4]
     ]
@@ -173,14 +173,12 @@ def test_summary_by_hand():
 
 
 def test_summary_has_the_untrained_network_beside_each_row():
-    table = few_shot.summary(
-        ranked(joint=[[1, 9]]), pd.Series({"ant": 30.0, "bee": 9.0}), NO_SPREAD
-    )
+    table = few_shot.summary(ranked(joint=[[1, 9]]), pd.Series({"ant": 30.0, "bee": 9.0}), 0.0)
     assert table["untrained"].tolist() == [30]
 
 
 def test_a_reader_sees_seen_and_new_individuals_apart_and_the_untrained_network():
-    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}), NO_SPREAD)
+    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}), 0.0)
     shown = few_shot.readable(table)
     assert shown["method"].tolist() == ["joint training"]
     columns = [
@@ -194,7 +192,7 @@ def test_a_reader_sees_seen_and_new_individuals_apart_and_the_untrained_network(
 
 
 def test_without_any_individual_all_methods_are_one_network():
-    table = few_shot.summary(ranked(joint=[[1]], fine_tuned=[[1]]), BEFORE, NO_SPREAD).assign(
+    table = few_shot.summary(ranked(joint=[[1]], fine_tuned=[[1]]), BEFORE, 0.0).assign(
         individuals=0
     )
     assert few_shot.readable(table)["method"].tolist() == ["leave-one-out"]
@@ -203,12 +201,12 @@ def test_without_any_individual_all_methods_are_one_network():
 def test_differences_are_paired_over_queries_and_draws():
     table = few_shot.differences(
         ranked(joint=[[1, 1, 1, 1], [1, 1, 1, 9]], species_only=[[9, 1, 1, 1], [1, 9, 9, 9]]),
-        *("joint", "species_only", NO_SPREAD),
+        *("joint", "species_only", 0.0),
     )
     assert table["difference"].item() == pytest.approx(100 * (7 - 4) / 8)
     assert table["low"].item() <= table["difference"].item() <= table["high"].item()
     same = ranked(joint=[[1, 9]], species_only=[[1, 9]])
-    row = few_shot.differences(same, "joint", "species_only", NO_SPREAD).iloc[0]
+    row = few_shot.differences(same, "joint", "species_only", 0.0).iloc[0]
     assert row["difference"] == 0
     assert row["low"] == -row["high"] < 0  # two individuals can't show that there is none
 
@@ -239,7 +237,7 @@ def test_all_of_a_species_have_the_trainings_of_the_multi_species_network(study)
 def test_differences_count_the_trainings_of_both():
     table = few_shot.differences(
         ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 1]]),
-        *("joint", "species_only", NO_SPREAD),
+        *("joint", "species_only", 0.0),
     )
     row = table.iloc[0]
     assert [row["draws"], row["other_draws"]] == [2, 1]
@@ -252,10 +250,15 @@ def test_words_follow_the_intervals():
     whale = table[:2].assign(species="fin_whale", other_times=[49.2, 211.8])
     ant, fin = few_shot.in_words(pd.concat([table, whale]))
     compared = "Joint training against species-only training"
-    first = "better with 1 individuals, +5.0 points (95 % interval +1.0 to +9.0); no difference "
+    first = "better with 1 individual, +5.0 points (95 % interval +1.0 to +9.0); no difference "
     first += "shown with 25 individuals, +0.5 points (95 % interval -2.0 to +3.0)"
-    assert fin == f"{compared} of fin whale: {first}; each photo shown 10 against 49 to 212 times."
-    assert ant.startswith(f"{compared} of ant: {first}; worse with 50 individuals, -5.0 points")
+    assert (
+        fin
+        == f"{compared}, top-1 of fin whale: {first}; each photo shown 10 against 49 to 212 times."
+    )
+    assert ant.startswith(
+        f"{compared}, top-1 of ant: {first}; worse with 50 individuals, -5.0 points"
+    )
     assert ant.endswith("; each photo shown 10 against 49 times.")
     assert few_shot.claim(table.assign(other_times=np.nan)) == (
         f"{compared}: better with 1, no difference shown with 25 and 100, worse with 50 individuals"
@@ -277,17 +280,18 @@ def test_an_answer_is_on_the_ends_of_the_first_species():
 def test_fine_tuning_is_set_against_the_network_that_it_starts_from():
     none = ranked(fine_tuned=[[9, 1]]).assign(n=0, times=np.nan)
     both = pd.concat([none, none.assign(method="joint"), ranked(fine_tuned=[[1, 1], [1, 9]])])
-    table = few_shot.differences(both, "fine_tuned", few_shot.NONE, NO_SPREAD)
+    table = few_shot.differences(both, "fine_tuned", few_shot.NONE, 0.0)
     row = table.iloc[0]
     assert [row["individuals"], row["draws"], row["other_draws"]] == [5, 2, 1]
     assert [row["one"], row["other"], row["difference"]] == pytest.approx([75, 50, 25])
     (words,) = few_shot.in_words(table)
     assert (
-        "Fine-tuning against leave-one-out of ant: no difference shown with 5 individuals" in words
+        "Fine-tuning against leave-one-out, top-1 of ant: no difference shown with 5 individuals"
+        in words
     )
     assert "each photo" not in words  # the other one is shown no photo of the species
     known = both[both["n"] == 5]
-    assert few_shot.differences(known, "fine_tuned", few_shot.NONE, NO_SPREAD).empty
+    assert few_shot.differences(known, "fine_tuned", few_shot.NONE, 0.0).empty
 
 
 def test_readable_gains_have_one_row_for_each_comparison():
@@ -308,10 +312,10 @@ def test_readable_gains_have_one_row_for_each_comparison():
 
 def test_networks_no_better_than_untrained_are_named():
     ours = ranked(joint=[[1, 1, 2, 9]], species_only=[[9, 1, 9, 9]])
-    assert few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 25.0}, NO_SPREAD)) == (
+    assert few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 25.0}, 0.0)) == (
         "**No better than the untrained network**: species-only training, n = 5, ant."
     )
-    words = few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 24.0}, NO_SPREAD))
+    words = few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 24.0}, 0.0))
     assert words == "Every network scores above the untrained one."
 
 
@@ -323,7 +327,7 @@ def test_where_fine_tuning_falls_behind_in_the_papers_table_5():
 
 
 def test_beside_paper_has_its_means():
-    ours = few_shot.summary(ranked(joint=[[1]], species_only=[[9]]), BEFORE, NO_SPREAD).assign(
+    ours = few_shot.summary(ranked(joint=[[1]], species_only=[[9]]), BEFORE, 0.0).assign(
         individuals=25
     )
     table = few_shot.beside_paper(ours).set_index("individuals")
@@ -340,7 +344,7 @@ def test_beside_paper_has_its_means():
 
 def test_the_figure_draws_the_table():
     ours = ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 9], [1, 9]])
-    five = few_shot.summary(ours, {"ant": 40.0}, NO_SPREAD)
+    five = few_shot.summary(ours, {"ant": 40.0}, 0.0)
     table = pd.concat([five, five.assign(individuals=9, top_k=80, low=70, high=90)])
     paper, axes = few_shot.curves_figure(table, "Title · demo").axes
     means = [line for line in paper.lines if line.get_marker() != "None"]
