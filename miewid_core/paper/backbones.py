@@ -189,7 +189,8 @@ def in_words(table: pd.DataFrame, learned: pd.DataFrame) -> str:
         f"{row['name']} gains {Estimate.of(row, 'gain')} over its untrained start"
         for _, row in learned.iterrows()
     ]
-    return f"{comparison.claim(table, names)}, top-1 {gain}{hardly}. {sentence('; '.join(each))}"
+    found = f"{comparison.claim(table, names)}, top-1 {gain}{hardly}"
+    return f"As the multi-species network's backbone, {found}. {sentence('; '.join(each))}"
 
 
 def start_in_words(both: Mapping[str, Mapping[str, object]]) -> str:

@@ -140,7 +140,7 @@ def test_no_backbone_is_called_better_than_one_that_hardly_learned(rights, start
     table = compare(rankings, training_sd={"second": 2.0})
     told = backbones.in_words(table, learned)
     gain = str(Estimate.of(table.iloc[-1], "gain_over_second"))
-    assert told.startswith(said.replace("GAIN", gain))
+    assert told.startswith(f"As the multi-species network's backbone, {said}".replace("GAIN", gain))
     start = Estimate.of(learned.iloc[1], "gain")
     assert told.endswith(f"small gains {start} over its untrained start.")
 
