@@ -17,7 +17,7 @@ from miewid_core.machine import default_device
 from miewid_core.model import MiewIDNet
 from miewid_core.paper import comparison
 from miewid_core.paper.comparison import Ranking, compare
-from miewid_core.paper.intervals import ENDS, Estimate, sentence, with_heads
+from miewid_core.paper.intervals import ENDS, Estimate, with_heads
 from miewid_core.runs.run import Training, versions
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
@@ -185,12 +185,9 @@ def in_words(table: pd.DataFrame, learned: pd.DataFrame) -> str:
     hardly = ""
     if not learned["learned"].all():
         hardly = f", but {claim(table, learned)}, so this says nothing about the backbones"
-    each = [
-        f"{row['name']} gains {Estimate.of(row, 'gain')} over its untrained start"
-        for _, row in learned.iterrows()
-    ]
+    each = [f"{row['name']} gains {Estimate.of(row, 'gain')}" for _, row in learned.iterrows()]
     found = f"{comparison.claim(table, names)}, top-1 {gain}{hardly}"
-    return f"As the multi-species network's backbone, {found}. {sentence('; '.join(each))}"
+    return f"As the multi-species network's backbone, {found}. Over its untrained start {'; '.join(each)}."
 
 
 def start_in_words(both: Mapping[str, Mapping[str, object]]) -> str:
