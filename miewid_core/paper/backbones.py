@@ -185,9 +185,11 @@ def in_words(table: pd.DataFrame, learned: pd.DataFrame) -> str:
     hardly = ""
     if not learned["learned"].all():
         hardly = f", but {claim(table, learned)}, so this says nothing about the backbones"
-    each = [f"{row['name']} gains {Estimate.of(row, 'gain')}" for _, row in learned.iterrows()]
+    each = "; ".join(
+        f"{row['name']} gains {Estimate.of(row, 'gain')}" for _, row in learned.iterrows()
+    )
     found = f"{comparison.claim(table, names)}, top-1 {gain}{hardly}"
-    return f"As the multi-species network's backbone, {found}. Over its untrained start {'; '.join(each)}."
+    return f"As the multi-species network's backbone, {found}. Over its untrained start {each}."
 
 
 def start_in_words(both: Mapping[str, Mapping[str, object]]) -> str:
