@@ -256,7 +256,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def readable_gains(*tables: pd.DataFrame) -> pd.DataFrame:
     """Tables of `differences` for a reader."""
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat([own for own in tables if len(own)], ignore_index=True)
     shown = table.assign(**table[["method", "against"]].replace(WORDS))
     return with_heads(_whole(shown, "times", "other_times"), GAINS)
 
