@@ -17,18 +17,16 @@ from miewid_core.machine import default_device
 from miewid_core.model import MiewIDNet
 from miewid_core.paper import comparison
 from miewid_core.paper.comparison import Ranking, compare
-from miewid_core.paper.intervals import ENDS, Estimate, sentence, with_heads
+from miewid_core.paper.intervals import ENDS, Estimate, with_heads
 from miewid_core.runs.run import Training, versions
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
-    # 6 million multiply-adds a photo at 64 px, the backbone 9; others learn nothing at demo's rate
+    # 6 million multiply-adds a photo at 64 px, the backbone 9; others learned nothing at its rate
     "demo": "efficientvit_m0",
     "compact": "deit_tiny_patch16_224",  # ImageNet-1k alone, as the backbone; 0.6 and 0.2 billion
     "paper": "swinv2_base_window16_256",  # at 256 px no stage needs padding; 22 and 8 billion
 }
 NAMES = {  # what text calls these backbones of timm
-    "test_efficientnet": "small EfficientNet",
-    "efficientvit_m0": "small transformer",
     "tf_efficientnet_lite0": "EfficientNet-Lite0",
     "deit_tiny_patch16_224": "DeiT-Tiny",
     "efficientnetv2_rw_m": "EfficientNetV2-M",
@@ -172,27 +170,26 @@ def claim(table: pd.DataFrame, learned: pd.DataFrame) -> str:
 
     `table`: of `compare`, the first network against the other; `learned`: of `learned`.
     """
-    names = "the " + learned.set_index("network")["name"]
+    names = learned.set_index("network")["name"]
     lost = names[~learned["learned"].to_numpy()]
     said = f"{' and '.join(lost)} hardly learned"
     if lost.empty:
         said = comparison.claim(table, names.to_dict())
-    return said[:1].upper() + said[1:]
+    return said
 
 
 def in_words(table: pd.DataFrame, learned: pd.DataFrame) -> str:
-    """What `claim` says, in a sentence, then the numbers that it rests on."""
-    mean, gain = table.iloc[-1], f"gain_over_{learned['network'].iloc[1]}"
-    hardly = "" if learned["learned"].all() else ", so which backbone is better isn't shown"
-    each = [
-        f"the {row.name} {row.top_1:.1f} % (untrained {row.untrained:.1f} %)"
-        for row in learned.itertuples(index=False)
-    ]
-    return (
-        f"{sentence(claim(table, learned) + hardly)} Top-1 of the multi-species network: "
-        f"{', '.join(each)}, a difference of {Estimate.of(mean, gain)}; means over "
-        f"{len(table) - 1} species and {mean['queries']:,} queries."
+    """Which network is better, unless it hardly learned, in a sentence, and each one's gain."""
+    names = learned.set_index("network")["name"].to_dict()
+    gain = Estimate.of(table.iloc[-1], f"gain_over_{[*names][1]}")
+    hardly = ""
+    if not learned["learned"].all():
+        hardly = f", but {claim(table, learned)}, so this says nothing about the backbones"
+    each = "; ".join(
+        f"{row['name']} gains {Estimate.of(row, 'gain')}" for _, row in learned.iterrows()
     )
+    found = f"{comparison.claim(table, names)}, top-1 {gain}{hardly}"
+    return f"As the multi-species network's backbone, {found}. Over its untrained start {each}."
 
 
 def start_in_words(both: Mapping[str, Mapping[str, object]]) -> str:
@@ -209,6 +206,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         "name": "network",
         "top_1": "top-1 (%)",
         "untrained": "untrained (%)",
+        "gain": "gain over untrained (points)",
         "parameters": "parameters (million)",
         "multiply_adds": "multiply-adds (million)",
         "speed": "speed (% of the first's)",

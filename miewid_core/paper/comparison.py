@@ -172,8 +172,10 @@ def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
     """How far, in points, a mean over species lies from its expectation, each network trained once.
 
     By several `trainings` of one network: the root mean square of the species' standard deviations
-    between them, over the root of their number.
+    between them, over the root of the number of species; 0 where a single training tells nothing.
     """
+    if len(trainings) < 2:
+        return 0.0
     hits = _hits(trainings, k)
     deviations = 100 * hits.groupby(level=1).mean().std(axis=1, ddof=1)
     return float(np.sqrt((deviations**2).mean() / len(deviations)))
@@ -195,8 +197,7 @@ def by_relatives(rankings: Mapping[str, Ranking], relatives: pd.DataFrame) -> pd
             name: [ranks[ranks["species"].isin(names)] for ranks in _all_of(ranking)]
             for name, ranking in rankings.items()
         }
-        first = next(iter(own.values()))
-        sd = training_spread(first) if len(first) > 1 else 0
+        sd = training_spread(next(iter(own.values())))
         once = {name: sd for name in own if len(own[name]) == 1 and name != "untrained"}
         table = compare(own, training_sd=once)
         rows.append(table.iloc[-1].to_dict() | {"relative": relative, "species": len(table) - 1})
@@ -219,11 +220,13 @@ def briefly(table: pd.DataFrame, words: Mapping[str, str], k: int = 1) -> str:
     return sentence(f"{claim(table, words)}: {scores}, {gain}")
 
 
-def verdict(table: pd.DataFrame, words: Mapping[str, str], k: int = 1) -> str:
+def verdict(
+    table: pd.DataFrame, words: Mapping[str, str], k: int = 1, assumed: bool = False
+) -> str:
     """Which of two networks is better, what that rests on, and on how many species it holds.
 
     `words`: as for `claim`. Where the first network has one training, the sentence says that the
-    interval leaves out the luck of it.
+    interval leaves out the luck of it, unless its spread is `assumed` (`training_sd` of `compare`).
     """
     (first, second), mean, rows = words, table.iloc[-1], _averaged(table)
     gain, trainings = f"gain_over_{second}", int(mean[f"{first}_trainings"])
@@ -233,7 +236,7 @@ def verdict(table: pd.DataFrame, words: Mapping[str, str], k: int = 1) -> str:
     else:
         agreed = rows.loc[rows[f"{gain}_p"] < 0.05, gain]
         each = "By species (Holm-corrected) it is shown to be"
-    luck = "" if trainings > 1 else ", whose luck the interval leaves out"
+    luck = "" if trainings > 1 or assumed else ", whose luck the interval leaves out"
     return (
         f"{briefly(table, words, k)} Means over {len(rows)} species and {mean['queries']:,.0f} "
         f"queries; trainings: {trainings} and {mean[f'{second}_trainings']:.0f}{luck}. {each} "
@@ -284,7 +287,8 @@ def readable(
     trainings its direction is the mean's; the first's top-k on individuals seen and not.
     """
     first, gain = next(iter(words)), f"gain_over_{gain}"
-    heads = {"species": "species", "train_annotations": "training annotations"}
+    shown = "annotations left out" if first == "left_out" else "training annotations"
+    heads = {"species": "species", "train_annotations": shown}
     heads |= {"queries": "queries", **{name: words[name] for name in words if name not in plain}}
     heads |= {gain: "gain (points)"}
     if f"{gain}_same_sign" in table:
@@ -294,20 +298,25 @@ def readable(
     return with_heads(table, heads | {(name,): words[name] for name in plain})
 
 
-def no_better(table: pd.DataFrame, name: str) -> list[str]:
-    """The species on which a network is no better than the untrained one."""
+def no_better(table: pd.DataFrame, name: str, start: str = "untrained") -> list[str]:
+    """The species on which a network is no better than the untrained one, its `start`."""
     rows = table[:-1]
-    return rows.loc[rows[name] <= rows["untrained"], "species"].tolist()
+    return rows.loc[rows[name] <= rows[start], "species"].tolist()
 
 
-def no_better_in_words(table: pd.DataFrame, names: Sequence[str]) -> str:
-    """Which of the networks `names` end no better than they began, by species."""
+def no_better_in_words(
+    table: pd.DataFrame,
+    names: Sequence[str],
+    words: Mapping[str, str] = NETWORKS,
+    start: str = "untrained",
+) -> str:
+    """Which of the networks `names`, called `words`, end no better than they began, by species."""
     lines = []
     for name in names:
-        lost, count = no_better(table, name), table[name][:-1].notna().sum()
-        line = f"{NETWORKS[name]}: above untrained on all {count} species."
+        lost, count = no_better(table, name, start), table[name][:-1].notna().sum()
+        line = f"{words[name]}: above untrained on all {count} species."
         if lost:
-            line = f"**{NETWORKS[name]}: no better than untrained on {len(lost)} of {count} "
+            line = f"**{words[name]}: no better than untrained on {len(lost)} of {count} "
             line += f"species** ({', '.join(map(spelt, lost))})."
         lines.append(f"- {line}")
     return "\n".join(lines)
@@ -404,8 +413,10 @@ def dots(
     if gain:
         _gains(grid[-1], table, places, f"gain_over_{gain}")
         grid[-1].set_xlabel(f"gain over\n{words[gain]} (points)")
-        heads = {"train_annotations": "training\nannotations"}
-        columns = table[["queries", "individuals", *heads]].rename(columns=heads)
+        size = "annotations\nleft out" if barred[0] == "left_out" else "training\nannotations"
+        heads = {"queries": "queries", "individuals": "test\nindividuals"}
+        heads["train_annotations"] = size
+        columns = table[[*heads]].rename(columns=heads)
         figures.number_columns(grid[-1], places, columns)
     return drawn
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -129,19 +129,39 @@ def _with_weights(name: str, weights: str) -> Descriptor:
 def measured(study: Study, chosen: Sequence[Descriptor]) -> tuple[pd.DataFrame, list[str]]:
     """Descriptors on the test set of a study, and a sentence on each that can't be had.
 
-    Columns descriptor (its title), pixels (of a side), length (of an embedding), species, queries,
-    top_1, top_1_low, top_1_high: the mean over species in percent, with its 95 % interval.
+    Columns descriptor (its title), parameters, pixels (of a side), length (of an embedding),
+    species, queries, top_1, top_1_low, top_1_high: the mean over species in percent, with its 95 %
+    interval.
     """
     rows, missing = [], []
     for own in chosen:
         try:
-            pixels = own.load()[1].size
+            network, preprocess = own.load()
         except ValueError as error:
             missing.append(f"Not measured: {error}.")
             continue
         vectors = own.embed(study.test, study.chips_dir, study.runs_dir / "embeddings")
         table = compare({"top_1": study.rank(vectors)})
-        facts = {"descriptor": own.title, "pixels": pixels, "length": vectors.shape[1]}
+        facts = _facts(own.title, network, preprocess) | {"length": vectors.shape[1]}
         mean = table.iloc[-1][["queries", *(f"top_1{end}" for end in ENDS)]]
         rows.append(facts | {"species": len(table) - 1} | mean.to_dict())
     return pd.DataFrame(rows), missing
+
+
+def ours(study: Study, table: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
+    """Rows as of `measured` on our networks, columns `words` of a table of `compare`."""
+    network, preprocess = study.untrained().run().load()
+    rows = []
+    for name, title in words.items():
+        mean = table.iloc[-1][["queries", *(f"{name}{end}" for end in ENDS)]]
+        facts = _facts(title, network, preprocess) | {"length": network.n_features}
+        facts |= {"species": table["species"][:-1].nunique()}
+        rows.append(
+            facts | dict(zip(["queries", *(f"top_1{end}" for end in ENDS)], mean, strict=True))
+        )
+    return pd.DataFrame(rows)
+
+
+def _facts(title: str, network: nn.Module, preprocess: Preprocess) -> dict[str, object]:
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return {"descriptor": title, "parameters": parameters, "pixels": preprocess.size}

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from miewid_core import splits
 from miewid_core.evaluation import hits, top_k
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
-from miewid_core.paper.comparison import compare
+from miewid_core.paper.comparison import compare, training_spread
 from miewid_core.paper.intervals import ENDS, Estimate, mean_interval, with_heads
 from miewid_core.paper.printed import printed_table
 from miewid_core.paper.study import Study
@@ -22,17 +22,27 @@ METHODS = {  # how a network meets a new species, in the words of the paper's Ta
     "fine_tuned": "fine-tuning",
 }
 NONE = "left_out"  # of no individual: the leave-one-out network, whatever the method
-WORDS = METHODS | {NONE: "no tuning"}
+WORDS = METHODS | {NONE: "leave-one-out"}
 HEADS = {  # of `readable`
     "species": "species",
     "individuals": "individuals",
     "method": "method",
-    ("annotations", "photos_shown"): "photos, shown",
+    ("annotations", "photos_shown", "times"): "photos, shown, times each",
     "top_k": "top-1 (%)",
     ("draws", "deviation"): "trainings, SD",
     ("seen", "new"): "seen, new",
     ("seen_queries", "new_queries"): "their queries",
     "untrained": "untrained",
+}
+GAINS = {  # of `readable_gains`
+    "species": "species",
+    "individuals": "individuals",
+    "method": "method",
+    "against": "against",
+    ("one", "other"): "top-1 of both (%)",
+    "difference": "gain (points)",
+    ("times", "other_times"): "times each",
+    ("draws", "other_draws"): "trainings",
 }
 DEMO_COUNTS = (0, 10)  # drawn species are small, and the demo is to end in minutes
 PAPER_COUNTS = (0, 25, 50, 100, 200)
@@ -140,8 +150,9 @@ def check_same_queries(ranked: pd.DataFrame) -> None:
 def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
     """Ranks of each cell's species by its network, trained now where it isn't yet.
 
-    Rows as of `one_vs_all`, with n, trained_on (annotations), photos_shown, method, draw, and
-    seen: whether the individual is one of the n.
+    Rows as of `one_vs_all`, with n, trained_on (annotations), photos_shown, times (that training
+    shows each photo of the species; NaN without any), method, draw, and seen: whether the
+    individual is one of the n.
     """
     study.run([cell.training for cell in asked])  # side by side
     parts = []
@@ -150,28 +161,43 @@ def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
         seen = found["individual"].isin(cell.training.rows["individual"])
         facts = {"n": cell.individuals, "trained_on": cell.annotations, "method": cell.method}
         facts["photos_shown"] = cell.training.photos
+        each = cell.training.photos / len(cell.training.rows)
+        facts["times"] = each if cell.individuals else float("nan")
         parts.append(found.assign(**facts, draw=cell.draw, seen=seen))
     return pd.concat(parts, ignore_index=True)
 
 
-def summary(ranked: pd.DataFrame, before: Mapping[str, float]) -> pd.DataFrame:
+def spread(study: Study, multi: Sequence[Training]) -> float:
+    """Standard deviation of a species' top-1, in points, between trainings of one network.
+
+    By the trainings `multi` of the multi-species network, root mean square over species; assumed of
+    each network that is trained once. 0 where `multi` is a single one.
+    """
+    study.run(multi)  # side by side
+    rankings = [study.ranks(training) for training in multi]
+    return training_spread(rankings) * rankings[0]["species"].nunique() ** 0.5
+
+
+def summary(ranked: pd.DataFrame, before: Mapping[str, float], spread: float) -> pd.DataFrame:
     """Top-1 in percent by species, n and method, with the 95 % interval of the mean over draws.
 
-    `before`: of `untrained`. Columns species, individuals, annotations and photos_shown (repeats
-    count; both are means over draws), method, queries, draws, top_k, low, high, deviation
-    (standard, over draws; NaN for one), seen and new with _low, _high, _queries (of test
+    `before`: of `untrained`; `spread`: of `spread`, which the interval of a single training has.
+    Columns species, individuals, annotations, photos_shown (repeats count) and times (each photo of
+    the species is shown; all three are means over draws), method, queries, draws, top_k, low, high,
+    deviation (standard, over draws; NaN for one), seen and new with _low, _high, _queries (of test
     individuals trained on, and of others; draws together), untrained.
     """
     rows = []
     for (species, n, method), own in ranked.groupby(["species", "n", "method"]):
         draws = _draws(own)
-        found = compare({"top_k": draws}).iloc[0]
-        sizes = own.groupby("draw")[["trained_on", "photos_shown"]].first().mean()
+        found = _compared({"top_k": draws}, spread)
+        sizes = own.groupby("draw")[["trained_on", "photos_shown", "times"]].first().mean()
         deviation = pd.Series([100 * top_k(draw, 1) for draw in draws]).std()
         scores = *(found[f"top_k{end}"] for end in ENDS), deviation
         halves = *_top_1(own[own["seen"]]), *_top_1(own[~own["seen"]])
         rows.append([species, n, *sizes, method, found["queries"], len(draws), *scores, *halves])
-    columns = ["species", "individuals", "annotations", "photos_shown", "method", "queries"]
+    columns = ["species", "individuals", "annotations", "photos_shown", "times", "method"]
+    columns += ["queries"]
     columns += ["draws", "top_k", "low", "high", "deviation"]
     columns += [f"{half}{end}" for half in ("seen", "new") for end in (*ENDS, "_queries")]
     table = pd.DataFrame(rows, columns=columns)
@@ -189,13 +215,20 @@ def _draws(ranked: pd.DataFrame) -> list[pd.DataFrame]:
     return [own for _, own in ranked.groupby("draw")]
 
 
-def differences(ranked: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+def _compared(networks: Mapping[str, list[pd.DataFrame]], spread: float) -> pd.Series:
+    """The row of `compare` for networks of one species; `spread` is that of single trainings."""
+    once = {name: spread for name, draws in networks.items() if len(draws) == 1}
+    return compare(networks, training_sd=once).iloc[-1]
+
+
+def differences(ranked: pd.DataFrame, one: str, other: str, spread: float) -> pd.DataFrame:
     """Top-1 of method `one` minus `other` at each n, in points, paired by query, as of `compare`.
 
     `other` may be NONE, the network that saw no individual of the species. The interval is that of
-    other individuals and, where a method has several draws, of the mean over these and their
-    trainings. Columns species, individuals, draws and other_draws (how many of each method), one
-    and other (top-1 in percent), difference, low, high.
+    other individuals and of the trainings: of the mean over draws, where a method has several, and
+    else the `spread` (of `spread`). Columns species, individuals, method and against (`one` and
+    `other`), draws and other_draws (how many of each), times and other_times (that they show each
+    photo of the species), one and other (top-1 in percent), difference, low, high.
     """
     found = []
     none = ranked[ranked["n"] == 0].drop_duplicates(["species", "annotation_id"])
@@ -203,27 +236,33 @@ def differences(ranked: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     for (species, n), own in ranked.groupby(["species", "n"]):
         pair = {method: _draws(own[own["method"] == method]) for method in (one, other)}
         if all(pair.values()):
-            row = compare(pair).iloc[0]
+            row = _compared(pair, spread)
             gain = Estimate.of(row, f"gain_over_{other}")
-            found.append([species, n, *map(len, pair.values()), row[one], row[other], *gain])
-    columns = ["species", "individuals", "draws", "other_draws", "one", "other"]
-    return pd.DataFrame(found, columns=[*columns, "difference", "low", "high"])
+            times = [own.loc[own["method"] == method, "times"].mean() for method in pair]
+            sizes = *map(len, pair.values()), *times
+            found.append([species, n, one, other, *sizes, row[one], row[other], *gain])
+    columns = ["species", "individuals", "method", "against", "draws", "other_draws", "times"]
+    columns += ["other_times", "one", "other", "difference", "low", "high"]
+    return pd.DataFrame(found, columns=columns)
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `summary` for a reader; without any individual all methods are one network."""
     none = table["individuals"] == 0
-    shown = table.assign(method=table["method"].map(METHODS).mask(none, "leave-one-out"))
+    shown = table.assign(method=table["method"].map(METHODS).mask(none, WORDS[NONE]))
     shown = shown.drop_duplicates(["species", "individuals", "method"])
-    photos = shown[["annotations", "photos_shown"]].round().astype(int)
-    return with_heads(shown.assign(**photos), HEADS)
+    return with_heads(_whole(shown, "annotations", "photos_shown", "times"), HEADS)
 
 
-def readable_gains(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
-    """A table of `differences` for a reader, with what is compared in the heads."""
-    heads = {"species": "species", "individuals": "individuals", "one": f"{WORDS[one]} (%)"}
-    heads |= {"other": f"{WORDS[other]} (%)", "difference": "gain (points)"}
-    return with_heads(table, heads | {("draws", "other_draws"): "trainings"})
+def readable_gains(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Tables of `differences` for a reader."""
+    table = pd.concat([own for own in tables if len(own)], ignore_index=True)
+    shown = table.assign(**table[["method", "against"]].replace(WORDS))
+    return with_heads(_whole(shown, "times", "other_times"), GAINS)
+
+
+def _whole(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    return table.assign(**table[[*columns]].round().astype("Int64"))
 
 
 def untrained(study: Study, species: Sequence[str]) -> pd.Series:
@@ -248,37 +287,51 @@ def _gains(table: pd.DataFrame) -> list[Estimate]:
     return [Estimate(*row) for row in rows]
 
 
-def in_words(table: pd.DataFrame, one: str, other: str) -> list[str]:
-    """What a table of `differences` of methods `one` and `other` shows, a sentence a row."""
-    return [
-        f"With n = {row.individuals:,} of {spelt(row.species)} "
-        f"{gain.verdict(WORDS[one], WORDS[other])}: top-1 {row.one:.1f} against {row.other:.1f} %, "
-        f"{gain}."
-        for row, gain in zip(table.itertuples(), _gains(table), strict=True)
-    ]
+def ends(table: pd.DataFrame) -> pd.DataFrame:
+    """Of the first species of a table of `differences`, its rows of the least and the largest n."""
+    first = table[table["species"] == table["species"].iloc[0]]
+    return first.iloc[sorted({0, len(first) - 1})]
 
 
-def claim(table: pd.DataFrame, one: str, other: str) -> str:
+SHOWN = "better", "worse", "no difference shown"
+
+
+def in_words(table: pd.DataFrame) -> list[str]:
+    """What a table of `differences` shows, a sentence a species."""
+    words = []
+    for species, own in table.groupby("species", sort=False):
+        parts = "; ".join(
+            f"{gain.shown(*SHOWN)} with {n:,} individual{'s'[: n != 1]}, {gain}"
+            for n, gain in zip(own["individuals"], _gains(own), strict=True)
+        )
+        words.append(f"{_methods_and(own, f', top-1 of {spelt(species)}: {parts}')}.")
+    return words
+
+
+def claim(table: pd.DataFrame) -> str:
     """Which n a table of `differences` shows which method to be better with, for a title."""
-    shown = [gain.shown("better", "worse", "no difference shown") for gain in _gains(table)]
+    shown = [gain.shown(*SHOWN) for gain in _gains(table)]
     sizes = table["individuals"].map("{:,}".format)
     if table["species"].nunique() > 1:
         sizes += " (" + table["species"].map(spelt) + ")"
     told = sizes.groupby(shown, sort=False).agg(" and ".join)
     parts = ", ".join(f"{shown} with {sizes}" for shown, sizes in told.items())
-    return f"{METHODS[one]} against {METHODS[other]}: {parts} individuals".capitalize()
+    return _methods_and(table, f": {parts} individuals")
 
 
-def stops_paying(table: pd.DataFrame) -> pd.DataFrame:
-    """The least n from which on no gain of fine-tuning is shown.
+def _methods_and(table: pd.DataFrame, found: str) -> str:
+    """What is compared, what was found, and how often each shows a photo of the species."""
+    one, other = (WORDS[table[name].iloc[0]] for name in ("method", "against"))
+    said = f"{one} against {other}{found}"
+    if table[["times", "other_times"]].notna().all(axis=None):
+        ours, theirs = (_span(table[name]) for name in ("times", "other_times"))
+        said += f"; each photo shown {ours} against {theirs} times"
+    return said[:1].upper() + said[1:]
 
-    `table`: of `differences`, fine_tuned minus species_only. Columns species, individuals (NaN when
-    it is better at every n).
-    """
-    species, n = table["species"], table["individuals"]
-    last = n.where(table["low"] > 0).groupby(species).transform("max")
-    after = n.where(n > last.fillna(-1)).groupby(species).min()
-    return pd.to_numeric(after, downcast="integer").reset_index()
+
+def _span(values: pd.Series) -> str:
+    ends = f"{values.min():,.0f}", f"{values.max():,.0f}"
+    return " to ".join(dict.fromkeys(ends))
 
 
 def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
@@ -287,6 +340,14 @@ def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
     ours = table.pivot_table(index="individuals", columns="method", values="top_k")[methods]
     paper = {f"paper_{PRINTED[name][1]}": _printed(name).mean(axis=1) for name in methods}
     return ours.join(pd.DataFrame(paper), how="outer").rename_axis("individuals").reset_index()
+
+
+def readable_beside(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `beside_paper` for a reader, ours and the paper's number of a method together."""
+    heads = {"individuals": "individuals"}
+    for name in table.columns.intersection([*METHODS]):
+        heads[name, f"paper_{PRINTED[name][1]}"] = f"{METHODS[name]}: here, paper (%)"
+    return with_heads(table, heads)
 
 
 def _methods(table: pd.DataFrame) -> list[str]:

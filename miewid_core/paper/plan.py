@@ -46,10 +46,10 @@ def asked(
         "03": multi[:1],
         "04": [*multi, *single, *matched],
         "05": [*multi, *left_out],
-        "06": left_out,
-        "07": [*few["species_only"], *few["joint"]],
+        "06": [*multi, *left_out],
+        "07": [*multi, *few["species_only"], *few["joint"]],
         "08": multi[:1],
-        "09": [*few["species_only"], *few["fine_tuned"], *few["joint"]],
+        "09": [*multi, *few["species_only"], *few["fine_tuned"], *few["joint"]],
         "10": [*multi, *map(entry, backbones)],
         "11": [*multi, *matched, *left_out],
     }

@@ -15,6 +15,7 @@ from miewid_core.config import PRESETS
 from miewid_core.model import MiewIDNet
 from miewid_core.paper import backbones
 from miewid_core.paper.comparison import compare
+from miewid_core.paper.intervals import Estimate
 from miewid_core.runs.run import Training
 
 
@@ -114,35 +115,38 @@ def ranks(right, of=40):
     ).astype({"first_match_rank": "Int64"})
 
 
-HARDLY = "hardly learned, so which backbone is better isn't shown. Top-1 of the multi-species"
+NOTHING = "hardly learned, so this says nothing about the backbones."
+
+
+BETTER, BOTH = "large is better than small, top-1 GAIN", f"large and small {NOTHING}"
 
 
 @pytest.mark.parametrize(
     ("rights", "starts", "said"),
     [
-        ((38, 5), (3, 4), f"The small one {HARDLY} network: the large one 95.0 % (untrained 7.5"),
-        ((38, 12), (3, 4), f"The small one {HARDLY}"),
+        ((38, 5), (3, 4), f"{BETTER}, but small {NOTHING}"),
+        ((38, 12), (3, 4), f"{BETTER}, but small {NOTHING}"),
         (
             (38, 20),
             (3, 4),
-            "The large one is better than the small one. Top-1 of the multi-species",
+            f"{BETTER}. Over its untrained start large gains +87.5 points (95 % interval ",
         ),
-        ((20, 38), (3, 4), "The large one is worse than the small one. "),
-        ((37, 38), (3, 4), "No difference is shown between the large one and the small one. "),
-        ((3, 4), (3, 4), f"The large one and the small one {HARDLY}"),
+        ((20, 38), (3, 4), "large is worse than small, top-1 GAIN. "),
+        ((37, 38), (3, 4), "no difference is shown between large and small, top-1 GAIN. "),
+        ((3, 4), (3, 4), f"no difference is shown between large and small, top-1 GAIN, but {BOTH}"),
     ],
 )
 def test_no_backbone_is_called_better_than_one_that_hardly_learned(rights, starts, said):
-    words = {"first": "large one", "second": "small one"}
+    words = {"first": "large", "second": "small"}
     rankings = {name: [ranks(right)] for name, right in zip(words, rights, strict=True)}
     before = {name: ranks(right) for name, right in zip(words, starts, strict=True)}
     learned = backbones.learned(rankings, before, words, {"second": 2.0})
     table = compare(rankings, training_sd={"second": 2.0})
     told = backbones.in_words(table, learned)
-    assert told.startswith(said)
-    gain = table["gain_over_second"].iloc[-1]
-    assert f"a difference of {gain:+.1f} points (95 % interval " in told
-    assert told.endswith("means over 1 species and 40 queries.")
+    gain = str(Estimate.of(table.iloc[-1], "gain_over_second"))
+    assert told.startswith(f"As the multi-species network's backbone, {said}".replace("GAIN", gain))
+    start = Estimate.of(learned.iloc[1], "gain")
+    assert told.endswith(f"small gains {start}.")
 
 
 def test_a_backbone_whose_weights_cannot_be_had_ends_the_notebook(monkeypatch, photos, tmp_path):

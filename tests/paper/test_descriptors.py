@@ -16,12 +16,14 @@ from miewid_core import evaluation, model
 from miewid_core.config import PRESETS
 from miewid_core.evaluation import one_vs_all
 from miewid_core.model import MiewIDNet, Preprocess
+from miewid_core.paper.comparison import compare
 from miewid_core.paper.descriptors import (
     MEGADESCRIPTOR,
     Descriptor,
     choose,
     measured,
     named,
+    ours,
 )
 from miewid_core.paper.study import open_study
 from miewid_core.readers.weights import IMAGENET
@@ -222,6 +224,27 @@ class TestSeveral:
             assert row.top_1 == pytest.approx(100 * np.mean(means))
             assert (row.species, row.queries) == (2, len(study.test))
             assert row.top_1_low < row.top_1 < row.top_1_high or row.top_1 in (0, 100)
+        one, *_ = (own.load()[0] for own in chosen)
+        assert table["parameters"][0] == sum(weights.numel() for weights in one.parameters())
+
+    def test_our_networks_are_rows_of_the_same_table(self, study):
+        rankings = {"left_out": study.ranks(study.untrained())}
+        means = compare(rankings)
+        (row,) = ours(study, means, {"left_out": "leave-one-out"}).to_dict("records")
+        network, preprocess = study.untrained().run().load()
+        assert row["parameters"] == sum(weights.numel() for weights in network.parameters())
+        assert [row["descriptor"], row["pixels"]] == ["leave-one-out", preprocess.size]
+        assert [row["length"], row["species"], row["queries"]] == [256, 2, len(study.test)]
+        ends = ["", "_low", "_high"]
+        found = [row[f"top_1{end}"] for end in ends]
+        assert found == means.iloc[-1][[f"left_out{end}" for end in ends]].tolist()
+        columns = measured(study, [RANDOM])[0].columns
+        assert set(row) == set(columns)
+
+    def test_our_network_read_as_a_descriptor_gives_the_same_ranks(self, study):
+        start = study.untrained()
+        read = Descriptor(str(start.run().weights), True, "").ranks(study)
+        assert read["first_match_rank"].equals(study.ranks(start)["first_match_rank"])
 
     def test_one_that_cannot_be_had_is_said_and_the_others_are_measured(self, study, monkeypatch):
         create = timm.create_model

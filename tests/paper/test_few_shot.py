@@ -10,6 +10,7 @@ from miewid_core.__main__ import main
 from miewid_core.beyond_paper import identify
 from miewid_core.config import FineTuneConfig, preset
 from miewid_core.paper import few_shot, plan
+from miewid_core.paper.comparison import compare
 from miewid_core.paper.printed import printed_table
 from miewid_core.paper.study import Study
 from miewid_core.runs import bill
@@ -90,7 +91,7 @@ def test_trained_and_ranked_on_the_same_queries(study):
     asked = list(few_shot.cells(study, ["ant"], counts=[0, 2], draws=2))
     ranked = few_shot.ranks(study, asked)
     few_shot.check_same_queries(ranked)
-    table = few_shot.summary(ranked, few_shot.untrained(study, ["ant"]))
+    table = few_shot.summary(ranked, few_shot.untrained(study, ["ant"]), 0.0)
     assert len(table) == 2 + 3
     none = table[table["individuals"] == 0]
     assert none["seen"].isna().all()  # of a species that is left out
@@ -101,11 +102,45 @@ def test_trained_and_ranked_on_the_same_queries(study):
     everyone = len(study.train) - 2  # photos: of the ants one is left out
     tuned = 4 * (1 + 3)  # for the head alone, three more epochs
     assert shown.to_dict() == {"fine_tuned": tuned, "joint": everyone, "species_only": everyone}
+    times = table.set_index(["individuals", "method"])["times"]
+    assert times[0].isna().all()  # the photos are of other species
+    assert times[2].to_dict() == {"fine_tuned": 4, "joint": 1, "species_only": everyone / 4}
     draws = table.set_index(["individuals", "method"])["draws"]
     assert draws[0].tolist() == [1, 1]
     assert draws[2].tolist() == [2, 2, 2]
     with pytest.raises(AssertionError):
         few_shot.check_same_queries(ranked.drop(index=0))
+
+
+def test_single_trainings_are_given_the_spread_of_the_multi_species_network(study):
+    multi = study.multi_seeds(2)
+    variances = []
+    for species in ("ant", "bee"):
+        ranks = [study.ranks({species: training}) for training in multi]
+        tops = [100 * (own["first_match_rank"].dropna() == 1).mean() for own in ranks]
+        variances.append((tops[0] - tops[1]) ** 2 / 2)
+    assert few_shot.spread(study, multi) == pytest.approx(np.mean(variances) ** 0.5)
+    assert few_shot.spread(study, multi[:1]) == 0  # one tells nothing
+
+
+def test_the_spread_widens_intervals_of_single_trainings_alone():
+    once, twice = [[9, 1, 1, 9]], [[1, 1, 1, 9], [9, 1, 9, 9]]
+    for joint, both in ((once, 2**0.5), (twice, 1)):
+        rows = ranked(joint=joint, species_only=once)
+        found = few_shot.differences(rows, "joint", "species_only", 7.0).iloc[0]
+        pair = {name: [own for _, own in part.groupby("draw")] for name, part in by_method(rows)}
+        expected = compare(pair, training_sd={"joint": 7.0 * both}).iloc[-1]
+        ends = [f"gain_over_species_only{end}" for end in ("", "_low", "_high")]
+        assert found[["difference", "low", "high"]].tolist() == pytest.approx([*expected[ends]])
+        tables = [few_shot.summary(rows, BEFORE, sd) for sd in (0.0, 7.0)]
+        narrow, wide = ((own["high"] - own["low"]).to_numpy() for own in tables)
+        methods = tables[0]["method"].eq("joint") & (len(joint) > 1)
+        assert (narrow == wide).tolist() == methods.tolist()
+        assert (narrow <= wide).all()
+
+
+def by_method(rows):
+    return [(name, rows[rows["method"] == name]) for name in ("joint", "species_only")]
 
 
 def ranked(**first_ranks):
@@ -117,7 +152,9 @@ def ranked(**first_ranks):
         for draw, ranks in enumerate(draws)
         for query, rank in enumerate(ranks)
     ]
-    table = pd.DataFrame(rows).assign(species="ant", n=5, trained_on=10, photos_shown=2000)
+    table = pd.DataFrame(rows).assign(
+        species="ant", n=5, trained_on=10, photos_shown=2000, times=12
+    )
     table = table.assign(relevant=1, candidates=9)
     table["individual"] = table["annotation_id"]
     table["seen"] = table["annotation_id"].isin(["0", "1"])
@@ -125,7 +162,7 @@ def ranked(**first_ranks):
 
 
 def test_summary_by_hand():
-    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9], [1, 1, 1, 1]]), BEFORE)
+    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9], [1, 1, 1, 1]]), BEFORE, 0.0)
     assert table[["individuals", "draws", "annotations", "queries"]].to_numpy().tolist() == [
         [5, 2, 10, 4]
     ]
@@ -136,39 +173,52 @@ def test_summary_by_hand():
 
 
 def test_summary_has_the_untrained_network_beside_each_row():
-    table = few_shot.summary(ranked(joint=[[1, 9]]), pd.Series({"ant": 30.0, "bee": 9.0}))
+    table = few_shot.summary(ranked(joint=[[1, 9]]), pd.Series({"ant": 30.0, "bee": 9.0}), 0.0)
     assert table["untrained"].tolist() == [30]
 
 
 def test_a_reader_sees_seen_and_new_individuals_apart_and_the_untrained_network():
-    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}))
+    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}), 0.0)
     shown = few_shot.readable(table)
     assert shown["method"].tolist() == ["joint training"]
-    columns = ["photos, shown", "trainings, SD", "seen, new", "their queries", "untrained"]
-    assert shown[columns].iloc[0].tolist() == ["10, 2,000", "1, -", "100.0, 0.0", "2, 2", 30]
+    columns = [
+        "photos, shown, times each",
+        "trainings, SD",
+        "seen, new",
+        "their queries",
+        "untrained",
+    ]
+    assert shown[columns].iloc[0].tolist() == ["10, 2,000, 12", "1, -", "100.0, 0.0", "2, 2", 30]
 
 
 def test_without_any_individual_all_methods_are_one_network():
-    table = few_shot.summary(ranked(joint=[[1]], fine_tuned=[[1]]), BEFORE).assign(individuals=0)
+    table = few_shot.summary(ranked(joint=[[1]], fine_tuned=[[1]]), BEFORE, 0.0).assign(
+        individuals=0
+    )
     assert few_shot.readable(table)["method"].tolist() == ["leave-one-out"]
 
 
 def test_differences_are_paired_over_queries_and_draws():
     table = few_shot.differences(
         ranked(joint=[[1, 1, 1, 1], [1, 1, 1, 9]], species_only=[[9, 1, 1, 1], [1, 9, 9, 9]]),
-        *("joint", "species_only"),
+        *("joint", "species_only", 0.0),
     )
     assert table["difference"].item() == pytest.approx(100 * (7 - 4) / 8)
     assert table["low"].item() <= table["difference"].item() <= table["high"].item()
     same = ranked(joint=[[1, 9]], species_only=[[1, 9]])
-    row = few_shot.differences(same, "joint", "species_only").iloc[0]
+    row = few_shot.differences(same, "joint", "species_only", 0.0).iloc[0]
     assert row["difference"] == 0
     assert row["low"] == -row["high"] < 0  # two individuals can't show that there is none
 
 
-def verdicts(intervals):
+def verdicts(intervals, **facts):
+    """A table of differences with these intervals by n."""
     rows = [("ant", n, (low + high) / 2, low, high) for n, (low, high) in intervals.items()]
-    return pd.DataFrame(rows, columns=["species", "individuals", "difference", "low", "high"])
+    table = pd.DataFrame(rows, columns=["species", "individuals", "difference", "low", "high"])
+    facts = {"method": "joint", "against": "species_only", "times": 10.0, "one": 60.0} | facts
+    return table.assign(
+        **{"draws": 3, "other_draws": 1, "other_times": 49.2, "other": 55.0} | facts
+    )
 
 
 def test_all_of_a_species_have_the_trainings_of_the_multi_species_network(study):
@@ -186,87 +236,115 @@ def test_all_of_a_species_have_the_trainings_of_the_multi_species_network(study)
 
 def test_differences_count_the_trainings_of_both():
     table = few_shot.differences(
-        ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 1]]), "joint", "species_only"
+        ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 1]]),
+        *("joint", "species_only", 0.0),
     )
     row = table.iloc[0]
     assert [row["draws"], row["other_draws"]] == [2, 1]
+    assert [row["times"], row["other_times"]] == [12, 12]
     assert [row["one"], row["other"], row["difference"]] == pytest.approx([75, 50, 25])
 
 
 def test_words_follow_the_intervals():
     table = verdicts({1: (1, 9), 25: (-2, 3), 50: (-9, -1), 100: (0, 4)})
-    table = table.assign(draws=3, other_draws=[3, 3, 3, 1], one=60.0, other=55.0)
-    both = pd.concat([table, table[:1].assign(species="fin_whale")])
-    *first, second = few_shot.in_words(both, "joint", "species_only")
-    assert second == (
-        "With n = 1 of fin whale joint training is better than species-only training: top-1 60.0 "
-        "against 55.0 %, +5.0 points (95 % interval +1.0 to +9.0)."
+    whale = table[:2].assign(species="fin_whale", other_times=[49.2, 211.8])
+    ant, fin = few_shot.in_words(pd.concat([table, whale]))
+    compared = "Joint training against species-only training"
+    first = "better with 1 individual, +5.0 points (95 % interval +1.0 to +9.0); no difference "
+    first += "shown with 25 individuals, +0.5 points (95 % interval -2.0 to +3.0)"
+    assert (
+        fin
+        == f"{compared}, top-1 of fin whale: {first}; each photo shown 10 against 49 to 212 times."
     )
-    assert ["better" in words or "worse" in words for words in first] == [True, False, True, False]
-    assert few_shot.claim(table, "joint", "species_only") == (
-        "Joint training against species-only training: better with 1, no difference shown with 25 "
-        "and 100, worse with 50 individuals"
+    assert ant.startswith(
+        f"{compared}, top-1 of ant: {first}; worse with 50 individuals, -5.0 points"
     )
-    assert few_shot.claim(both[1:], "joint", "species_only").endswith(
-        "with 25 (ant) and 100 (ant), worse with 50 (ant), better with 1 (fin whale) individuals"
+    assert ant.endswith("; each photo shown 10 against 49 times.")
+    assert few_shot.claim(table.assign(other_times=np.nan)) == (
+        f"{compared}: better with 1, no difference shown with 25 and 100, worse with 50 individuals"
     )
+    assert few_shot.claim(pd.concat([table[1:], whale[:1]])).endswith(
+        "with 25 (ant) and 100 (ant), worse with 50 (ant), better with 1 (fin whale) individuals; "
+        "each photo shown 10 against 49 times"
+    )
+
+
+def test_an_answer_is_on_the_ends_of_the_first_species():
+    table = verdicts({1: (1, 9), 25: (-2, 3), 50: (-9, -1)})
+    both = pd.concat([table, table.assign(species="bee")])
+    found = few_shot.ends(both)
+    assert found[["species", "individuals"]].values.tolist() == [["ant", 1], ["ant", 50]]
+    assert few_shot.ends(both[:1])["individuals"].tolist() == [1]
 
 
 def test_fine_tuning_is_set_against_the_network_that_it_starts_from():
-    none = ranked(fine_tuned=[[9, 1]]).assign(n=0)
+    none = ranked(fine_tuned=[[9, 1]]).assign(n=0, times=np.nan)
     both = pd.concat([none, none.assign(method="joint"), ranked(fine_tuned=[[1, 1], [1, 9]])])
-    row = few_shot.differences(both, "fine_tuned", few_shot.NONE).iloc[0]
+    table = few_shot.differences(both, "fine_tuned", few_shot.NONE, 0.0)
+    row = table.iloc[0]
     assert [row["individuals"], row["draws"], row["other_draws"]] == [5, 2, 1]
     assert [row["one"], row["other"], row["difference"]] == pytest.approx([75, 50, 25])
-    told = few_shot.differences(both, "fine_tuned", few_shot.NONE)
-    assert "fine-tuning and no tuning" in few_shot.in_words(told, "fine_tuned", few_shot.NONE)[0]
-    assert few_shot.differences(both[both["n"] == 5], "fine_tuned", few_shot.NONE).empty
+    (words,) = few_shot.in_words(table)
+    assert (
+        "Fine-tuning against leave-one-out, top-1 of ant: no difference shown with 5 individuals"
+        in words
+    )
+    assert "each photo" not in words  # the other one is shown no photo of the species
+    known = both[both["n"] == 5]
+    assert few_shot.differences(known, "fine_tuned", few_shot.NONE, 0.0).empty
+
+
+def test_readable_gains_have_one_row_for_each_comparison():
+    table = verdicts({5: (1, 9)}).assign(species="fin_whale")
+    none = table.assign(against=few_shot.NONE, other_times=np.nan)
+    shown = few_shot.readable_gains(table, none)
+    assert shown["against"].tolist() == ["species-only training", "leave-one-out"]
+    assert shown["times each"].tolist() == ["10, 49", "10, -"]
+    assert shown.drop(columns=["against", "times each"]).iloc[0].to_dict() == {
+        "species": "fin whale",
+        "individuals": 5,
+        "method": "joint training",
+        "top-1 of both (%)": "60.0, 55.0",
+        "gain (points)": "5.0 (1.0 to 9.0)",
+        "trainings": "3, 1",
+    }
 
 
 def test_networks_no_better_than_untrained_are_named():
     ours = ranked(joint=[[1, 1, 2, 9]], species_only=[[9, 1, 9, 9]])
-    assert few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 25.0})) == (
+    assert few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 25.0}, 0.0)) == (
         "**No better than the untrained network**: species-only training, n = 5, ant."
     )
-    words = few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 24.0}))
+    words = few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 24.0}, 0.0))
     assert words == "Every network scores above the untrained one."
 
 
-@pytest.mark.parametrize(
-    ("intervals", "stop"),
-    [
-        ({5: (1, 2), 25: (1, 2), 50: (-1, 2)}, 50),
-        ({5: (-1, 2), 25: (1, 2), 50: (-9, -1)}, 50),  # not at the first, but at the second
-        ({5: (-1, 2), 25: (-3, -1)}, 5),
-        ({5: (1, 2), 25: (1, 2)}, np.nan),
-    ],
-)
-def test_where_fine_tuning_stops_paying(intervals, stop):
-    table = few_shot.stops_paying(verdicts(intervals))
-    assert table["individuals"].tolist() == pytest.approx([stop], nan_ok=True)
-
-
-def test_where_it_stops_paying_in_the_papers_table_5():
+def test_where_fine_tuning_falls_behind_in_the_papers_table_5():
     # as notebook 09 says; beluga 44.5 > 32.5, 49.9 > 42.4, but 54.2 < 57.3
-    printed = printed_table(5).query("individuals > 0")
-    lead = printed.assign(low=printed["fine_tuning"] - printed["species_only"])
-    found = few_shot.stops_paying(lead).set_index("species")["individuals"].dropna()
+    printed = printed_table(5).query("individuals > 0 and fine_tuning <= species_only")
+    found = printed.groupby("species")["individuals"].min()
     assert found.to_dict() == {"beluga_whale": 100, "grey_whale": 200, "lion": 200}
 
 
 def test_beside_paper_has_its_means():
-    ours = few_shot.summary(ranked(joint=[[1]], species_only=[[9]]), BEFORE).assign(individuals=25)
+    ours = few_shot.summary(ranked(joint=[[1]], species_only=[[9]]), BEFORE, 0.0).assign(
+        individuals=25
+    )
     table = few_shot.beside_paper(ours).set_index("individuals")
     assert table.loc[25, ["species_only", "joint"]].tolist() == [0, 100]
     paper = printed_table(4)
     expected = paper.loc[paper["individuals"] == 200, "joint_training"].mean()
     assert table.loc[200, "paper_joint_training"] == pytest.approx(expected)
     assert np.isnan(table.loc[200, "joint"])
+    shown = few_shot.readable_beside(table.reset_index())
+    heads = [f"{few_shot.METHODS[name]}: here, paper (%)" for name in ("species_only", "joint")]
+    assert [*shown] == ["individuals", *heads]
+    assert shown.set_index("individuals").loc[200, heads[1]] == "-, 77.2"
 
 
 def test_the_figure_draws_the_table():
     ours = ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 9], [1, 9]])
-    five = few_shot.summary(ours, {"ant": 40.0})
+    five = few_shot.summary(ours, {"ant": 40.0}, 0.0)
     table = pd.concat([five, five.assign(individuals=9, top_k=80, low=70, high=90)])
     paper, axes = few_shot.curves_figure(table, "Title · demo").axes
     means = [line for line in paper.lines if line.get_marker() != "None"]
@@ -310,7 +388,10 @@ class TestPlan:
         main(["plan", "TARGETS=ant", "COUNTS=1,2", "DRAWS=2", "RATE=10"])
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]
         trainings = {words[0]: words[1] for words in lines if words[0] in ("07", "09")}
-        assert trainings == {"07": "8", "09": "12"}  # each count twice, in two or three ways
+        assert trainings == {
+            "07": "11",
+            "09": "15",
+        }  # each count twice, in two or three ways; three seeds
 
     def test_knows_what_is_done(self, study):
         study.multi().run()
