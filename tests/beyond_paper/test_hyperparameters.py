@@ -170,6 +170,7 @@ def test_the_known_settings_come_first(undisturbed, task):
     assert len({str(point) for point in points}) == 4
 
 
+@pytest.mark.slow
 def test_a_search_in_two_goes_ends_as_one_in_one(undisturbed, task, tmp_path, monkeypatch):
     task = kept_in(task, tmp_path)
     first = search(task, 2)
@@ -336,6 +337,7 @@ def test_the_history_shows_every_trial_at_half_and_at_its_end(found):
         np.testing.assert_array_equal(line.get_ydata(), table[f"top1_after_{rung}_epochs"])
 
 
+@pytest.mark.slow
 def test_the_check_trains_on_no_test_row(study, tmp_path):
     study = dataclasses.replace(study, runs_dir=tmp_path)
     parts, preset = parts_of(study.train, 2), hyperparameters.values_of(study.config)

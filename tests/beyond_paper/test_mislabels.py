@@ -194,6 +194,7 @@ def test_precision_and_recall_by_hand():
     assert mislabels.found(listed, ["a", "c", "j"], "suspicion", 1) == [0.3, 1]
 
 
+@pytest.mark.slow
 def test_planted_errors_are_found_by_good_embeddings_and_not_by_noise():
     embeddings, rows = animals(individuals=10, encounters=8, spread=0.4)
     table = mislabels.planting_test(embeddings, rows, 0.05, plantings=5, seed=1)

@@ -4,6 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,6 +102,7 @@ def test_a_species_without_two_days_keeps_out_of_a_split_by_date():
     assert set(drawn["reason"]) == {"no earlier and later day"}
 
 
+@pytest.mark.slow
 def test_breaches_of_a_split_by_date_are_noticed():
     annotations = medium()
     days = np.random.default_rng(0).integers(0, 40, len(annotations))

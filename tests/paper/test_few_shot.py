@@ -87,6 +87,7 @@ def test_numbers_that_compare_nothing_are_refused(study, counts):
         list(few_shot.cells(study, ["ant"], counts=counts))
 
 
+@pytest.mark.slow
 def test_trained_and_ranked_on_the_same_queries(study):
     asked = list(few_shot.cells(study, ["ant"], counts=[0, 2], draws=2))
     ranked = few_shot.ranks(study, asked)

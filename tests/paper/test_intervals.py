@@ -306,6 +306,7 @@ class TestAreas:
             assert table.loc[species, "value"] == pytest.approx(np.mean(pairs))
         assert table.loc["mean", "value"] == pytest.approx(table["value"][:-1].mean())
 
+    @pytest.mark.slow
     def test_covers_the_truth(self):
         truth, inside = stats.norm.cdf(1.5 / np.sqrt(2)), 0  # of two scores of variance 1
         for seed in range(100):

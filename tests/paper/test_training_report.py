@@ -31,6 +31,7 @@ def embedded():
     return embeddings.astype(np.float32), photos
 
 
+@pytest.mark.slow
 def test_photos_of_an_animal_lie_together_and_threads_move_none(embedded):
     """scikit-learn's sums of float32 differ by the threads that it may use."""
     with threadpool_limits(1):

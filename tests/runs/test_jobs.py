@@ -105,6 +105,7 @@ def test_any_executor_will_do_and_each_training_is_done_once(each, places, monke
     assert train_all(each) == [found[1], found[0]]
 
 
+@pytest.mark.slow
 def test_a_fine_tuning_waits_for_its_start_and_differs_by_it(each, places):
     tuned = [
         replace(each[0], title="tuned", config=fine_tuning(TINY), start=replace(each[1], seed=seed))

@@ -246,6 +246,7 @@ def of_file(weights, chips_dir):
     return Network(weights, chips_dir, None, frozenset(), "")
 
 
+@pytest.mark.slow
 def test_of_drawn_animals_all_is_measured(weights, animals, tmp_path):
     tested = embed(weights, animals, tmp_path, tmp_path)
     network = of_file(weights, tmp_path)
@@ -267,6 +268,7 @@ def test_of_drawn_animals_all_is_measured(weights, animals, tmp_path):
         assert 0.2 < outline.mean() < 0.7
 
 
+@pytest.mark.slow
 def test_of_real_photos_what_can_be_is_measured(weights, photos, tmp_path, monkeypatch):
     tested, network = embed(weights, photos, tmp_path, tmp_path), of_file(weights, tmp_path)
     table = explain.quality(network, tested, photos, False, count=4)
