@@ -234,9 +234,9 @@ def sizes_in_words(annotations: pd.DataFrame) -> str:
     """How many annotations an individual has, and how far too high a count can be."""
     sizes = annotations.groupby("individual").size()
     return (
-        f"The {len(sizes):,} individuals have {sizes.min()} to {sizes.max()} test annotations, "
-        f"{(sizes == 1).sum():,} of them one. A count that joins nothing would be "
-        f"{len(annotations) / len(sizes):.1f} times the true number."
+        f"The {len(sizes):,} individuals have {sizes.min()} to {sizes.max()} test annotations, so "
+        f"a count that joins nothing would be {len(annotations) / len(sizes):.1f} times the true "
+        "number."
     )
 
 

@@ -180,26 +180,31 @@ def in_words(table: pd.DataFrame, score: str = "suspicion") -> str:
 
 
 def details(table: pd.DataFrame, score: str = "suspicion") -> str:
-    """How good a short list is, where a `planting_test`'s list helps, and what it was tested on."""
-    first = table[table["score"] == score].iloc[0]
-    chance = 100 * first["planted"] / first["annotations"]
-    parts = []
+    """How good a short list is, what it can't judge, and where a `planting_test`'s list helps."""
+    first, told = table[table["score"] == score].iloc[0], []
     for share in (SHOWN[0], 0.2):
         random, alike = _first(table, score, share)["precision"]
         labels = max(1, round(share * first["annotations"]))
-        parts.append(
+        told.append(
             f"Of its first {100 * share:.0f} % ({labels:,} labels) {random} are wrong for random "
-            f"errors and {alike} for look-alike ones, where {chance:.2g} % of all labels are."
+            f"errors, {alike} for look-alike ones."
         )
     if (lost := first["annotations"] - first["judged"]) >= 1:
-        parts.append(
+        told.append(
             f"The score judges {first['judged']:,.0f} of {first['annotations']:,.0f} annotations; "
             f"the other {lost:,.0f} come last, so wrong labels among them count as missed."
         )
+    return " ".join([*told, _helps(table, score)])
+
+
+def planting_in_words(table: pd.DataFrame) -> str:
+    """What a `planting_test` was made on."""
+    first = table.iloc[0]
     return (
-        f"{' '.join(parts)} {_helps(table, score)} For this, {first['planted']:.0f} of "
-        f"{first['annotations']:,.0f} labels were made wrong; brackets: the middle 95 % of "
-        f"{first['plantings']} repetitions. Other animals and trainings are not covered."
+        f"For this, {first['planted']:.0f} of {first['annotations']:,.0f} labels "
+        f"({100 * first['planted'] / first['annotations']:.2g} %) were made wrong; brackets: the "
+        f"middle 95 % of {first['plantings']} repetitions. Other animals and trainings are not "
+        "covered."
     )
 
 

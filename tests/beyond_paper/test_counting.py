@@ -248,8 +248,8 @@ def test_a_single_species_has_no_other_to_choose_its_threshold():
 def test_sizes_of_individuals_bound_a_count():
     rows = pd.DataFrame({"individual": list("aaaab")})
     assert counting.sizes_in_words(rows) == (
-        "The 2 individuals have 1 to 4 test annotations, 1 of them one. A count that joins nothing "
-        "would be 2.5 times the true number."
+        "The 2 individuals have 1 to 4 test annotations, so a count that joins nothing would be "
+        "2.5 times the true number."
     )
 
 
