@@ -15,12 +15,12 @@ from miewid_core.bench.harness import FOLDER, TASKS
 from miewid_core.bench.peers import CUT, WRITTEN
 from miewid_core.figures import COLOURS, MARKERS, PAGE, Figure, label_rows, plain_numbers, styled
 from miewid_core.paper import plan
-from miewid_core.paper.intervals import with_interval
+from miewid_core.paper.intervals import sentence, with_interval
 from miewid_core.paper.study import Study
 
 # what ours is set beside; the last two search alone
 PACKAGES = ("wildlife-tools", "pytorch-metric-learning", "textbook", "scikit-learn", "faiss")
-DRAWN = "12 megapixels"
+DRAWN, RANKING = "12 megapixels", "ranking 5,000 annotations"
 RATIO = ("ratio", "low", "high")  # columns of a ratio of times, and its range over the rounds
 SPEEDS = {  # what is done: the task, our way, and the case in which it was measured
     "embedding, photos cut before": ("peers", "ours", {"stage": "embedding", "kind": CUT}),
@@ -29,18 +29,25 @@ SPEEDS = {  # what is done: the task, our way, and the case in which it was meas
     "training epoch, photos cut before": ("peers", "ours", {"stage": "epoch", "kind": CUT}),
     "training epoch, first pass": ("peers", "ours, first pass", {"stage": "epoch", "kind": DRAWN}),
     "training epoch, later passes": ("peers", "ours", {"stage": "epoch", "kind": DRAWN}),
-    "ranking 5,000 annotations": ("evaluation", "ours", {"n": 5000}),
+    RANKING: ("evaluation", "ours", {"n": 5000}),
     "ranking 10,000 annotations": ("evaluation", "ours", {"n": 10_000, "case": "six each"}),
+    "ranking 10,000, heavy tail": ("evaluation", "ours", {"n": 10_000, "case": "heavy tail"}),
+    "loss of 10,000 individuals": ("loss", "ours", {"classes": 10_000}),
     "loss of 20,000 individuals": ("loss", "ours", {"classes": 20_000}),
+    "loss of 37,138 individuals": ("loss", "ours", {"classes": 37_138}),
     "training step": ("step", "ours", {}),
     "ranking 67,106 annotations": ("growth", "ours", {"axis": "annotations", "size": LARGEST}),
 }
 BOUNDS = {  # of what is done: the bare arithmetic of the plain way
+    RANKING: ("product", "the product of all similarities"),
     "ranking 10,000 annotations": ("product", "the product of all similarities"),
+    "ranking 10,000, heavy tail": ("product", "the product of all similarities"),
     "ranking 67,106 annotations": ("product", "the product of all similarities"),
+    "loss of 10,000 individuals": ("products", "the products of embeddings and centers"),
     "loss of 20,000 individuals": ("products", "the products of embeddings and centers"),
+    "loss of 37,138 individuals": ("products", "the products of embeddings and centers"),
 }
-EXPECTED = {  # slopes of time and of memory, and the reason
+EXPECTED = {  # slopes of time and of memory at large sizes, and the reason
     "annotations": (2, 1, "every annotation is compared with every other, a block at a time"),
     "classes": (1, 1, "every embedding is multiplied with every sub-center, which has a gradient"),
     "species": (-1, -1, "annotations are compared within their species: so many, n / species"),
@@ -50,10 +57,19 @@ EXPECTED = {  # slopes of time and of memory, and the reason
     "evaluate": (2, 1, "each test annotation is compared with all others of its species"),
     "report": (1, 1, "each query is counted, and drawn from for an interval"),
 }
-NAMES = {  # of what else grows, for readers
-    "annotations": "rank one species",
+OFF = 0.25  # of a slope: more than this from the expected one is told
+NAMES = {  # of tasks and of what grows, for readers: as in SPEEDS
+    "evaluation": "ranking",
+    "step": "training step",
+    "peers": "embedding, training epoch",
+    "epoch": "training epoch",
+    "annotations": "ranking one species",
     "classes": "loss (individuals)",
-    "species": "rank several (species)",
+    "species": "ranking several (species)",
+    "plan": "count of all trainings",
+    "evaluate": "ranking a catalog",
+    "report": "tables 1 and 2",
+    "growth": "the paper's size",
 }
 LABELLED = {"cpu_seconds": "processor time (s)", "megabytes": "extra memory (MB)"}
 
@@ -88,12 +104,21 @@ def speeds(measured: Mapping[str, pd.DataFrame], ways: tuple[str, ...] = PACKAGE
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
+def named(table: pd.DataFrame, column: str = "task") -> pd.DataFrame:
+    """A table whose tasks, or what grows, have their NAMES."""
+    return table.replace({column: NAMES})
+
+
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `speeds` for a reader: a row for each thing done, a column for each package."""
-    texts = table.assign(text=with_range(table))
-    texts = texts.pivot(index="what", columns="way", values="text")
-    texts = texts.reindex(index=table["what"].unique(), columns=PACKAGES).astype(object).fillna("")
-    return texts.rename_axis("ours is so many times as fast as").reset_index()
+    shown = _by_package(table.assign(text=with_range(table)), "text").astype(object).fillna("")
+    return shown.rename_axis("ours is so many times as fast as").reset_index()
+
+
+def _by_package(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A column of `speeds`, by what is done and package."""
+    wide = table.pivot(index="what", columns="way", values=column)
+    return wide.reindex(index=table["what"].unique(), columns=PACKAGES)
 
 
 def with_range(table: pd.DataFrame, decimals: int = 1) -> list[str]:
@@ -103,38 +128,78 @@ def with_range(table: pd.DataFrame, decimals: int = 1) -> list[str]:
 
 
 def absolute(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Our processor seconds, photos per such second, and memory in times wildlife-tools'."""
-    table = speeds(measured, ("wildlife-tools",))
-    photos = [
-        measured[task]["size"].iloc[0] if task == "peers" else np.nan
-        for task, *_ in map(SPEEDS.get, table["what"])
-    ]
-    return table[["what"]].assign(
-        **{
-            "processor seconds": table["cpu_seconds"],
-            "photos per processor second": photos / table["cpu_seconds"],
-            "memory, in times wildlife-tools'": 1 / table["memory"],
-        }
+    """Our processor seconds, photos per such second, and memory in times each package's."""
+    table = speeds(measured)
+    seconds = table.drop_duplicates("what").set_index("what")["cpu_seconds"]
+    photos = {
+        what: measured["peers"]["size"].iloc[0]
+        for what in seconds.index
+        if SPEEDS[what][0] == "peers"
+    }
+    own = {
+        "processor seconds": seconds,
+        "photos per second": pd.Series(photos, dtype=float) / seconds,
+    }
+    memory = (1 / _by_package(table, "memory")).add_prefix("memory / ")
+    return pd.DataFrame(own).join(memory).loc[seconds.index].rename_axis("what").reset_index()
+
+
+def memory_in_words(table: pd.DataFrame) -> str:
+    """How often ours takes more memory than a package, and at most (`table`: of `absolute`)."""
+    memory = table.set_index("what").filter(like="memory / ").stack().dropna()
+    if memory.empty:
+        return ""
+    what, column = memory.idxmax()
+    return (
+        f"Ours takes more memory in {(memory > 1).sum()} of {len(memory)} comparisons. The largest "
+        f"ratio is {memory.max():.1f}: {what}, beside {column.removeprefix('memory / ')}."
     )
+
+
+def measured_on(measured: Mapping[str, pd.DataFrame]) -> str:
+    """How much was measured: photos and their batches, numbers of an embedding."""
+    told = []
+    if "peers" in measured:
+        case = measured["peers"].iloc[0]
+        told.append(
+            f"{case['size']} photos of {DRAWN} in batches of {case['batch']} (preset "
+            f"`{case['preset_name']}`)"
+        )
+    if "evaluation" in measured:
+        told.append(f"embeddings of {measured['evaluation']['dim'].iloc[0]:,} numbers for ranking")
+    return sentence(f"measured on {' and '.join(told)}") if told else ""
 
 
 def answer(measured: Mapping[str, pd.DataFrame]) -> str:
     """How much faster ours is than wildlife-tools, how fast that is, and where it was measured."""
-    own = absolute(measured).merge(speeds(measured, ("wildlife-tools",))).set_index("what")
-    wanted = list(SPEEDS)[:7]
-    if set(wanted) - set(own.index):
+    wanted = [name for name in SPEEDS if name.endswith("cut before")] + [RANKING]
+    beside = speeds(measured, ("wildlife-tools",)).set_index("what")
+    if set(wanted) - set(beside.index):
         return "How fast this is beside wildlife-tools was not measured in full."
-    cut, epoch, ranking = own.loc[[wanted[0], wanted[3], wanted[6]]].to_dict("records")
-    case, load = measured["peers"].iloc[-1], measured["peers"]["load"].median()
-    lacking = "" if "gpu" in measured else "; a GPU was not measured"
+    cut, epoch, ranking = with_range(beside.loc[wanted])
+    photos = absolute(measured).set_index("what")["photos per second"]
+    case = measured["peers"].iloc[-1]
+    rounds = measured["peers"]["round"].nunique()
+    lacking = "" if "gpu" in measured else "; no GPU was measured"
     return (
-        f"Like for like, on photos cut before, embedding is {cut['ratio']:.1f} and a training "
-        f"epoch {epoch['ratio']:.1f} times as fast as with wildlife-tools. In a second of "
-        f"processor time ours embeds {cut['photos per processor second']:.0f} or trains on "
-        f"{epoch['photos per processor second']:.0f} such photos; it ranks 5,000 annotations in "
-        f"{ranking['cpu_seconds']:.1f} s, {ranking['ratio']:.1f} times as fast. This is preset "
-        f"`{case['preset_name']}` on {case['machine']} at a load of {load:.0f}, {case['date']}"
-        f"{lacking}."
+        f"On photos cut before, embedding is {cut} and a training epoch {epoch} times as fast as "
+        f"with wildlife-tools; ranking 5,000 annotations {ranking} times (brackets: range of "
+        f"{rounds} round{'s'[: rounds != 1]}). Ours embeds {photos[wanted[0]]:.0f} such photos a "
+        f"processor second or trains on {photos[wanted[1]]:.0f}: {case['size']} photos, preset "
+        f"`{case['preset_name']}`, {case['machine']}{lacking}."
+    )
+
+
+def narrowest(table: pd.DataFrame) -> str:
+    """In how many comparisons of `speeds` ours is faster in every round, and the least ratio."""
+    if table.empty:
+        return ""
+    least = table.loc[[table["ratio"].idxmin()]]
+    what, way = least.iloc[0][["what", "way"]]
+    return (
+        f"Ours is faster in every round in {(table['low'] > 1).sum()} of {len(table)} comparisons "
+        f"and slower in {(table['high'] < 1).sum()}. The least ratio is {with_range(least)[0]}: "
+        f"{what}, beside {way}."
     )
 
 
@@ -153,7 +218,7 @@ def figure(table: pd.DataFrame) -> Figure:
     """How many times as fast ours is (`table`: of `speeds`), with the range of the rounds."""
     whats = table["what"].unique().tolist()
     ahead = (table["low"] > 1).sum()
-    faster = f"Ours is faster than these in {ahead} of {len(table)} comparisons in full size"
+    faster = f"Ours is faster in every round in {ahead} of {len(table)} comparisons"
     drawn = Figure(faster, 1.2 + 0.3 * len(whats), PAGE)
     axes = drawn.subplots()
     axes.axvline(1, color="black", linewidth=0.8)
@@ -171,14 +236,34 @@ def figure(table: pd.DataFrame) -> Figure:
 
 
 def tried(measured: pd.DataFrame) -> pd.DataFrame:
-    """What was tried for a training step (of `step`): its processor time, relative to ours."""
+    """What was tried for a training step (of `step`): its rounds, and time relative to ours."""
     table = measuring.summary(measured).query("way not in ('ours', 'textbook')")
-    return relative(table.rename(columns={"way": "tried"}), "tried")
+    rounds = table["way"].map(measured.groupby("way")["round"].nunique())
+    table = table.assign(tried=table["way"], rounds=rounds)
+    return relative(table, "tried", "rounds")
 
 
 def relative(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """Columns of a table of `measuring.summary` for a reader, and the time relative to ours."""
     return table[[*columns]].assign(**{"times as long as ours": with_range(table, 2)})
+
+
+def now_in_words(now: pd.DataFrame) -> str:
+    """What is faster than ours, and what our first pass costs (`now`: of `harness.now`)."""
+    others = named(now[now["way"].isin(PACKAGES)])
+    faster = others[others["high"] < 1]
+    told = [f"{way} ({task})" for task, way in faster[["task", "way"]].to_numpy().tolist()]
+    wide = now.pivot(index="task", columns="way", values="ratio")
+    wide = wide.loc[["embedding", "epoch"], ["ours, first pass", "textbook"]]
+    first, later = (
+        " and ".join(f"{value:.1f}" for value in values)
+        for values in (wide["ours, first pass"] / wide["textbook"], 1 / wide["textbook"])
+    )
+    return (
+        f"Faster than ours in every round: {', '.join(told) or 'none'}. On these small photos our "
+        f"first pass takes {first} times as long as the textbook's (embedding, training epoch), "
+        f"a later one {later} times."
+    )
 
 
 def sources(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -224,16 +309,30 @@ def slopes(measured: pd.DataFrame) -> pd.DataFrame:
         medians = own.groupby("size")[["cpu_seconds", "megabytes"]].median().clip(lower=1e-9)
         if len(medians) > 1:
             time, memory = np.polyfit(np.log(medians.index), np.log(medians), 1)[0]
+            sizes = "; ".join(map("{:,}".format, medians.index))
             expected_time, expected_memory, reason = EXPECTED[axis]
-            rows.append((axis, time, expected_time, memory, expected_memory, reason))
-    columns = ["what", "slope of time", "expected", "slope of memory", "expected memory", "reason"]
-    return pd.DataFrame(rows, columns=columns)
+            what = NAMES.get(axis, axis)
+            rows.append([what, sizes, time, expected_time, memory, expected_memory, reason])
+    heads = ["slope of time", "expected", "slope of memory", "expected memory", "reason"]
+    return pd.DataFrame(rows, columns=["what", "sizes", *heads])
+
+
+def slopes_in_words(table: pd.DataFrame) -> str:
+    """Which of `slopes` are steeper or flatter than expected by more than OFF."""
+    told: dict[str, list[str]] = {"steeper": [], "flatter": []}
+    for kind, expected in (("time", "expected"), ("memory", "expected memory")):
+        growth = table[f"slope of {kind}"] / np.sign(table[expected])  # a fall is a growth, too
+        off = growth - table[expected].abs()
+        for name, values in (("steeper", off), ("flatter", -off)):
+            told[name] += [f"{what} ({kind})" for what in table["what"][values > OFF]]
+    parts = [f"{name}: {', '.join(found) or 'none'}" for name, found in told.items()]
+    return sentence(f"by more than {OFF} {'; '.join(parts)}")
 
 
 def papers_size(measured: pd.DataFrame) -> pd.DataFrame:
     """Ours at the paper's size and at a million rows, for a reader: times and memory by size."""
     own = measured[(measured["way"] == "ours") & measured["size"].isin([LARGEST, WHOLE, MILLION])]
-    own = own.assign(what=own["axis"].replace(NAMES)).groupby(["what", "size"], sort=False)
+    own = named(own.rename(columns={"axis": "what"}), "what").groupby(["what", "size"], sort=False)
     table = own[["seconds", *LABELLED]].median().reset_index()
     table["size"] = table["size"].map("{:,}".format)
     return table.set_axis(["what", "annotations", "wall time (s)", *LABELLED.values()], axis=1)
@@ -246,8 +345,8 @@ def growth_figure(measured: pd.DataFrame) -> Figure:
     panels = drawn.subplots(2, 2, sharex="col", sharey="row")
     ours = measured[measured["way"] == "ours"]
     is_stage = ours["axis"].isin(STAGES)
-    kinds = {"annotations, or what the legend says": ours[~is_stage].replace({"axis": NAMES})}
-    kinds |= {"annotations of a catalog": ours[is_stage]}
+    kinds = {"annotations, or what the legend says": named(ours[~is_stage], "axis")}
+    kinds |= {"annotations of a catalog": named(ours[is_stage], "axis")}
     looks = {"hue": "axis", "style": "axis", "markers": True, "markersize": 7}
     looks |= {"estimator": "median", "errorbar": None}
     for column, (what, own) in zip(panels.T, kinds.items(), strict=True):

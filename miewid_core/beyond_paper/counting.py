@@ -196,13 +196,48 @@ def in_words(chosen: pd.DataFrame) -> str:
             f"{row['ratio']:.2f} times ({spelt(row['species'])})" for row in (rows[0], rows[-1])
         )
         off = [Estimate.of(row, "ratio").above(1).shown("many", "few", "") for row in rows]
+        limits = [row["threshold"] for row in rows]
         told.append(
             f"{method} linkage counts {' to '.join(ends)} the true number of individuals: by the "
             f"interval too few for {off.count('few')} and too many for {off.count('many')} of "
-            f"{len(rows)} species"
+            f"{len(rows)} species (thresholds: cosines of {min(limits):.2f} to {max(limits):.2f})"
         )
     told[0] = f"by the threshold that is right for the other species, {told[0]}"
     return " ".join(map(sentence, told))
+
+
+def briefly(chosen: pd.DataFrame, reviewed: pd.DataFrame) -> str:
+    """How far off counts by average linkage are, and the `reviews` that give better ones."""
+    if chosen.empty:
+        return in_words(chosen)
+    pairs = {name: _pairs_needed(reviewed, name) for name in ("ari", "error")}
+    return (
+        f"By a threshold that is right for the other species, {_lower(headline(chosen))}. "
+        f"{pairs['ari'].capitalize()} reviewed pairs give better identities (ARI) than that, "
+        f"{pairs['error']} a nearer count."
+    )
+
+
+def _lower(text: str) -> str:
+    return f"{text[:1].lower()}{text[1:]}"
+
+
+def _pairs_needed(table: pd.DataFrame, name: str) -> str:
+    """After how many reviewed pairs a measure of `reviews` is better than by the threshold."""
+    by, rows = table.iloc[0], table[1:]
+    ahead = rows[name] < by[name] if name == "error" else rows[name] > by[name]
+    some = rows["reviewed"][ahead]
+    return f"about {some.iloc[0]:,}" if len(some) else f"more than {table['reviewed'].iloc[-1]:,}"
+
+
+def sizes_in_words(annotations: pd.DataFrame) -> str:
+    """How many annotations an individual has, and how far too high a count can be."""
+    sizes = annotations.groupby("individual").size()
+    return (
+        f"The {len(sizes):,} individuals have {sizes.min()} to {sizes.max()} test annotations, so "
+        f"a count that joins nothing would be {len(annotations) / len(sizes):.1f} times the true "
+        "number."
+    )
 
 
 def reviews(
@@ -281,25 +316,19 @@ def _asked(embeddings: np.ndarray, people: np.ndarray) -> pd.DataFrame:
 
 
 def reviews_in_words(table: pd.DataFrame) -> str:
-    """How many reviewed pairs a count is worth, from a table of `reviews`."""
+    """How many reviewed pairs a better count takes, from a table of `reviews`."""
     if table.empty:
         return "Reviews are compared with the threshold of other species, and there is one species."
-    by, rows, last = table.iloc[0], table[1:], table.iloc[-1]
-    ari, ami, nearer = (
-        [*rows["reviewed"][ahead].map("{:,}".format), f"more than {last['reviewed']:,}"][0]
-        for ahead in (
-            *(rows[name] > by[name] for name in ("ari", "ami")),
-            rows["error"] < by["error"],
-        )
-    )
+    by, last = table.iloc[0], table.iloc[-1]
+    ari, ami, nearer = (_pairs_needed(table, name) for name in ("ari", "ami", "error"))
     return (
         f"By the threshold, a count by average linkage is off by {100 * by['error']:.0f} % on "
         f"average over species (ARI {by['ari']:.2f}, AMI {by['ami']:.2f}). By reviewed pairs "
         f"alone, of all species together, identities are better by ARI after {ari} pairs, by AMI "
         f"after {ami}, and counts are nearer after {nearer}. After {last['reviewed']:,} of "
-        f"{last['pairs']:,} possible pairs, {last['count']:,} individuals are counted, of "
-        f"{last['individuals']:,} true; a species' count is off by {100 * last['error']:.0f} % on "
-        f"average (ARI {last['ari']:.2f}, AMI {last['ami']:.2f})."
+        f"{last['pairs']:,} possible pairs within species, {last['count']:,} individuals are "
+        f"counted, of {last['individuals']:,} true; a species' count is off by "
+        f"{100 * last['error']:.0f} % on average (ARI {last['ari']:.2f}, AMI {last['ami']:.2f})."
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from miewid_core.config import PRESETS, TrainConfig
 from miewid_core.evaluation import hits
 from miewid_core.figures import BLUE, GREY, Figure, spelt, styled
 from miewid_core.paper import comparison
-from miewid_core.paper.intervals import with_interval
+from miewid_core.paper.intervals import Estimate, sentence, with_interval
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training, folder_name
 
@@ -137,6 +138,12 @@ def known_points(config: TrainConfig) -> dict[str, Point]:
     return {"preset": values_of(config), "a1_values": values_of(PRESETS["paper"])}
 
 
+def known_trials(config: TrainConfig) -> dict[int, str]:
+    """The numbers of the trials that are no drawn points, and what they are."""
+    preset, paper = known_points(config).values()
+    return {0: "preset and A.1"} if preset == paper else {0: "preset", 1: "A.1"}
+
+
 def shortened(study: Study, epochs: int, photos: int) -> Study:
     """The study with the trials' training: so many epochs, each of so many photos.
 
@@ -224,8 +231,7 @@ def _ask(study: optuna.Study, task: Search, done: int) -> optuna.Trial:
     """The trial after `done` finished ones: a known setting, or the sampler's next idea."""
     seed = int(np.random.SeedSequence([task.seed, done]).generate_state(1)[0])
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=AT_RANDOM, seed=seed)
-    preset, paper = known_points(task.study.config).values()
-    first = [preset] if preset == paper else [preset, paper]
+    first = [*known_points(task.study.config).values()][: len(known_trials(task.study.config))]
     if done < len(first) and not study.get_trials(False, (TrialState.WAITING,)):
         study.enqueue_trial(first[done])
     return study.ask(SPACE)
@@ -271,6 +277,12 @@ def table(study: optuna.Study) -> pd.DataFrame:
     frame = frame.rename(columns=lambda name: name.removeprefix("params_"))
     frame = frame.rename(columns={"number": "trial"}).join(scores)
     return frame[["trial", *SPACE, *scores, "state"]].assign(state=frame["state"].str.lower())
+
+
+def with_names(table: pd.DataFrame, known: Mapping[int, str]) -> pd.DataFrame:
+    """A `table` whose `known_trials` have their names behind their numbers."""
+    names = [f"{number}: {known[number]}" if number in known else number for number in table.trial]
+    return table.assign(trial=names)
 
 
 def beside(study: optuna.Study, task: Search) -> pd.DataFrame:
@@ -333,16 +345,13 @@ def readable_check(checked: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=heads)
 
 
-def in_words(
-    checked: pd.DataFrame, task: Search, scores: pd.DataFrame, untrained: float, rows: pd.DataFrame
-) -> str:
+def in_words(checked: pd.DataFrame, task: Search, scores: pd.DataFrame, untrained: float) -> str:
     """What a search found on its individuals and on the check's.
 
     `checked`: of `confirm`; `scores`: of `table`; `untrained`: the untrained network's score on
-    the search's, in percent; `rows`: of `shared_with_test`, of the search.
+    the search's, in percent.
     """
-    mean, train, found = checked.iloc[-1], rows.iloc[0], scores.iloc[:, -2]
-    trials = f"{len(scores)} trials of {task.rungs[-1]} epochs"
+    found, trials = scores.iloc[:, -2], f"{len(scores)} trials of {task.rungs[-1]} epochs"
     few = "shows the method, not a result" if len(scores) < ENOUGH else "has ended"
     first = f"A search of {trials} {few}."
     if found.max() <= untrained:
@@ -350,30 +359,44 @@ def in_words(
             f"None of {trials} beats the untrained network: top-1 {found.max():.1f} against "
             f"{untrained:.1f} %."
         )
-    return (
-        f"{first} {_check_in_words(checked, found)} The check has {mean['queries']:,.0f} queries "
-        f"of {len(checked) - 1} species, of individuals that the search did not score; each "
-        "network is trained once, and its interval leaves out what another training changes. No "
-        f"test annotation or test encounter was used; {train['individuals_in_test']} of the "
-        f"search's {train['individuals']} training individuals are in the test set with other "
-        "photos."
-    )
+    return f"{first} {_check_in_words(checked)}"
 
 
-def _check_in_words(checked: pd.DataFrame, found: pd.Series) -> str:
-    """The best trial beside the others; no verdict where the untrained network is highest."""
-    top_1 = checked.iloc[-1][[name for name in NETWORKS if name in checked]].astype(float)
+def _check_in_words(checked: pd.DataFrame) -> str:
+    """The best trial beside the others, and what it says where none is above the untrained one."""
+    mean = checked.iloc[-1]
+    top_1 = mean[[name for name in NETWORKS if name in checked]].astype(float)
     if top_1.idxmax() != "untrained":
         pairs = [{name: NETWORKS[name] for name in ("best", other)} for other in top_1.index[1:]]
         return " ".join(comparison.briefly(checked, pair) for pair in pairs)
     told = ", ".join(f"{NETWORKS[name]} {value:.1f} %" for name, value in top_1.items())
-    turned = ""
-    if top_1["best"] < top_1.get("preset", 0) and found[0] < found.max():
+    verdict = "the best trial is the preset"
+    if "preset" in checked:
+        gain = Estimate.of(mean, "gain_over_preset")
+        verdict = f"{gain.verdict('the best trial', 'the preset')}, {gain}"
+    return (
+        f"On the check's individuals: {told}. {sentence(verdict)[:-1]}, but none is above the "
+        "untrained network, so this says nothing of longer trainings."
+    )
+
+
+def details(checked: pd.DataFrame, scores: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """What the words rest on (`scores`: of `table`; `rows`: of `shared_with_test`, the search)."""
+    mean, train, found = checked.iloc[-1], rows.iloc[0], scores.iloc[:, -2]
+    sizes, turned = checked["queries"][:-1].astype(int), ""
+    if mean["best"] < mean.get("preset", 0) and found[0] < found.max():
         turned = (
-            f" In the search the order was the reverse: the best trial {found.max():.1f} %, the "
-            f"preset {found[0]:.1f} %."
+            f"In the search the order was the reverse: the best trial {found.max():.1f} %, the "
+            f"preset {found[0]:.1f} %. "
         )
-    return f"On the check's individuals: {told}; this tells nothing of settings.{turned}"
+    return (
+        f"{turned}The check has {mean['queries']:,.0f} queries of individuals that the search did "
+        f"not score. Its {len(sizes)} species weigh alike, with {sizes.min()} to {sizes.max()} "
+        "queries each. Each network is trained once, and its interval leaves out what another "
+        "training changes. No test annotation or test encounter was used; "
+        f"{train['individuals_in_test']} of the search's {train['individuals']} training "
+        "individuals are in the test set with other photos."
+    )
 
 
 def importance(study: optuna.Study, rung: int, seed: int) -> pd.DataFrame:
@@ -415,9 +438,16 @@ def landscape(
 
 @styled()
 def history_plot(
-    scores: pd.DataFrame, rungs: tuple[int, ...], title: str, untrained: float
+    scores: pd.DataFrame,
+    rungs: tuple[int, ...],
+    title: str,
+    untrained: float,
+    known: Mapping[int, str],
 ) -> Figure:
-    """Each trial's score after half of its epochs (hollow) and after all (`scores`: of `table`)."""
+    """Each trial's score after half of its epochs (hollow) and after all (`scores`: of `table`).
+
+    `known`: of `known_trials`.
+    """
     drawn = Figure(title, 2.4)
     axes = drawn.subplots()
     for rung in rungs:
@@ -425,7 +455,9 @@ def history_plot(
         look = {"color": BLUE, "markerfacecolor": fill, "label": f"after {rung} epochs"}
         axes.plot(scores["trial"], scores[f"top1_after_{rung}_epochs"], "o", **look)
     axes.axhline(untrained, color=GREY, linestyle="--", linewidth=0.8, label="untrained")
-    axes.set(xlabel="trial (without a filled dot: stopped)", ylabel="validation top-1 (%)")
+    words = ", ".join(f"{number}: {name}" for number, name in known.items())
+    label = f"trial ({words}; without a filled dot: stopped)"
+    axes.set(xlabel=label, ylabel="validation top-1 (%)")
     axes.set_xlim(-0.5, len(scores) - 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     drawn.legend(loc="outside lower left", ncols=3)

@@ -151,9 +151,9 @@ def planting_test(
     return table.reset_index()
 
 
-def _first_fifth(table: pd.DataFrame, score: str) -> dict[str, list[str]]:
-    """Recall and precision in percent there, of a `planting_test`, for KINDS of wrong labels."""
-    rows = table[(table["score"] == score) & (table["shown"] == 0.2)].set_index("wrong")
+def _first(table: pd.DataFrame, score: str, shown: float) -> dict[str, list[str]]:
+    """Recall and precision in percent of a part of a `planting_test`'s list, for KINDS."""
+    rows = table[(table["score"] == score) & (table["shown"] == shown)].set_index("wrong")
     rows = 100 * rows.loc[[*KINDS], [name + end for name in MEASURES for end in ENDS]]
     return {name: with_interval(rows, name, decimals=0, unit=" %") for name in MEASURES}
 
@@ -171,37 +171,71 @@ def _helps(table: pd.DataFrame, score: str) -> str:
 
 
 def in_words(table: pd.DataFrame, score: str = "suspicion") -> str:
-    """How many wrong labels the first fifth of a `planting_test`'s list holds, among how many."""
-    first, fifth = table.iloc[0], _first_fifth(table, score)
-    (random, alike), (among, others) = fifth["recall"], fifth["precision"]
-    chance = 100 * first["planted"] / first["annotations"]
+    """How many wrong labels the first fifth of a `planting_test`'s list holds."""
+    random, alike = _first(table, score, 0.2)["recall"]
     return (
         f"The first fifth of the list by `{score}` holds {random} of random wrong labels and "
-        f"{alike} of look-alike ones, where chance would give 20 %. Of the labels in it {among} "
-        f"and {others} are wrong, where {chance:.2g} % of all labels are. "
-        f"{_helps(table, score)} For this, {first['planted']:.0f} of "
-        f"{first['annotations']:,.0f} labels were made wrong; brackets: the middle 95 % of "
-        f"{first['plantings']} repetitions. Other animals and trainings are not covered."
+        f"{alike} of look-alike ones, where chance would give 20 %."
+    )
+
+
+def details(table: pd.DataFrame, score: str = "suspicion") -> str:
+    """How good a short list is, what it can't judge, and where a `planting_test`'s list helps."""
+    first, told = table[table["score"] == score].iloc[0], []
+    for share in (SHOWN[0], 0.2):
+        random, alike = _first(table, score, share)["precision"]
+        labels = max(1, round(share * first["annotations"]))
+        told.append(
+            f"Of its first {100 * share:.0f} % ({labels:,} labels) {random} are wrong for random "
+            f"errors, {alike} for look-alike ones."
+        )
+    if (lost := first["annotations"] - first["judged"]) >= 1:
+        told.append(
+            f"The score judges {first['judged']:,.0f} of {first['annotations']:,.0f} annotations; "
+            f"the other {lost:,.0f} come last, so wrong labels among them count as missed."
+        )
+    return " ".join([*told, _helps(table, score)])
+
+
+def planting_in_words(table: pd.DataFrame) -> str:
+    """What a `planting_test` was made on."""
+    first = table.iloc[0]
+    return (
+        f"For this, {first['planted']:.0f} of {first['annotations']:,.0f} labels "
+        f"({100 * first['planted'] / first['annotations']:.2g} %) were made wrong; brackets: the "
+        f"middle 95 % of {first['plantings']} repetitions. Other animals and trainings are not "
+        "covered."
     )
 
 
 def claim(table: pd.DataFrame) -> str:
     """`in_words` for a title."""
-    random, alike = (text.partition(" (")[0] for text in _first_fifth(table, "suspicion")["recall"])
+    random, alike = (text.partition(" (")[0] for text in _first(table, "suspicion", 0.2)["recall"])
     return f"The first fifth of the list holds {random} of random and {alike} of look-alike errors"
 
 
 def memory_in_words(unseen: pd.DataFrame, seen: pd.DataFrame) -> str:
     """How often a network disagrees with labels that it never saw, and with those it learnt.
 
-    Lists (of `audit`) of test and of training annotations.
+    Lists (of `audit`) of test annotations, of which individuals in training are told apart, and of
+    training annotations.
     """
-    judged = [rows["suspicion"].dropna() for rows in (unseen, seen)]
-    test, train = (f"{100 * (own > 0).mean():.0f} % of {len(own):,}" for own in judged)
-    return (
-        f"{test} test annotations are nearer to another individual than to their own, and {train} "
-        "training annotations."
+    known = unseen["individual"].isin(seen["individual"])
+    test, old, new, train = (
+        _nearer_to_another(rows) for rows in (unseen, unseen[known], unseen[~known], seen)
     )
+    return (
+        f"{test} test annotations are nearer to another individual than to their own: {old} of "
+        f"individuals that the network was trained on with other photos, {new} of new ones. Of "
+        f"the training annotations {train} are. An annotation without another encounter of its "
+        f"individual can't be judged and isn't counted: {unseen['suspicion'].isna().sum():,} test, "
+        f"{seen['suspicion'].isna().sum():,} training annotations."
+    )
+
+
+def _nearer_to_another(listed: pd.DataFrame) -> str:
+    judged = listed["suspicion"].dropna()
+    return f"{100 * (judged > 0).mean():.0f} % of {len(judged):,}" if len(judged) else "0 of 0"
 
 
 @styled()

@@ -107,6 +107,11 @@ def test_slopes_of_power_laws():
     table = report.slopes(pd.DataFrame(rows).assign(megabytes=lambda rows: rows["size"] ** 0.5))
     assert table["slope of time"].tolist() == pytest.approx([2, 1, -1])
     assert table["slope of memory"].tolist() == pytest.approx([0.5] * 3)
+    assert table["sizes"].tolist() == ["10; 100; 1,000"] * 3
+    assert report.slopes_in_words(table) == (
+        "By more than 0.25 steeper: none; flatter: ranking one species (memory), loss "
+        "(individuals) (memory), ranking several (species) (memory)."
+    )
 
 
 def test_the_papers_size_is_told_beside_the_bare_product():
@@ -116,7 +121,7 @@ def test_the_papers_size_is_told_beside_the_bare_product():
     full = pd.DataFrame(rows, columns=["axis", "size", "way", "cpu_seconds"])
     full = full.assign(round=0, seconds=9.0, megabytes=1.0)
     table = report.papers_size(full)
-    assert table["what"].tolist() == ["rank one species", "split", "split"]
+    assert table["what"].tolist() == ["ranking one species", "split", "split"]
     assert table["processor time (s)"].tolist() == [3, 7, 20]
     assert table["wall time (s)"].tolist() == [9, 9, 9]
     assert report.bounds({"growth": full}).iloc[0, 2] == 0.75
@@ -256,6 +261,46 @@ def test_where_and_when_is_said_of_each_measurement():
     assert report.sources({"made": own}).loc[0].tolist() == ["made", "a", "2026-01-02", 1, 3.5]
 
 
+def test_all_that_was_measured_beside_a_package_is_shown():
+    shown = {
+        (task, *sorted(case.items()))
+        for task, _, case in report.SPEEDS.values()
+        if task in ("evaluation", "loss")
+    }
+    for task in ("evaluation", "loss"):
+        for case in harness.TASKS[task].sizes["full"]:
+            assert any(of == task and {*items} <= {*case.items()} for of, *items in shown)
+
+
+def test_memory_is_told_beside_every_package():
+    table = pd.DataFrame({"what": ["a", "b"], "memory / x": [0.5, 3], "memory / y": [2, np.nan]})
+    told = report.memory_in_words(table)
+    assert told == (
+        "Ours takes more memory in 2 of 3 comparisons. The largest ratio is 3.0: b, beside x."
+    )
+    assert report.memory_in_words(table.head(0)) == ""
+
+
+def test_what_is_measured_now_is_told():
+    """By the first pass's time over the textbook's, and by what is faster in every round."""
+    rows = [
+        ("evaluation", "scikit-learn", 0.8, 0.9),
+        ("evaluation", "product", 0.2, 0.3),
+        ("evaluation", "textbook", 0.9, 1.1),
+        ("embedding", "ours, first pass", 3.0, 3.0),
+        ("embedding", "textbook", 1.5, 1.6),
+        ("epoch", "ours, first pass", 2.0, 2.0),
+        ("epoch", "textbook", 0.8, 1.6),
+    ]
+    now = pd.DataFrame(rows, columns=["task", "way", "ratio", "high"])
+    assert report.now_in_words(now) == (
+        "Faster than ours in every round: scikit-learn (ranking). On these small photos our first "
+        "pass takes 2.0 and 2.5 times as long as the textbook's (embedding, training epoch), a "
+        "later one 0.7 and 1.2 times."
+    )
+    assert "every round: none." in report.now_in_words(now[1:])
+
+
 def test_what_was_not_measured_is_said():
     assert report.speeds({}).empty
     assert report.answer({}).endswith("not measured in full.")
@@ -289,7 +334,8 @@ def test_speeds_are_ratios_of_processor_time_within_a_round():
     assert shown["textbook"].tolist() == ["", "", "", "3.0 (2.0 to 4.0)"]
     assert shown["wildlife-tools"][0] == "12.0"  # rounds that agree have no range
     drawn = report.figure(table)
-    assert drawn.get_suptitle().startswith("Ours is faster than these in 4 of 4 comparisons")
+    assert drawn.get_suptitle() == "Ours is faster in every round in 4 of 4 comparisons"
+    assert report.narrowest(table).endswith("3.0: embedding, first pass, beside wildlife-tools.")
     (axes,) = drawn.axes
     assert [list(line.get_xdata()) for line in axes.lines[1:]] == [[12, 3, 12], [], [3], [], []]
 
@@ -299,17 +345,19 @@ def test_bounds_are_shares_of_the_bare_work():
     loss = pd.DataFrame(rows, columns=["way", "cpu_seconds"])
     loss = loss.assign(classes=20_000, round=0, megabytes=1.0)
     table = report.bounds({"loss": loss})
+    assert table["what"].tolist() == ["loss of 20,000 individuals"]
     assert table.iloc[0, 2] == pytest.approx(1.25)
 
 
 def test_the_committed_measurements_are_told():
     full = report.read()
     words = report.answer(full)
-    assert len(words.partition(". ")[0].split()) <= 25
-    assert words.endswith("; a GPU was not measured.")
-    assert report.absolute(full)["photos per processor second"].notna().sum() == 6
+    assert len(words.split()) <= 66
+    assert words.endswith("; no GPU was measured.")
+    assert report.absolute(full)["photos per second"].notna().sum() == 6
     packaged = report.speeds(full)["what"]
-    assert {*report.SPEEDS} - {*packaged} == {"ranking 67,106 annotations"}  # a bound alone
+    bounds_alone = {"ranking 67,106 annotations", "loss of 37,138 individuals"}
+    assert {*report.SPEEDS} - {*packaged} == bounds_alone
     assert len(report.bounds(full)) == len(report.BOUNDS)
     assert set(report.tried(full["step"])["tried"]) == set(step.TRIED)
     told = report.agreement()

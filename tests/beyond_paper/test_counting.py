@@ -211,7 +211,11 @@ def test_words_and_figures_follow_the_table(table):
         f"{most['ratio']:.2f} times ({most['species']}) the true number"
     ) in words
     few, many = (rows["ratio_high"] < 1).sum(), (rows["ratio_low"] > 1).sum()
-    assert f"too few for {few} and too many for {many} of {len(rows)} species. Single" in words
+    limits = f"{rows['threshold'].min():.2f} to {rows['threshold'].max():.2f}"
+    assert (
+        f"too few for {few} and too many for {many} of {len(rows)} species (thresholds: cosines "
+        f"of {limits}). Single"
+    ) in words
     assert f"{least['ratio']:.2f} to {most['ratio']:.2f} times" in counting.headline(chosen)
     drawn = counting.curves(table, "title")
     labels = [axes.get_ylabel() for axes in drawn.axes]
@@ -234,10 +238,19 @@ def test_a_single_species_has_no_other_to_choose_its_threshold():
     assert "no other can choose" in counting.in_words(chosen)
     assert "two species" in counting.headline(chosen)
     none = counting.reviews(*clustered(5, 3, 0.5, 0), chosen)
+    assert "no other can choose" in counting.briefly(chosen, none)
     assert "there is one species" in counting.reviews_in_words(none)
     assert counting.reviews_figure(none, "title").png(30)
     counting.curves(table, "title").png(30)
     assert "two species" in counting.counts(chosen, "title").axes[0].texts[0].get_text()
+
+
+def test_sizes_of_individuals_bound_a_count():
+    rows = pd.DataFrame({"individual": list("aaaab")})
+    assert counting.sizes_in_words(rows) == (
+        "The 2 individuals have 1 to 4 test annotations, so a count that joins nothing would be "
+        "2.5 times the true number."
+    )
 
 
 def test_species_are_halved_apart_from_each_other():
@@ -303,8 +316,13 @@ def test_reviews_of_all_pairs_end_with_the_truth(monkeypatch):
     )
     assert f" of {2 * 24 * 23 // 2} possible pairs" in words
     for name in ("ari", "ami"):
-        ahead = [*table["reviewed"][1:][table[name][1:] > first[name]], "more than"][0]
-        assert f" by {name.upper()} after {ahead}" in words
+        ahead = table["reviewed"][1:][table[name][1:] > first[name]]
+        needed = f"about {ahead.iloc[0]}" if len(ahead) else f"more than {table['reviewed'].max()}"
+        assert f" by {name.upper()} after {needed}" in words
+    identities, counts = (counting._pairs_needed(table, name) for name in ("ari", "error"))
+    told = counting.briefly(chosen, table)
+    assert f"{identities} reviewed pairs give better identities" in told.lower()
+    assert told.endswith(f"{counts} a nearer count.")
     identities, counts = counting.reviews_figure(table, "title").axes
     assert tuple(identities.lines[0].get_ydata()) == tuple(table["ari"][1:])
     assert tuple(counts.lines[0].get_ydata()) == tuple(100 * table["error"][1:])

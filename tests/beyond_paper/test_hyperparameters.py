@@ -330,7 +330,7 @@ def test_below_fifty_trials_nothing_is_said_to_matter(found, many):
 
 def test_the_history_shows_every_trial_at_half_and_at_its_end(found):
     table = hyperparameters.table(found)
-    figure = hyperparameters.history_plot(table, RUNGS, "history", 12.5)
+    figure = hyperparameters.history_plot(table, RUNGS, "history", 12.5, {0: "preset", 1: "A.1"})
     *lines, untrained = figure.axes[0].lines
     assert set(untrained.get_ydata()) == {12.5}
     for line, rung in zip(lines, RUNGS, strict=True):
@@ -376,27 +376,59 @@ def of_a_check(**top_1):
         ({"best": 40, "preset": 30, "untrained": 30}, "the best trial is better than the preset"),
         ({"best": 40, "preset": 37, "untrained": 30}, "no difference is shown between the best"),
         ({"best": 40, "untrained": 30}, "the best trial is better than an untrained network"),
-        ({"best": 20, "preset": 25, "untrained": 30}, "an untrained network 30.0 %; this tells"),
+        ({"best": 20, "preset": 25, "untrained": 30}, "preset 25.0 %, an untrained network 30.0"),
     ],
 )
 def test_words_follow_the_intervals(task, top_1, said):
     parts = pd.DataFrame({"individuals": [160], "individuals_in_test": [107]})
     scores = pd.DataFrame({"top1_after_2_epochs": [26.0, 28.0] * 3, "state": "complete"})
-    words = hyperparameters.in_words(of_a_check(**top_1), task, scores, 24.0, parts)
-    first, second, third = words.split(". ")[:3]
+    checked = of_a_check(**top_1)
+    words = hyperparameters.in_words(checked, task, scores, 24.0)
+    first, second, *third = words.split(". ")
     assert first == "A search of 6 trials of 2 epochs shows the method, not a result"
     assert said.lower() in second.lower()
-    assert "leaves out what another training changes" in words
-    assert "107 of the search's 160 training individuals" in words
+    more = hyperparameters.details(checked, scores, parts)
+    assert "leaves out what another training changes" in more
+    assert "Its 1 species weigh alike, with 18 to 18 queries each." in more
+    assert "107 of the search's 160 training individuals" in more
     against = "the best trial is better than an untrained network: top-1 40.0 against 30.0 %, +10.0"
-    assert third.lower().startswith(against) == ("preset" in top_1 and top_1["best"] == 40)
+    beside_both = "preset" in top_1 and top_1["best"] == 40
+    assert any(part.lower().startswith(against) for part in third) == beside_both
     turned = "the order was the reverse: the best trial 28.0 %, the preset 26.0 %"
-    assert (turned in words) == (top_1["best"] == 20)
+    assert (turned in more) == (top_1["best"] == 20)
+    assert ("says nothing of longer trainings" in words) == (top_1["best"] == 20)
     many = pd.concat([scores] * 10)
-    longer = hyperparameters.in_words(of_a_check(**top_1), task, many.reset_index(), 24.0, parts)
+    longer = hyperparameters.in_words(checked, task, many.reset_index(), 24.0)
     assert "not a result" not in longer
-    worse = hyperparameters.in_words(of_a_check(**top_1), task, scores, 30.0, parts)
+    worse = hyperparameters.in_words(checked, task, scores, 30.0)
     assert worse.startswith("None of 6 trials of 2 epochs beats the untrained network: top-1 28.0")
+
+
+@pytest.mark.parametrize(
+    ("preset", "said"),
+    [
+        (30.0, "The best trial is worse than the preset, -10.0 points (95 % interval -15.0 to "),
+        (22.0, "No difference is shown between the best trial and the preset, -2.0 points ("),
+        (None, "The best trial is the preset, but none is above"),
+    ],
+)
+def test_a_check_below_the_untrained_network_is_told_with_its_interval(task, preset, said):
+    scores = pd.DataFrame({"top1_after_2_epochs": [26.0, 28.0], "state": "complete"})
+    others = {"preset": preset, "untrained": 31.0} if preset else {"untrained": 31.0}
+    words = hyperparameters.in_words(of_a_check(best=20.0, **others), task, scores, 30.0)
+    assert said in words
+    assert words.endswith("untrained network, so this says nothing of longer trainings.")
+
+
+def test_known_trials_are_named(found, task):
+    known = hyperparameters.known_trials(task.study.config)
+    for number, point in zip(
+        known, hyperparameters.known_points(task.study.config).values(), strict=False
+    ):
+        assert found.trials[number].params == point
+    table = hyperparameters.with_names(hyperparameters.table(found), known)
+    assert table["trial"].tolist()[:2] == ["0: preset", "1: A.1"]
+    assert hyperparameters.known_trials(hyperparameters.PRESETS["paper"]) == {0: "preset and A.1"}
 
 
 def test_tables_for_readers_have_three_digits_that_count(found):

@@ -217,26 +217,31 @@ def test_words_and_curves_follow_the_table():
     embeddings, rows = animals(individuals=6, encounters=8)
     table = mislabels.planting_test(embeddings, rows, 0.05, plantings=4)
     rows = table[table["shown"] == 0.2].set_index(["score", "wrong"])
+    told = mislabels.planting_in_words(table)
+    assert "5 of 96 labels (5.2 %) were made wrong; brackets: the middle 95 % of 4 repet" in told
     for score in mislabels.SCORES:
-        words = mislabels.in_words(table, score)
-        assert "5 of 96 labels were made wrong; brackets: the middle 95 % of 4 repet" in words
-        assert "where 5.2 % of all labels are" in words
+        words, more = mislabels.in_words(table, score), mislabels.details(table, score)
+        judged = table[table["score"] == score]["judged"].iloc[0]
+        assert (f"The score judges {judged:.0f} of 96" in more) == (judged <= 95)
         for kind, name in (("random", "random wrong labels"), ("look_alike", "look-alike ones")):
             row = 100 * rows.loc[(score, kind), ["recall", "precision"]].astype(float)
             assert f"{row['recall']:.0f} % (" in words.partition(f" of {name}")[0]
-            assert f"{row['precision']:.0f} % (" in words.partition("Of the labels in it ")[2]
+            assert f"{row['precision']:.0f} % (" in more.partition("Of its first 20 % (19 ")[2]
     found = [f"{100 * rows.loc[('suspicion', kind), 'recall']:.0f} %" for kind in mislabels.KINDS]
     assert f"{found[0]} of random and {found[1]} of look-alike" in mislabels.claim(table)
     alike = table["wrong"] == "look_alike"  # half of the list finds all, less of it none
     table.loc[alike, "recall_low"] = (table["shown"][alike] == 0.5).astype(float)
-    assert "from its first 50 % on for look-alike ones." in mislabels.in_words(table)
-    assert "from no length on for look-alike ones." in mislabels.in_words(
+    assert "from its first 50 % on for look-alike ones." in mislabels.details(table)
+    assert "from no length on for look-alike ones." in mislabels.details(
         table.assign(recall_low=0.0)
     )
     unseen = pd.DataFrame({"suspicion": [0.1, 0.2, -0.1, -0.2, np.nan]})
+    unseen["individual"] = list("abcde")
     told = mislabels.memory_in_words(unseen, unseen.iloc[2:])
     assert told.startswith("50 % of 4 test annotations are nearer to another individual")
-    assert told.endswith("and 0 % of 2 training annotations.")
+    assert "own: 0 % of 2 of individuals that" in told
+    assert "photos, 100 % of 2 of new ones. Of the training annotations 0 % of 2 are." in told
+    assert told.endswith("counted: 1 test, 1 training annotations.")
     above, alike, below, _ = mislabels.curves(table, "title").axes
     for axes, kind in ((above, "random"), (alike, "look_alike")):
         drawn = [tuple(line.get_ydata()) for line in axes.lines]

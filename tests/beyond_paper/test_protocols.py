@@ -284,9 +284,29 @@ def test_section_3_3_is_also_summed_up_over_the_species_of_the_split_by_date():
     }
     pd.testing.assert_frame_equal(tables[protocols.DATED], tables[protocols.TIMED])
     assert [*protocols.summaries({protocols.RANDOM: found})] == [protocols.RANDOM]
-    words = protocols.in_words(tables)
+    usual = pd.DataFrame({"value": [60, 70], "low": [50, 60], "high": [65, 80.0]})
+    words = protocols.in_words(tables, usual)
+    assert "(section 3.4) it is for 70.0 % (60.0 to 80.0). On the species" in words
+    assert "section 3.4" not in protocols.in_words(tables, usual.assign(value=np.nan))
     for name in (protocols.RANDOM, protocols.DATED, protocols.TIMED):
         assert f" {tables[name]['top_1'].iloc[-1]:.1f} % (" in words
+
+
+def test_the_usual_top_1_is_that_of_the_same_queries():
+    found = several(7)
+    ranks = found[["annotation_id", "species", "individual"]].assign(relevant=1, candidates=5)
+    ranks["first_match_rank"] = np.where(found["known"], 1 + np.arange(len(found)) % 2, 2)
+    table = protocols.usual(ranks, found)
+    right = ranks["first_match_rank"].eq(1)
+    for name, counted in (("all", right | True), ("known", found["known"])):
+        means = 100 * right[counted].groupby(ranks["species"]).mean()
+        assert table.loc[name, "value"] == pytest.approx(means.mean())
+        assert table.loc[name, "queries"] == counted.sum()
+    tables = protocols.summaries({protocols.RANDOM: found})
+    told = protocols.usual_in_words(table, tables)
+    assert f"{table.loc['known', 'value']:.1f} % (" in told
+    none = protocols.usual(ranks, found.assign(known=False))
+    assert protocols.usual_in_words(none, tables).startswith("No known individual's photo")
 
 
 @pytest.mark.parametrize("both", [True, False])
