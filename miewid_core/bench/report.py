@@ -284,13 +284,14 @@ def sharing(study: Study, preset: str) -> float:
 
 
 def lines() -> pd.DataFrame:
-    """Lines of code that a user writes: package, embedding, epoch, ranking (docstrings apart)."""
+    """Lines of code that a user writes, docstrings apart: package, and a column for each task."""
     counts = {
         way: {stage: sum(map(lines_of, written)) for stage, written in stages.items()}
         for way, stages in WRITTEN.items()
         if way != "textbook"  # its loops are of this project
     }
-    return pd.DataFrame(counts).T.rename_axis("package").reset_index()
+    table = pd.DataFrame(counts).T.rename(columns=NAMES)
+    return table.rename_axis("package").reset_index()
 
 
 def lines_of(written: object) -> int:

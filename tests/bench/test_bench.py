@@ -225,7 +225,7 @@ def test_lines_of_user_code_leave_out_what_explains_it():
 
     assert report.lines_of(written) == 2
     table = report.lines()
-    assert table.columns.tolist() == ["package", "embedding", "epoch", "ranking"]
+    assert table.columns.tolist() == ["package", "embedding", "training epoch", "ranking"]
     assert set(table["package"]) == {"ours", "wildlife-tools", "pytorch-metric-learning"}
 
 
