@@ -295,8 +295,8 @@ def test_what_is_measured_now_is_told():
     now = pd.DataFrame(rows, columns=["task", "way", "ratio", "high"])
     assert report.now_in_words(now) == (
         "Faster than ours in every round, but for bare products: scikit-learn (ranking). On these "
-        "small photos our first pass takes 2.0 and 2.5 times as long as the textbook's (embedding, training epoch), a "
-        "later one 0.7 and 1.2 times."
+        "small photos our first pass takes 2.0 and 2.5 times as long as the textbook's "
+        "(embedding, training epoch), a later one 0.7 and 1.2 times."
     )
     assert "products: none." in report.now_in_words(now[1:])
 
