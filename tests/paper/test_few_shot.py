@@ -287,7 +287,8 @@ def test_an_answer_has_all_comparisons_in_few_words():
         "Joint training against species-only training, top-1 of ant in points (95 % intervals): "
         "no difference shown with 10 (-0.5, -19.0 to +18.0) and 51 (-19.0, -42.0 to +4.0) "
         "individuals; each photo shown 10 against 49 times. "
-        "Joint training against fine-tuning: better with 10 (+15.0, +6.0 to +24.0), no difference shown with 51 (+6.0, -12.0 to +24.0). "
+        "Joint training against fine-tuning: better with 10 "
+        "(+15.0, +6.0 to +24.0), no difference shown with 51 (+6.0, -12.0 to +24.0). "
         "Joint training against leave-one-out: no difference shown with 10 (-7.4)."
     )
     assert few_shot.briefly(table) == f"{said.partition('. ')[0]}."
