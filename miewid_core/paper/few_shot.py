@@ -11,7 +11,7 @@ from miewid_core import splits
 from miewid_core.evaluation import hits, top_k
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
 from miewid_core.paper.comparison import compare, training_spread
-from miewid_core.paper.intervals import ENDS, Estimate, mean_interval, with_heads
+from miewid_core.paper.intervals import ENDS, Estimate, mean_interval, sentence, with_heads
 from miewid_core.paper.printed import printed_table
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
@@ -308,15 +308,42 @@ def in_words(table: pd.DataFrame) -> list[str]:
     return words
 
 
+def briefly(*tables: pd.DataFrame) -> str:
+    """What tables of `differences` show of their first species, at its least and largest n.
+
+    Points and intervals; how often a photo is shown is in the first sentence alone.
+    """
+    first, *others = map(ends, tables)
+    about = f", top-1 of {spelt(first['species'].iloc[0])} in points (95 % intervals)"
+    said = [_methods_and(first, f"{about}: {_by_verdict(first, _numbers(first))} individuals")]
+    for own in others:
+        found = f": {_by_verdict(own, _numbers(own))}"
+        said.append(_methods_and(own.assign(times=float("nan")), found))
+    return " ".join(map(sentence, said))
+
+
+def _numbers(table: pd.DataFrame) -> pd.Series:
+    """Each row's n, its gain, and the interval of that where there is one."""
+    numbers = []
+    for n, gain in zip(table["individuals"], _gains(table), strict=True):
+        interval = "" if pd.isna(gain.low) else f", {gain.low:+z.1f} to {gain.high:+z.1f}"
+        numbers.append(f"{n:,} ({gain.value:+z.1f}{interval})")
+    return pd.Series(numbers, table.index)
+
+
 def claim(table: pd.DataFrame) -> str:
     """Which n a table of `differences` shows which method to be better with, for a title."""
-    shown = [gain.shown(*SHOWN) for gain in _gains(table)]
     sizes = table["individuals"].map("{:,}".format)
     if table["species"].nunique() > 1:
         sizes += " (" + table["species"].map(spelt) + ")"
+    return _methods_and(table, f": {_by_verdict(table, sizes)} individuals")
+
+
+def _by_verdict(table: pd.DataFrame, sizes: pd.Series) -> str:
+    """What is shown with which `sizes`, a text for each row."""
+    shown = [gain.shown(*SHOWN) for gain in _gains(table)]
     told = sizes.groupby(shown, sort=False).agg(" and ".join)
-    parts = ", ".join(f"{shown} with {sizes}" for shown, sizes in told.items())
-    return _methods_and(table, f": {parts} individuals")
+    return ", ".join(f"{shown} with {sizes}" for shown, sizes in told.items())
 
 
 def _methods_and(table: pd.DataFrame, found: str) -> str:

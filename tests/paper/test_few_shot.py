@@ -278,6 +278,22 @@ def test_an_answer_is_on_the_ends_of_the_first_species():
     assert few_shot.ends(both[:1])["individuals"].tolist() == [1]
 
 
+def test_an_answer_has_all_comparisons_in_few_words():
+    table = verdicts({10: (-19, 18), 25: (2, 3), 51: (-42, 4)})
+    better = verdicts({10: (6, 24), 51: (-12, 24)}, against="fine_tuned")
+    alone = verdicts({10: (np.nan, np.nan)}, against=few_shot.NONE).assign(difference=-7.4)
+    said = few_shot.briefly(pd.concat([table, table.assign(species="bee")]), better, alone)
+    assert said == (
+        "Joint training against species-only training, top-1 of ant in points (95 % intervals): "
+        "no difference shown with 10 (-0.5, -19.0 to +18.0) and 51 (-19.0, -42.0 to +4.0) "
+        "individuals; each photo shown 10 against 49 times. "
+        "Joint training against fine-tuning: better with 10 "
+        "(+15.0, +6.0 to +24.0), no difference shown with 51 (+6.0, -12.0 to +24.0). "
+        "Joint training against leave-one-out: no difference shown with 10 (-7.4)."
+    )
+    assert few_shot.briefly(table) == f"{said.partition('. ')[0]}."
+
+
 def test_fine_tuning_is_set_against_the_network_that_it_starts_from():
     none = ranked(fine_tuned=[[9, 1]]).assign(n=0, times=np.nan)
     both = pd.concat([none, none.assign(method="joint"), ranked(fine_tuned=[[1, 1], [1, 9]])])
