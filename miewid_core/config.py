@@ -111,8 +111,9 @@ def fine_tuning(config: TrainConfig) -> FineTuneConfig:
 
     The head learns for 3 epochs, with BatchNorm in training mode; then all of it for `config`'s
     epochs, by its whole schedule at the full rate. On three other splits of the drawn animals a
-    gentle one (a fifth of the epochs for the head, the rest at a tenth of the rate) is no better
-    with 10 zebras, and 13 to 19 points of top-1 worse with all (figures/statistics/demo_seeds.csv).
+    gentle one (a fifth of the epochs for the head, the rest at a tenth of the rate) is on average
+    no better with 10 zebras, and 13 to 19 points of top-1 worse with all
+    (figures/statistics/demo_seeds.csv).
     """
     changes = {"frozen_epochs": 3, "head_rate": 0.0, "batchnorm_adapts": True}
     return FineTuneConfig(**dataclasses.asdict(config) | changes | {"epochs": config.epochs + 3})

@@ -21,7 +21,7 @@ from miewid_core.paper.intervals import ENDS, Estimate, with_heads
 from miewid_core.runs.run import Training, versions
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
-    # 6 million multiply-adds a photo at 64 px, the backbone 9; others learned nothing at its rate
+    # 6 million multiply-adds a photo at 64 px, the backbone 9
     "demo": "efficientvit_m0",
     "compact": "deit_tiny_patch16_224",  # ImageNet-1k alone, as the backbone; 0.6 and 0.2 billion
     "paper": "swinv2_base_window16_256",  # at 256 px no stage needs padding; 22 and 8 billion
