@@ -21,7 +21,7 @@ SCORES = "suspicion", "away"  # by nearest neighbours, and by sub-centers
 NOT_JUDGED = {  # why a score has no say
     "suspicion": "have no second encounter under their name, as planting can leave one, or no "
     "other individual of their species",
-    "away": f"are under names with fewer than {2 * SUB_CENTERS}",
+    "away": f"are under names with fewer than {2 * SUB_CENTERS} annotations",
 }
 KINDS = {"random": "random", "look_alike": "look-alike"}  # wrong labels to plant
 MEASURES = {  # label of the axis, its end

@@ -311,8 +311,8 @@ def in_words(tables: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> str:
         )
     if pd.notna(first["AUROC"].iloc[-1]):
         told += (
-            f". Of pairs of a known and a new animal, the known one scores higher in "
-            f"{_share(first, 'AUROC')} (section 3.3's split; chance: 50 %)"
+            ". Of section 3.3's pairs of a known and a new animal, the known one scores higher in "
+            f"{_share(first, 'AUROC')}, where chance would give 50 %"
         )
     return (
         "In the training photos, the multi-species network's nearest photo is right for "

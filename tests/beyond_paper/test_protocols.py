@@ -301,6 +301,10 @@ def test_section_3_3_is_also_summed_up_over_the_species_of_the_split_by_date():
     usual = pd.DataFrame({"value": [60, 70], "low": [50, 60], "high": [65, 80.0]})
     words = protocols.in_words(tables, usual)
     assert "(section 3.4) it is for 70.0 % (60.0 to 80.0). On the species" in words
+    assert "On later days, of other photos and after another training (not comparable)" in words
+    assert words.endswith(
+        "), where chance would give 50 %. Brackets: 95 % intervals over individuals."
+    )
     assert "section 3.4" not in protocols.in_words(tables, usual.assign(value=np.nan))
     for name in (protocols.RANDOM, protocols.DATED, protocols.TIMED):
         assert f" {tables[name]['top_1'].iloc[-1]:.1f} % (" in words
