@@ -191,19 +191,30 @@ def in_words(chosen: pd.DataFrame) -> str:
         return "With one species, no other can choose its threshold."
     own, told = chosen[chosen["goal"] == "count"], []
     for method in reversed(LINKAGES):
-        rows = own[own["linkage"] == method].sort_values("ratio").to_dict("records")
+        table = own[own["linkage"] == method].sort_values("ratio")
+        alike = np.isclose(table["ratio_low"], table["ratio_high"])  # nothing varies: no interval
+        rows, sure = (part.to_dict("records") for part in (table, table[~alike]))
         ends = (
             f"{row['ratio']:.2f} times ({spelt(row['species'])})" for row in (rows[0], rows[-1])
         )
-        off = [Estimate.of(row, "ratio").above(1).shown("many", "few", "") for row in rows]
+        off = [Estimate.of(row, "ratio").above(1).shown("many", "few", "") for row in sure]
         limits = [row["threshold"] for row in rows]
         told.append(
             f"{method} linkage counts {' to '.join(ends)} the true number of individuals: by the "
             f"interval too few for {off.count('few')} and too many for {off.count('many')} of "
-            f"{len(rows)} species (thresholds: cosines of {min(limits):.2f} to {max(limits):.2f})"
+            f"{len(rows)} species{_without_interval(table[alike])} (thresholds: cosines of "
+            f"{min(limits):.2f} to {max(limits):.2f})"
         )
     told[0] = f"by the threshold that is right for the other species, {told[0]}"
     return " ".join(map(sentence, told))
+
+
+def _without_interval(rows: pd.DataFrame) -> str:
+    """Which species have no interval, and why: `rows` whose animals all count alike."""
+    if rows.empty:
+        return ""
+    why = "all one group" if (rows["count"] == 1).all() else "whose individuals all count alike"
+    return f"; no interval for {', '.join(map(spelt, rows['species']))}, {why}"
 
 
 def briefly(chosen: pd.DataFrame, reviewed: pd.DataFrame) -> str:
@@ -213,8 +224,8 @@ def briefly(chosen: pd.DataFrame, reviewed: pd.DataFrame) -> str:
     pairs = {name: _pairs_needed(reviewed, name) for name in ("ari", "error")}
     return (
         f"By a threshold that is right for the other species, {_lower(headline(chosen))}. "
-        f"{pairs['ari'].capitalize()} reviewed pairs give better identities (ARI) than that, "
-        f"{pairs['error']} a nearer count."
+        f"{pairs['ari'].capitalize()} pairs over all species, reviewed without error, give better "
+        f"identities (ARI) than that, {pairs['error']} a nearer count."
     )
 
 

@@ -18,6 +18,11 @@ from miewid_core.paper.intervals import ENDS, with_interval
 SUB_CENTERS = 3  # of an individual, as in the paper's loss (A.1)
 SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the list that someone looks through
 SCORES = "suspicion", "away"  # by nearest neighbours, and by sub-centers
+NOT_JUDGED = {  # why a score has no say
+    "suspicion": "have no second encounter under their name, as planting can leave one, or no "
+    "other individual of their species",
+    "away": f"are under names with fewer than {2 * SUB_CENTERS} annotations",
+}
 KINDS = {"random": "random", "look_alike": "look-alike"}  # wrong labels to plant
 MEASURES = {  # label of the axis, its end
     "precision": ("wrong among\nthose shown (%)", None),
@@ -191,8 +196,9 @@ def details(table: pd.DataFrame, score: str = "suspicion") -> str:
         )
     if (lost := first["annotations"] - first["judged"]) >= 1:
         told.append(
-            f"The score judges {first['judged']:,.0f} of {first['annotations']:,.0f} annotations; "
-            f"the other {lost:,.0f} come last, so wrong labels among them count as missed."
+            f"The score judges {first['judged']:,.0f} of {first['annotations']:,.0f} annotations "
+            f"on average over plantings; the other {lost:,.0f} {NOT_JUDGED[score]}. They come "
+            "last, so wrong labels among them count as missed."
         )
     return " ".join([*told, _helps(table, score)])
 

@@ -15,7 +15,14 @@ from sklearn.metrics import average_precision_score
 
 from miewid_core.evaluation import BLOCK, hits, unit_vectors
 from miewid_core.figures import BLUE, PAGE, VERMILION, Figure, styled
-from miewid_core.paper.intervals import Estimate, areas, by_species, with_heads, with_interval
+from miewid_core.paper.intervals import (
+    ENDS,
+    Estimate,
+    areas,
+    by_species,
+    with_heads,
+    with_interval,
+)
 from miewid_core.paper.study import Study
 from miewid_core.ranking import TIE
 from miewid_core.runs.run import Training
@@ -28,7 +35,7 @@ MEASURES = {  # in percent: three of known individuals (closed-set), four of all
     "BAKS": "BAKS: known individuals right",
     "BAUS": "BAUS: new individuals called new",
     "geometric": "geometric mean of both, by species",
-    "AUROC": "AUROC: known above new",
+    "AUROC": "AUROC: known above new, 50 is chance",
 }
 SIZES = ["known", "new", "known_individuals", "new_individuals"]  # photos, and whose
 OPEN = ["BAKS", "BAUS", "geometric"]  # of these, those that need a threshold
@@ -60,9 +67,10 @@ def searches(study: Study, training: Training, k: int) -> pd.DataFrame:
 
     Columns annotation_id, species, individual; known: in the database; score, nearest: cosine and
     individual of the nearest photo; vote: individual of the k nearest; average_precision (NaN if
-    not known); same_day: an own photo of its day is in the database; apart: the nearest individual
-    on other days ("" where days are unknown, or no own photo is left); right: `nearest` is. A tie
-    with a wrong photo counts as behind it. A species without a database has no rows.
+    not known); chance: top-1 of a random ranking; same_day: an own photo of its day is in the
+    database; apart: the nearest individual on other days ("" where days are unknown, or no own
+    photo is left); right: `nearest` is. A tie with a wrong photo counts as behind it. A species
+    without a database has no rows.
     """
     if k < 1:
         raise ValueError(f"neighbours is {k}; give 1 or more")
@@ -86,6 +94,7 @@ def find(cosine: np.ndarray, queries: pd.DataFrame, database: pd.DataFrame, k: i
     order = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
     found = queries[["annotation_id", "species", "individual"]].reset_index(drop=True)
     found["known"] = own.any(axis=1)
+    found["chance"] = own.mean(axis=1)
     found["score"], found["nearest"] = cosine.max(axis=1), people[cosine.argmax(axis=1)]
     found["vote"] = vote(people[order], np.take_along_axis(cosine, order, axis=1))
     pairs = zip(own, cosine, strict=True)
@@ -178,21 +187,44 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 
 def summaries(found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """A `summary` of each split, and where that by date lacks species of section 3.3's without."""
-    tables = {name: summary(rows) for name, rows in found.items()}
+    return {name: summary(rows) for name, rows in _with_dated(found).items()}
+
+
+def _with_dated(found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     dated = found[RANDOM]["species"].isin(found[[*found][-1]]["species"])
-    return tables if dated.all() else tables | {DATED: summary(found[RANDOM][dated])}
+    return {**found} if dated.all() else {**found, DATED: found[RANDOM][dated]}
 
 
-def readable(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def floors(untrained: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Top-1 of known individuals in percent that needs no training: a row for each split.
+
+    Of a random ranking (random), and of the untrained network (untrained, _low, _high), whose
+    `searches` are given, by split. Means over species.
+    """
+    rows = {}
+    for name, found in _with_dated(untrained).items():
+        known = found[found["known"]]
+        tables = (by_species(known[of].astype(float), known) for of in ("chance", "right"))
+        random, right = (100 * table[["value", "low", "high"]].iloc[-1] for table in tables)
+        rows[name] = [random["value"], *right]
+    columns = ["random", *(f"untrained{end}" for end in ENDS)]
+    return pd.DataFrame.from_dict(rows, "index", columns=columns)
+
+
+def readable(tables: Mapping[str, pd.DataFrame], lowest: pd.DataFrame) -> pd.DataFrame:
     """The means of `summaries` for a reader: a row for each measure, a column for each split.
 
     First over how many species: those with known individuals, and those with new ones, too.
+    `lowest`: the `floors` of these splits.
     """
     means = pd.concat([table[-1:] for table in tables.values()])
     asked = pd.concat([table[:-1][["top_1", "AUROC"]].count() for table in tables.values()], axis=1)
     means["closed"], means["open"] = asked.to_numpy().tolist()
+    means[lowest.columns] = lowest.loc[[*tables]].to_numpy()
     heads = {("closed", "open"): "species: top-1 to mAP, BAKS to AUROC"}
     heads |= {(side, f"{side}_individuals"): f"{side}: photos, individuals" for side in SIZES[:2]}
+    heads |= {("random",): "top-1 of a random ranking (%)"}
+    heads |= {"untrained": "top-1 of the untrained network (%)"}
     heads |= {name: f"{words} (%)" for name, words in MEASURES.items()}
     columns = with_heads(means, heads).T.set_axis([*tables], axis=1)
     return columns.rename_axis("split").reset_index()
@@ -230,16 +262,21 @@ def _share(table: pd.DataFrame, name: str) -> str:
 
 
 def usual(ranks: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """Top-1 where test photos search one another (section 3.4), in percent: rows all, known.
+    """Top-1 where test photos search one another (section 3.4), in percent: rows all, known, gain.
 
     `ranks`: by the network of `found` (of `searches`), whose known individuals' photos are the
-    second row's queries. Means over species; columns queries, individuals, value, low, high.
+    second row's queries; "gain" is what `found` has more on these, paired by query. Means over
+    species; columns queries, individuals, value, low, high.
     """
     known = ranks["annotation_id"].isin(found["annotation_id"][found["known"]])
     means = {
         name: by_species(hits(rows, 1).astype(float), rows).iloc[-1, 1:].astype(float)
         for name, rows in (("all", ranks), ("known", ranks[known]))
     }
+    among = hits(ranks[known], 1).astype(float)
+    right = ranks["annotation_id"].map(found.set_index("annotation_id")["right"])[among.index]
+    paired = by_species(right.astype(float), ranks[known], among)
+    means["gain"] = paired.iloc[-1, 1:].drop("p").astype(float)
     table = pd.DataFrame(means).T
     table[["value", "low", "high"]] *= 100
     return table
@@ -247,14 +284,15 @@ def usual(ranks: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
 
 def usual_in_words(table: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> str:
     """Top-1 by section 3.4 (`table`: of `usual`) beside that of `summaries`."""
-    every, known = with_interval(table, "value", "low", "high", unit=" %")
+    every, known, _ = with_interval(table, "value", "low", "high", unit=" %")
     if not known:
         return "No known individual's photo has another in the test set."
     return (
         f"By section 3.4, where test photos search one another, this network's top-1 is {every} on "
         f"all {table.loc['all', 'queries']:,.0f} queries and {known} on the "
         f"{table.loc['known', 'queries']:,.0f} of known individuals. From the first to the second "
-        f"the animals change, from there to {_share(tables[RANDOM], 'top_1')} the database."
+        f"the animals change, from there to {_share(tables[RANDOM], 'top_1')} the database: "
+        f"{Estimate(*table.loc['gain', ['value', 'low', 'high']])}, paired by query."
     )
 
 
@@ -267,11 +305,14 @@ def in_words(tables: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> str:
         told += f". On the species with days it is right for {_share(tables[DATED], 'top_1')}"
     if TIMED in tables:
         score = _share(tables[TIMED], "top_1")
-        told += f". On later days, a network trained on earlier ones is right for {score}"
+        told += (
+            ". On later days, of other photos and after another training (not comparable), a "
+            f"network is right for {score} of known individuals' photos"
+        )
     if pd.notna(first["AUROC"].iloc[-1]):
         told += (
-            f". A known animal scores above a new one in {_share(first, 'AUROC')} of section "
-            "3.3's pairs"
+            ". Of section 3.3's pairs of a known and a new animal, the known one scores higher in "
+            f"{_share(first, 'AUROC')}, where chance would give 50 %"
         )
     return (
         "In the training photos, the multi-species network's nearest photo is right for "

@@ -211,10 +211,11 @@ def test_words_and_figures_follow_the_table(table):
         f"{most['ratio']:.2f} times ({most['species']}) the true number"
     ) in words
     few, many = (rows["ratio_high"] < 1).sum(), (rows["ratio_low"] > 1).sum()
+    (right,) = rows["species"][rows["ratio_low"] == rows["ratio_high"]]  # each counted once
     limits = f"{rows['threshold'].min():.2f} to {rows['threshold'].max():.2f}"
     assert (
-        f"too few for {few} and too many for {many} of {len(rows)} species (thresholds: cosines "
-        f"of {limits}). Single"
+        f"too few for {few} and too many for {many} of {len(rows)} species; no interval for "
+        f"{right}, whose individuals all count alike (thresholds: cosines of {limits}). Single"
     ) in words
     assert f"{least['ratio']:.2f} to {most['ratio']:.2f} times" in counting.headline(chosen)
     drawn = counting.curves(table, "title")
@@ -229,6 +230,23 @@ def test_words_and_figures_follow_the_table(table):
         rows = chosen[(chosen["goal"] == "count") & (chosen["linkage"] == method)]
         rows = rows.sort_values("individuals", ascending=False)
         assert tuple(rows["ratio"]) in drawn
+
+
+@pytest.mark.parametrize("all_alike", [False, True])
+def test_a_species_without_an_interval_is_neither_too_few_nor_too_many(table, all_alike):
+    chosen = counting.chosen_elsewhere(table)
+    counts = chosen["goal"].eq("count")
+    chosen.loc[counts, ["ratio", "ratio_low", "ratio_high"]] = [0.5, 0.4, 0.6]
+    ants = counts & chosen["species"].eq("ant")
+    chosen.loc[ants, ["count", "ratio", "ratio_low", "ratio_high"]] = [1, *[1 / 12] * 3]
+    if all_alike:
+        bees = counts & chosen["species"].eq("bee")
+        chosen.loc[bees, ["count", "ratio", "ratio_low", "ratio_high"]] = [48, 4, 4, 4 + 1e-12]
+    none = "ant, bee, whose individuals all count alike" if all_alike else "ant, all one group"
+    assert counting.in_words(chosen).count(
+        f"too few for {1 if all_alike else 2} and too many for 0 of 3 species; no interval for "
+        f"{none} (thresholds"
+    ) == len(counting.LINKAGES)
 
 
 def test_a_single_species_has_no_other_to_choose_its_threshold():
@@ -321,7 +339,8 @@ def test_reviews_of_all_pairs_end_with_the_truth(monkeypatch):
         assert f" by {name.upper()} after {needed}" in words
     identities, counts = (counting._pairs_needed(table, name) for name in ("ari", "error"))
     told = counting.briefly(chosen, table)
-    assert f"{identities} reviewed pairs give better identities" in told.lower()
+    needed = f"{identities} pairs over all species, reviewed without error, give better identities"
+    assert needed in told.lower()
     assert told.endswith(f"{counts} a nearer count.")
     identities, counts = counting.reviews_figure(table, "title").axes
     assert tuple(identities.lines[0].get_ydata()) == tuple(table["ari"][1:])

@@ -1,5 +1,7 @@
 """The label audit, against slow versions of its definitions and planted errors."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -222,7 +224,10 @@ def test_words_and_curves_follow_the_table():
     for score in mislabels.SCORES:
         words, more = mislabels.in_words(table, score), mislabels.details(table, score)
         judged = table[table["score"] == score]["judged"].iloc[0]
-        assert (f"The score judges {judged:.0f} of 96" in more) == (judged <= 95)
+        told = f"The score judges {judged:.0f} of 96 annotations on average over plantings; the"
+        assert (f"{told} other {96 - judged:.0f} {mislabels.NOT_JUDGED[score]}." in more) == (
+            judged <= 95
+        )
         for kind, name in (("random", "random wrong labels"), ("look_alike", "look-alike ones")):
             row = 100 * rows.loc[(score, kind), ["recall", "precision"]].astype(float)
             assert f"{row['recall']:.0f} % (" in words.partition(f" of {name}")[0]
@@ -248,6 +253,18 @@ def test_words_and_curves_follow_the_table():
         rows = table[(table["wrong"] == kind) & (table["score"] == "suspicion")]
         assert tuple(100 * rows["precision"]) in drawn
     assert below.get_ylabel() == "wrong labels\nfound (%)"
+
+
+def test_the_notebooks_opener_is_of_the_saved_table():
+    folder, opener = (Path(__file__).parents[2] / name for name in ("figures", "notebooks"))
+    table = pd.read_csv(folder / "realdata" / "label_audit_planted.csv")
+    species = pd.read_csv(folder / "realdata" / "count_by_species.csv")["species"].nunique()
+    rows = table[(table["shown"] == 0.2) & (table["score"] == "suspicion")].set_index("wrong")
+    random, alike = (f"{100 * rows.loc[kind, 'recall']:.0f} %" for kind in mislabels.KINDS)
+    told = (opener / "15_labels_and_counts.ipynb").read_text(encoding="utf-8")
+    assert species == 11
+    assert f"eleven species ({rows['annotations'].iloc[0]:,.0f} test annotations of" in told
+    assert f"holds {random} of random and {alike} of look-alike wrong labels" in told
 
 
 def test_panels_show_the_suspect_its_namesake_and_its_like(photos, tmp_path):

@@ -64,6 +64,7 @@ def test_a_search_is_what_the_loop_finds(seed):
             slow_nearest(similar, named, query.individual) == query.individual
         )
         own = [other for _, other in candidates if other.individual == query.individual]
+        assert row.chance == pytest.approx(len(own) / len(candidates))
         day = query.date.date() if pd.notna(query.date) else "unknown"
         assert row.same_day == any(pd.notna(o.date) and o.date.date() == day for o in own)
         dated = [(v, o) for v, o in candidates if pd.notna(o.date) and pd.notna(query.date)]
@@ -195,8 +196,14 @@ def test_species_without_new_individuals_have_no_open_set_scores():
     assert table.loc["x", "AUROC"] == table.loc["mean", "AUROC"]
     assert table.loc["x", ["BAUS", "geometric"]].isna().all()  # there is no other to choose on
     assert table.loc["mean", protocols.SIZES].tolist() == [18, 3, 9, 2]
-    shown = protocols.readable({protocols.RANDOM: table.reset_index()}).set_index("split")
+    lowest = protocols.floors({protocols.RANDOM: found})
+    shown = protocols.readable({protocols.RANDOM: table.reset_index()}, lowest).set_index("split")
     assert shown[protocols.RANDOM].tolist()[:2] == ["3, 1", "18, 9"]
+    random, untrained = shown.loc[
+        ["top-1 of a random ranking (%)", "top-1 of the untrained network (%)"], protocols.RANDOM
+    ]
+    assert random == f"{lowest['random'].iloc[0]:.1f}"
+    assert untrained == shown.loc["top-1 (%)", protocols.RANDOM]  # here it is the same network
 
 
 def test_what_the_photos_of_the_day_are_worth():
@@ -283,10 +290,21 @@ def test_section_3_3_is_also_summed_up_over_the_species_of_the_split_by_date():
         protocols.DATED: 3,
     }
     pd.testing.assert_frame_equal(tables[protocols.DATED], tables[protocols.TIMED])
+    lowest = protocols.floors({protocols.RANDOM: found, protocols.TIMED: later})
+    for name, rows in ((protocols.RANDOM, found), (protocols.DATED, later)):
+        known = rows[rows["known"]].groupby("species")
+        assert lowest.loc[name, "random"] == pytest.approx(100 * known["chance"].mean().mean())
+        assert lowest.loc[name, "untrained"] == pytest.approx(100 * known["right"].mean().mean())
+    assert lowest.loc[protocols.DATED].equals(lowest.loc[protocols.TIMED])
+    assert [*protocols.readable(tables, lowest)] == ["split", *tables]
     assert [*protocols.summaries({protocols.RANDOM: found})] == [protocols.RANDOM]
     usual = pd.DataFrame({"value": [60, 70], "low": [50, 60], "high": [65, 80.0]})
     words = protocols.in_words(tables, usual)
     assert "(section 3.4) it is for 70.0 % (60.0 to 80.0). On the species" in words
+    assert "On later days, of other photos and after another training (not comparable)" in words
+    assert words.endswith(
+        "), where chance would give 50 %. Brackets: 95 % intervals over individuals."
+    )
     assert "section 3.4" not in protocols.in_words(tables, usual.assign(value=np.nan))
     for name in (protocols.RANDOM, protocols.DATED, protocols.TIMED):
         assert f" {tables[name]['top_1'].iloc[-1]:.1f} % (" in words
@@ -302,8 +320,14 @@ def test_the_usual_top_1_is_that_of_the_same_queries():
         means = 100 * right[counted].groupby(ranks["species"]).mean()
         assert table.loc[name, "value"] == pytest.approx(means.mean())
         assert table.loc[name, "queries"] == counted.sum()
+    rows = found[found["known"]]
+    more = rows["right"].astype(int) - right[found["known"]].astype(int)
+    gain = table.loc["gain"]
+    assert gain["value"] == pytest.approx(100 * more.groupby(rows["species"]).mean().mean())
+    assert gain["low"] < gain["value"] < gain["high"]
     tables = protocols.summaries({protocols.RANDOM: found})
     told = protocols.usual_in_words(table, tables)
+    assert told.endswith(f" to {gain['high']:+.1f}), paired by query.")
     assert f"{table.loc['known', 'value']:.1f} % (" in told
     none = protocols.usual(ranks, found.assign(known=False))
     assert protocols.usual_in_words(none, tables).startswith("No known individual's photo")
