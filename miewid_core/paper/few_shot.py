@@ -296,30 +296,21 @@ def ends(table: pd.DataFrame) -> pd.DataFrame:
 SHOWN = "better", "worse", "no difference shown"
 
 
-def in_words(table: pd.DataFrame) -> list[str]:
-    """What a table of `differences` shows, a sentence a species."""
-    words = []
-    for species, own in table.groupby("species", sort=False):
-        parts = "; ".join(
-            f"{gain.shown(*SHOWN)} with {n:,} individual{'s'[: n != 1]}, {gain}"
-            for n, gain in zip(own["individuals"], _gains(own), strict=True)
-        )
-        words.append(f"{_methods_and(own, f', top-1 of {spelt(species)}: {parts}')}.")
-    return words
+def in_words(*tables: pd.DataFrame) -> list[str]:
+    """What tables of `differences` show, a text a species: points and intervals.
 
-
-def briefly(*tables: pd.DataFrame) -> str:
-    """What tables of `differences` show of their first species, at its least and largest n.
-
-    Points and intervals; how often a photo is shown is in the first sentence alone.
+    How often a photo is shown is in its first sentence alone.
     """
-    first, *others = map(ends, tables)
-    about = f", top-1 of {spelt(first['species'].iloc[0])} in points (95 % intervals)"
-    said = [_methods_and(first, f"{about}: {_by_verdict(first, _numbers(first))} individuals")]
-    for own in others:
-        found = f": {_by_verdict(own, _numbers(own))}"
-        said.append(_methods_and(own.assign(times=float("nan")), found))
-    return " ".join(map(sentence, said))
+    words = []
+    for species in tables[0]["species"].unique():
+        first, *others = (own[own["species"] == species] for own in tables)
+        about = f", top-1 of {spelt(species)} in points (95 % intervals)"
+        said = [_methods_and(first, f"{about}: {_by_verdict(first, _numbers(first))} individuals")]
+        for own in filter(len, others):
+            found = f": {_by_verdict(own, _numbers(own))}"
+            said.append(_methods_and(own.assign(times=float("nan")), found))
+        words.append(" ".join(map(sentence, said)))
+    return words
 
 
 def _numbers(table: pd.DataFrame) -> pd.Series:
