@@ -4,6 +4,7 @@ import inspect
 import io
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 
 import matplotlib.figure
@@ -132,6 +133,8 @@ def _cell(value: object, decimals: int | None = None) -> str:
     if isinstance(value, float):
         small = 0 < abs(value) < 0.001
         return f"{value:.2e}" if small else f"{value:.3f}".rstrip("0").rstrip(".")
+    if isinstance(value, Integral) and not isinstance(value, bool | np.bool_):
+        return f"{value:,}"
     return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 

@@ -21,12 +21,13 @@ from miewid_core.paper.study import Study
 # what ours is set beside; the last two search alone
 PACKAGES = ("wildlife-tools", "pytorch-metric-learning", "textbook", "scikit-learn", "faiss")
 DRAWN, RANKING = "12 megapixels", "ranking 5,000 annotations"
+CUT_EMBEDDING, CUT_EPOCH = "embedding, photos cut before", "training epoch, photos cut before"
 RATIO = ("ratio", "low", "high")  # columns of a ratio of times, and its range over the rounds
 SPEEDS = {  # what is done: the task, our way, and the case in which it was measured
-    "embedding, photos cut before": ("peers", "ours", {"stage": "embedding", "kind": CUT}),
+    CUT_EMBEDDING: ("peers", "ours", {"stage": "embedding", "kind": CUT}),
     "embedding, first pass": ("peers", "ours, first pass", {"stage": "embedding", "kind": DRAWN}),
     "embedding, later passes": ("peers", "ours", {"stage": "embedding", "kind": DRAWN}),
-    "training epoch, photos cut before": ("peers", "ours", {"stage": "epoch", "kind": CUT}),
+    CUT_EPOCH: ("peers", "ours", {"stage": "epoch", "kind": CUT}),
     "training epoch, first pass": ("peers", "ours, first pass", {"stage": "epoch", "kind": DRAWN}),
     "training epoch, later passes": ("peers", "ours", {"stage": "epoch", "kind": DRAWN}),
     RANKING: ("evaluation", "ours", {"n": 5000}),
@@ -111,14 +112,9 @@ def named(table: pd.DataFrame, column: str = "task") -> pd.DataFrame:
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `speeds` for a reader: a row for each thing done, a column for each package."""
-    shown = _by_package(table.assign(text=with_range(table)), "text").astype(object).fillna("")
+    texts = table.assign(text=with_range(table)).pivot(index="what", columns="way", values="text")
+    shown = texts.reindex(index=table["what"].unique(), columns=PACKAGES).astype(object).fillna("")
     return shown.rename_axis("ours is so many times as fast as").reset_index()
-
-
-def _by_package(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A column of `speeds`, by what is done and package."""
-    wide = table.pivot(index="what", columns="way", values=column)
-    return wide.reindex(index=table["what"].unique(), columns=PACKAGES)
 
 
 def with_range(table: pd.DataFrame, decimals: int = 1) -> list[str]:
@@ -128,31 +124,29 @@ def with_range(table: pd.DataFrame, decimals: int = 1) -> list[str]:
 
 
 def absolute(measured: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Our processor seconds, photos per such second, and memory in times each package's."""
-    table = speeds(measured)
-    seconds = table.drop_duplicates("what").set_index("what")["cpu_seconds"]
-    photos = {
-        what: measured["peers"]["size"].iloc[0]
-        for what in seconds.index
-        if SPEEDS[what][0] == "peers"
-    }
-    own = {
+    """Our processor seconds, photos per such second, and memory in times that of the packages."""
+    own = speeds(measured).groupby("what", sort=False)
+    seconds, memory = own["cpu_seconds"].first(), own["memory"].agg(["max", "min"])
+    peers = [what for what in seconds.index if SPEEDS[what][0] == "peers"]
+    photos = pd.Series(measured["peers"]["size"].iloc[0] if peers else 0.0, peers, float)
+    shown = {
         "processor seconds": seconds,
-        "photos per second": pd.Series(photos, dtype=float) / seconds,
+        "photos per second": photos / seconds,
+        "least memory / others'": 1 / memory["max"],
+        "most memory / others'": 1 / memory["min"],
     }
-    memory = (1 / _by_package(table, "memory")).add_prefix("memory / ")
-    return pd.DataFrame(own).join(memory).loc[seconds.index].rename_axis("what").reset_index()
+    return pd.DataFrame(shown).loc[seconds.index].rename_axis("what").reset_index()
 
 
 def memory_in_words(table: pd.DataFrame) -> str:
-    """How often ours takes more memory than a package, and at most (`table`: of `absolute`)."""
-    memory = table.set_index("what").filter(like="memory / ").stack().dropna()
-    if memory.empty:
+    """How often ours takes more memory than a package, and at most (`table`: of `speeds`)."""
+    if table.empty:
         return ""
-    what, column = memory.idxmax()
+    memory = 1 / table["memory"]
+    what, way = table.loc[memory.idxmax(), ["what", "way"]]
     return (
         f"Ours takes more memory in {(memory > 1).sum()} of {len(memory)} comparisons. The largest "
-        f"ratio is {memory.max():.1f}: {what}, beside {column.removeprefix('memory / ')}."
+        f"ratio is {memory.max():.1f}: {what}, beside {way}."
     )
 
 
@@ -171,22 +165,31 @@ def measured_on(measured: Mapping[str, pd.DataFrame]) -> str:
 
 
 def answer(measured: Mapping[str, pd.DataFrame]) -> str:
-    """How much faster ours is than wildlife-tools, how fast that is, and where it was measured."""
-    wanted = [name for name in SPEEDS if name.endswith("cut before")] + [RANKING]
+    """How many times as fast as with wildlife-tools the work of a study is."""
+    wanted = [CUT_EMBEDDING, CUT_EPOCH, RANKING]
     beside = speeds(measured, ("wildlife-tools",)).set_index("what")
     if set(wanted) - set(beside.index):
         return "How fast this is beside wildlife-tools was not measured in full."
     cut, epoch, ranking = with_range(beside.loc[wanted])
+    rounds = measured["peers"]["round"].nunique()
+    return (
+        f"On photos cut before, embedding is {cut} times as fast as with wildlife-tools, a "
+        f"training epoch {epoch} times, and ranking 5,000 annotations {ranking} times (in brackets "
+        f"the range of {rounds} round{'s'[: rounds != 1]})."
+    )
+
+
+def conditions(measured: Mapping[str, pd.DataFrame]) -> str:
+    """What an `answer` rests on: photos, machine, and how fast ours is there."""
+    if "peers" not in measured:
+        return ""
     photos = absolute(measured).set_index("what")["photos per second"]
     case = measured["peers"].iloc[-1]
-    rounds = measured["peers"]["round"].nunique()
-    lacking = "" if "gpu" in measured else "; no GPU was measured"
+    lacking = "" if "gpu" in measured else " No GPU was measured."
     return (
-        f"On photos cut before, embedding is {cut} and a training epoch {epoch} times as fast as "
-        f"with wildlife-tools; ranking 5,000 annotations {ranking} times (brackets: range of "
-        f"{rounds} round{'s'[: rounds != 1]}). Ours embeds {photos[wanted[0]]:.0f} such photos a "
-        f"processor second or trains on {photos[wanted[1]]:.0f}: {case['size']} photos, preset "
-        f"`{case['preset_name']}`, {case['machine']}{lacking}."
+        f"Ours embeds {photos[CUT_EMBEDDING]:.0f} such photos a processor second or trains on "
+        f"{photos[CUT_EPOCH]:.0f}: {case['size']} photos, preset `{case['preset_name']}`, "
+        f"{case['machine']}.{lacking}"
     )
 
 

@@ -337,11 +337,11 @@ def readable_check(checked: pd.DataFrame) -> pd.DataFrame:
     """
     mean, rows = checked.tail(1), []
     for name in filter(checked.columns.__contains__, NETWORKS):
-        halves = f"{mean[f'{name}_seen'].iloc[0]:.1f}, {mean[f'{name}_new'].iloc[0]:.1f}"
+        halves = (f"{mean[f'{name}_{half}'].iloc[0]:.1f}" for half in ("seen", "new"))
         gain = "" if name == "best" else with_interval(mean, f"gain_over_{name}")[0]
-        rows.append([NETWORKS[name], with_interval(mean, name)[0], halves, gain])
-    rows.append(["a random ranking", f"{mean['chance'].iloc[0]:.1f}", "", ""])
-    heads = ["network", "top-1 (%)", "seen, new", "gain of the best trial (points)"]
+        rows.append([NETWORKS[name], with_interval(mean, name)[0], *halves, gain])
+    rows.append(["a random ranking", f"{mean['chance'].iloc[0]:.1f}", "", "", ""])
+    heads = ["network", "top-1 (%)", "seen (%)", "new (%)", "gain of the best trial (points)"]
     return pd.DataFrame(rows, columns=heads)
 
 

@@ -221,9 +221,11 @@ def readable(tables: Mapping[str, pd.DataFrame], lowest: pd.DataFrame) -> pd.Dat
     asked = pd.concat([table[:-1][["top_1", "AUROC"]].count() for table in tables.values()], axis=1)
     means["closed"], means["open"] = asked.to_numpy().tolist()
     means[lowest.columns] = lowest.loc[[*tables]].to_numpy()
-    heads = {("closed", "open"): "species: top-1 to mAP, BAKS to AUROC"}
-    heads |= {(side, f"{side}_individuals"): f"{side}: photos, individuals" for side in SIZES[:2]}
-    heads |= {("random",): "top-1 of a random ranking (%)"}
+    means["random"] = means["random"].map("{:.1f}".format)
+    heads = {"closed": "species with known individuals", "open": "species with new ones, too"}
+    heads |= {side: f"photos of {side} individuals" for side in SIZES[:2]}
+    heads |= {name: name.replace("_", " ") for name in SIZES[2:]}
+    heads |= {"random": "top-1 of a random ranking (%)"}
     heads |= {"untrained": "top-1 of the untrained network (%)"}
     heads |= {name: f"{words} (%)" for name, words in MEASURES.items()}
     columns = with_heads(means, heads).T.set_axis([*tables], axis=1)
@@ -232,7 +234,7 @@ def readable(tables: Mapping[str, pd.DataFrame], lowest: pd.DataFrame) -> pd.Dat
 
 def readable_species(table: pd.DataFrame) -> pd.DataFrame:
     """A `summary` for a reader, species by species."""
-    heads = {"species": "species", ("known", "known_individuals"): "known photos, individuals"}
+    heads = {"species": "species", "known_individuals": "known individuals"}
     heads |= {"new_individuals": "new individuals", "top_1": "top-1 (%)"}
     limit = table["threshold"].map("{:.2f}".format).where(table["threshold"].notna(), "")
     heads |= {"threshold": "threshold"} | {name: f"{name} (%)" for name in (*OPEN, "AUROC")}

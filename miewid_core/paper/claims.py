@@ -49,7 +49,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `claims` for a reader."""
     paper = table["paper"].map("{:+.1f}".format).replace("+nan", "")
     heads = {"section": "section", "claim": "claim, as tested here", "paper": "paper"}
-    heads |= {"here": "here (95 % interval)", ("ahead", "behind"): "species for, against"}
+    heads |= {"here": "here (95 % interval)", "ahead": "species for", "behind": "against"}
     return with_heads(table.assign(paper=paper), heads | {"verdict": "verdict"})
 
 

@@ -293,9 +293,10 @@ def readable(
     heads |= {gain: "gain (points)"}
     if f"{gain}_same_sign" in table:
         heads[f"{gain}_same_sign"] = f"direction (of {table[f'{first}_trainings'].iloc[-1]})"
-    if f"{first}_seen" in table and first != "left_out":  # which has seen none of them
-        heads[f"{first}_seen", f"{first}_new"] = f"{words[first]}: seen, new"
-    return with_heads(table, heads | {(name,): words[name] for name in plain})
+    halves = {f"{first}_{half}": f"{words[first]}: {half}" for half in ("seen", "new")}
+    if {*halves} <= {*table} and first != "left_out":  # which has seen none of them
+        heads |= halves
+    return with_heads(table, heads | {name: words[name] for name in plain}, {*halves, *plain})
 
 
 def no_better(table: pd.DataFrame, name: str, start: str = "untrained") -> list[str]:

@@ -27,22 +27,19 @@ HEADS = {  # of `readable`
     "species": "species",
     "individuals": "individuals",
     "method": "method",
-    ("annotations", "photos_shown", "times"): "photos, shown, times each",
+    "annotations": "photos",
+    "times": "times each shown",
+    "draws": "trainings",
     "top_k": "top-1 (%)",
-    ("draws", "deviation"): "trainings, SD",
-    ("seen", "new"): "seen, new",
-    ("seen_queries", "new_queries"): "their queries",
-    "untrained": "untrained",
+    "seen": "of the n (%)",
+    "new": "of others (%)",
 }
 GAINS = {  # of `readable_gains`
     "species": "species",
     "individuals": "individuals",
     "method": "method",
     "against": "against",
-    ("one", "other"): "top-1 of both (%)",
     "difference": "gain (points)",
-    ("times", "other_times"): "times each",
-    ("draws", "other_draws"): "trainings",
 }
 DEMO_COUNTS = (0, 10)  # drawn species are small, and the demo is to end in minutes
 PAPER_COUNTS = (0, 25, 50, 100, 200)
@@ -251,18 +248,14 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     none = table["individuals"] == 0
     shown = table.assign(method=table["method"].map(METHODS).mask(none, WORDS[NONE]))
     shown = shown.drop_duplicates(["species", "individuals", "method"])
-    return with_heads(_whole(shown, "annotations", "photos_shown", "times"), HEADS)
+    whole = shown[["annotations", "times"]].round().astype("Int64")
+    return with_heads(shown.assign(**whole), HEADS, ["seen", "new"])
 
 
 def readable_gains(*tables: pd.DataFrame) -> pd.DataFrame:
     """Tables of `differences` for a reader."""
     table = pd.concat([own for own in tables if len(own)], ignore_index=True)
-    shown = table.assign(**table[["method", "against"]].replace(WORDS))
-    return with_heads(_whole(shown, "times", "other_times"), GAINS)
-
-
-def _whole(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    return table.assign(**table[[*columns]].round().astype("Int64"))
+    return with_heads(table.assign(**table[["method", "against"]].replace(WORDS)), GAINS)
 
 
 def untrained(study: Study, species: Sequence[str]) -> pd.Series:
@@ -293,32 +286,26 @@ def ends(table: pd.DataFrame) -> pd.DataFrame:
     return first.iloc[sorted({0, len(first) - 1})]
 
 
-SHOWN = "better", "worse", "no difference shown"
+VERDICTS = "better than", "worse than", "not shown to differ from"
 
 
 def in_words(*tables: pd.DataFrame) -> list[str]:
-    """What tables of `differences` show, a text a species: points and intervals.
-
-    How often a photo is shown is in its first sentence alone.
-    """
+    """What tables of `differences` show, a text a species; with points where a gain is shown."""
     words = []
     for species in tables[0]["species"].unique():
-        first, *others = (own[own["species"] == species] for own in tables)
-        about = f", top-1 of {spelt(species)} in points (95 % intervals)"
-        said = [_methods_and(first, f"{about}: {_by_verdict(first, _numbers(first))} individuals")]
-        for own in filter(len, others):
-            found = f": {_by_verdict(own, _numbers(own))}"
-            said.append(_methods_and(own.assign(times=float("nan")), found))
+        parts = (own[own["species"] == species] for own in tables)
+        said = [_verdicts(own, _numbers(own)) for own in parts if len(own)]
+        said[0] = f"on {spelt(species)}, {said[0]}"
         words.append(" ".join(map(sentence, said)))
     return words
 
 
 def _numbers(table: pd.DataFrame) -> pd.Series:
-    """Each row's n, its gain, and the interval of that where there is one."""
+    """Each row's n, and the gain with its interval where one is shown."""
     numbers = []
     for n, gain in zip(table["individuals"], _gains(table), strict=True):
-        interval = "" if pd.isna(gain.low) else f", {gain.low:+z.1f} to {gain.high:+z.1f}"
-        numbers.append(f"{n:,} ({gain.value:+z.1f}{interval})")
+        points = str(gain).replace(" (", ", ").rstrip(")")
+        numbers.append(f"{n:,}" + gain.shown(f" ({points})", f" ({points})", ""))
     return pd.Series(numbers, table.index)
 
 
@@ -327,29 +314,29 @@ def claim(table: pd.DataFrame) -> str:
     sizes = table["individuals"].map("{:,}".format)
     if table["species"].nunique() > 1:
         sizes += " (" + table["species"].map(spelt) + ")"
-    return _methods_and(table, f": {_by_verdict(table, sizes)} individuals")
-
-
-def _by_verdict(table: pd.DataFrame, sizes: pd.Series) -> str:
-    """What is shown with which `sizes`, a text for each row."""
-    shown = [gain.shown(*SHOWN) for gain in _gains(table)]
-    told = sizes.groupby(shown, sort=False).agg(" and ".join)
-    return ", ".join(f"{shown} with {sizes}" for shown, sizes in told.items())
-
-
-def _methods_and(table: pd.DataFrame, found: str) -> str:
-    """What is compared, what was found, and how often each shows a photo of the species."""
-    one, other = (WORDS[table[name].iloc[0]] for name in ("method", "against"))
-    said = f"{one} against {other}{found}"
-    if table[["times", "other_times"]].notna().all(axis=None):
-        ours, theirs = (_span(table[name]) for name in ("times", "other_times"))
-        said += f"; each photo shown {ours} against {theirs} times"
+    said = _verdicts(table, sizes)
     return said[:1].upper() + said[1:]
 
 
-def _span(values: pd.Series) -> str:
-    ends = f"{values.min():,.0f}", f"{values.max():,.0f}"
-    return " to ".join(dict.fromkeys(ends))
+def _verdicts(table: pd.DataFrame, sizes: pd.Series) -> str:
+    """What is shown of the two methods with which `sizes`, a text for each row."""
+    one, other = (WORDS[table[name].iloc[0]] for name in ("method", "against"))
+    verdicts = pd.Series([gain.shown(*VERDICTS) for gain in _gains(table)], table.index)
+    clauses = []
+    for verdict, those in sizes.groupby(verdicts, sort=False):
+        clauses.append(f"{verdict} {'it' if clauses else other} with {' and '.join(those)}")
+    clauses[0] += " individuals"
+    return f"{one} is {', '.join(clauses)}"
+
+
+def times_in_words(table: pd.DataFrame) -> str:
+    """How often each method of a table of `summary` shows each photo of the species."""
+    times = table.groupby("method")["times"].agg(["min", "max"]).dropna()
+    said = []
+    for method in filter(times.index.__contains__, METHODS):
+        ends = dict.fromkeys(f"{end:,.0f}" for end in times.loc[method])
+        said.append(f"{' to '.join(ends)} times in {METHODS[method]}")
+    return f"Each photo of the species is shown {', '.join(said)}."
 
 
 def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
@@ -361,10 +348,11 @@ def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable_beside(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `beside_paper` for a reader, ours and the paper's number of a method together."""
+    """A table of `beside_paper` for a reader, ours and the paper's column of a method together."""
     heads = {"individuals": "individuals"}
     for name in table.columns.intersection([*METHODS]):
-        heads[name, f"paper_{PRINTED[name][1]}"] = f"{METHODS[name]}: here, paper (%)"
+        heads[name] = f"{METHODS[name]}, here (%)"
+        heads[f"paper_{PRINTED[name][1]}"] = f"{METHODS[name]}, the paper (%)"
     return with_heads(table, heads)
 
 

@@ -59,31 +59,23 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def with_heads(table: pd.DataFrame, heads: Mapping[str | tuple[str, ...], str]) -> pd.DataFrame:
+def with_heads(
+    table: pd.DataFrame, heads: Mapping[str, str], plain: Collection[str] = ()
+) -> pd.DataFrame:
     """Columns of a table for a reader, in the order of `heads`, which names each in words.
 
     A value whose interval stands in the two next columns, "low" and "high" or with its name before
-    these, is one text with it, "58.7 (49.7 to 67.0)". Columns in a tuple are one text without
-    intervals, "66.1, 55.0", in which "-" is a missing value.
+    these, is one text with it, "58.7 (49.7 to 67.0)"; in those of `plain` it is left out.
     """
     shown, columns = {}, table.columns.tolist()
     for name, head in heads.items():
-        if isinstance(name, tuple):
-            texts = table[[*name]].map(_text).itertuples(index=False)
-            shown[head] = ["" if {*row} == {"-"} else ", ".join(row) for row in texts]
-            continue
         ends = columns[columns.index(name) + 1 :][:2]
-        if ends in (["low", "high"], [f"{name}_low", f"{name}_high"]):
+        joined = ends in (["low", "high"], [f"{name}_low", f"{name}_high"])
+        if joined and name not in plain:
             shown[head] = with_interval(table, name, *ends)
         else:
             shown[head] = table[name].map(spelt) if name == "species" else table[name]
     return pd.DataFrame(shown)
-
-
-def _text(value: float) -> str:
-    if pd.isna(value):
-        return "-"
-    return f"{value:z,.1f}" if isinstance(value, float) else f"{value:,}"
 
 
 def with_interval(

@@ -59,8 +59,9 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     means = table[(table["species"] == "mean") & table["k"].isin(SHOWN)]
     models = dict([*means.groupby("model", sort=False)])
     first = next(iter(models))
-    heads = {"k": "k", ("seen", "new"): f"{first}: seen, new", "chance": "random ranking (%)"}
-    shown = with_heads(models[first], heads)
+    heads = {"k": "k", "seen": f"{first}: seen (%)", "new": f"{first}: new (%)"}
+    heads |= {"chance": "random ranking (%)"}
+    shown = with_heads(models[first], heads, ["seen", "new"])
     for place, (model, own) in enumerate(models.items(), 1):
         shown.insert(place, f"{model} (%)", with_interval(own, "top_k", "low", "high"))
     return shown

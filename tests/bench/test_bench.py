@@ -273,7 +273,7 @@ def test_all_that_was_measured_beside_a_package_is_shown():
 
 
 def test_memory_is_told_beside_every_package():
-    table = pd.DataFrame({"what": ["a", "b"], "memory / x": [0.5, 3], "memory / y": [2, np.nan]})
+    table = pd.DataFrame({"what": ["a", "a", "b"], "way": [*"xyx"], "memory": [2, 1 / 2, 1 / 3]})
     told = report.memory_in_words(table)
     assert told == (
         "Ours takes more memory in 2 of 3 comparisons. The largest ratio is 3.0: b, beside x."
@@ -353,8 +353,12 @@ def test_the_committed_measurements_are_told():
     full = report.read()
     words = report.answer(full)
     assert len(words.split()) <= 66
-    assert words.endswith("; no GPU was measured.")
-    assert report.absolute(full)["photos per second"].notna().sum() == 6
+    assert report.conditions(full).endswith(". No GPU was measured.")
+    own = report.absolute(full).set_index("what")
+    assert own["photos per second"].notna().sum() == 6
+    for what, rows in report.speeds(full).groupby("what"):
+        ratios = 1 / rows["memory"]
+        assert own.loc[what].iloc[2:].tolist() == [ratios.min(), ratios.max()]
     packaged = report.speeds(full)["what"]
     bounds_alone = {"ranking 67,106 annotations", "loss of 37,138 individuals"}
     assert {*report.SPEEDS} - {*packaged} == bounds_alone

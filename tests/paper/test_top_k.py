@@ -102,7 +102,8 @@ def test_of_several_trainings_the_spread_counts_and_certain_answers_have_no_band
     shown = top_k.readable(several)
     assert shown["k"].tolist() == [1]
     mean = compare({"multi": runs}, runs[0]).iloc[-1]
-    assert shown["multi: seen, new"].tolist() == [f"{mean['multi_seen']:.1f}, -"]  # none is new
+    assert shown["multi: seen (%)"].tolist() == [pytest.approx(mean["multi_seen"])]
+    assert shown["multi: new (%)"].isna().all()  # none is new
 
 
 def test_means_are_over_the_species_that_all_models_have():
