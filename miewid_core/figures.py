@@ -143,12 +143,13 @@ Panel = tuple[np.ndarray, str, bool | None]  # chip (S, S, 3) uint8, caption, ri
 
 @styled()
 def match_panels(panels: Sequence[Sequence[Panel]], title: str, columns: int = 1) -> Figure:
-    """Rows of chips, captions of up to two lines below: a query, then its nearest annotations.
+    """Rows of chips with captions below: a query, then its nearest annotations.
 
     `columns`: room for so many in a row, or for as many as the longest has.
     """
     columns = max(columns, *map(len, panels))
-    cell, text, head = PAGE / columns, 0.34, 0.42 if title else 0.05  # inches
+    lines = 1 + max(caption.count("\n") for row in panels for _, caption, _ in row)
+    cell, text, head = PAGE / columns, 0.12 + 0.11 * lines, 0.42 if title else 0.05  # inches
     height = head + len(panels) * (cell + text)
     drawn = Figure(title, height, PAGE, photos=True)
     drawn.set_layout_engine("none")

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from miewid_core import evaluation, figures
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
 from miewid_core.paper import intervals
-from miewid_core.paper.intervals import ENDS, Estimate, sentence, with_heads
+from miewid_core.paper.intervals import ENDS, NO_SPREAD, Estimate, Spread, sentence, with_heads
 from miewid_core.paper.printed import combined_table1, printed_table, species_name
 
 NETWORKS = {  # the columns of comparisons, and how text and figures call these networks
@@ -43,15 +43,15 @@ def compare(
     rankings: Mapping[str, Ranking],
     train: pd.DataFrame | None = None,
     k: int = 1,
-    training_sd: Mapping[str, float] | None = None,
+    training_sd: Mapping[str, Spread] | None = None,
     seen: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Top-k in percent of each ranking of the same queries, and the first's gain over each other.
 
     `rankings`: by name, ranks as of `evaluation.one_vs_all`, or a list of them, one a training with
     another seed; a ranking may lack species of the first. `train`: the training annotations.
-    `training_sd`: in points, by name, what is known from elsewhere of the mean's spread between
-    trainings. Raises ValueError when the queries differ.
+    `training_sd`: in points, by name, what is known from elsewhere of the spread between trainings
+    (`training_spread`). Raises ValueError when the queries differ.
 
     One row per species, by decreasing number of training annotations, then the "mean" over the
     species that all rankings have. Columns species, queries, individuals, train_annotations; of
@@ -66,13 +66,15 @@ def compare(
     for name in others:
         _check_same(hits[first], hits[name])
     shared = sorted(set.intersection(*map(_species, hits.values())))
-    spread = {name: (training_sd or {}).get(name, 0) / 100 for name in hits}
+    known = training_sd or {}
+    spread = {name: [sd / 100 for sd in known.get(name, NO_SPREAD)] for name in hits}
     ranks = _all_of(rankings[first])[0]
     queries = ranks.set_index(QUERY, drop=False).rename_axis([None] * len(QUERY))
 
-    def measured(name: str, values: pd.DataFrame, sd: float, *against: pd.DataFrame):
+    def measured(name: str, values: pd.DataFrame, sd: Sequence[float], *against: pd.DataFrame):
         """By species, the value and its ends named after `name`, in percent."""
-        found = intervals.by_species(values, queries, *against, training_sd=sd, averaged=shared)
+        known = {"training_sd": Spread(*sd), "averaged": shared}
+        found = intervals.by_species(values, queries, *against, **known)
         found[["value", "low", "high"]] *= 100
         heads = {"value": name} | {end: f"{name}_{end}" for end in ("low", "high", "p")}
         return found.rename(columns=heads).set_index("species")
@@ -168,17 +170,19 @@ def each_training(runs: Sequence[pd.DataFrame], against: pd.DataFrame) -> pd.Dat
     return pd.DataFrame(rows, columns=heads)
 
 
-def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1) -> float:
-    """How far, in points, a mean over species lies from its expectation, each network trained once.
+def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1, common: bool = False) -> Spread:
+    """How far, in points, top-k of networks that are trained once lies from its expectation.
 
-    By several `trainings` of one network: the root mean square of the species' standard deviations
-    between them, over the root of the number of species; 0 where a single training tells nothing.
+    By several `trainings` of one network: of a species the root mean square of the species'
+    standard deviations between them. Of the mean that over the root of the number of species, for a
+    network for each; of one network `common` to all, the deviation of its mean. None of a single.
     """
     if len(trainings) < 2:
-        return 0.0
-    hits = _hits(trainings, k)
-    deviations = 100 * hits.groupby(level=1).mean().std(axis=1, ddof=1)
-    return float(np.sqrt((deviations**2).mean() / len(deviations)))
+        return NO_SPREAD
+    shares = 100 * _hits(trainings, k).groupby(level=1).mean()
+    each = np.sqrt(shares.var(axis=1, ddof=1).mean())
+    mean = shares.mean().std(ddof=1) if common else each / np.sqrt(len(shares))
+    return Spread(float(each), float(mean))
 
 
 def by_relatives(rankings: Mapping[str, Ranking], relatives: pd.DataFrame) -> pd.DataFrame:
@@ -232,16 +236,23 @@ def verdict(
     gain, trainings = f"gain_over_{second}", int(mean[f"{first}_trainings"])
     if trainings > 1:
         agreed = rows.loc[rows[f"{gain}_same_sign"] == trainings, gain]
-        each = f"All {trainings} trainings are"
+        how = f"all {trainings} trainings are"
     else:
         agreed = rows.loc[rows[f"{gain}_p"] < 0.05, gain]
-        each = "By species (Holm-corrected) it is shown to be"
+        how = f"{words[first]} is shown (by a Holm-corrected test) to be"
     luck = "" if trainings > 1 or assumed else ", whose luck the interval leaves out"
     return (
         f"{briefly(table, words, k)} Means over {len(rows)} species and {mean['queries']:,.0f} "
-        f"queries; trainings: {trainings} and {mean[f'{second}_trainings']:.0f}{luck}. {each} "
-        f"better on {(agreed > 0).sum()} species and worse on {(agreed < 0).sum()}."
+        f"queries; trainings: {trainings} and {mean[f'{second}_trainings']:.0f}{luck}. On "
+        f"{(agreed > 0).sum()} species {how} better, on {(agreed < 0).sum()} worse."
     )
+
+
+def other_k_in_words(tables: Mapping[int, pd.DataFrame], second: str) -> str:
+    """The gain over `second` at every k but 1 of tables of `compare`, by k."""
+    gains = {k: Estimate.of(own.iloc[-1], f"gain_over_{second}") for k, own in tables.items()}
+    told = (f"top-{k} {gain}" for k, gain in gains.items() if k > 1)
+    return f"The gain at other k: {'; '.join(told)}."
 
 
 def trend_in_words(table: pd.DataFrame, against: str) -> str:
@@ -259,7 +270,7 @@ def trend_in_words(table: pd.DataFrame, against: str) -> str:
     if len(rows) < intervals.FEWEST:
         return f"{said} ({len(rows)} species are too few for one)."
     return (
-        f"{said} (Spearman's rho {rho.value:+.2f}, 95 % interval {rho.low:+.2f} to "
+        f"{said} (Spearman's rho {rho.value:+.2f}, 95 % interval over species {rho.low:+.2f} to "
         f"{rho.high:+.2f}). The mean gain is {small.mean():+.1f} points for the {len(small)} "
         f"smallest species and {large.mean():+.1f} for the {len(large)} largest."
     )
@@ -283,20 +294,23 @@ def readable(
     """A table of `compare` for a reader: species, sizes, networks, and the gain.
 
     `words`: columns and their heads; those in `plain` stand last, without interval. `gain`: the
-    column that the first is set against. Where the table has them: of the gain, in how many
-    trainings its direction is the mean's; the first's top-k on individuals seen and not.
+    column that the first is set against.
     """
     first, gain = next(iter(words)), f"gain_over_{gain}"
     shown = "annotations left out" if first == "left_out" else "training annotations"
     heads = {"species": "species", "train_annotations": shown}
     heads |= {"queries": "queries", **{name: words[name] for name in words if name not in plain}}
     heads |= {gain: "gain (points)"}
-    if f"{gain}_same_sign" in table:
-        heads[f"{gain}_same_sign"] = f"direction (of {table[f'{first}_trainings'].iloc[-1]})"
-    halves = {f"{first}_{half}": f"{words[first]}: {half}" for half in ("seen", "new")}
-    if {*halves} <= {*table} and first != "left_out":  # which has seen none of them
-        heads |= halves
-    return with_heads(table, heads | {name: words[name] for name in plain}, {*halves, *plain})
+    return with_heads(table, heads | {name: words[name] for name in plain}, plain)
+
+
+def halves_in_words(table: pd.DataFrame, name: str) -> str:
+    """A network's top-1 on individuals seen in training, and on new ones (of `compare`)."""
+    seen, new = table[[f"{name}_seen", f"{name}_new"]].iloc[-1]
+    return (
+        f"Of individuals that {NETWORKS[name]} training saw, in other photos, top-1 is "
+        f"{seen:.1f} %; of new ones {new:.1f} %."
+    )
 
 
 def no_better(table: pd.DataFrame, name: str, start: str = "untrained") -> list[str]:
@@ -340,11 +354,10 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     """The first network's gain, with 95 % interval, against a species' training annotations.
 
     `table`: of `compare`; the mean's gain and interval are a line and a band. The species with the
-    largest gains are named above, those with the smallest below, NAMED of each at most.
+    largest and the smallest gains are named, NAMED of each at most.
     """
     gain, low, high = (f"gain_over_{against}{end}" for end in ENDS)
     mean, shown = table.iloc[-1], table[:-1].dropna(subset=gain)
-    named = min(len(shown) // 2, NAMED)
     drawn = Figure(title, 4.4, PAGE)
     axes = drawn.subplots()
     axes.axhline(0, color="black", linewidth=0.8)
@@ -355,34 +368,23 @@ def gain_by_size(table: pd.DataFrame, title: str, against: str) -> Figure:
     axes.plot(shown["train_annotations"], shown[gain], "o", color=BLUE, label="species")
     axes.set(xscale="log", xlabel="training annotations of the species")
     axes.set(ylabel=f"gain over\n{NETWORKS[against]} (points)")
-    axes.margins(x=0.12, y=0.06 + 0.08 * named)
+    axes.margins(x=0.2)
     figures.plain_numbers(axes.xaxis)
     ranked = shown.sort_values(gain, kind="stable")
-    _name_ends(axes, ranked[len(ranked) - named :], shown[high].fillna(shown[gain]), above=True)
-    fewest = ranked[: min(len(ranked) - named, NAMED)]
-    _name_ends(axes, fewest, shown[low].fillna(shown[gain]), above=False)
+    _name(axes, pd.concat([ranked[:NAMED], ranked[NAMED:][-NAMED:]]), gain)
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn
 
 
-def _name_ends(axes: Axes, rows: pd.DataFrame, ends: pd.Series, above: bool) -> None:
-    """Name species at the edge of the axes, each led to the end of its interval (`ends`).
-
-    Each has a line of its own: those on the right, then those on the left, from outside inwards.
-    """
-    middle, sizes = np.sqrt(np.prod(axes.get_xlim())), rows["train_annotations"].sort_values()
-    right = sizes[sizes > middle].index[::-1]
-    look = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0}
-    for line, index in enumerate([*right, *sizes.index.drop(right)]):
-        axes.annotate(
-            spelt(rows["species"][index]),
-            (sizes[index], ends[index]),
-            (sizes[index], 0.98 - 0.05 * line if above else 0.02 + 0.05 * line),
-            textcoords=axes.get_xaxis_transform(),
-            ha="right" if index in right else "left",
-            va="top" if above else "bottom",
-            arrowprops=look | {"relpos": (float(index in right), float(not above))},
-        )
+def _name(axes: Axes, rows: pd.DataFrame, gain: str) -> None:
+    """Name species beside their dots, each on the side whose next one is further off."""
+    rows = rows.sort_values("train_annotations", kind="stable")
+    gaps = np.diff(np.log(rows["train_annotations"]), prepend=0, append=np.inf)
+    look = {"textcoords": "offset points", "va": "center", "fontsize": "small"}
+    for row, before, after in zip(rows.itertuples(), gaps[:-1], gaps[1:], strict=True):
+        at, left = (row.train_annotations, getattr(row, gain)), after < before
+        side = {"xytext": (-5, 0), "ha": "right"} if left else {"xytext": (5, 0), "ha": "left"}
+        axes.annotate(spelt(row.species), at, **side, **look)
 
 
 @styled()

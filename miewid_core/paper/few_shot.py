@@ -11,7 +11,14 @@ from miewid_core import splits
 from miewid_core.evaluation import hits, top_k
 from miewid_core.figures import BLUE, GREY, ORANGE, PAGE, VERMILION, Figure, spelt, styled
 from miewid_core.paper.comparison import compare, training_spread
-from miewid_core.paper.intervals import ENDS, Estimate, mean_interval, sentence, with_heads
+from miewid_core.paper.intervals import (
+    ENDS,
+    Estimate,
+    Spread,
+    mean_interval,
+    sentence,
+    with_heads,
+)
 from miewid_core.paper.printed import printed_table
 from miewid_core.paper.study import Study
 from miewid_core.runs.run import Training
@@ -172,7 +179,7 @@ def spread(study: Study, multi: Sequence[Training]) -> float:
     """
     study.run(multi)  # side by side
     rankings = [study.ranks(training) for training in multi]
-    return training_spread(rankings) * rankings[0]["species"].nunique() ** 0.5
+    return training_spread(rankings).species
 
 
 def summary(ranked: pd.DataFrame, before: Mapping[str, float], spread: float) -> pd.DataFrame:
@@ -214,7 +221,8 @@ def _draws(ranked: pd.DataFrame) -> list[pd.DataFrame]:
 
 def _compared(networks: Mapping[str, list[pd.DataFrame]], spread: float) -> pd.Series:
     """The row of `compare` for networks of one species; `spread` is that of single trainings."""
-    once = {name: spread for name, draws in networks.items() if len(draws) == 1}
+    known = Spread(spread, spread)  # a species is its own mean
+    once = {name: known for name, draws in networks.items() if len(draws) == 1}
     return compare(networks, training_sd=once).iloc[-1]
 
 

@@ -54,6 +54,16 @@ class Estimate(NamedTuple):
         return f"{self.value:+z.1f} points ({interval})"
 
 
+class Spread(NamedTuple):
+    """Standard deviations between trainings: of the value of one species, and of their mean."""
+
+    species: float = 0
+    mean: float = 0
+
+
+NO_SPREAD = Spread()
+
+
 def sentence(text: str) -> str:
     """With a capital, and a full stop."""
     return f"{text[:1].upper()}{text[1:]}."
@@ -287,7 +297,7 @@ def by_species(
     values: pd.Series | pd.DataFrame,
     ranks: pd.DataFrame,
     against: pd.Series | pd.DataFrame | None = None,
-    training_sd: float = 0,
+    training_sd: Spread = NO_SPREAD,
     averaged: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Mean of `values` in [0, 1] per species with its interval; last the "mean" over species.
@@ -299,8 +309,9 @@ def by_species(
 
     The 95 % interval is that of other individuals of the same species, in the same gallery. Of
     several trainings it is that of their mean, and has their spread s^2 / R; of one, that of this
-    training. `training_sd` adds to the mean's what is known from elsewhere.
+    training. `training_sd` adds what is known of their spread from elsewhere.
     """
+    of_species, of_mean = ([(sd**2, np.inf)] if sd else [] for sd in training_sd)
     signed, counted = against is not None, ranks.index.isin(values.index)
     parts = [values, against] if signed else [values]
     networks = [pd.DataFrame(part).reindex(ranks.index).to_numpy(float) for part in parts]  # (N, R)
@@ -313,11 +324,10 @@ def by_species(
         if len(own):
             units[species] = unit = clustered(value[own], individuals[own])
             runs[species] = means = [network[own].mean(axis=0) for network in networks]
-            rows[-1][3:] = unit.mean, *_one_species(unit, _of_training(means), signed)
+            rows[-1][3:] = unit.mean, *_one_species(unit, _of_training(means) + of_species, signed)
     shared = [name for name in units if averaged is None or name in averaged]
     means = zip(*(runs[name] for name in shared), strict=True)
-    training = _of_training([sum(own) / len(own) for own in means])
-    training += [(training_sd**2, np.inf)] if training_sd else []
+    training = _of_training([sum(own) / len(own) for own in means]) + of_mean
     sizes = [sum(row[place] for row in rows if row[0] in shared) for place in (1, 2)]
     mean = np.mean([units[name].mean for name in shared]) if shared else np.nan
     ends = _over_species([units[name] for name in shared], training, signed)

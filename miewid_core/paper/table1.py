@@ -101,16 +101,13 @@ def top_share(tail: pd.DataFrame) -> float:
 
 
 def in_words(table: pd.DataFrame, tail: pd.DataFrame) -> str:
-    """How long a catalog's tail is beside the paper's, and how large it is."""
-    total = table.iloc[-1]
-    median, theirs = total["median_per_individual"], PRINTED["median_per_individual"]
-    than = "milder" if median > theirs else "longer"
-    beside = f"a {than} tail than the paper's" if median != theirs else "a tail like the paper's"
+    """How many annotations an individual has, here and in the paper, and how long the tail is."""
+    total, paper = table.iloc[-1], PRINTED
     return (
-        f"A tenth of the individuals has {top_share(tail):.0f} % of the annotations, {beside}. "
-        f"There are {total['annotations']:,} annotations of {total['individuals']:,} individuals "
-        f"of {len(table) - 1} species. An individual has {median:g} in the median (the paper: "
-        f"{theirs:g}) and {total['mean_per_individual']:.2f} on average."
+        f"An individual has {total['median_per_individual']:g} annotations in the median and "
+        f"{total['mean_per_individual']:.2f} on average (the paper: "
+        f"{paper['median_per_individual']:g} and {paper['mean_per_individual']:.2f}). The tenth of "
+        f"the individuals with most has {top_share(tail):.0f} % of the annotations."
     )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from miewid_core import progress
 from miewid_core.figures import BLUE, ORANGE, PAGE, THIN, Figure, spelt, styled
 from miewid_core.paper.comparison import Ranking, compare, training_spread
-from miewid_core.paper.intervals import with_heads, with_interval
+from miewid_core.paper.intervals import NO_SPREAD, with_heads, with_interval
 
 KS = tuple(range(1, 51))
 SHOWN = (1, 5, 10, 20, 50)  # in tables
@@ -39,7 +39,7 @@ def top_k(
     first, *_ = rankings
     parts = []
     for k in progress(ks, "top-k"):
-        sd = 0.0 if first in once else training_spread(rankings[first], k)
+        sd = NO_SPREAD if first in once else training_spread(rankings[first], k)
         known = dict.fromkeys(once, sd)
         table = compare(rankings, train if k in SHOWN else None, k, training_sd=known)
         for model in rankings:

@@ -1,7 +1,6 @@
 """Chips to look at: photos of each species, matches of a trained network, a map of embeddings."""
 
 import dataclasses
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +19,18 @@ from miewid_core.figures import BLUE, COLOURS, GREY, LINES, MARKERS, PAGE, Figur
 from miewid_core.loss import dynamic_margins
 from miewid_core.model import MiewIDNet
 from miewid_core.paper import comparison
-from miewid_core.paper.printed import FOLDER
 
 CHIP = 128  # pixels of the chips that are shown
 HISTORY = {"loss": "training loss", "rate": "learning rate at\nthe epoch's start"}
 
 
-def a1_against_code() -> pd.DataFrame:
-    """Where appendix A.1 and the authors' code differ or one is silent: what, paper, released,
-    here, why."""
-    return pd.read_csv(FOLDER / "a1_against_code.csv")
+PARTS = {  # of A.1's augmentation, in words
+    "Sharpen": "sharper",
+    "ToGray": "grey",
+    "CLAHE": "stronger local contrast",
+    "Affine": "shifted, scaled, turned",
+    "ColorJitter": "other colours",
+}
 
 
 def schedules(config: TrainConfig = PRESETS["paper"]) -> pd.DataFrame:
@@ -100,8 +101,7 @@ def network_figure(network: MiewIDNet, size: int) -> Figure:
 def arcface_figure(embedding: np.ndarray, centers: np.ndarray, margin: float) -> Figure:
     """An embedding (2,) of individual 0 among the sub-centers (2, K, 2) of two, on a circle.
 
-    The angles to the nearest sub-center of each are marked, and where the margin (radians) moves
-    the embedding to.
+    The angles to the nearest sub-center of each are marked, and the margin (radians) added to one.
     """
     drawn = Figure("What the margin does to an embedding of A", 3.6, 4.8)
     axes = drawn.subplots()
@@ -118,15 +118,15 @@ def arcface_figure(embedding: np.ndarray, centers: np.ndarray, margin: float) ->
     moved = point + np.sign(point - nearest[0]) * margin
     axes.annotate("", _on_circle(point), (0, 0), arrowprops={"arrowstyle": "->", "linewidth": 1.6})
     axes.plot(*_on_circle(point), "k*", markersize=9, label="a photo of A")
-    axes.plot(*_on_circle(moved), "k*", mfc="white", markersize=9, label="as the loss sees it")
     for radius, start, end, words, line in (
-        (0.45, nearest[0], point, "θ", "-"),
-        (0.45, point, moved, "m", "--"),
-        (0.72, point, nearest[1], "θⱼ", ":"),
+        (0.5, nearest[0], point, "θ", "-"),
+        (0.5, point, moved, "m", "--"),
+        (0.75, point, nearest[1], "θⱼ", ":"),
     ):
         arc = radius * _on_circle(np.linspace(start, end))
         axes.plot(*arc, line, color="black")
-        axes.text(*(1 + 0.06 / radius) * arc[:, 25], words, ha="center", va="center", fontsize=8)
+        words = f"{words} = {np.degrees(abs(end - start)):.0f}°"
+        axes.text(*(1 + 0.1 / radius) * arc[:, 25], words, ha="center", va="center", fontsize=7)
     axes.set(aspect="equal", xlim=(-1.15, 1.15), ylim=(-1.15, 1.15))
     axes.set_axis_off()
     drawn.legend(loc="outside right center")
@@ -147,7 +147,7 @@ def margins_figure(margins: pd.DataFrame, title: str) -> Figure:
     above.set_ylabel("margin (radians)")
     below.vlines(points.index, 0, points["size"], color=BLUE, linewidth=1.5)
     below.set(xscale="log", ylim=(0, None), ylabel="individuals")
-    below.set_xlabel(f"training annotations per individual (n = {len(margins):,})")
+    below.set_xlabel(f"training annotations of an individual ({len(margins):,} individuals)")
     figures.plain_numbers(below.xaxis)
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     drawn.align_ylabels()
@@ -156,17 +156,15 @@ def margins_figure(margins: pd.DataFrame, title: str) -> Figure:
 
 @styled()
 def embedding_map(data: pd.DataFrame, title: str) -> Figure:
-    """Annotations on two axes of a projection, by species (`data`: x, y, species)."""
-    species = dict(list(data.groupby("species")))
-    few = len(species) <= len(COLOURS)
-    rows = -(-len(species) // 4)
-    drawn = Figure(title, *((3.9, figures.COLUMN) if few else (4.8 + 0.17 * rows, PAGE)))
+    """Annotations on two axes of a projection, by individual (`data`: x, y, individual)."""
+    drawn = Figure(title, 3.9, figures.COLUMN)
     axes = drawn.subplots()
-    looks = zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS))
     size = {"markersize": 3.7, "markeredgewidth": 0.2, "markeredgecolor": "black", "ls": ""}
-    for (name, own), (colour, marker) in zip(species.items(), looks, strict=False):
-        axes.plot(own["x"], own["y"], marker, color=colour, label=figures.spelt(name), **size)
-    drawn.legend(loc="outside lower left", ncols=3 if few else 4)
+    looks = zip(COLOURS, MARKERS, strict=False)
+    for (individual, own), (colour, marker) in zip(data.groupby("individual"), looks, strict=False):
+        name = figures.spelt(individual.partition("/")[2] or individual)
+        axes.plot(own["x"], own["y"], marker, color=colour, label=name, **size)
+    drawn.legend(loc="outside lower left", ncols=3)
     axes.set(xlabel=f"t-SNE axis 1 (no unit; n = {len(data):,})", ylabel="t-SNE axis 2 (no unit)")
     axes.set(xticks=[], yticks=[], aspect="equal")
     return drawn
@@ -183,7 +181,8 @@ def species_panels(annotations: pd.DataFrame, chips_dir: Path) -> list[list[Pane
     panels: list[list[Panel]] = [[] for _ in range(place.max() + 1)]
     labels = zip(place, store.build(chosen), chosen["species"], chosen["name"], strict=True)
     for row, key, species, name in labels:
-        panels[row].append((store.read(key), f"{species}\n{name}", None))
+        words = figures.spelt(species).replace(" ", "\n", 1)
+        panels[row].append((store.read(key), f"{words}\n{name}", None))
     return panels
 
 
@@ -206,7 +205,7 @@ def augmented(chip: np.ndarray, seed: int) -> list[Panel]:
     for part in [*one_of.transforms, *others]:
         part.p = 1
         alone = albumentations.Compose([part], seed=seed)
-        pictures.append((alone(image=chip)["image"], type(part).__name__, None))
+        pictures.append((alone(image=chip)["image"], PARTS[type(part).__name__], None))
     whole = augmentation(len(chip))
     for draw in range(3):
         whole.set_random_seed(seed + draw)
@@ -277,5 +276,5 @@ def in_words(scores: pd.DataFrame, history: pd.DataFrame) -> str:
     """
     words = {"multi": "the multi-species network, trained once,", "untrained": "the untrained one"}
     first, last = history["loss"].iloc[[0, -1]]
-    loss = f"In {len(history)} epochs the loss goes from {first:.1f} to {last:.1f}."
-    return f"{comparison.briefly(scores, words)} {loss}"
+    loss = f"In {len(history)} epochs of it the loss goes from {first:.1f} to {last:.1f}."
+    return f"By sub-center ArcFace with dynamic margins. {loss} {comparison.briefly(scores, words)}"

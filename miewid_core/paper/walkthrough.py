@@ -51,24 +51,24 @@ def photo_to_chip(row: pd.Series, chip: np.ndarray) -> Figure:
 
 @styled()
 def number_by_number(
-    chips: Sequence[np.ndarray], embeddings: np.ndarray, captions: Sequence[str]
+    chips: Sequence[np.ndarray], unit: np.ndarray, captions: Sequence[str]
 ) -> Figure:
     """The numbers of other photos against the same numbers of a query, each beside its chip.
 
-    `chips` (S, S, 3) and `captions` are of the others, `embeddings` (1 + N, D) of the query first.
+    `chips` (S, S, 3) and `captions` are of the others, `unit` (1 + N, D) the embeddings of length
+    1, of the query first.
     """
     drawn = Figure("", 2.5, PAGE, photos=True)
     grid = drawn.subplots(1, 2 * len(chips), width_ratios=[2, 5] * len(chips))
-    query, *others = embeddings
-    limit = 1.05 * np.abs(embeddings).max()
+    query, *others = unit
+    limit = 1.05 * np.abs(unit).max()
     for place, other in enumerate(others):
         left, right = grid[2 * place : 2 * place + 2]
         left.imshow(chips[place])
         left.set_axis_off()
         right.axline((0, 0), slope=1, color=GREY, linestyle=":")
         right.plot(query, other, ".", color=BLUE, markersize=3)
-        cosine = query @ other / np.linalg.norm(query) / np.linalg.norm(other)
-        right.set_title(f"{captions[place]}: similarity {cosine:.2f}", loc="left")
+        right.set_title(f"{captions[place]}: similarity {query @ other:.2f}", loc="left")
         right.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
         right.set(xlabel="a number of the query", ylabel="the same number of the other")
     return drawn

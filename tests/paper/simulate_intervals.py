@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from miewid_core.paper.intervals import by_species, mean_interval
+from miewid_core.paper.intervals import Spread, by_species, mean_interval
 
 INDIVIDUALS, QUERIES = (5, 11, 25, 50), (2, 5, 10)
 RATES, CORRELATIONS = (0.02, 0.1, 0.5, 0.9, 0.95, 0.98), (0.0, 0.3, 0.7)
@@ -25,9 +25,11 @@ PAIRS = ((0.5, 0.5), (0.6, 0.4), (0.9, 0.5), (0.95, 0.9), (0.98, 0.98), (0.3, 0.
 SINGLES = EACH / np.sqrt(len(SPECIES))  # deviation of the mean over single-species networks
 COUNTED = {  # what an interval of trainings counts: the arguments of by_species that it needs
     "individuals": {},
-    "individuals, spread of trainings known": {"training_sd": np.hypot(SHARED, SINGLES)},
+    "individuals, spread of trainings known": {
+        "training_sd": Spread(np.hypot(SHARED, EACH), np.hypot(SHARED, SINGLES))
+    },
     "individuals, trainings": {},
-    "individuals, trainings, single-species networks": {"training_sd": SINGLES},
+    "individuals, trainings, single-species networks": {"training_sd": Spread(EACH, SINGLES)},
 }
 ONCE = ["individuals", "individuals, spread of trainings known"]
 SEVERAL = [name for name in COUNTED if name != ONCE[1]]
@@ -154,7 +156,10 @@ def experiment(rng, ranks, runs, shared=SHARED, each=EACH, rates=(0.6, 0.42)):
 
 
 def trainings(rng, repeats, runs=(1, 3, 6), shared=SHARED, each=EACH, truth=0.18):
-    """Coverage of the mean gain over species where trainings deviate, by what is counted."""
+    """Coverage of the mean gain over species where trainings deviate, by what is counted.
+
+    And, as `by_species`, that of each species' own gain, all together.
+    """
     rows, ranks = [], demo_like().reset_index(drop=True)
     for count in runs:
         known = ONCE if count == 1 else SEVERAL
@@ -164,10 +169,13 @@ def trainings(rng, repeats, runs=(1, 3, 6), shared=SHARED, each=EACH, truth=0.18
             for name in known:
                 values = multi.mean(axis=1) if name == "individuals" else multi
                 table = by_species(values, ranks, single, **COUNTED[name])
-                ends[name].append(table.iloc[-1][["low", "high"]].tolist())
+                ends[name].append(table[["low", "high"]].to_numpy())
         for name, own in ends.items():
             deviations = {"shared": shared, "per_network": each}
-            rows.append({"counted": name, "trainings": count, **deviations, **scored(own, truth)})
+            own = np.stack(own)
+            rows.append({"counted": name, "trainings": count, **deviations})
+            rows[-1] |= scored(own[:, -1], truth)
+            rows[-1]["by_species"] = scored(own[:, :-1].reshape(-1, 2), truth)["coverage"]
     return pd.DataFrame(rows)
 
 

@@ -14,6 +14,7 @@ from miewid_core.paper.comparison import (
     same_sign,
     verdict,
 )
+from miewid_core.paper.intervals import Spread
 from miewid_core.paper.printed import printed_table
 from tests.paper.made import CANDIDATES, ranks, training
 
@@ -214,12 +215,12 @@ class TestTrainings:
         width = {}
         for name, arguments in {
             "mean": {},
-            "known": {"training_sd": {"single": 3.0}},
+            "known": {"training_sd": {"single": Spread(mean=3.0)}},
         }.items():
             row = compare(rankings, **arguments).iloc[-1]
             width[name] = row["gain_over_single_high"] - row["gain_over_single_low"]
         assert width["mean"] < width["known"]
-        single = compare(rankings, training_sd={"single": 3.0}).iloc[-1]
+        single = compare(rankings, training_sd={"single": Spread(mean=3.0)}).iloc[-1]
         assert single["single_low"] < compare(rankings).iloc[-1]["single_low"]
         assert single["multi_low"] == compare(rankings).iloc[-1]["multi_low"]
 
@@ -277,14 +278,14 @@ class TestVerdict:
         gain = f"{(low + high) / 2:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})"
         assert f"top-5 60.0 against 50.0 %, {gain}. Means over 4 species and 90 queries" in found
         assert found.endswith(
-            "trainings: 1 and 1, whose luck the interval leaves out. By species (Holm-corrected) "
-            "it is shown to be better on 2 species and worse on 1."
+            "trainings: 1 and 1, whose luck the interval leaves out. On 2 species one network for "
+            "all species is shown (by a Holm-corrected test) to be better, on 1 worse."
         )
 
     def test_of_several_trainings_it_says_so_and_gives_no_verdict_by_species(self):
         found = verdict(self.table(1, 3, trainings=3), WORDS)
         assert found.endswith(
-            "trainings: 3 and 1. All 3 trainings are better on 2 species and worse on 1."
+            "trainings: 3 and 1. On 2 species all 3 trainings are better, on 1 worse."
         )
         assert "Holm" not in found
 

@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 
 from miewid_core.paper import comparison
 from miewid_core.paper.comparison import compare
+from miewid_core.paper.intervals import Estimate, Spread
 from miewid_core.paper.printed import SPELLINGS, printed_table
 from tests.paper.made import ranks, training
 
@@ -34,7 +35,7 @@ def many(n, k=1, lacking=0):
         "untrained": drawn(names, 4, 9),
     }
     train = training(**dict(zip(names, sizes, strict=True)))
-    return compare(rankings, train, k, training_sd={"matched": 2.0})
+    return compare(rankings, train, k, training_sd={"matched": Spread(7.0, 2.0)})
 
 
 class TestReadable:
@@ -67,21 +68,28 @@ class TestReadable:
         row, text = table.iloc[-1], shown.iloc[-1]
         interval = (f"gain_over_matched{end}" for end in ("", "_low", "_high"))
         assert text["gain (points)"] == "{:.1f} ({:.1f} to {:.1f})".format(*row[[*interval]])
-        assert text["multi-species: seen"] == row["multi_seen"]
-        assert text["multi-species: new"] == row["multi_new"]
-        assert text["direction (of 2)"] == row["gain_over_matched_same_sign"]
 
     def test_some_networks_have_no_interval(self):
         table = many(3)
         shown = comparison.readable(table, WORDS, "matched", plain=["untrained"])
-        assert shown["untrained"].tolist() == table["untrained"].map("{:.1f}".format).tolist()
+        assert shown["untrained"].tolist() == table["untrained"].tolist()
         assert [*shown][-1] == "untrained"
         assert shown[WORDS["matched"]].str.contains("to").all()
 
-    def test_a_leave_one_out_network_has_seen_no_animal(self):
-        table = many(3).rename(columns=lambda name: name.replace("multi", "left_out"))
-        shown = comparison.readable(table, {"left_out": "leave-one-out"}, "matched")
-        assert "seen" not in " ".join(shown)
+
+def test_seen_and_new_individuals_are_told_apart():
+    table = many(3)
+    seen, new = table.iloc[-1][["multi_seen", "multi_new"]]
+    said = comparison.halves_in_words(table, "multi")
+    assert said.endswith(f"top-1 is {seen:.1f} %; of new ones {new:.1f} %.")
+
+
+def test_other_k_have_their_gains():
+    tables = {k: many(3, k) for k in (1, 5, 10)}
+    told = comparison.other_k_in_words(tables, "matched")
+    for k in (5, 10):
+        assert f"top-{k} {Estimate.of(tables[k].iloc[-1], 'gain_over_matched')}" in told
+    assert "top-1 " not in told
 
 
 class TestNoBetterThanUntrained:
@@ -165,9 +173,17 @@ class TestTrainingSpread:
                 shares.append(100 * sum(place <= k for place in places) / len(places))
             mean = sum(shares) / len(shares)
             variances.append(sum((share - mean) ** 2 for share in shares) / (len(shares) - 1))
-        expected = (sum(variances) / len(variances)) ** 0.5 / len(variances) ** 0.5
-        assert comparison.training_spread(trainings, k) == pytest.approx(expected)
+        expected = (sum(variances) / len(variances)) ** 0.5
+        found = comparison.training_spread(trainings, k)
+        assert found == pytest.approx((expected, expected / len(variances) ** 0.5))
         assert expected > 0
+
+    def test_of_one_network_for_all_species_the_mean_has_its_own(self):
+        trainings = self.trainings()
+        means = [compare({"top_1": rows})["top_1"].iloc[-1] for rows in trainings]
+        found = comparison.training_spread(trainings, common=True)
+        assert found.mean == pytest.approx(np.std(means, ddof=1))
+        assert found.species == comparison.training_spread(trainings).species
 
     def test_queries_without_a_match_do_not_count(self):
         trainings = self.trainings()
@@ -179,7 +195,8 @@ class TestTrainingSpread:
         assert comparison.training_spread(more) == pytest.approx(spread)
 
     def test_equal_trainings_have_none(self):
-        assert comparison.training_spread([drawn(["ant"], 0, 3)] * 3) == 0
+        assert comparison.training_spread([drawn(["ant"], 0, 3)] * 3) == (0, 0)
+        assert comparison.training_spread([drawn(["ant"], 0, 3)]) == (0, 0)  # one tells nothing
 
 
 def segments(axes):
@@ -336,11 +353,8 @@ class TestGainBySize:
         (axes,) = comparison.gain_by_size(table, TITLE, "matched").axes
         ends = {*names}
         assert len(axes.texts) == len(ends)
-        sizes = table.set_index("species")["train_annotations"]
-        bars = ["gain_over_matched_low", "gain_over_matched_high"]
-        ends_of = table.set_index("species")[bars]
+        dots = table.set_index("species")[["train_annotations", "gain_over_matched"]]
         for text in axes.texts:
             name = re.sub(" ", "_", text.get_text())
             assert name in ends
-            assert text.xy[0] == sizes[name]
-            assert text.xy[1] in ends_of.loc[name].tolist()
+            assert text.xy == tuple(dots.loc[name])

@@ -11,6 +11,7 @@ from miewid_core.beyond_paper import identify
 from miewid_core.config import FineTuneConfig, preset
 from miewid_core.paper import few_shot, plan
 from miewid_core.paper.comparison import compare
+from miewid_core.paper.intervals import Spread
 from miewid_core.paper.printed import printed_table
 from miewid_core.paper.study import Study
 from miewid_core.runs import bill
@@ -130,7 +131,8 @@ def test_the_spread_widens_intervals_of_single_trainings_alone():
         rows = ranked(joint=joint, species_only=once)
         found = few_shot.differences(rows, "joint", "species_only", 7.0).iloc[0]
         pair = {name: [own for _, own in part.groupby("draw")] for name, part in by_method(rows)}
-        expected = compare(pair, training_sd={"joint": 7.0 * both}).iloc[-1]
+        known = Spread(mean=7.0 * both)
+        expected = compare(pair, training_sd={"joint": known}).iloc[-1]
         ends = [f"gain_over_species_only{end}" for end in ("", "_low", "_high")]
         assert found[["difference", "low", "high"]].tolist() == pytest.approx([*expected[ends]])
         tables = [few_shot.summary(rows, BEFORE, sd) for sd in (0.0, 7.0)]

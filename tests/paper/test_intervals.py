@@ -14,6 +14,7 @@ from scipy import stats
 from miewid_core.paper import intervals
 from miewid_core.paper.intervals import (
     Clustered,
+    Spread,
     by_species,
     clustered,
     mean_interval,
@@ -348,7 +349,7 @@ class TestTrainings:
     @pytest.mark.parametrize("sd", [0, 0.02])
     def test_their_spread_is_added(self, sd):
         ranks, hits, single = self.drawn()
-        table = by_species(hits, ranks, single, training_sd=sd)
+        table = by_species(hits, ranks, single, training_sd=Spread(mean=sd))
         row = table.iloc[-1]
         half = self.half(ranks, hits, single, sd**2)
         assert row["value"] == pytest.approx(table["value"][:2].mean())
@@ -368,9 +369,22 @@ class TestTrainings:
         ranks, hits, single = self.drawn()
         one = by_species(hits[[0]], ranks, single)
         pd.testing.assert_frame_equal(one, by_species(hits[0], ranks, single))
-        wider = by_species(hits[0], ranks, single, training_sd=0.05)
+        wider = by_species(hits[0], ranks, single, training_sd=Spread(mean=0.05))
         assert wider["low"].iloc[-1] < one["low"].iloc[-1]
         pd.testing.assert_frame_equal(wider[:-1], one[:-1])
+
+    @pytest.mark.parametrize("paired", [True, False])
+    def test_the_spread_of_a_species_widens_its_row_alone(self, paired):
+        """By the formula where the sample is large, and nothing else is known of the spread."""
+        ranks, rng = table_of(2000, 2000, queries=1), np.random.default_rng(0)
+        hits = pd.Series(rng.random(4000) < 0.6) * 1.0
+        against = [pd.Series(rng.random(4000) < 0.3) * 1.0] if paired else []
+        narrow = by_species(hits, ranks, *against)
+        wide = by_species(hits, ranks, *against, training_sd=Spread(species=0.08))
+        pd.testing.assert_frame_equal(narrow[-1:], wide[-1:])
+        half = [(own["high"] - own["low"])[:-1] / 2 for own in (narrow, wide)]
+        expected = np.hypot(half[0], 1.96 * 0.08)
+        np.testing.assert_allclose(half[1], expected, rtol=0.01)
 
     def test_hits_of_a_species_stay_within_their_range(self):
         ranks, hits, _ = self.drawn()
@@ -414,6 +428,9 @@ class TestSimulation:
         covered = found.set_index("counted")["coverage"]
         assert covered["individuals"] < 0.9
         assert covered["individuals, trainings"] > 0.9
+        of_rows = found.set_index("counted")["by_species"]
+        assert of_rows["individuals, trainings"] < of_rows.max()
+        assert of_rows["individuals, trainings, single-species networks"] > 0.93
 
     def test_saved_simulation_is_of_all_cases_and_covers(self):
         saved = pd.read_csv(SAVED / "interval_coverage.csv")
