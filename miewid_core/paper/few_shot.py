@@ -35,11 +35,10 @@ HEADS = {  # of `readable`
     "individuals": "individuals",
     "method": "method",
     "annotations": "photos",
-    "times": "times each shown",
+    "photos_shown": "photos shown",
+    "times": "times each",
     "draws": "trainings",
     "top_k": "top-1 (%)",
-    "seen": "of the n (%)",
-    "new": "of others (%)",
 }
 GAINS = {  # of `readable_gains`
     "species": "species",
@@ -256,8 +255,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     none = table["individuals"] == 0
     shown = table.assign(method=table["method"].map(METHODS).mask(none, WORDS[NONE]))
     shown = shown.drop_duplicates(["species", "individuals", "method"])
-    whole = shown[["annotations", "times"]].round().astype("Int64")
-    return with_heads(shown.assign(**whole), HEADS, ["seen", "new"])
+    whole = shown[["annotations", "photos_shown", "times"]].round().astype("Int64")
+    return with_heads(shown.assign(**whole), HEADS)
 
 
 def readable_gains(*tables: pd.DataFrame) -> pd.DataFrame:
@@ -286,12 +285,6 @@ def no_better_in_words(table: pd.DataFrame) -> str:
 def _gains(table: pd.DataFrame) -> list[Estimate]:
     rows = table[["difference", "low", "high"]].itertuples(index=False)
     return [Estimate(*row) for row in rows]
-
-
-def ends(table: pd.DataFrame) -> pd.DataFrame:
-    """Of the first species of a table of `differences`, its rows of the least and the largest n."""
-    first = table[table["species"] == table["species"].iloc[0]]
-    return first.iloc[sorted({0, len(first) - 1})]
 
 
 VERDICTS = "better than", "worse than", "not shown to differ from"
@@ -337,14 +330,19 @@ def _verdicts(table: pd.DataFrame, sizes: pd.Series) -> str:
     return f"{one} is {', '.join(clauses)}"
 
 
-def times_in_words(table: pd.DataFrame) -> str:
-    """How often each method of a table of `summary` shows each photo of the species."""
-    times = table.groupby("method")["times"].agg(["min", "max"]).dropna()
+def shown_in_words(table: pd.DataFrame) -> str:
+    """How many photos a training of each method of a table of `summary` shows, and how often."""
+    counts = table[table["individuals"] > 0].groupby("method")[["photos_shown", "times"]]
     said = []
-    for method in filter(times.index.__contains__, METHODS):
-        ends = dict.fromkeys(f"{end:,.0f}" for end in times.loc[method])
-        said.append(f"{' to '.join(ends)} times in {METHODS[method]}")
-    return f"Each photo of the species is shown {', '.join(said)}."
+    for method in filter(counts.groups.__contains__, METHODS):
+        own = counts.get_group(method)
+        photos, times = (_span(own[name]) for name in ("photos_shown", "times"))
+        said.append(f"{photos} photos in {METHODS[method]} (each of the species {times} times)")
+    return f"One training shows {', '.join(said)}."
+
+
+def _span(values: pd.Series) -> str:
+    return " to ".join(dict.fromkeys(f"{end:,.0f}" for end in (values.min(), values.max())))
 
 
 def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
@@ -353,15 +351,6 @@ def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
     ours = table.pivot_table(index="individuals", columns="method", values="top_k")[methods]
     paper = {f"paper_{PRINTED[name][1]}": _printed(name).mean(axis=1) for name in methods}
     return ours.join(pd.DataFrame(paper), how="outer").rename_axis("individuals").reset_index()
-
-
-def readable_beside(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `beside_paper` for a reader, ours and the paper's column of a method together."""
-    heads = {"individuals": "individuals"}
-    for name in table.columns.intersection([*METHODS]):
-        heads[name] = f"{METHODS[name]}, here (%)"
-        heads[f"paper_{PRINTED[name][1]}"] = f"{METHODS[name]}, the paper (%)"
-    return with_heads(table, heads)
 
 
 def _methods(table: pd.DataFrame) -> list[str]:
@@ -385,7 +374,7 @@ LOOKS = {  # of a method's line
 def curves_figure(table: pd.DataFrame, title: str) -> Figure:
     """Top-1 against the number of individuals, a line each method: the paper's, then our species.
 
-    `table`: of `summary`. The first panel has the paper's six species and their mean.
+    `table`: of `summary`. The first panel has the means of the paper's six species.
     """
     species = table["species"].unique()
     rows = -(-(1 + len(species)) // 2)
@@ -404,13 +393,12 @@ def curves_figure(table: pd.DataFrame, title: str) -> Figure:
 
 
 def _printed_panel(axes: Axes, methods: Sequence[str]) -> None:
-    """The paper's numbers: each species a thin line, their mean a thick one."""
+    """The paper's numbers, the means of its six species."""
     for method in methods:
-        by_species = _printed(method)
-        axes.plot(by_species, **LOOKS[method] | {"marker": "None", "linewidth": 0.7, "alpha": 0.7})
-        axes.plot(by_species.mean(axis=1), **LOOKS[method])
-    axes.set_xticks(by_species.index)
-    axes.set_xlabel("training individuals\n(equal epochs; mean of six species; thin: each)")
+        mean = _printed(method).mean(axis=1)
+        axes.plot(mean, **LOOKS[method])
+    axes.set_xticks(mean.index)
+    axes.set_xlabel("training individuals\n(equal epochs; mean of six species)")
     tables = " and ".join(sorted({f"Table {PRINTED[method][0]}" for method in methods}))
     axes.set_title(f"the paper ({tables})", loc="left")
 

@@ -180,12 +180,12 @@ def test_summary_has_the_untrained_network_beside_each_row():
     assert table["untrained"].tolist() == [30]
 
 
-def test_a_reader_sees_seen_and_new_individuals_apart():
+def test_a_reader_sees_what_a_training_took():
     table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}), 0.0)
-    shown = few_shot.readable(table)
-    assert shown["method"].tolist() == ["joint training"]
-    columns = ["photos", "times each shown", "trainings", "of the n (%)", "of others (%)"]
-    assert shown[columns].iloc[0].tolist() == [10, 12, 1, 100, 0]
+    (row,) = few_shot.readable(table).to_dict("records")
+    assert row["method"] == "joint training"
+    columns = ["photos", "photos shown", "times each", "trainings"]
+    assert [row[name] for name in columns] == [10, 2000, 12, 1]
 
 
 def test_without_any_individual_all_methods_are_one_network():
@@ -264,23 +264,14 @@ def test_words_follow_the_intervals():
     )
 
 
-def test_words_say_how_often_each_method_shows_a_photo():
+def test_words_say_how_much_a_training_of_each_method_shows():
     table = few_shot.summary(ranked(joint=[[1]], species_only=[[9]]), BEFORE, 0.0)
-    more = table.assign(times=[10.2, 211.8], individuals=9)
-    none = table[:1].assign(times=np.nan, individuals=0)
-    assert few_shot.times_in_words(pd.concat([none, table, more])) == (
-        "Each photo of the species is shown 12 to 212 times in species-only training, "
-        "10 to 12 times in joint training."
+    more = table.assign(times=[10.2, 211.8], photos_shown=[3000, 2000], individuals=9)
+    none = table[:1].assign(times=np.nan, individuals=0, photos_shown=9)
+    assert few_shot.shown_in_words(pd.concat([none, table, more])) == (
+        "One training shows 2,000 photos in species-only training (each of the species 12 to 212 "
+        "times), 2,000 to 3,000 photos in joint training (each of the species 10 to 12 times)."
     )
-    assert few_shot.times_in_words(more[:1]).endswith("is shown 10 times in joint training.")
-
-
-def test_an_answer_is_on_the_ends_of_the_first_species():
-    table = verdicts({1: (1, 9), 25: (-2, 3), 50: (-9, -1)})
-    both = pd.concat([table, table.assign(species="bee")])
-    found = few_shot.ends(both)
-    assert found[["species", "individuals"]].values.tolist() == [["ant", 1], ["ant", 50]]
-    assert few_shot.ends(both[:1])["individuals"].tolist() == [1]
 
 
 def test_each_comparison_has_a_sentence():
@@ -353,10 +344,6 @@ def test_beside_paper_has_its_means():
     expected = paper.loc[paper["individuals"] == 200, "joint_training"].mean()
     assert table.loc[200, "paper_joint_training"] == pytest.approx(expected)
     assert np.isnan(table.loc[200, "joint"])
-    shown = few_shot.readable_beside(table.reset_index())
-    heads = ["joint training, here (%)", "joint training, the paper (%)"]
-    assert [*shown][3:] == heads
-    assert shown.set_index("individuals").loc[25, heads].round(1).tolist() == [100, 60.0]
 
 
 def test_the_figure_draws_the_table():
