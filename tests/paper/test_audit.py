@@ -338,13 +338,6 @@ def test_answer_and_table_name_what_disagrees(claims):
     assert "in 24 of 24 rows" in words
 
 
-def test_readings_of_the_cell_that_can_t_be_read():
-    table = tables.unreadable_cell().set_index("reading")
-    needed = [n for n in range(20_000) if round((273_437 + n) / 44_764, 2) == 6.25]
-    assert table["cell"][["least for 6.25", "most for 6.25"]].tolist() == [needed[0], needed[-1]]
-    assert table.loc["6,706", ["per_individual", "cut_off"]].tolist() == [6.258, 6.25]
-
-
 def test_figure_and_tables_of_the_notebook():
     gains = tables.gains()
     assert gains.groupby("table")["place"].max().to_dict() == {2: 45, 3: 33}

@@ -327,11 +327,11 @@ def quality_in_words(table: pd.DataFrame) -> str:
     if "odds_animal" not in table:
         return f"{words} Where the animal is isn't known of these photos. {pairs}"
     odds = "{odds_animal:.1f} times ({odds_low:.1f} to {odds_high:.1f})"
-    verdict = "a map that lies on the background speaks against a match"
+    verdict = "where red lies helps to tell them apart"
     if right["odds_low"] <= 1:
         verdict = "**the network looks at the background no less than at the animal**"
     elif right["odds_low"] <= wrong["odds_high"]:
-        verdict += ", but one that lies on the animal doesn't confirm it"
+        verdict = "it looks at the animal in both, so where red lies doesn't tell them apart"
     return (
         f"{words} The odds that red lies on the animal are {odds.format(**right)} those of its "
         f"area in right matches, and {odds.format(**wrong)} in wrong ones: {verdict}. "

@@ -80,7 +80,7 @@ def needed(tested: Embeddings, seed: int) -> pd.DataFrame:
 
 
 def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = "") -> str:
-    """What `table` says, in three sentences, with the place of the review `page`.
+    """What `table` says in a sentence, with the place of the review `page`.
 
     `weights`: of the measured network, as given to `choose`; `role`: of the one that identifies.
     """
@@ -98,15 +98,23 @@ def headline(table: pd.DataFrame, page: Path, weights: str = "", role: str = "")
         place = f"{UNKNOWN} {place}"
     network = "network of your weights" if weights else "multi-species network"
     first, ten = (
-        "{:.0f} to {:.0f}".format(*mean[[f"top{k}_low", f"top{k}_high"]]) for k in (1, 10)
+        "{:.0f} % ({:.0f} to {:.0f})".format(*mean[[f"top{k}{end}" for end in intervals.ENDS]])
+        for k in (1, 10)
     )
-    count = table["top1"][:-1].notna().sum()
     return (
-        f"On average over {count} species, the {'measured ' * (role == FINAL)}{network} "
-        f"puts the right individual first in {mean['top1']:.0f} % of searches, and among the ten "
-        f"on the page in {mean['top10']:.0f} %. 95 % intervals: {first} and {ten}; ten individuals "
-        f"drawn at random would hold it in {mean['chance10']:.0f} %; {mean['queries']:,} searches. "
+        f"Among the tested individuals the {'measured ' * (role == FINAL)}{network} puts the right "
+        f"one first in {first} of {mean['queries']:,} searches, and among the first ten in {ten}. "
         f"{place}"
+    )
+
+
+def details(table: pd.DataFrame, known: int) -> str:
+    """What a `headline` rests on, and of how many `known` individuals a page's searches are."""
+    mean, count = table.iloc[-1], table["top1"][:-1].notna().sum()
+    return (
+        f"Means over {count} species, with 95 % intervals. Ten individuals drawn at random would "
+        f"hold the right one in {mean['chance10']:.0f} %. {mean['individuals']:,} individuals were "
+        f"tested; the page searches {known:,}, and among more fewer are found."
     )
 
 

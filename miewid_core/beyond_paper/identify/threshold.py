@@ -277,8 +277,7 @@ HALF = 50  # percent of known animals: a threshold must be shown to find more
 USELESS = (
     "- **The threshold is not used** for {names}. It is not shown to find more than half of the "
     "animals that you know: it misses {FNIR} of them (FNIR, with 95 % interval). FPIR is {FPIR}, "
-    "where {asked:g} % is asked for. Go through the candidates yourself; the review page doesn't "
-    "mention this threshold."
+    "where {asked:g} % is asked for."
 )
 
 
@@ -296,7 +295,9 @@ def _in_words(table: pd.DataFrame, rate: float) -> str:
     kept = [one.shown("more than", "less than", "consistent with") for one in asked]
     chosen = chosen.assign(kept=kept, used=np.array([*map(_finds_most, rows)], bool))
     lost = chosen[~chosen["used"]]
-    lines = [SENTENCE.format(**row) for row in chosen[chosen["used"]].to_dict("records")]
+    helped = chosen["used"].sum()
+    lines = [f"On {helped} of {len(table)} species a threshold is shown to help.", ""]
+    lines += [SENTENCE.format(**row) for row in chosen[chosen["used"]].to_dict("records")]
     if len(lost):
         texts = (with_interval(lost, name, decimals=0, unit=" %") for name in MEASURES[:2])
         told = dict(zip(MEASURES, map(", ".join, texts), strict=False))
@@ -305,8 +306,7 @@ def _in_words(table: pd.DataFrame, rate: float) -> str:
         names = ", ".join(none["name"] + " (" + none["new_individuals"].astype(str) + ")")
         lines.append(
             f"- **No threshold** for {names}: it takes {needed(rate)} individuals that the "
-            "network never learned, or a higher rate. (Of so many, one reaches the true threshold "
-            "with 90 % probability.)"
+            "network never learned, or a higher rate."
         )
     return "\n".join(lines)
 
@@ -315,7 +315,6 @@ def _quality_in_words(area: pd.DataFrame, trials: list[pd.DataFrame]) -> str:
     mean = 100 * area.iloc[-1, 1:].astype(float)
     if len(area) == 1:
         return "Without known and new animals nothing can be said of how well scores part them."
-    names = ", ".join(spelt(rows["species"].iloc[0]) for rows in trials)
     known, new = (
         sum(rows["individual"][rows["known"] == side].nunique() for rows in trials)
         for side in (True, False)
@@ -323,9 +322,8 @@ def _quality_in_words(area: pd.DataFrame, trials: list[pd.DataFrame]) -> str:
     return (
         f"Within a species, a known animal's best score is above a new one's in {mean['value']:.0f}"
         f" % of pairs (the AUROC, mean over {len(area) - 1} species, 95 % interval "
-        f"{mean['low']:.0f} to {mean['high']:.0f}; 50 % is chance). This and the curves "
-        f"below are of the species with both: {names}. {known:,} individuals are searched for as "
-        f"known, {new:,} as new."
+        f"{mean['low']:.0f} to {mean['high']:.0f}; 50 % is chance). {known:,} individuals are "
+        f"searched for as known, {new:,} as new."
     )
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from miewid_core import figures
 from miewid_core.paper.audit import recount
-from miewid_core.paper.audit.claims import SMALL, printed_range, stated
+from miewid_core.paper.audit.claims import SMALL, stated
 from miewid_core.paper.audit.recount import ACCURACIES
 from miewid_core.paper.printed import PRINTED, combined_table1, printed_table
 
@@ -30,12 +30,12 @@ WORDS = {  # columns that a reader is shown under other names
     "public": "public set",
     "queries_two": "queries that fit the first two",
 }
-LEGIBLE = 6706  # all digits that can be read of Table 1's cell "67,06"
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of this module with species and columns in words."""
-    if "species" in table and table["species"].dtype.kind not in "iu":
+    """A table of this module with species and columns in words, and whole numbers without ".0"."""
+    table = table.convert_dtypes()
+    if "species" in table and not pd.api.types.is_numeric_dtype(table["species"]):
         table = table.assign(species=table["species"].map(figures.spelt))
     return table.rename(columns=lambda name: WORDS.get(name, figures.spelt(name)))
 
@@ -50,22 +50,6 @@ def totals() -> pd.DataFrame:
     sums["largest_sets"] = sets.groupby("species").max().sum()
     sums.insert(0, "text", [PRINTED[name] for name in sums.index])
     return sums.rename_axis("of").reset_index()
-
-
-def unreadable_cell() -> pd.DataFrame:
-    """What Table 1 adds up to for some readings of its unreadable cell, printed "67,06"."""
-    individuals = printed_table(1)["individuals"].sum()
-    known = recount.annotations_total().low
-    wanted = printed_range("6.25")
-    need = [np.ceil(wanted[0] * individuals - known), np.floor(wanted[1] * individuals - known)]
-    words = ["left out", "least for 6.25", "most for 6.25", "6,706", "a digit lost: 67,060"]
-    table = pd.DataFrame({"reading": words, "cell": [0, *need, LEGIBLE, 10 * LEGIBLE]})
-    table["annotations"] = known + table["cell"]
-    table["per_individual"] = (table["annotations"] / individuals).round(3)
-    above = (recount.column("annotations", 0) > 10_000).sum()
-    table["cut_off"] = np.floor(100 * table["annotations"] / individuals) / 100
-    table["sets_above_10000"] = above + (table["cell"] > 10_000)
-    return table.astype({"cell": int, "annotations": int})
 
 
 def groupings() -> pd.DataFrame:

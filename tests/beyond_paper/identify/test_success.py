@@ -56,7 +56,12 @@ def test_individuals_are_counted_and_not_their_photos():
 def test_a_headline_names_the_network_and_the_page(tmp_path):
     table = success.table(embedded(list("aabbccdd"), 0), {"a", "b"})
     words = success.headline(table, ROOT / "figures" / "demo" / "review.html")
-    assert words.startswith("On average over 1 species, the multi-species network puts the right ")
+    said = "Among the tested individuals the multi-species network puts the right one first in "
+    assert words.startswith(said)
+    mean = table.iloc[-1]
+    assert f"first in {mean['top1']:.0f} % ({mean['top1_low']:.0f} to " in words
+    told = success.details(table, 9)
+    assert "4 individuals were tested; the page searches 9" in told
     assert words.endswith("Decide on the page `figures/demo/review.html`.")
     page = tmp_path / "review.html"
     assert str(page) in success.headline(table, page, "some.safetensors")
