@@ -380,7 +380,7 @@ def _name(axes: Axes, rows: pd.DataFrame, gain: str) -> None:
     """Name species beside their dots, each on the side whose next one is further off."""
     rows = rows.sort_values("train_annotations", kind="stable")
     gaps = np.diff(np.log(rows["train_annotations"]), prepend=0, append=np.inf)
-    look = {"textcoords": "offset points", "va": "center", "fontsize": "small"}
+    look = {"textcoords": "offset points", "va": "center"}
     for row, before, after in zip(rows.itertuples(), gaps[:-1], gaps[1:], strict=True):
         at, left = (row.train_annotations, getattr(row, gain)), after < before
         side = {"xytext": (-5, 0), "ha": "right"} if left else {"xytext": (5, 0), "ha": "left"}

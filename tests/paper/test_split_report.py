@@ -67,7 +67,7 @@ def broken(annotations, split):
                 "train",
             )
         ),
-        "half of": split.assign(part=split["part"].mask(shared & in_train, "unused")),
+        "as many test": split.assign(part=split["part"].mask(shared & in_train, "unused")),
         "a species' test": split.assign(
             part=split["part"].mask(
                 in_test & (split["individual"] != split.loc[in_test, "individual"].iloc[0]),

@@ -90,14 +90,14 @@ def test_the_network_is_drawn_with_the_shapes_that_it_has():
 def test_both_angles_and_the_margin_are_drawn_where_they_are():
     centers = np.array([[[2.0, 0.0], [-1.0, 1.0], [0.0, -1.0]], [[0.0, 1.0]] * 3])
     (axes,) = arcface_figure(np.array([1.0, 1.0]), centers, 0.4).axes
-    *_, point, moved, own, margin, other = (
+    *_, point, own, margin, other = (
         np.arctan2(line.get_ydata(), line.get_xdata()) for line in axes.lines
     )
     assert point == pytest.approx(np.pi / 4)
-    assert moved == pytest.approx(np.pi / 4 + 0.4)
     assert own[[0, -1]] == pytest.approx([0, np.pi / 4])
     assert margin[[0, -1]] == pytest.approx([np.pi / 4, np.pi / 4 + 0.4])
     assert other[[0, -1]] == pytest.approx([np.pi / 4, np.pi / 2])
+    assert [text.get_text() for text in axes.texts[1:]] == ["θ = 45°", "m = 23°", "θⱼ = 45°"]
 
 
 def test_words_say_what_the_training_did():

@@ -37,7 +37,7 @@ def test_the_box_is_drawn_where_the_chip_is_cut(photos, tmp_path):
 
 
 def test_each_number_of_an_embedding_is_a_point():
-    embeddings = np.array([[3.0, 4.0, 0.0], [4.0, 3.0, 0.0], [0.0, 0.0, -2.0]])
+    embeddings = np.array([[0.6, 0.8, 0.0], [0.8, 0.6, 0.0], [0.0, 0.0, -1.0]])
     chips = [np.zeros((8, 8, 3), np.uint8)] * 2
     drawn = walkthrough.number_by_number(chips, embeddings, ["one", "another"])
     for axes, other in zip(drawn.axes[1::2], embeddings[1:], strict=True):
