@@ -330,15 +330,18 @@ def _verdicts(table: pd.DataFrame, sizes: pd.Series) -> str:
     return f"{one} is {', '.join(clauses)}"
 
 
-def shown_in_words(table: pd.DataFrame) -> str:
-    """How many photos a training of each method of a table of `summary` shows, and how often."""
-    counts = table[table["individuals"] > 0].groupby("method")[["photos_shown", "times"]]
-    said = []
-    for method in filter(counts.groups.__contains__, METHODS):
-        own = counts.get_group(method)
-        photos, times = (_span(own[name]) for name in ("photos_shown", "times"))
-        said.append(f"{photos} photos in {METHODS[method]} (each of the species {times} times)")
-    return f"One training shows {', '.join(said)}."
+SHOWN = {  # columns of `summary`, and what one training of a method has of them
+    "photos_shown": "Photos shown in one training",
+    "times": "Times that one training shows each photo of the species",
+}
+
+
+def shown_in_words(table: pd.DataFrame, name: str) -> str:
+    """How far a column of SHOWN goes with each method of a table of `summary`."""
+    counts = table[table["individuals"] > 0].groupby("method")[name]
+    methods = filter(counts.groups.__contains__, METHODS)
+    said = [f"{_span(counts.get_group(method))} by {METHODS[method]}" for method in methods]
+    return f"{SHOWN[name]}: {', '.join(said)}."
 
 
 def _span(values: pd.Series) -> str:

@@ -276,5 +276,7 @@ def in_words(scores: pd.DataFrame, history: pd.DataFrame) -> str:
     """
     words = {"multi": "the multi-species network, trained once,", "untrained": "the untrained one"}
     first, last = history["loss"].iloc[[0, -1]]
-    loss = f"In {len(history)} epochs of it the loss goes from {first:.1f} to {last:.1f}."
-    return f"By sub-center ArcFace with dynamic margins. {loss} {comparison.briefly(scores, words)}"
+    return (
+        f"{len(history)} epochs of sub-center ArcFace with dynamic margins take the loss from "
+        f"{first:.1f} to {last:.1f}. {comparison.briefly(scores, words)}"
+    )

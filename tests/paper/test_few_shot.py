@@ -268,9 +268,13 @@ def test_words_say_how_much_a_training_of_each_method_shows():
     table = few_shot.summary(ranked(joint=[[1]], species_only=[[9]]), BEFORE, 0.0)
     more = table.assign(times=[10.2, 211.8], photos_shown=[3000, 2000], individuals=9)
     none = table[:1].assign(times=np.nan, individuals=0, photos_shown=9)
-    assert few_shot.shown_in_words(pd.concat([none, table, more])) == (
-        "One training shows 2,000 photos in species-only training (each of the species 12 to 212 "
-        "times), 2,000 to 3,000 photos in joint training (each of the species 10 to 12 times)."
+    whole = pd.concat([none, table, more])
+    assert few_shot.shown_in_words(whole, "photos_shown") == (
+        "Photos shown in one training: 2,000 by species-only training, 2,000 to 3,000 by joint "
+        "training."
+    )
+    assert few_shot.shown_in_words(whole, "times").endswith(
+        "the species: 12 to 212 by species-only training, 10 to 12 by joint training."
     )
 
 
