@@ -27,8 +27,8 @@ HISTORY = {"loss": "training loss", "rate": "learning rate at\nthe epoch's start
 PARTS = {  # of A.1's augmentation, in words
     "Sharpen": "sharper",
     "ToGray": "grey",
-    "CLAHE": "stronger local contrast",
-    "Affine": "shifted, scaled, turned",
+    "CLAHE": "stronger local\ncontrast",
+    "Affine": "shifted, scaled,\nturned",
     "ColorJitter": "other colours",
 }
 
@@ -124,9 +124,9 @@ def arcface_figure(embedding: np.ndarray, centers: np.ndarray, margin: float) ->
         (0.75, point, nearest[1], "θⱼ", ":"),
     ):
         arc = radius * _on_circle(np.linspace(start, end))
-        axes.plot(*arc, line, color="black")
-        words = f"{words} = {np.degrees(abs(end - start)):.0f}°"
-        axes.text(*(1 + 0.1 / radius) * arc[:, 25], words, ha="center", va="center", fontsize=7)
+        angle = np.degrees(abs(end - start))
+        axes.plot(*arc, line, color="black", label=f"{words} = {angle:.0f}°")
+        axes.text(*(1 + 0.06 / radius) * arc[:, 25], words, ha="center", va="center", fontsize=8)
     axes.set(aspect="equal", xlim=(-1.15, 1.15), ylim=(-1.15, 1.15))
     axes.set_axis_off()
     drawn.legend(loc="outside right center")

@@ -97,7 +97,8 @@ def test_both_angles_and_the_margin_are_drawn_where_they_are():
     assert own[[0, -1]] == pytest.approx([0, np.pi / 4])
     assert margin[[0, -1]] == pytest.approx([np.pi / 4, np.pi / 4 + 0.4])
     assert other[[0, -1]] == pytest.approx([np.pi / 4, np.pi / 2])
-    assert [text.get_text() for text in axes.texts[1:]] == ["θ = 45°", "m = 23°", "θⱼ = 45°"]
+    named = [line.get_label() for line in axes.lines[-3:]]
+    assert named == ["θ = 45°", "m = 23°", "θⱼ = 45°"]
 
 
 def test_words_say_what_the_training_did():
