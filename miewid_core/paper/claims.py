@@ -48,6 +48,7 @@ def claims(folder: Path) -> pd.DataFrame:
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of `claims` for a reader."""
     paper = table["paper"].map("{:+.1f}".format).replace("+nan", "")
+    table = table.astype({"ahead": "Int64", "behind": "Int64"})
     heads = {"section": "section", "claim": "claim, as tested here", "paper": "paper"}
     heads |= {"here": "here (95 % interval)", "ahead": "species for", "behind": "against"}
     return with_heads(table.assign(paper=paper), heads | {"verdict": "verdict"})

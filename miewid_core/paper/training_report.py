@@ -277,6 +277,6 @@ def in_words(scores: pd.DataFrame, history: pd.DataFrame) -> str:
     words = {"multi": "the multi-species network, trained once,", "untrained": "the untrained one"}
     first, last = history["loss"].iloc[[0, -1]]
     return (
-        f"{len(history)} epochs of sub-center ArcFace with dynamic margins take the loss from "
-        f"{first:.1f} to {last:.1f}. {comparison.briefly(scores, words)}"
+        f"{comparison.briefly(scores, words)} {len(history)} epochs of sub-center ArcFace with "
+        f"dynamic margins take the loss from {first:.1f} to {last:.1f}."
     )
