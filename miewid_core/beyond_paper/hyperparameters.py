@@ -293,8 +293,9 @@ def readable(table: pd.DataFrame, config: TrainConfig, untrained: float) -> pd.D
     names = ranked["trial"].map(lambda n: f"{n}: {known[n]}" if n in known else f"{n}")
     shown = ranked[[*SPACE]].map("{:.3g}".format).assign(**ranked[scores].map("{:.1f}".format))
     shown.insert(0, "trial", names)
+    shown = shown.replace("nan", "stopped")
     last = {"trial": NETWORKS["untrained"], scores[-1]: f"{untrained:.1f}"}
-    shown = pd.concat([shown, pd.DataFrame([last])]).fillna("").replace("nan", "")
+    shown = pd.concat([shown, pd.DataFrame([last])]).fillna("")
     return shown.rename(
         columns=lambda name: spelt(name).replace("top1", "top-1 (%)").replace("sub c", "sub-c")
     )

@@ -92,7 +92,7 @@ def in_words(table: pd.DataFrame) -> str:
 
 def duration(hours: float) -> str:
     """Hours in words, in the unit that suits them."""
-    if hours * 60 < 1:
+    if hours * 60 < 2:
         return f"{hours * 3600:.0f} seconds"
     return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:,.0f} hours"
 

@@ -385,6 +385,8 @@ def test_a_reader_sees_the_best_trials_and_the_known_ones(found, task):
     assert shown.iloc[-1].tolist() == ["the untrained network", *[""] * 6, "12.3"]
     preset = shown[shown["trial"] == "0: preset"].iloc[0]
     assert preset.tolist()[1:6] == ["0.02", "24", "0.1", "0.15", "3"]
+    stopped = shown[~shown["trial"].str.startswith("the")].iloc[:, -1] == "stopped"
+    assert stopped.sum() == len(shown) - 1 - min(last.notna().sum(), hyperparameters.BEST)
     assert "nan" not in shown.to_string()
 
 
