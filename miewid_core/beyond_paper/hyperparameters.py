@@ -38,16 +38,6 @@ LABELS = {  # what is counted; an encounter without a name is none
     "encounters": "encounter",
     "individuals": "individual",
 }
-ROWS = {  # heads of `shared_with_test` for a reader
-    "split": "split",
-    "part": "part",
-    "species": "species",
-    "annotations": "annotations",
-    "individuals": "individuals",
-    "annotations_in_test": "annotations in test",
-    "encounters_in_test": "encounters in test",
-    "individuals_in_test": "individuals in test",
-}
 NETWORKS = {"best": "the best trial", "preset": "the preset", "untrained": "the untrained network"}
 Point = dict[str, float]  # of SPACE
 
