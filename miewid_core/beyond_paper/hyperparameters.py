@@ -2,27 +2,24 @@
 
 import dataclasses
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import optuna
 import pandas as pd
-import seaborn as sns
 from filelock import FileLock
-from matplotlib.ticker import MaxNLocator
 from optuna.distributions import FloatDistribution, IntDistribution
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 from miewid_core import splits
 from miewid_core.config import PRESETS, TrainConfig
 from miewid_core.evaluation import hits
-from miewid_core.figures import BLUE, GREY, Figure, spelt, styled
+from miewid_core.figures import spelt
 from miewid_core.paper import comparison
 from miewid_core.paper.intervals import Estimate, sentence, with_interval
 from miewid_core.paper.study import Study
+from miewid_core.runs import bill
 from miewid_core.runs.run import Training, folder_name
 
 SPACE = {  # A.1's values and those of every preset lie inside
@@ -34,14 +31,14 @@ SPACE = {  # A.1's values and those of every preset lie inside
 }
 AT_RANDOM = 4  # trials before the sampler learns from them; the known settings are among them
 SPARED = 2  # trials that are never stopped early: the later ones are measured against them
-ENOUGH = 50  # trials below which neither importance nor scatter tells more than chance
+BEST = 10  # trials in a table for a reader, and the known ones
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 LABELS = {  # what is counted; an encounter without a name is none
     "annotations": "annotation_id",
     "encounters": "encounter",
     "individuals": "individual",
 }
-NETWORKS = {"best": "the best trial", "preset": "the preset", "untrained": "an untrained network"}
+NETWORKS = {"best": "the best trial", "preset": "the preset", "untrained": "the untrained network"}
 Point = dict[str, float]  # of SPACE
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it reports every trial on stderr
@@ -134,14 +131,9 @@ def settings_of(values: Point) -> dict[str, float]:
 
 
 def known_points(config: TrainConfig) -> dict[str, Point]:
-    """The settings to compare with: those of the "preset", and appendix A.1's, "a1_values"."""
-    return {"preset": values_of(config), "a1_values": values_of(PRESETS["paper"])}
-
-
-def known_trials(config: TrainConfig) -> dict[int, str]:
-    """The numbers of the trials that are no drawn points, and what they are."""
-    preset, paper = known_points(config).values()
-    return {0: "preset and A.1"} if preset == paper else {0: "preset", 1: "A.1"}
+    """The settings that are tried first: the preset's, and appendix A.1's where these differ."""
+    preset, paper = values_of(config), values_of(PRESETS["paper"])
+    return {"preset and A.1": preset} if preset == paper else {"preset": preset, "A.1": paper}
 
 
 def shortened(study: Study, epochs: int, photos: int) -> Study:
@@ -172,11 +164,15 @@ class Search:
         epochs = self.study.config.epochs
         return tuple(sorted({-(-epochs // 2), epochs}))
 
-    @property
-    def photos(self) -> int:
-        """Photos that pass through the network in a trial that isn't stopped."""
-        each = self.study.config.epoch_photos or len(self.parts.train)
-        return each * sum(self.rungs)
+    def bill(self, trials: int) -> str:
+        """How many photos are shown if no trial is stopped, and how long that takes here."""
+        each = (self.study.config.epoch_photos or len(self.parts.train)) * sum(self.rungs)
+        hours = trials * each / bill.rate_of(self.study.config) / 3600
+        epochs = " and ".join(map(str, self.rungs))
+        return (
+            f"{trials} trials, trainings of {epochs} epochs each, show {trials * each:,} photos: "
+            f"about {bill.duration(hours)} on this machine."
+        )
 
     @property
     def path(self) -> Path:
@@ -231,7 +227,7 @@ def _ask(study: optuna.Study, task: Search, done: int) -> optuna.Trial:
     """The trial after `done` finished ones: a known setting, or the sampler's next idea."""
     seed = int(np.random.SeedSequence([task.seed, done]).generate_state(1)[0])
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=AT_RANDOM, seed=seed)
-    first = [*known_points(task.study.config).values()][: len(known_trials(task.study.config))]
+    first = [*known_points(task.study.config).values()]
     if done < len(first) and not study.get_trials(False, (TrialState.WAITING,)):
         study.enqueue_trial(first[done])
     return study.ask(SPACE)
@@ -279,35 +275,20 @@ def table(study: optuna.Study) -> pd.DataFrame:
     return frame[["trial", *SPACE, *scores, "state"]].assign(state=frame["state"].str.lower())
 
 
-def with_names(table: pd.DataFrame, known: Mapping[int, str]) -> pd.DataFrame:
-    """A `table` whose `known_trials` have their names behind their numbers."""
-    names = [f"{number}: {known[number]}" if number in known else number for number in table.trial]
-    return table.assign(trial=names)
-
-
-def beside(study: optuna.Study, task: Search) -> pd.DataFrame:
-    """The best complete trial beside the preset and A.1: setting, lowest, highest, then these.
-
-    The last row is their validation top-1 in percent on the data here after all epochs of a trial,
-    where they got so far. It is no result of the paper, whatever the settings are.
-    """
-    points = {"best": study.best_params} | known_points(task.study.config)
-    complete = study.get_trials(states=(TrialState.COMPLETE,))
-    bounds = {name: {"lowest": s.low, "highest": s.high} for name, s in SPACE.items()}
-    frame = pd.DataFrame(bounds).T.join(pd.DataFrame(points))
-    frame.loc[f"top-1 (%) here, after {task.rungs[-1]} epochs"] = {
-        name: next((100 * trial.value for trial in complete if trial.params == point), np.nan)
-        for name, point in points.items()
-    }
-    return frame.rename_axis("setting").reset_index()
-
-
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table for a reader: names without underscores, numbers with three digits that count."""
-    shown = table.rename(
-        columns=lambda name: spelt(name).replace("top1", "top-1 (%)").replace("a1 ", "A.1's ")
-    ).map(lambda cell: f"{cell:.3g}" if isinstance(cell, float) else spelt(cell))
-    return shown.replace("nan", "")
+def readable(table: pd.DataFrame, config: TrainConfig, untrained: float) -> pd.DataFrame:
+    """The BEST trials of a `table` for a reader, and the known ones; last the untrained network."""
+    known, scores = dict(enumerate(known_points(config))), [*table.columns[len(SPACE) + 1 : -1]]
+    ranked = table.sort_values(scores[-1], ascending=False, kind="stable")
+    ranked = ranked[(np.arange(len(table)) < BEST) | ranked["trial"].isin(known)]
+    names = ranked["trial"].map(lambda n: f"{n}: {known[n]}" if n in known else f"{n}")
+    shown = ranked[[*SPACE]].map("{:.3g}".format).assign(**ranked[scores].map("{:.1f}".format))
+    shown.insert(0, "trial", names)
+    shown = shown.replace("nan", "stopped")
+    last = {"trial": NETWORKS["untrained"], scores[-1]: f"{untrained:.1f}"}
+    shown = pd.concat([shown, pd.DataFrame([last])]).fillna("")
+    return shown.rename(
+        columns=lambda name: spelt(name).replace("top1", "top-1 (%)").replace("sub c", "sub-c")
+    )
 
 
 def confirm(study: Study, parts: Parts, best: Point) -> pd.DataFrame:
@@ -331,134 +312,47 @@ def confirm(study: Study, parts: Parts, best: Point) -> pd.DataFrame:
 
 
 def readable_check(checked: pd.DataFrame) -> pd.DataFrame:
-    """The means of a table of `confirm` for a reader, and the best trial's gain over the others.
-
-    Last is a random ranking.
-    """
+    """The means of a table of `confirm` for a reader, and the best trial's gain over the others."""
     mean, rows = checked.tail(1), []
     for name in filter(checked.columns.__contains__, NETWORKS):
-        halves = (f"{mean[f'{name}_{half}'].iloc[0]:.1f}" for half in ("seen", "new"))
         gain = "" if name == "best" else with_interval(mean, f"gain_over_{name}")[0]
-        rows.append([NETWORKS[name], with_interval(mean, name)[0], *halves, gain])
-    rows.append(["a random ranking", f"{mean['chance'].iloc[0]:.1f}", "", "", ""])
-    heads = ["network", "top-1 (%)", "seen (%)", "new (%)", "gain of the best trial (points)"]
-    return pd.DataFrame(rows, columns=heads)
+        rows.append([NETWORKS[name], with_interval(mean, name)[0], gain])
+    return pd.DataFrame(rows, columns=["network", "top-1 (%)", "gain of the best trial (points)"])
 
 
-def in_words(checked: pd.DataFrame, task: Search, scores: pd.DataFrame, untrained: float) -> str:
+def in_words(checked: pd.DataFrame, scores: pd.DataFrame, untrained: float) -> str:
     """What a search found on its individuals and on the check's.
 
     `checked`: of `confirm`; `scores`: of `table`; `untrained`: the untrained network's score on
     the search's, in percent.
     """
-    found, trials = scores.iloc[:, -2], f"{len(scores)} trials of {task.rungs[-1]} epochs"
-    few = "shows the method, not a result" if len(scores) < ENOUGH else "has ended"
-    first = f"A search of {trials} {few}."
-    if found.max() <= untrained:
-        first = (
-            f"None of {trials} beats the untrained network: top-1 {found.max():.1f} against "
-            f"{untrained:.1f} %."
-        )
-    return f"{first} {_check_in_words(checked)}"
-
-
-def _check_in_words(checked: pd.DataFrame) -> str:
-    """The best trial beside the others, and what it says where none is above the untrained one."""
-    mean = checked.iloc[-1]
-    top_1 = mean[[name for name in NETWORKS if name in checked]].astype(float)
-    if top_1.idxmax() != "untrained":
-        pairs = [{name: NETWORKS[name] for name in ("best", other)} for other in top_1.index[1:]]
-        return " ".join(comparison.briefly(checked, pair) for pair in pairs)
-    told = ", ".join(f"{NETWORKS[name]} {value:.1f} %" for name, value in top_1.items())
-    verdict = "the best trial is the preset"
-    if "preset" in checked:
-        gain = Estimate.of(mean, "gain_over_preset")
-        verdict = f"{gain.verdict('the best trial', 'the preset')}, {gain}"
+    best, epochs = scores.iloc[:, -2].max(), scores.columns[-2].split("_")[2]
+    trials = f"{len(scores)} trials of {epochs} epochs"
+    if best <= untrained:
+        scored = f"top-1 {best:.1f} against {untrained:.1f} %"
+        return f"None of {trials} beats the untrained network: {scored}."
+    name, other = ("", "preset") if "preset" in checked else (", the preset,", "untrained")
     return (
-        f"On the check's individuals: {told}. {sentence(verdict)[:-1]}, but none is above the "
-        "untrained network, so this says nothing of longer trainings."
+        f"The best of {trials}{name} has top-1 {best:.1f} %, the untrained network "
+        f"{untrained:.1f} %. On other individuals {beside(checked, other)}."
     )
 
 
-def details(checked: pd.DataFrame, scores: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """What the words rest on (`scores`: of `table`; `rows`: of `shared_with_test`, the search)."""
-    mean, train, found = checked.iloc[-1], rows.iloc[0], scores.iloc[:, -2]
-    sizes, turned = checked["queries"][:-1].astype(int), ""
-    if mean["best"] < mean.get("preset", 0) and found[0] < found.max():
-        turned = (
-            f"In the search the order was the reverse: the best trial {found.max():.1f} %, the "
-            f"preset {found[0]:.1f} %. "
-        )
-    return (
-        f"{turned}The check has {mean['queries']:,.0f} queries of individuals that the search did "
-        f"not score. Its {len(sizes)} species weigh alike, with {sizes.min()} to {sizes.max()} "
-        "queries each. Each network is trained once, and its interval leaves out what another "
-        "training changes. No test annotation or test encounter was used; "
-        f"{train['individuals_in_test']} of the search's {train['individuals']} training "
-        "individuals are in the test set with other photos."
-    )
+def beside(checked: pd.DataFrame, other: str) -> str:
+    """The best trial beside another of NETWORKS (`checked`: of `confirm`)."""
+    gain = Estimate.of(checked.iloc[-1], f"gain_over_{other}")
+    return f"{gain.verdict(NETWORKS['best'], NETWORKS[other])}, {gain}"
 
 
-def importance(study: optuna.Study, rung: int, seed: int) -> pd.DataFrame:
-    """Share of the variance of the scores after `rung` epochs that each setting explains (fANOVA).
-
-    Columns setting, importance. At the first rung every trial counts that didn't diverge, equally
-    far trained; at the last one only those that weren't stopped.
-    """
-    reached = [trial for trial in study.get_trials() if rung in trial.intermediate_values]
-    for trial in reached:  # copies
-        trial.state, trial.value = TrialState.COMPLETE, trial.intermediate_values[rung]
-    evaluator = FanovaImportanceEvaluator(seed=seed)
-    found = get_param_importances(in_memory(reached), evaluator=evaluator)
-    return pd.DataFrame(found.items(), columns=["setting", "importance"])
-
-
-@styled()
-def landscape(
-    study: optuna.Study, rung: int, seed: int, title: str
-) -> dict[str, tuple[Figure, pd.DataFrame]]:
-    """Figures of which settings matter, by name, with their data; none below ENOUGH trials.
-
-    What each explains after `rung` epochs, and the trials over the two that explain most, by score.
-    """
-    if len(study.trials) < ENOUGH:
-        return {}
-    explained, score = importance(study, rung, seed), f"top1_after_{rung}_epochs"
-    first, second = explained["setting"][:2]
-    scores = table(study).dropna(subset=score)[["trial", first, second, score]]
-    bars, dots = Figure(title, 2), Figure(title, 2.8)
-    sns.barplot(explained, x="importance", y="setting", color=BLUE, ax=bars.subplots())
-    axes = dots.subplots()
-    sns.scatterplot(scores, x=first, y=second, hue=score, palette="cividis", ax=axes)
-    scales = ["log" if SPACE[name].log else "linear" for name in (first, second)]
-    axes.set(xscale=scales[0], yscale=scales[1])
-    shown = {"importance": (bars, explained), "scatter": (dots, scores)}
-    return {f"hyperparameters_{name}": pair for name, pair in shown.items()}
-
-
-@styled()
-def history_plot(
-    scores: pd.DataFrame,
-    rungs: tuple[int, ...],
-    title: str,
-    untrained: float,
-    known: Mapping[int, str],
-) -> Figure:
-    """Each trial's score after half of its epochs (hollow) and after all (`scores`: of `table`).
-
-    `known`: of `known_trials`.
-    """
-    drawn = Figure(title, 2.4)
-    axes = drawn.subplots()
-    for rung in rungs:
-        fill = BLUE if rung == rungs[-1] else "white"
-        look = {"color": BLUE, "markerfacecolor": fill, "label": f"after {rung} epochs"}
-        axes.plot(scores["trial"], scores[f"top1_after_{rung}_epochs"], "o", **look)
-    axes.axhline(untrained, color=GREY, linestyle="--", linewidth=0.8, label="untrained")
-    words = ", ".join(f"{number}: {name}" for number, name in known.items())
-    label = f"trial ({words}; without a filled dot: stopped)"
-    axes.set(xlabel=label, ylabel="validation top-1 (%)")
-    axes.set_xlim(-0.5, len(scores) - 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    drawn.legend(loc="outside lower left", ncols=3)
-    return drawn
+def details(checked: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
+    """What the words rest on (`rows`: of `shared_with_test`, the search's first)."""
+    train, queries = rows.iloc[0], checked["queries"].iloc[-1]
+    told = [
+        f"The check has {queries:,.0f} queries of individuals that the search did not score. Each "
+        "network is trained once, and its interval leaves out what another training changes.",
+        f"No test annotation or test encounter was used; {train['individuals_in_test']} of the "
+        f"search's {train['individuals']} training individuals are in the test set with other "
+        "photos.",
+    ]
+    against = [sentence(f"on other individuals {beside(checked, 'untrained')}")]
+    return [*against, *told] if "preset" in checked else told

@@ -87,12 +87,12 @@ def in_words(table: pd.DataFrame) -> str:
         return "The network is already trained." if count == 1 else f"All {count} are trained."
     done = f"{count - left} of {count} networks are trained. " if left < count else ""
     networks = f"{left} network{'s'[: left != 1]}"
-    return f"{done}{networks} to train: about {_duration(total['hours'])} on this machine."
+    return f"{done}{networks} to train: about {duration(total['hours'])} on this machine."
 
 
-def _duration(hours: float) -> str:
+def duration(hours: float) -> str:
     """Hours in words, in the unit that suits them."""
-    if hours * 60 < 1:
+    if hours * 60 < 2:
         return f"{hours * 3600:.0f} seconds"
     return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:,.0f} hours"
 

@@ -156,10 +156,16 @@ def test_half_then_all_epochs(study):
     assert rungs(8, 100) == (4, 8)
 
 
-def test_photos_of_a_trial_are_those_of_both_its_trainings(study, task):
-    assert task.photos == 3 * len(task.parts.train)
+def test_the_bill_counts_the_photos_of_both_trainings_of_each_trial(study, task, monkeypatch):
+    monkeypatch.setattr(hyperparameters.bill, "rate_of", lambda config: 10)
+    photos = 4 * 3 * len(task.parts.train)
+    assert f"show {photos:,} photos: about {photos / 10:.0f} seconds" in task.bill(4)
     short = hyperparameters.shortened(study, 3, 20)
-    assert Search(short, task.parts).photos == 5 * 20
+    assert (
+        Search(short, task.parts)
+        .bill(1)
+        .startswith("1 trials, trainings of 2 and 3 epochs each, show 100 photos: about 10 seconds")
+    )
 
 
 def test_the_known_settings_come_first(undisturbed, task):
@@ -286,57 +292,6 @@ def test_the_table_has_every_trial_and_no_time(found):
     assert table["top1_after_2_epochs"].max() == pytest.approx(100 * found.best_value)
 
 
-def test_the_best_stands_beside_the_preset_and_the_paper(found, task):
-    table = hyperparameters.beside(found, task).set_index("setting")
-    assert table.index.tolist() == [*SPACE, "top-1 (%) here, after 2 epochs"]
-    assert "paper" not in table  # whose results these are not
-    assert table["a1_values"][:5].tolist() == [1.5e-3, 51.5, 0.2, 0.3, 3]
-    assert table.loc["scale", "preset"] == TINY.scale
-    assert table["best"].iloc[-1] == pytest.approx(100 * found.best_value)
-    assert table["preset"].iloc[-1] == pytest.approx(100 * found.trials[0].value)
-    assert table["lowest"][:5].tolist() == [3e-4, 10, 0, 0, 1]
-
-
-@pytest.fixture(scope="module")
-def many():
-    """Sixty trials whose score is the lowest margin; the last one diverged."""
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0))
-    for _ in range(60):
-        trial = study.ask(SPACE)
-        trial.report(trial.params["margin_low"], 1)
-        study.tell(trial, trial.params["margin_low"])
-    study.tell(study.ask(SPACE), state=TrialState.PRUNED)
-    return study
-
-
-def test_importance_finds_what_matters(many):
-    table = hyperparameters.importance(many, 1, 0)
-    assert table["setting"][0] == "margin_low"
-    assert table["importance"][0] > 0.9
-    assert table["importance"].sum() == pytest.approx(1)
-    pd.testing.assert_frame_equal(table, hyperparameters.importance(many, 1, 0))
-
-
-def test_below_fifty_trials_nothing_is_said_to_matter(found, many):
-    assert hyperparameters.landscape(found, 1, 0, "title") == {}
-    drawn = hyperparameters.landscape(many, 1, 0, "title")
-    assert list(drawn) == ["hyperparameters_importance", "hyperparameters_scatter"]
-    bars, _ = drawn["hyperparameters_importance"]
-    assert bars.axes[0].get_yticklabels()[0].get_text() == "margin_low"
-    figure, data = drawn["hyperparameters_scatter"]
-    dots = figure.axes[0].collections[0].get_offsets()
-    assert np.asarray(dots) == pytest.approx(data.iloc[:, 1:3].to_numpy())
-
-
-def test_the_history_shows_every_trial_at_half_and_at_its_end(found):
-    table = hyperparameters.table(found)
-    figure = hyperparameters.history_plot(table, RUNGS, "history", 12.5, {0: "preset", 1: "A.1"})
-    *lines, untrained = figure.axes[0].lines
-    assert set(untrained.get_ydata()) == {12.5}
-    for line, rung in zip(lines, RUNGS, strict=True):
-        np.testing.assert_array_equal(line.get_ydata(), table[f"top1_after_{rung}_epochs"])
-
-
 @pytest.mark.slow
 def test_the_check_trains_on_no_test_row(study, tmp_path):
     study = dataclasses.replace(study, runs_dir=tmp_path)
@@ -345,10 +300,10 @@ def test_the_check_trains_on_no_test_row(study, tmp_path):
     assert {"best", "preset", "untrained"} <= set(table)
     assert table["queries"].iloc[-1] == len(parts.validation)
     shown = hyperparameters.readable_check(table)
-    assert shown["network"].tolist() == [*hyperparameters.NETWORKS.values(), "a random ranking"]
-    assert shown.iloc[0, 3] == ""
+    assert shown["network"].tolist() == [*hyperparameters.NETWORKS.values()]
+    assert shown.iloc[0, 2] == ""
     gain = table["best"].iloc[-1] - table["untrained"].iloc[-1]
-    assert shown.iloc[2, 3].startswith(f"{gain:.1f} (")
+    assert shown.iloc[2, 2].startswith(f"{gain:.1f} (")
     saved = [pd.read_csv(path) for path in tmp_path.glob("*/rows.csv")]
     saved = [rows for rows in saved if len(rows) < len(study.train)]  # but the untrained one's
     assert len(saved) == 2
@@ -373,68 +328,65 @@ def of_a_check(**top_1):
 @pytest.mark.parametrize(
     ("top_1", "said"),
     [
-        ({"best": 40, "preset": 30, "untrained": 30}, "the best trial is better than the preset"),
+        (
+            {"best": 40, "preset": 30, "untrained": 30},
+            "the best trial is better than the preset, +10",
+        ),
         ({"best": 40, "preset": 37, "untrained": 30}, "no difference is shown between the best"),
-        ({"best": 40, "untrained": 30}, "the best trial is better than an untrained network"),
-        ({"best": 20, "preset": 25, "untrained": 30}, "preset 25.0 %, an untrained network 30.0"),
+        (
+            {"best": 20, "preset": 30, "untrained": 30},
+            "the best trial is worse than the preset, -10",
+        ),
+        ({"best": 40, "untrained": 30}, "the best trial is better than the untrained network, +10"),
     ],
 )
-def test_words_follow_the_intervals(task, top_1, said):
-    parts = pd.DataFrame({"individuals": [160], "individuals_in_test": [107]})
+def test_words_follow_the_intervals(top_1, said):
     scores = pd.DataFrame({"top1_after_2_epochs": [26.0, 28.0] * 3, "state": "complete"})
     checked = of_a_check(**top_1)
-    words = hyperparameters.in_words(checked, task, scores, 24.0)
-    first, second, *third = words.split(". ")
-    assert first == "A search of 6 trials of 2 epochs shows the method, not a result"
-    assert said.lower() in second.lower()
-    more = hyperparameters.details(checked, scores, parts)
-    assert "leaves out what another training changes" in more
-    assert "Its 1 species weigh alike, with 18 to 18 queries each." in more
-    assert "107 of the search's 160 training individuals" in more
-    against = "the best trial is better than an untrained network: top-1 40.0 against 30.0 %, +10.0"
-    beside_both = "preset" in top_1 and top_1["best"] == 40
-    assert any(part.lower().startswith(against) for part in third) == beside_both
-    turned = "the order was the reverse: the best trial 28.0 %, the preset 26.0 %"
-    assert (turned in more) == (top_1["best"] == 20)
-    assert ("says nothing of longer trainings" in words) == (top_1["best"] == 20)
-    many = pd.concat([scores] * 10)
-    longer = hyperparameters.in_words(checked, task, many.reset_index(), 24.0)
-    assert "not a result" not in longer
-    worse = hyperparameters.in_words(checked, task, scores, 30.0)
-    assert worse.startswith("None of 6 trials of 2 epochs beats the untrained network: top-1 28.0")
+    first, second = hyperparameters.in_words(checked, scores, 24.0).split(". ")
+    preset = "" if "preset" in top_1 else ", the preset,"
+    assert first == (
+        f"The best of 6 trials of 2 epochs{preset} has top-1 28.0 %, the untrained network 24.0 %"
+    )
+    assert second.startswith(f"On other individuals {said}")
+    worse = hyperparameters.in_words(checked, scores, 28.0)
+    assert worse == (
+        "None of 6 trials of 2 epochs beats the untrained network: top-1 28.0 against 28.0 %."
+    )
 
 
-@pytest.mark.parametrize(
-    ("preset", "said"),
-    [
-        (30.0, "The best trial is worse than the preset, -10.0 points (95 % interval -15.0 to "),
-        (22.0, "No difference is shown between the best trial and the preset, -2.0 points ("),
-        (None, "The best trial is the preset, but none is above"),
-    ],
-)
-def test_a_check_below_the_untrained_network_is_told_with_its_interval(task, preset, said):
-    scores = pd.DataFrame({"top1_after_2_epochs": [26.0, 28.0], "state": "complete"})
-    others = {"preset": preset, "untrained": 31.0} if preset else {"untrained": 31.0}
-    words = hyperparameters.in_words(of_a_check(best=20.0, **others), task, scores, 30.0)
-    assert said in words
-    assert words.endswith("untrained network, so this says nothing of longer trainings.")
+def test_what_the_words_rest_on_is_said():
+    parts = pd.DataFrame({"individuals": [160], "individuals_in_test": [107]})
+    told = hyperparameters.details(of_a_check(best=20, preset=25, untrained=30), parts)
+    assert told[0].startswith("On other individuals the best trial is worse than the untrained")
+    assert told[1].startswith("The check has 18 queries")
+    assert "107 of the search's 160 training individuals" in told[2]
+    alone = hyperparameters.details(of_a_check(best=20, untrained=30), parts)
+    assert alone == told[1:]  # of the untrained network the answer tells
 
 
-def test_known_trials_are_named(found, task):
-    known = hyperparameters.known_trials(task.study.config)
-    for number, point in zip(
-        known, hyperparameters.known_points(task.study.config).values(), strict=False
-    ):
-        assert found.trials[number].params == point
-    table = hyperparameters.with_names(hyperparameters.table(found), known)
-    assert table["trial"].tolist()[:2] == ["0: preset", "1: A.1"]
-    assert hyperparameters.known_trials(hyperparameters.PRESETS["paper"]) == {0: "preset and A.1"}
-
-
-def test_tables_for_readers_have_three_digits_that_count(found):
-    shown = hyperparameters.readable(hyperparameters.table(found))
-    assert [*shown][:4] == ["trial", "peak rate", "scale", "margin low"]
-    assert shown.iloc[0].tolist()[1:6] == ["0.02", "24", "0.1", "0.15", "3"]
+def test_a_reader_sees_the_best_trials_and_the_known_ones(found, task):
+    known = hyperparameters.known_points(task.study.config)
+    assert [*known] == ["preset", "A.1"]
+    for trial, point in zip(found.trials, known.values(), strict=False):
+        assert trial.params == point
+    assert [*hyperparameters.known_points(config.PRESETS["paper"])] == ["preset and A.1"]
+    table = hyperparameters.table(found)
+    shown = hyperparameters.readable(table, task.study.config, 12.34)
+    assert [*shown] == [
+        *("trial", "peak rate", "scale", "margin low", "margin width", "sub-centers"),
+        *("top-1 (%) after 1 epochs", "top-1 (%) after 2 epochs"),
+    ]
+    last = table["top1_after_2_epochs"]
+    assert shown["trial"].iloc[0].split(":")[0] == str(last.idxmax())
+    assert float(shown.iloc[0, -1]) == pytest.approx(last.max(), abs=0.05)
+    assert {"0: preset", "1: A.1"} < set(shown["trial"])
+    assert len(shown) - 1 <= hyperparameters.BEST + 2
+    assert shown.iloc[-1].tolist() == ["the untrained network", *[""] * 6, "12.3"]
+    preset = shown[shown["trial"] == "0: preset"].iloc[0]
+    assert preset.tolist()[1:6] == ["0.02", "24", "0.1", "0.15", "3"]
+    stopped = shown[~shown["trial"].str.startswith("the")].iloc[:, -1] == "stopped"
+    assert stopped.sum() == len(shown) - 1 - min(last.notna().sum(), hyperparameters.BEST)
     assert "nan" not in shown.to_string()
 
 
