@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from miewid_core import progress
 from miewid_core.figures import BLUE, ORANGE, PAGE, Figure, label_rows, plain_numbers, spelt, styled
-from miewid_core.paper.intervals import ENDS, Estimate, sentence
+from miewid_core.paper.intervals import ENDS, sentence
 
 LINKAGES = {  # joined by the best match, or by the mean of all; how it is drawn
     "single": (BLUE, "-", "o"),
@@ -25,8 +25,7 @@ LINKAGES = {  # joined by the best match, or by the mean of all; how it is drawn
 THRESHOLDS = np.linspace(0, 1, 51).round(2)  # of the cosine similarity
 HALVES = 400  # of the individuals, drawn for an interval
 NUMBERS = ["annotations", "individuals", "count", "splits", "merges"]
-MEASURES = ["ratio", "split_rate", "merge_rate", "pair_precision", "pair_recall", "ari"]
-LIMITS = [0, 0, 0, 0, 0, -0.5], [np.inf, np.inf, np.inf, 1, 1, 1]  # least and greatest of each
+MEASURES = ["ratio", "split_rate", "merge_rate"]
 REVIEWED = ["by", "reviewed", "individuals", "count", "error", "ari", "ami"]
 POINTS = 41  # numbers of reviews
 NEAREST = 20  # candidates of an annotation that a reviewer goes through
@@ -67,30 +66,6 @@ def shares(table: csr_array) -> tuple[np.ndarray, np.ndarray]:
     return present.sum(axis=1), present @ (1 / present.sum(axis=0))
 
 
-def pair_measures(table: csr_array, weights: np.ndarray) -> np.ndarray:
-    """Pairwise precision, recall and adjusted Rand index (3, H), of so many subsets at once.
-
-    `table`: of `cells`; `weights` (H, I) of 0 and 1 leave individuals out. Precision: the share of
-    the joined pairs of annotations that are one animal's; recall: the share of an animal's pairs
-    that are joined; 1 where there is none. The index is scikit-learn's adjusted_rand_score: 1 is
-    perfect, 0 what chance gives.
-    """
-    sizes = table.sum(axis=1)
-    both, own = weights @ _pairs(table).sum(axis=1), weights @ _pairs(sizes)
-    linked, every = _pairs(weights @ table).sum(axis=1), _pairs(weights @ sizes)
-    chance = own * linked / np.maximum(every, 1)
-    most = (own + linked) / 2
-    alike = most == chance  # only where both groupings are
-    rand = np.where(alike, 1.0, (both - chance) / np.where(alike, 1, most - chance))
-    shares = [np.where(of > 0, both / np.maximum(of, 1), 1.0) for of in (linked, own)]
-    return np.vstack([*shares, rand])
-
-
-def _pairs(counts: np.ndarray | csr_array) -> np.ndarray | csr_array:
-    """Pairs among so many annotations, element by element."""
-    return (counts * counts - counts) / 2
-
-
 def _halves(n: int, seed: list[int]) -> np.ndarray:
     """(HALVES, n) of 0 and 1: random halves of n individuals, whose means spread as those of n do.
 
@@ -109,10 +84,10 @@ def sweep(
     """The count of each species at each threshold by each linkage, then that of "mean": COLUMNS.
 
     `embeddings` (N, D) of `annotations` (catalog rows). `splits` and `merges` are the false ones,
-    their rates are per true individual, `ratio` is count / individuals; `pair_measures` for the
-    rest. 95 % intervals come from half-samples of the individuals, what is joined held fixed: they
-    are too narrow where most animals are one chain. "mean" has the sums of the numbers, and the
-    means over species of the measures.
+    their rates are per true individual, `ratio` is count / individuals. 95 % intervals come from
+    half-samples of the individuals, what is joined held fixed: they are too narrow where most
+    animals are one chain. "mean" has the sums of the numbers, and the means over species of the
+    measures.
     """
     draws: dict[tuple, list[np.ndarray]] = {}
     rows = []
@@ -135,45 +110,38 @@ def sweep(
 
 
 def _count(table: csr_array, halves: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """Individuals, count, splits, merges; MEASURES (6, 1 + HALVES), those of all animals first."""
+    """Individuals, count, splits, merges; MEASURES (3, 1 + HALVES), those of all animals first."""
     weights = np.vstack([np.ones(halves.shape[1]), halves])
     pieces, share = shares(table)
     n, count = table.shape
     splits = round(pieces.sum()) - n
     each = np.column_stack([share, pieces - 1, pieces - share])  # (I, 3)
-    means = (weights @ each).T / np.maximum(weights.sum(axis=1), 1)
-    return [n, count, splits, n + splits - count], np.vstack([means, pair_measures(table, weights)])
+    # row by row, as the last bits of a mean hang on it
+    means = np.ascontiguousarray((weights @ each).T) / np.maximum(weights.sum(axis=1), 1)
+    return [n, count, splits, n + splits - count], means
 
 
 def _intervals(draws: np.ndarray) -> list[float]:
-    """Each measure of all animals (the first draw), then its interval from the halves.
-
-    Their spread is put around it: the ARI of fewer animals is another one on average.
-    """
+    """Each measure of all animals (the first draw), the halves' spread around it its interval."""
     value, halves = draws[:, 0], draws[:, 1:]
     spread = np.quantile(halves, [0.025, 0.975], axis=1) - halves.mean(axis=1)
-    low, high = (value + spread).clip(*LIMITS)
+    low, high = (value + spread).clip(0)
     return np.column_stack([value, low, high]).ravel().tolist()
 
 
 def chosen_elsewhere(table: pd.DataFrame) -> pd.DataFrame:
-    """For each species and linkage of a `sweep`, its rows at the thresholds that others choose.
+    """For each species and linkage of a `sweep`, its row at the threshold that others choose.
 
-    Column `goal` says for what: "identities", the best mean ARI of the others; "count", their mean
-    ratio nearest to 1 as a factor. So nothing is chosen on the animals that are counted with it.
-    A single species has no others: no rows.
+    There the others' mean ratio is nearest to 1, as a factor. So nothing is chosen on the animals
+    that are counted with it. A single species has no others: no rows.
     """
     species = table[table["species"] != "mean"]
-    parts = [species.head(0).assign(goal="")]
+    parts = [species.head(0)]
     for _, rows in species.groupby("linkage", sort=False):
-        grid = rows.pivot(index="threshold", columns="species", values=["ari", "ratio"])
-        for name, own in rows.groupby("species") if rows["species"].nunique() > 1 else ():
-            others = grid.drop(columns=name, level="species").T.groupby(level=0).mean().T
-            best = {
-                "identities": others["ari"].idxmax(),
-                "count": np.log(others["ratio"]).abs().idxmin(),
-            }
-            parts += [own[own["threshold"] == at].assign(goal=goal) for goal, at in best.items()]
+        ratios = rows.pivot(index="threshold", columns="species", values="ratio")
+        for name, own in rows.groupby("species") if len(ratios.columns) > 1 else ():
+            others = ratios.drop(columns=name).mean(axis=1)
+            parts.append(own[own["threshold"] == np.log(others).abs().idxmin()])
     return pd.concat(parts, ignore_index=True)
 
 
@@ -181,73 +149,29 @@ def headline(chosen: pd.DataFrame) -> str:
     """How far off counts by average linkage are (`chosen_elsewhere`), for a title."""
     if chosen.empty:
         return "A count by a threshold of others needs two species"
-    ratio = chosen.loc[(chosen["goal"] == "count") & (chosen["linkage"] == "average"), "ratio"]
+    ratio = chosen.loc[chosen["linkage"] == "average", "ratio"]
     return f"Average linkage counts {ratio.min():.2f} to {ratio.max():.2f} times the true number"
 
 
-def in_words(chosen: pd.DataFrame) -> str:
-    """How far counts by the threshold that is right for other species are off, by each linkage."""
+def details(chosen: pd.DataFrame) -> str:
+    """How far counts by the threshold that is right for the other species are off."""
     if chosen.empty:
         return "With one species, no other can choose its threshold."
-    own, told = chosen[chosen["goal"] == "count"], []
+    told = []
     for method in reversed(LINKAGES):
-        table = own[own["linkage"] == method].sort_values("ratio")
-        alike = np.isclose(table["ratio_low"], table["ratio_high"])  # nothing varies: no interval
-        rows, sure = (part.to_dict("records") for part in (table, table[~alike]))
+        rows = chosen[chosen["linkage"] == method].sort_values("ratio")
         ends = (
-            f"{row['ratio']:.2f} times ({spelt(row['species'])})" for row in (rows[0], rows[-1])
+            f"{row['ratio']:.2f} ({spelt(row['species'])})"
+            for _, row in rows.iloc[[0, -1]].iterrows()
         )
-        off = [Estimate.of(row, "ratio").above(1).shown("many", "few", "") for row in sure]
-        limits = [row["threshold"] for row in rows]
-        told.append(
-            f"{method} linkage counts {' to '.join(ends)} the true number of individuals: by the "
-            f"interval too few for {off.count('few')} and too many for {off.count('many')} of "
-            f"{len(rows)} species{_without_interval(table[alike])} (thresholds: cosines of "
-            f"{min(limits):.2f} to {max(limits):.2f})"
-        )
-    told[0] = f"by the threshold that is right for the other species, {told[0]}"
-    return " ".join(map(sentence, told))
-
-
-def _without_interval(rows: pd.DataFrame) -> str:
-    """Which species have no interval, and why: `rows` whose animals all count alike."""
-    if rows.empty:
-        return ""
-    why = "all one group" if (rows["count"] == 1).all() else "whose individuals all count alike"
-    return f"; no interval for {', '.join(map(spelt, rows['species']))}, {why}"
-
-
-def briefly(chosen: pd.DataFrame, reviewed: pd.DataFrame) -> str:
-    """How far off counts by average linkage are, and the `reviews` that give better ones."""
-    if chosen.empty:
-        return in_words(chosen)
-    pairs = {name: _pairs_needed(reviewed, name) for name in ("ari", "error")}
+        told.append(f"{method} linkage counts {' to '.join(ends)} times the true number")
+    average = chosen[chosen["linkage"] == "average"]
+    varies = ~np.isclose(average["ratio_low"], average["ratio_high"])  # else there is no interval
+    few, many = average["ratio_high"][varies] < 1, average["ratio_low"][varies] > 1
     return (
-        f"By a threshold that is right for the other species, {_lower(headline(chosen))}. "
-        f"{pairs['ari'].capitalize()} pairs over all species, reviewed without error, give better "
-        f"identities (ARI) than that, {pairs['error']} a nearer count."
-    )
-
-
-def _lower(text: str) -> str:
-    return f"{text[:1].lower()}{text[1:]}"
-
-
-def _pairs_needed(table: pd.DataFrame, name: str) -> str:
-    """After how many reviewed pairs a measure of `reviews` is better than by the threshold."""
-    by, rows = table.iloc[0], table[1:]
-    ahead = rows[name] < by[name] if name == "error" else rows[name] > by[name]
-    some = rows["reviewed"][ahead]
-    return f"about {some.iloc[0]:,}" if len(some) else f"more than {table['reviewed'].iloc[-1]:,}"
-
-
-def sizes_in_words(annotations: pd.DataFrame) -> str:
-    """How many annotations an individual has, and how far too high a count can be."""
-    sizes = annotations.groupby("individual").size()
-    return (
-        f"The {len(sizes):,} individuals have {sizes.min()} to {sizes.max()} test annotations, so "
-        f"a count that joins nothing would be {len(annotations) / len(sizes):.1f} times the true "
-        "number."
+        f"By a threshold that is right for the other species, {told[0]}: too few for {few.sum()} "
+        f"and too many for {many.sum()} of {len(average)} species (by the 95 % intervals). "
+        f"{sentence(told[1])}"
     )
 
 
@@ -256,23 +180,23 @@ def reviews(
 ) -> pd.DataFrame:
     """Count and identities by a threshold, then by so many reviewed pairs alone: REVIEWED.
 
-    First the average linkage of `chosen` (of `chosen_elsewhere`, for counts). Then every annotation
-    is an individual of its own until a reviewer, who knows the truth, links it (see `_asked`).
+    First the average linkage of `chosen` (of `chosen_elsewhere`), if any. Then every annotation is
+    an individual of its own until a reviewer, who knows the truth, links it (see `_asked`).
     `reviewed` pairs, of `pairs` within species, are those of all species together. Means over
     species: `error`, of abs(count / individuals - 1); `ari` and `ami`, scikit-learn's.
     """
-    used = chosen[(chosen["goal"] == "count") & (chosen["linkage"] == "average")]
-    people, parts, joins = {}, [], {}
-    for name, threshold in zip(used["species"], used["threshold"], strict=True):
-        own = (annotations["species"] == name).to_numpy()
-        people[name] = annotations["individual"].to_numpy(object)[own]
-        parts.append(_asked(embeddings[own], people[name]).assign(species=name))
-        (joins[name],) = joined(embeddings[own], [threshold], "average")
-    if not parts:
-        return pd.DataFrame(columns=REVIEWED)
+    places = annotations.groupby("species").indices
+    people = {name: annotations["individual"].to_numpy(object)[own] for name, own in places.items()}
+    parts = [
+        _asked(embeddings[own], people[name]).assign(species=name) for name, own in places.items()
+    ]
+    used = chosen[chosen["linkage"] == "average"].set_index("species")["threshold"]
+    joins = {
+        name: joined(embeddings[places[name]], [at], "average")[0] for name, at in used.items()
+    }
+    rows = [["threshold", 0, *_agreement(people, joins)]] if joins else []
     pairs = pd.concat(parts).sort_values("cosine", ascending=False, kind="stable")
     numbers = np.unique(np.linspace(0, len(pairs), POINTS).round().astype(int))
-    rows = [["threshold", 0, *_agreement(people, joins)]]
     for number in numbers.tolist():
         linked, groups = pairs[:number][pairs["same"][:number]], {}
         for name, individuals in people.items():
@@ -326,79 +250,87 @@ def _asked(embeddings: np.ndarray, people: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*pairs, "same"])
 
 
-def reviews_in_words(table: pd.DataFrame) -> str:
-    """How many reviewed pairs a better count takes, from a table of `reviews`."""
-    if table.empty:
-        return "Reviews are compared with the threshold of other species, and there is one species."
-    by, last = table.iloc[0], table.iloc[-1]
-    ari, ami, nearer = (_pairs_needed(table, name) for name in ("ari", "ami", "error"))
+def _ends(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series, pd.Series, str]:
+    """Of `reviews`: the row by threshold, if any; without a review; after all; pairs a photo."""
+    by, rows = (table[table["by"] == name] for name in ("threshold", "reviews"))
+    begun, last = rows.iloc[0], rows.iloc[-1]  # to begin with, a photo is an individual
+    return by, begun, last, f"{last['reviewed'] / begun['count']:.2g}"
+
+
+def in_words(table: pd.DataFrame) -> str:
+    """How far off a count is by a threshold, and after all `reviews`."""
+    by, _, last, pairs = _ends(table)
+    threshold = "".join(f"by {100 * error:.0f} % with a threshold, and " for error in by["error"])
     return (
-        f"By the threshold, a count by average linkage is off by {100 * by['error']:.0f} % on "
-        f"average over species (ARI {by['ari']:.2f}, AMI {by['ami']:.2f}). By reviewed pairs "
-        f"alone, of all species together, identities are better by ARI after {ari} pairs, by AMI "
-        f"after {ami}, and counts are nearer after {nearer}. After {last['reviewed']:,} of "
-        f"{last['pairs']:,} possible pairs within species, {last['count']:,} individuals are "
-        f"counted, of {last['individuals']:,} true; a species' count is off by "
-        f"{100 * last['error']:.0f} % on average (ARI {last['ari']:.2f}, AMI {last['ami']:.2f})."
+        f"On average a species' count is off {threshold}by {100 * last['error']:.0f} % after "
+        f"{pairs} error-free reviews a photo."
+    )
+
+
+def reviews_in_words(table: pd.DataFrame) -> str:
+    """What `reviews` do to the count and to identities."""
+    by, begun, last, pairs = _ends(table)
+    threshold = "".join(f"; by the threshold it is {ari:.2f}" for ari in by["ari"])
+    return (
+        f"Without a review each of the {begun['count']:,} photos counts as an individual, "
+        f"{begun['count'] / begun['individuals']:.1f} times the true number. After "
+        f"{last['reviewed']:,} reviewed pairs ({pairs} a photo) of {last['pairs']:,} possible "
+        f"ones, {last['count']:,} individuals are counted, of {last['individuals']:,} true. The "
+        f"ARI is then {last['ari']:.2f}{threshold}."
     )
 
 
 @styled()
 def reviews_figure(table: pd.DataFrame, title: str) -> Figure:
-    """Identities and counts by reviewed pairs, and by the threshold (`table`: of `reviews`)."""
-    drawn = Figure(title, 2.9, PAGE)
-    left, right = drawn.subplots(1, 2)
-    of = f" (of {table['pairs'].iloc[0]:,})" if len(table) else ""
-    for name, (axes, colour, line, times) in {
-        "ari": (left, BLUE, "-", 1),
-        "ami": (left, ORANGE, "--", 1),
-        "error": (right, BLUE, "-", 100),
-    }.items():
-        by = times * table.loc[table["by"] == "threshold", name]
-        rows = table[table["by"] == "reviews"]
-        label = name.upper() if axes is left else "count"
-        look = {"color": colour, "linestyle": line}
-        axes.plot(rows["reviewed"], times * rows[name], label=f"{label}, by reviews", **look)
-        for value in by:
-            axes.axhline(value, label=f"{label}, by threshold", linewidth=0.7, **look)
-        axes.set_xlabel(f"reviewed pairs of all species{of}")
-    left.set(ylabel="ARI, AMI (mean over species)", ylim=(0, 1.02))
-    right.set(ylabel="count off by (%, mean)", ylim=(0, None))
-    drawn.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=4)
+    """Counts and identities by reviewed pairs, and by the threshold (`table`: of `reviews`)."""
+    drawn = Figure(title, 2.7, PAGE)
+    panels, (by, begun, *_) = drawn.subplots(1, 2), _ends(table)
+    rows, photos = table[table["by"] == "reviews"], begun["count"]
+    for axes, name, times in zip(panels, ("error", "ari"), (100, 1), strict=True):
+        axes.plot(rows["reviewed"] / photos, times * rows[name], color=BLUE, label="reviewed pairs")
+        for value in times * by[name]:
+            axes.axhline(value, color=ORANGE, linestyle="--", label="threshold, no review")
+        axes.set_xlabel(f"reviewed pairs a photo (of {begun['pairs'] / photos:.0f} possible)")
+    panels[0].set(ylabel="count off by (%)", ylim=(0, None))
+    panels[1].set(ylabel="ARI", ylim=(0, 1.02))
+    look = {"loc": "outside lower left", "alignment": "left", "ncols": 2}
+    drawn.legend(*panels[0].get_legend_handles_labels(), title="means over species", **look)
     return drawn
 
 
 PANELS = {  # column of a `sweep`: label of the axis, factor
-    "ratio": ("counted / true individuals", 1),
-    "ari": ("adjusted Rand index", 1),
+    "ratio": ("counted / true individuals\n(log axis)", 1),
     "split_rate": ("false splits\nper 100 individuals", 100),
     "merge_rate": ("false merges\nper 100 individuals", 100),
-    "pair_precision": ("pairwise precision (%)", 100),
-    "pair_recall": ("pairwise recall (%)", 100),
 }
 
 
 @styled()
 def curves(table: pd.DataFrame, title: str) -> Figure:
     """Means over species against the threshold, with 95 % bands (`table`: of `sweep`)."""
-    drawn = Figure(title, 4.4, PAGE)
-    axes = drawn.subplots(2, 3, sharex=True).T.ravel()
-    mean = table[table["species"] == "mean"]
+    drawn = Figure(title, 2.7, PAGE)
+    axes = drawn.subplots(1, 3)
+    mean, species = table[table["species"] == "mean"], table["species"].nunique() - 1
     for panel, (name, (label, times)) in zip(axes, PANELS.items(), strict=True):
         for method, rows in mean.groupby("linkage", sort=False):
             colour, line, _ = LINKAGES[method]
             value, low, high = (times * rows[name + end] for end in ENDS)
             panel.fill_between(rows["threshold"], low, high, color=colour, alpha=0.25, linewidth=0)
             panel.plot(rows["threshold"], value, line, color=colour, label=method)
-        panel.set(ylabel=label, xlabel="threshold (cosine)" if panel in axes[1::2] else "")
+        panel.set(ylabel=label, xlabel="threshold (cosine)")
     axes[0].axhline(1, color="black", linewidth=0.6)
     axes[0].set_yscale("log")
     plain_numbers(axes[0].yaxis)
-    first = mean.iloc[0]
-    changing = mean[mean["count"].between(table["species"].nunique(), first["annotations"] - 1)]
+    first, least = mean.iloc[0], mean.loc[mean["count"] == species, "ratio"]
+    changing = mean[mean["count"].between(species + 1, first["annotations"] - 1)]
     if len(changing):
         low, high = changing["threshold"].agg(["min", "max"])
-        axes[0].set_xlim(low - 0.02, high + 0.02)
+        for panel in axes:
+            panel.set_xlim(low - 0.02, high + 0.02)
+    for floor in least[:1]:
+        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        axes[0].annotate("all one group", (1, floor), (0, 2), ha="right", **place)
+        axes[0].axhline(floor, color="black", linewidth=0.6, linestyle=":")
     n = f"{first['individuals']:,} individuals, {first['annotations']:,} annotations"
     words = f"linkage, mean over species with 95 % interval; n = {n}"
     look = {"loc": "outside lower left", "alignment": "left", "ncols": 2, "title": words}
@@ -412,7 +344,7 @@ def counts(chosen: pd.DataFrame, title: str) -> Figure:
 
     `chosen`: of `chosen_elsewhere`. Species by decreasing number of individuals.
     """
-    rows = chosen[chosen["goal"] == "count"].sort_values("individuals", ascending=False)
+    rows = chosen.sort_values("individuals", ascending=False)
     names = rows["species"] + " (" + rows["individuals"].astype(str) + ")"
     drawn = Figure(title, 1.5 + 0.19 * names.nunique())
     axes = drawn.subplots()
@@ -428,8 +360,8 @@ def counts(chosen: pd.DataFrame, title: str) -> Figure:
         axes.hlines(place, own["ratio_low"], own["ratio_high"], colour, linewidth=1)
         axes.plot(own["ratio"], place, marker, color=colour, label=f"{method} linkage")
     label_rows(axes, np.arange(len(labels)), labels)
-    axes.set(xscale="log", xlabel="counted / true individuals (n)")
+    axes.set(xscale="log", xlabel="counted / true individuals (log axis)")
     plain_numbers(axes.xaxis)
-    words = "with 95 % interval, threshold of other species for count"
+    words = "each species (true number) by the threshold of\nthe others; lines: 95 % intervals"
     drawn.legend(title=words, loc="outside lower left", ncols=2, alignment="left")
     return drawn

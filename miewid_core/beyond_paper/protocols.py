@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score
 
 from miewid_core.evaluation import BLOCK, hits, unit_vectors
-from miewid_core.figures import BLUE, PAGE, VERMILION, Figure, styled
+from miewid_core.figures import BLUE, PAGE, VERMILION, Figure, spelt, styled
 from miewid_core.paper.intervals import (
     ENDS,
     Estimate,
@@ -30,11 +30,11 @@ from miewid_core.runs.run import Training
 RANDOM, DATED, TIMED = "section 3.3", "section 3.3, dated species", "by date"
 MEASURES = {  # in percent: three of known individuals (closed-set), four of all (open-set)
     "top_1": "top-1",
-    "vote": "vote of the nearest",
+    "vote": "top-1 by a vote of the nearest",
     "mAP": "mAP",
-    "BAKS": "BAKS: known individuals right",
-    "BAUS": "BAUS: new individuals called new",
-    "geometric": "geometric mean of both, by species",
+    "BAKS": "known right (BAKS)",
+    "BAUS": "new called new (BAUS)",
+    "geometric": "geometric mean of both",
     "AUROC": "AUROC: known above new, 50 is chance",
 }
 SIZES = ["known", "new", "known_individuals", "new_individuals"]  # photos, and whose
@@ -227,18 +227,10 @@ def readable(tables: Mapping[str, pd.DataFrame], lowest: pd.DataFrame) -> pd.Dat
     heads |= {name: name.replace("_", " ") for name in SIZES[2:]}
     heads |= {"random": "top-1 of a random ranking (%)"}
     heads |= {"untrained": "top-1 of the untrained network (%)"}
-    heads |= {name: f"{words} (%)" for name, words in MEASURES.items()}
+    for name in [name for name in MEASURES if name != "geometric"]:  # it only sets thresholds
+        heads[name] = f"{MEASURES[name]} (%)".replace(") (", ", ")
     columns = with_heads(means, heads).T.set_axis([*tables], axis=1)
     return columns.rename_axis("split").reset_index()
-
-
-def readable_species(table: pd.DataFrame) -> pd.DataFrame:
-    """A `summary` for a reader, species by species."""
-    heads = {"species": "species", "known_individuals": "known individuals"}
-    heads |= {"new_individuals": "new individuals", "top_1": "top-1 (%)"}
-    limit = table["threshold"].map("{:.2f}".format).where(table["threshold"].notna(), "")
-    heads |= {"threshold": "threshold"} | {name: f"{name} (%)" for name in (*OPEN, "AUROC")}
-    return with_heads(table.assign(threshold=limit), heads)
 
 
 def without_the_day(found: pd.DataFrame) -> pd.DataFrame:
@@ -263,79 +255,75 @@ def _share(table: pd.DataFrame, name: str) -> str:
     return with_interval(table, name, unit=" %")[-1]
 
 
-def usual(ranks: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """Top-1 where test photos search one another (section 3.4), in percent: rows all, known, gain.
-
-    `ranks`: by the network of `found` (of `searches`), whose known individuals' photos are the
-    second row's queries; "gain" is what `found` has more on these, paired by query. Means over
-    species; columns queries, individuals, value, low, high.
-    """
-    known = ranks["annotation_id"].isin(found["annotation_id"][found["known"]])
-    means = {
-        name: by_species(hits(rows, 1).astype(float), rows).iloc[-1, 1:].astype(float)
-        for name, rows in (("all", ranks), ("known", ranks[known]))
-    }
-    among = hits(ranks[known], 1).astype(float)
-    right = ranks["annotation_id"].map(found.set_index("annotation_id")["right"])[among.index]
-    paired = by_species(right.astype(float), ranks[known], among)
-    means["gain"] = paired.iloc[-1, 1:].drop("p").astype(float)
-    table = pd.DataFrame(means).T
-    table[["value", "low", "high"]] *= 100
-    return table
-
-
-def usual_in_words(table: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> str:
-    """Top-1 by section 3.4 (`table`: of `usual`) beside that of `summaries`."""
-    every, known, _ = with_interval(table, "value", "low", "high", unit=" %")
-    if not known:
-        return "No known individual's photo has another in the test set."
+def in_words(table: pd.DataFrame, network: str = "the multi-species network") -> str:
+    """How often answers are right, those that may be "new" and those that may not (`summary`)."""
+    named = (
+        f"The nearest training photo is right for {_share(table, 'top_1')} of known individuals' "
+        "photos, if none may be called new."
+    )
+    if not _share(table, "BAKS"):
+        return named
     return (
-        f"By section 3.4, where test photos search one another, this network's top-1 is {every} on "
-        f"all {table.loc['all', 'queries']:,.0f} queries and {known} on the "
-        f"{table.loc['known', 'queries']:,.0f} of known individuals. From the first to the second "
-        f"the animals change, from there to {_share(tables[RANDOM], 'top_1')} the database: "
-        f"{Estimate(*table.loc['gain', ['value', 'low', 'high']])}, paired by query."
+        f"Where it must name an animal or call it new, {network} is right for "
+        f"{_share(table, 'BAKS')} of known and {_share(table, 'BAUS')} of new animals. {named}"
     )
 
 
-def in_words(tables: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> str:
-    """Top-1 of known individuals in each split beside the `usual` one (`table`), and AUROC."""
-    first, told = tables[RANDOM], ""
-    if known := with_interval(table, "value", "low", "high", unit=" %")[1]:
-        told += f"; among test photos alone (section 3.4) it is for {known}"
-    if DATED in tables:
-        told += f". On the species with days it is right for {_share(tables[DATED], 'top_1')}"
+def details(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """The range over species of section 3.3's split, and how often answers are right by date."""
+    table, told = tables[RANDOM], []
+    for name in ("top_1", "BAKS", "BAUS"):
+        scores = table[:-1].set_index("species")[name].dropna().sort_values()
+        ends = [f"{score:.0f} % ({spelt(who)})" for who, score in scores.items()]
+        told += [f"{MEASURES[name]} {ends[0]} to {ends[-1]}"] if ends else []
+    shown = [f"Means over {len(table) - 1} species. By species: {', '.join(told)}."]
     if TIMED in tables:
-        score = _share(tables[TIMED], "top_1")
-        told += (
-            ". On later days, of other photos and after another training (not comparable), a "
-            f"network is right for {score} of known individuals' photos"
-        )
-    if pd.notna(first["AUROC"].iloc[-1]):
-        told += (
-            ". Of section 3.3's pairs of a known and a new animal, the known one scores higher in "
-            f"{_share(first, 'AUROC')}, where chance would give 50 %"
-        )
+        words = in_words(tables[TIMED], "another network")
+        shown.append(f"By date, {words[:1].lower()}{words[1:]}")
+    return shown
+
+
+def usual_in_words(ranks: pd.DataFrame, found: pd.DataFrame) -> str:
+    """Top-1 where test photos search one another (section 3.4), beside that of `found`.
+
+    `ranks`: by the network of `found` (of `searches`). Means over species of known individuals'
+    photos; the difference is paired by query.
+    """
+    known = ranks[ranks["annotation_id"].isin(found["annotation_id"][found["known"]])]
+    among = hits(known, 1).astype(float)
+    rows = known.loc[among.index]
+    if rows.empty:
+        return "No known individual's photo has another in the test set."
+    right = rows["annotation_id"].map(found.set_index("annotation_id")["right"]).astype(float)
+    means = [by_species(among, rows), by_species(right, rows), by_species(right, rows, among)]
+    table = (
+        100
+        * pd.concat(means).loc[lambda table: table["species"] == "mean", ["value", "low", "high"]]
+    )
+    usual, here, _ = with_interval(table, "value", "low", "high", unit=" %")
+    gain = Estimate(*table.iloc[-1])
     return (
-        "In the training photos, the multi-species network's nearest photo is right for "
-        f"{_share(first, 'top_1')} of known individuals' photos, on average over "
-        f"{len(first) - 1} species{told}. Brackets: 95 % intervals over individuals."
+        f"By section 3.4, where test photos search one another, this network's top-1 is {usual} on "
+        f"the {len(rows):,} queries of known individuals. In the training photos it is {here}: "
+        f"{gain}, paired by query. Only the database changes, to photos that the network was "
+        "trained on."
     )
 
 
 def days_in_words(days: pd.DataFrame) -> str:
     """How much of the score is memory of the day (`days`: of `without_the_day`)."""
     mean = days.iloc[-1]
-    alone = f" Left out: {mean['alone']:,}, as all photos of their individual are of their day."
     if not mean["queries"]:
-        none = "No photo of a query's individual and day is known to be in the database"
-        return f"{none}, beside one of another day.{alone}" if mean["alone"] else f"{none}."
+        return (
+            "Memory of the day is not measured: no query is known to have photos of its "
+            "individual in the database both of its day and of others."
+        )
     change = -Estimate(*mean[["value", "low", "high"]])
     verdict = change.shown("top-1 rises", "top-1 falls", "no change of top-1 is shown")
     return (
-        f"Without the database's photos of the query's day {verdict}: {change}; queries: "
-        f"{mean['queries']:,} of {len(days) - 1} species. Of these {mean['same_day']:.0f} % have "
-        f"such a photo of their individual.{alone if mean['alone'] else ''}"
+        f"Memory of the day: without the database's photos of the query's day {verdict}: {change}; "
+        f"queries: {mean['queries']:,} of {len(days) - 1} species. Of these "
+        f"{mean['same_day']:.0f} % have such a photo of their individual."
     )
 
 

@@ -198,7 +198,7 @@ def test_species_without_new_individuals_have_no_open_set_scores():
     assert table.loc["mean", protocols.SIZES].tolist() == [18, 3, 9, 2]
     lowest = protocols.floors({protocols.RANDOM: found})
     shown = protocols.readable({protocols.RANDOM: table.reset_index()}, lowest).set_index("split")
-    assert shown[protocols.RANDOM].tolist()[:2] == ["3, 1", "18, 9"]
+    assert shown[protocols.RANDOM].tolist()[:6] == [3, 1, 18, 3, 9, 2]
     random, untrained = shown.loc[
         ["top-1 of a random ranking (%)", "top-1 of the untrained network (%)"], protocols.RANDOM
     ]
@@ -224,12 +224,8 @@ def test_what_the_photos_of_the_day_are_worth():
     words = protocols.days_in_words(table.reset_index())
     assert "no change of top-1 is shown: -50.0 points (95 % interval " in words
     assert "queries: 4 of 1 species. Of these 50 % have such a photo" in words
-    assert words.endswith(" Left out: 1, as all photos of their individual are of their day.")
-    alone = protocols.days_in_words(protocols.without_the_day(found.assign(apart="")))
-    assert "No photo" in alone
-    assert " Left out: 3," in alone
-    none = protocols.without_the_day(found.assign(same_day=False))
-    assert protocols.days_in_words(none).endswith("is known to be in the database.")
+    for nothing in (found.assign(apart=""), found.assign(same_day=False)):
+        assert "not measured" in protocols.days_in_words(protocols.without_the_day(nothing))
 
 
 def test_all_species_are_searched_in_blocks(monkeypatch):
@@ -298,39 +294,46 @@ def test_section_3_3_is_also_summed_up_over_the_species_of_the_split_by_date():
     assert lowest.loc[protocols.DATED].equals(lowest.loc[protocols.TIMED])
     assert [*protocols.readable(tables, lowest)] == ["split", *tables]
     assert [*protocols.summaries({protocols.RANDOM: found})] == [protocols.RANDOM]
-    usual = pd.DataFrame({"value": [60, 70], "low": [50, 60], "high": [65, 80.0]})
-    words = protocols.in_words(tables, usual)
-    assert "(section 3.4) it is for 70.0 % (60.0 to 80.0). On the species" in words
-    assert "On later days, of other photos and after another training (not comparable)" in words
-    assert words.endswith(
-        "), where chance would give 50 %. Brackets: 95 % intervals over individuals."
-    )
-    assert "section 3.4" not in protocols.in_words(tables, usual.assign(value=np.nan))
-    for name in (protocols.RANDOM, protocols.DATED, protocols.TIMED):
-        assert f" {tables[name]['top_1'].iloc[-1]:.1f} % (" in words
+
+
+def test_the_answer_leads_with_what_may_be_called_new():
+    table = protocols.summary(several(6))
+    top_1, known, new = (f"{table[name].iloc[-1]:.1f} % (" for name in ("top_1", "BAKS", "BAUS"))
+    words = protocols.in_words(table, "it")
+    assert words.startswith(f"Where it must name an animal or call it new, it is right for {known}")
+    assert f" of known and {new}" in words
+    assert f" The nearest training photo is right for {top_1}" in words
+    alone = protocols.summary(several(6).query("species == 'x'"))  # it has no threshold
+    assert protocols.in_words(alone).startswith("The nearest training photo is right for ")
+    for rows in (table, alone):
+        told, later = protocols.details({protocols.RANDOM: rows, protocols.TIMED: rows})
+        assert later.endswith(protocols.in_words(rows, "another network")[1:])
+        assert protocols.details({protocols.RANDOM: rows}) == [told]
+        species = rows[:-1].set_index("species")
+        least, most = species["top_1"].idxmin(), species["top_1"].idxmax()
+        ends = [f"{species['top_1'][name]:.0f} % ({name})" for name in (least, most)]
+        assert f"top-1 {' to '.join(ends)}" in told
+        assert ("BAUS" in told) == (len(rows) > 2)
 
 
 def test_the_usual_top_1_is_that_of_the_same_queries():
     found = several(7)
     ranks = found[["annotation_id", "species", "individual"]].assign(relevant=1, candidates=5)
-    ranks["first_match_rank"] = np.where(found["known"], 1 + np.arange(len(found)) % 2, 2)
-    table = protocols.usual(ranks, found)
-    right = ranks["first_match_rank"].eq(1)
-    for name, counted in (("all", right | True), ("known", found["known"])):
-        means = 100 * right[counted].groupby(ranks["species"]).mean()
-        assert table.loc[name, "value"] == pytest.approx(means.mean())
-        assert table.loc[name, "queries"] == counted.sum()
-    rows = found[found["known"]]
-    more = rows["right"].astype(int) - right[found["known"]].astype(int)
-    gain = table.loc["gain"]
-    assert gain["value"] == pytest.approx(100 * more.groupby(rows["species"]).mean().mean())
-    assert gain["low"] < gain["value"] < gain["high"]
-    tables = protocols.summaries({protocols.RANDOM: found})
-    told = protocols.usual_in_words(table, tables)
-    assert told.endswith(f" to {gain['high']:+.1f}), paired by query.")
-    assert f"{table.loc['known', 'value']:.1f} % (" in told
-    none = protocols.usual(ranks, found.assign(known=False))
-    assert protocols.usual_in_words(none, tables).startswith("No known individual's photo")
+    ranks["first_match_rank"] = np.where(found["known"], 1 + np.arange(len(found)) % 2, 2.0)
+    ranks.loc[found["known"].idxmax(), "first_match_rank"] = np.nan  # no query of section 3.4
+    counted = found["known"] & ranks["first_match_rank"].notna()
+    rows, among = found[counted], ranks["first_match_rank"][counted] == 1
+    usual, here, gain = (
+        100 * values.groupby(rows["species"]).mean().mean()
+        for values in (among, rows["right"], rows["right"].astype(int) - among)
+    )
+    told = protocols.usual_in_words(ranks, found)
+    assert f"top-1 is {usual:.1f} % (" in told
+    assert f"on the {counted.sum()} queries of known individuals." in told
+    assert f" it is {here:.1f} % (" in told
+    assert f"): {gain:+.1f} points (95 % interval " in told
+    none = protocols.usual_in_words(ranks, found.assign(known=False))
+    assert none.startswith("No known individual's photo")
 
 
 @pytest.mark.parametrize("both", [True, False])
