@@ -25,12 +25,13 @@ LINKAGES = {  # joined by the best match, or by the mean of all; how it is drawn
 THRESHOLDS = np.linspace(0, 1, 51).round(2)  # of the cosine similarity
 HALVES = 400  # of the individuals, drawn for an interval
 NUMBERS = ["annotations", "individuals", "count", "splits", "merges"]
+PAIRS = ["pair_precision", "pair_recall"]
 MEASURES = ["ratio", "split_rate", "merge_rate"]
 REVIEWED = ["by", "reviewed", "individuals", "count", "error", "ari", "ami"]
 POINTS = 41  # numbers of reviews
 NEAREST = 20  # candidates of an annotation that a reviewer goes through
 COLUMNS = [
-    *["linkage", "species", "threshold", *NUMBERS],
+    *["linkage", "species", "threshold", *NUMBERS, *PAIRS],
     *(f"{name}{end}" for name in MEASURES for end in ENDS),
 ]
 
@@ -66,6 +67,19 @@ def shares(table: csr_array) -> tuple[np.ndarray, np.ndarray]:
     return present.sum(axis=1), present @ (1 / present.sum(axis=0))
 
 
+def pair_measures(table: csr_array) -> list[float]:
+    """Pairwise precision and recall (`table`: of `cells`); 1 where there is no such pair.
+
+    The share of the joined pairs of annotations that are of one animal, and the share of an
+    animal's pairs that are joined.
+    """
+    same, linked, true = (
+        (counts * (counts - 1)).sum()
+        for counts in (table.data, table.sum(axis=0), table.sum(axis=1))
+    )
+    return [same / linked if linked else 1.0, same / true if true else 1.0]
+
+
 def _halves(n: int, seed: list[int]) -> np.ndarray:
     """(HALVES, n) of 0 and 1: random halves of n individuals, whose means spread as those of n do.
 
@@ -84,10 +98,10 @@ def sweep(
     """The count of each species at each threshold by each linkage, then that of "mean": COLUMNS.
 
     `embeddings` (N, D) of `annotations` (catalog rows). `splits` and `merges` are the false ones,
-    their rates are per true individual, `ratio` is count / individuals. 95 % intervals come from
-    half-samples of the individuals, what is joined held fixed: they are too narrow where most
-    animals are one chain. "mean" has the sums of the numbers, and the means over species of the
-    measures.
+    their rates are per true individual, `ratio` is count / individuals; PAIRS of `pair_measures`.
+    95 % intervals come from half-samples of the individuals, what is joined held fixed: they are
+    too narrow where most animals are one chain. "mean" has the sums of the numbers, and the means
+    over species of the rest.
     """
     draws: dict[tuple, list[np.ndarray]] = {}
     rows = []
@@ -101,16 +115,17 @@ def sweep(
                 draws.setdefault((method, threshold), []).append(drawn)
                 rows.append([method, species, threshold, len(people), *numbers, *_intervals(drawn)])
     table = pd.DataFrame(rows, columns=COLUMNS)
-    sums = table.groupby(["linkage", "threshold"])[NUMBERS].sum()
-    mean = [
-        [method, "mean", at, *sums.loc[(method, at)], *_intervals(np.mean(drawn, axis=0))]
-        for (method, at), drawn in draws.items()
-    ]
+    grouped = table.groupby(["linkage", "threshold"])
+    sums, means = grouped[NUMBERS].sum(), grouped[PAIRS].mean()
+    mean = []
+    for key, drawn in draws.items():
+        measures = _intervals(np.mean(drawn, axis=0))
+        mean.append([key[0], "mean", key[1], *sums.loc[key], *means.loc[key], *measures])
     return pd.concat([table, pd.DataFrame(mean, columns=COLUMNS)], ignore_index=True)
 
 
-def _count(table: csr_array, halves: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """Individuals, count, splits, merges; MEASURES (3, 1 + HALVES), those of all animals first."""
+def _count(table: csr_array, halves: np.ndarray) -> tuple[list[float], np.ndarray]:
+    """NUMBERS from the individuals on, PAIRS; MEASURES (3, 1 + HALVES), of all animals first."""
     weights = np.vstack([np.ones(halves.shape[1]), halves])
     pieces, share = shares(table)
     n, count = table.shape
@@ -118,7 +133,7 @@ def _count(table: csr_array, halves: np.ndarray) -> tuple[list[int], np.ndarray]
     each = np.column_stack([share, pieces - 1, pieces - share])  # (I, 3)
     # row by row, as the last bits of a mean hang on it
     means = np.ascontiguousarray((weights @ each).T) / np.maximum(weights.sum(axis=1), 1)
-    return [n, count, splits, n + splits - count], means
+    return [n, count, splits, n + splits - count, *pair_measures(table)], means
 
 
 def _intervals(draws: np.ndarray) -> list[float]:
@@ -168,10 +183,12 @@ def details(chosen: pd.DataFrame) -> str:
     average = chosen[chosen["linkage"] == "average"]
     varies = ~np.isclose(average["ratio_low"], average["ratio_high"])  # else there is no interval
     few, many = average["ratio_high"][varies] < 1, average["ratio_low"][varies] > 1
+    precision, recall = (100 * average[name].mean() for name in PAIRS)
     return (
         f"By a threshold that is right for the other species, {told[0]}: too few for {few.sum()} "
-        f"and too many for {many.sum()} of {len(average)} species (by the 95 % intervals). "
-        f"{sentence(told[1])}"
+        f"and too many for {many.sum()} of {len(average)} species (by the 95 % intervals). Of the "
+        f"pairs that it joins {precision:.0f} % are of one animal, and of an animal's pairs it "
+        f"joins {recall:.0f} % (means over species). {sentence(told[1])}"
     )
 
 

@@ -65,6 +65,16 @@ def test_averages_join_as_the_mean_of_all_pairs_does(threshold):
     )
 
 
+@given(labels)
+def test_pair_measures_look_at_every_pair(pairs):
+    people, counted = np.array(pairs).T
+    both = list(itertools.combinations(zip(people, counted, strict=True), 2))
+    linked = [one[0] == two[0] for one, two in both if one[1] == two[1]]
+    true = [one[1] == two[1] for one, two in both if one[0] == two[0]]
+    expected = [np.mean(own) if own else 1 for own in (linked, true)]
+    assert counting.pair_measures(counting.cells(people, counted)) == pytest.approx(expected)
+
+
 def test_one_false_match_chains_two_animals_by_single_linkage_alone():
     embeddings, _ = clustered(2, 6, 0.1, 0)
     between = embeddings[:1] / np.linalg.norm(embeddings[0])
