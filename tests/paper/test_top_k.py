@@ -10,6 +10,7 @@ from miewid_core.beyond_paper import gallery_size
 from miewid_core.evaluation import one_vs_all, random_top_k
 from miewid_core.paper import database_size, top_k
 from miewid_core.paper.comparison import compare
+from miewid_core.paper.intervals import ENDS
 from miewid_core.paper.printed import SPELLINGS
 
 SIZES = [1, 3, 13]
@@ -194,11 +195,11 @@ def database_species():
 
 
 def database_cost():
-    drops = pd.DataFrame({"limit": range(1, 11)})
-    return drops.assign(cost_1_low=1, cost_1_high=4, cost_5_low=1, cost_5_high=4)
+    ends = {f"cost_{k}{end}": k + place for k in (1, 5) for place, end in enumerate(ENDS)}
+    return pd.DataFrame({"limit": range(1, 11)}).assign(**ends)
 
 
-def test_database_size_draws_mean_drop_and_species_and_says_n():
+def test_database_size_draws_mean_and_species_and_says_the_drop_and_n():
     table, each = database_summary(), database_species()
     figure = database_size.accuracy_figure(table, each, database_cost(), "A title · demo")
     for k, axes in zip((1, 5), figure.axes, strict=True):
@@ -206,14 +207,12 @@ def test_database_size_draws_mean_drop_and_species_and_says_n():
         np.testing.assert_allclose(mean.get_xydata(), table[["limit", f"top_{k}"]])
         for line, (_, own) in zip(species, each.groupby("species"), strict=True):
             np.testing.assert_allclose(line.get_ydata(), own[f"top_{k}"])
-        ((_, low, high),) = bands(axes)
-        np.testing.assert_allclose(low, table[f"top_{k}"].iloc[-1] - 4)
-        np.testing.assert_allclose(high, table[f"top_{k}"].iloc[-1] - 1)
-        assert axes.get_title("left") == f"top-{k}"
+        drop = f"{k}.0 points lower ({k + 1}.0 to {k + 2}.0)"
+        assert axes.get_title("left") == f"top-{k}: with one {drop}"
         last = each[each["limit"] == 10].sort_values(f"top_{k}", kind="stable")
         ends = last["species"].iloc[[0, -1]].str.replace("_", " ").tolist()
         assert k == 5 or [text.get_text() for text in axes.texts] == ends  # the worst, the best
-    assert "12 species, 2,884 queries" in figure.legends[0].get_title().get_text()
+    assert mean.get_label() == "mean of 12 species, 2,884 queries"
 
 
 def test_lines_differ_in_grey():
