@@ -109,7 +109,8 @@ def in_words(table: pd.DataFrame) -> str:
     ends = table[:-1].sort_values("equal_top_1", kind="stable").iloc[[0, -1]]
     apart = ends["equal_high"].iloc[0] < ends["equal_low"].iloc[1]  # their intervals share nothing
     differ = "Gallery size alone doesn't explain" if apart else "Gallery size may explain"
-    (worst, best), (low, high) = ends["species"].map(spelt), with_interval(ends, "equal_top_1")
+    worst, best = ends["species"].map(spelt)
+    low, high = with_interval(ends, "equal_top_1", "equal_low", "equal_high")
     return (
         f"{differ} how species differ: among {ends['equal_individuals'].iloc[0]} individuals of "
         f"each, top-1 goes from {low} for {worst} to {high} % for {best}."
