@@ -110,10 +110,10 @@ def in_words(table: pd.DataFrame) -> str:
     apart = ends["equal_high"].iloc[0] < ends["equal_low"].iloc[1]  # their intervals share nothing
     differ = "Gallery size alone doesn't explain" if apart else "Gallery size may explain"
     worst, best = ends["species"].map(spelt)
-    low, high = with_interval(ends, "equal_top_1", "equal_low", "equal_high")
+    low, high = with_interval(ends, "equal_top_1", "equal_low", "equal_high", unit=" %")
     return (
         f"{differ} how species differ: among {ends['equal_individuals'].iloc[0]} individuals of "
-        f"each, top-1 goes from {low} for {worst} to {high} % for {best}."
+        f"each, top-1 goes from {low} for {worst} to {high} for {best}."
     )
 
 

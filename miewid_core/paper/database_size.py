@@ -171,15 +171,13 @@ def cost(ranks: np.ndarray, annotations: pd.DataFrame, limits: Sequence[int]) ->
     return table.assign(fewer=[own.groupby(counted["species"]).mean().mean() for own in more])
 
 
-def in_words(cost: pd.DataFrame, k: int = 1) -> str:
-    """What one, two and three annotations of each individual cost in top-k, from `cost`."""
-    lower = with_interval(cost[:-1][:3], f"cost_{k}", unit=" points lower")
-    words = (
-        f"With one annotation of each individual top-{k} is "
-        f"{lower[0].replace('(', '(95 % interval ')} than with all (at most "
-        f"{cost['limit'].iloc[-1]})."
-    )
-    return words + (f" With two it is {', with three '.join(lower[1:])}." if lower[1:] else "")
+def in_words(cost: pd.DataFrame) -> str:
+    """What one, two and three annotations of each individual cost in top-1, from `cost`."""
+    one, *more = with_interval(cost[:-1][:3], "cost_1", unit=" points lower")
+    one = one.replace("(", "(95 % interval ")
+    words = f"With one annotation of each individual top-1 is {one} than with all (at most "
+    words += f"{cost['limit'].iloc[-1]})."
+    return words + (f" With two it is {', with three '.join(more)}." if more else "")
 
 
 @styled()

@@ -121,8 +121,8 @@ def test_equal_sets_full_and_common_gallery_side_by_side():
     assert (table["equal_top_1"] >= table["top_1"] - 1e-9).all()
     words = gallery_size.in_words(table)
     worst, best = table[:3].sort_values("equal_top_1").iloc[[0, -1]].to_dict("records")
-    told = "{equal_top_1:.1f} ({equal_low:.1f} to {equal_high:.1f})".format_map
-    assert f"goes from {told(worst)} for {worst['species']} to {told(best)} % for " in words
+    told = "{equal_top_1:.1f} % ({equal_low:.1f} to {equal_high:.1f})".format_map
+    assert f"goes from {told(worst)} for {worst['species']} to {told(best)} for " in words
     apart = table.assign(equal_low=table["equal_top_1"], equal_high=table["equal_top_1"])
     assert gallery_size.in_words(apart).startswith("Gallery size alone doesn't explain")
     assert gallery_size.in_words(apart.assign(equal_high=100)).startswith("Gallery size may")

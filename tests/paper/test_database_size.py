@@ -177,14 +177,14 @@ def test_cost_is_the_difference_of_the_means_with_an_interval_around_it(computed
 def test_words_say_what_one_two_and_three_cost(computed):
     _, photos, limits, found, _ = computed
     cost = database_size.cost(found, photos, limits)
-    drop = "{cost_5:z.1f} points lower ({cost_5_low:z.1f} to {cost_5_high:z.1f})".format_map
+    drop = "{cost_1:z.1f} points lower ({cost_1_low:z.1f} to {cost_1_high:z.1f})".format_map
     one, two, three = (drop(cost.iloc[place]) for place in range(3))
     one = one.replace("(", "(95 % interval ")
-    words = f"With one annotation of each individual top-5 is {one} than with all (at most "
+    words = f"With one annotation of each individual top-1 is {one} than with all (at most "
     more = f" With two it is {two}, with three {three}."
-    assert database_size.in_words(cost, 5) == f"{words}{limits[-1]}).{more}"
+    assert database_size.in_words(cost) == f"{words}{limits[-1]}).{more}"
     pairs = cost.iloc[[0, -1]].assign(limit=[1, 2])  # of each individual
-    assert database_size.in_words(pairs, 5) == f"{words}2)."
+    assert database_size.in_words(pairs) == f"{words}2)."
 
 
 def test_what_does_not_fit_is_refused():
