@@ -169,7 +169,7 @@ class TestPair:
             assert list(both) == ["backbone", "other_backbone"]
             own = {"backbone": config.backbone, "pretrained": config.pretrained}
             assert both["backbone"] == own
-            other = backbones.COUNTERPART[name] | {"pretrained": name != "demo"}
+            other = {"backbone": backbones.COUNTERPART[name], "pretrained": name != "demo"}
             assert both["other_backbone"] == other
             scratch = backbones.pair(name, config, from_scratch=True).values()
             assert [changes["pretrained"] for changes in scratch] == [False, False]
@@ -178,7 +178,7 @@ class TestPair:
         config = dataclasses.replace(PRESETS["compact"], pretrained="a.safetensors")
         first, second = backbones.pair("compact", config, "resnet18").values()
         assert first == {"backbone": config.backbone, "pretrained": "a.safetensors"}
-        assert second == {"backbone": "resnet18", "pretrained": True}  # by the preset's settings
+        assert second == {"backbone": "resnet18", "pretrained": True}
         _, second = backbones.pair("compact", config, other_weights="b.safetensors").values()
         assert second["pretrained"] == "b.safetensors"
         with pytest.raises(ValueError, match="give no other_pretrained with it"):
@@ -186,14 +186,14 @@ class TestPair:
 
     def test_costs_about_as_much_on_the_demo(self):
         size = PRESETS["demo"].image_size
-        names = PRESETS["demo"].backbone, backbones.COUNTERPART["demo"]["backbone"]
+        names = PRESETS["demo"].backbone, backbones.COUNTERPART["demo"]
         first, second = (backbones.multiply_adds(MiewIDNet(n, False, size), size) for n in names)
         assert 0.5 < second / first < 2
 
     def test_frozen_stages_are_other_shares_of_each(self):
         # as notebook 10 says of preset "compact"
         config, shares = PRESETS["compact"], []
-        for name in (config.backbone, backbones.COUNTERPART["compact"]["backbone"]):
+        for name in (config.backbone, backbones.COUNTERPART["compact"]):
             network = MiewIDNet(name, False, config.image_size)
             frozen = sum(map(backbones.parameters, network.first_layers(config.frozen_stages)))
             shares.append(frozen / backbones.parameters(network.backbone))
@@ -202,5 +202,5 @@ class TestPair:
     @pytest.mark.parametrize("preset", ["compact", "paper"])
     def test_takes_photos_of_the_presets_size(self, preset):
         size = PRESETS[preset].image_size
-        network = timm.get_pretrained_cfg(backbones.COUNTERPART[preset]["backbone"])
+        network = timm.get_pretrained_cfg(backbones.COUNTERPART[preset])
         assert size == network.input_size[1] or network.fixed_input_size
