@@ -174,7 +174,7 @@ def claim(table: pd.DataFrame, learned: pd.DataFrame) -> str:
     names = learned.set_index("network")["name"]
     lost = names[~learned["learned"].to_numpy()]
     if lost.empty:
-        return comparison.claim(table, names.to_dict())
+        return f"Backbones: {comparison.claim(table, names.to_dict())}"
     return f"This says nothing about the backbones: {' and '.join(lost)} hardly learned"
 
 
@@ -186,8 +186,8 @@ def in_words(table: pd.DataFrame, learned: pd.DataFrame) -> str:
         return f"{claim(table, learned)}, {gains} over the untrained start."
     mean, (first, second) = table.iloc[-1], learned["network"]
     return (
-        f"As the backbone, {claim(table, learned)}: top-1 {mean[first]:.1f} against "
-        f"{mean[second]:.1f} %, {Estimate.of(mean, f'gain_over_{second}')}."
+        f"{claim(table, learned)}, top-1 {mean[first]:.1f} against {mean[second]:.1f} %, "
+        f"{Estimate.of(mean, f'gain_over_{second}')}."
     )
 
 

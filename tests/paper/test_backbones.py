@@ -116,7 +116,7 @@ def ranks(right, of=40):
 
 
 NOTHING = "This says nothing about the backbones: {} hardly learned, {} over the untrained start."
-FOUND = "As the backbone, {}: top-1 {} against {} %, {}."
+FOUND = "Backbones: {}, top-1 {} against {} %, {}."
 
 
 @pytest.mark.parametrize(
