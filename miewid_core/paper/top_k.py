@@ -83,10 +83,10 @@ def _first_k(own: pd.DataFrame, level: float) -> str:
 
 def in_words(table: pd.DataFrame) -> str:
     """How many annotations the first model needs, from a table of `top_k`."""
-    (model, first_k), species = needed(table, [90]).iloc[0], table["species"].nunique() - 1
+    model, first_k = needed(table, [90]).iloc[0]
     return (
-        f"The {model} network's {first_k} nearest annotations hold the right individual in 90 % of "
-        f"searches, on average over {species} species."
+        f"The {model} network's {first_k.replace('(', '(95 % interval ')} nearest annotations hold "
+        "the right individual in 90 % of searches, on average over species."
     )
 
 

@@ -131,8 +131,8 @@ def test_words_and_table_name_the_first_k_that_is_enough():
         ["single", "over 5 (5 to over 5)", "over 5 (over 5 to over 5)"],
     ]
     assert top_k.in_words(both) == (
-        "The multi network's 2 (1 to 5) nearest annotations hold the right individual in 90 % of "
-        "searches, on average over 0 species."
+        "The multi network's 2 (95 % interval 1 to 5) nearest annotations hold the right "
+        "individual in 90 % of searches, on average over species."
     )
 
 
