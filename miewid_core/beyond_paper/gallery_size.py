@@ -9,11 +9,10 @@ from scipy.stats import hypergeom
 from miewid_core import progress
 from miewid_core.figures import BLUE, PAGE, THIN, Figure, plain_numbers, spelt, styled
 from miewid_core.paper.database_size import databases
-from miewid_core.paper.intervals import by_species, with_heads
+from miewid_core.paper.intervals import by_species, with_heads, with_interval
 from miewid_core.ranking import TIE
 
 POINTS = 25  # of a species' curve
-NAMED = 12  # species in the figure
 
 
 def ahead(embeddings: np.ndarray, annotations: pd.DataFrame) -> pd.DataFrame:
@@ -96,14 +95,10 @@ def equal(curve: pd.DataFrame) -> pd.DataFrame:
     return found.join(table[["top_1", "low", "high"]].add_prefix("equal_")).reset_index()
 
 
-def readable(table: pd.DataFrame, nearest: Sequence[str]) -> pd.DataFrame:
-    """A table of `equal` for a reader, the largest species first.
-
-    `nearest`: for each row, how many of the nearest annotations find 90 % (of `top_k.needed`).
-    """
-    rows = table.assign(nearest=nearest).rename(columns={"equal_low": "low", "equal_high": "high"})
-    heads = {"species": "species", "individuals": "individuals", "nearest": "k for 90 %"}
-    heads |= {"top_1": "top-1 among all (%)"}
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `equal` for a reader, the largest species first."""
+    rows = table.rename(columns={"equal_low": "low", "equal_high": "high"})
+    heads = {"species": "species", "individuals": "individuals", "top_1": "top-1 among all (%)"}
     heads |= {"equal_top_1": f"top-1 among {rows['equal_individuals'].iloc[0]} (%)"}
     # the mean has no number of individuals
     return with_heads(rows.sort_values("individuals", ascending=False, kind="stable"), heads)
@@ -111,16 +106,14 @@ def readable(table: pd.DataFrame, nearest: Sequence[str]) -> pd.DataFrame:
 
 def in_words(table: pd.DataFrame) -> str:
     """How species compare at equal gallery size, from a table of `equal`."""
-    species, mean = table[:-1].sort_values("equal_top_1", kind="stable"), table.iloc[-1]
-    worst, best = species.iloc[0], species.iloc[-1]
-    apart = worst["equal_high"] < best["equal_low"]  # their intervals share nothing
-    ends = [f"{row['equal_top_1']:.1f} % ({spelt(row['species'])})" for row in (worst, best)]
+    ends = table[:-1].sort_values("equal_top_1", kind="stable").iloc[[0, -1]]
+    apart = ends["equal_high"].iloc[0] < ends["equal_low"].iloc[1]  # their intervals share nothing
     differ = "Gallery size alone doesn't explain" if apart else "Gallery size may explain"
+    worst, best = ends["species"].map(spelt)
+    low, high = with_interval(ends, "equal_top_1", "equal_low", "equal_high", unit=" %")
     return (
-        f"{differ} how species differ: among {mean['equal_individuals']} individuals of each, "
-        f"multi-species top-1 goes from {ends[0]} to {ends[1]}. On average it is then "
-        f"{mean['equal_top_1']:.1f} % (95 % interval {mean['equal_low']:.1f} to "
-        f"{mean['equal_high']:.1f}) instead of {mean['top_1']:.1f} % among all."
+        f"{differ} how species differ: among {ends['equal_individuals'].iloc[0]} individuals of "
+        f"each, top-1 goes from {low} for {worst} to {high} for {best}."
     )
 
 
@@ -128,12 +121,12 @@ def in_words(table: pd.DataFrame) -> str:
 def gallery_figure(curve: pd.DataFrame, title: str) -> Figure:
     """Top-1 against candidate individuals, a line each species, and their mean.
 
-    The NAMED largest are named on the right, joined to their ends.
     `curve`: of `curve`. The mean ends at the gallery that every species fills, where the dashed
-    line is; its band is the 95 % interval.
+    line is; its band is the 95 % interval. The worst and the best species there are named.
     """
     species = {name: own for name, own in curve.groupby("species", sort=False) if name != "mean"}
     mean = curve[curve["species"] == "mean"]
+    common = mean["size"].max()
     drawn = Figure(title, 3.8, PAGE)
     axes = drawn.subplots()
     for own in species.values():
@@ -142,18 +135,16 @@ def gallery_figure(curve: pd.DataFrame, title: str) -> Figure:
     label = f"mean of {len(species)} species, 95 % interval"
     axes.plot(mean["size"], mean["top_1"], "-o", color=BLUE, markevery=[-1], label=label)
     look = {"color": "black", "linewidth": 0.7, "linestyle": "--"}
-    axes.axvline(mean["size"].max(), **look, label="largest gallery that every species fills")
-    axes.set(xscale="log", ylim=(0, 102), xlim=(1.9, 2.6 * curve["size"].max()))
+    axes.axvline(common, **look, label="largest gallery that every species fills")
+    axes.set(xscale="log", ylim=(0, 102), xlim=(1.9, 1.7 * curve["size"].max()))
     axes.set(xlabel="candidate individuals (log scale)", ylabel="top-1 accuracy (%)")
     plain_numbers(axes.xaxis)
-    largest = sorted(species.values(), key=lambda own: -own["size"].iloc[-1])[:NAMED]
-    ends = sorted((own.iloc[-1] for own in largest), key=lambda end: end["top_1"])
-    height, right = -np.inf, 1.25 * curve["size"].max()
-    for above, end in zip(reversed(range(len(ends))), ends, strict=True):
-        # a line of text above the one below, with room for those above
-        height = max(min(end["top_1"], 99 - 6 * above), height + 6)
-        place = {"xy": (end["size"], end["top_1"]), "xytext": (right, height)}
-        arrow = {"arrowstyle": "-", "relpos": (0, 0.5), "linestyle": ":"} | THIN
-        axes.annotate(spelt(end["species"]), **place, va="center", arrowprops=arrow)
+    ranked = curve[(curve["size"] == common) & (curve["species"] != "mean")].sort_values("top_1")
+    named = dict(zip(("top", "bottom"), ranked["species"].iloc[[0, -1]], strict=True))
+    for side, name in named.items():
+        axes.lines[[*species].index(name)].set_color("black")
+        end, offset = species[name].iloc[-1], {"top": (2, -2), "bottom": (2, 2)}[side]
+        place = {"textcoords": "offset points", "va": side}
+        axes.annotate(spelt(name), (end["size"], end["top_1"]), offset, **place)
     drawn.legend(loc="outside lower left", ncols=2)
     return drawn

@@ -113,37 +113,29 @@ def _scores(name: str, ranks: pd.DataFrame) -> pd.DataFrame:
 def readable(summary: pd.DataFrame) -> pd.DataFrame:
     """The species with leaks, and the mean, as text; "not known": the catalog doesn't say."""
     leaky = summary.groupby("species")["leaks"].transform("max").gt(0)
-    summary = summary[leaky | (summary["species"] == "mean")]
-    known = summary["known"].map(lambda share: f" of the {share:.1f} % known" * (share < 100))
-    share = summary["leaks"].map("{:.1f}".format) + known
-    shares = summary.assign(share=share.where(summary["known"] > 0, "not known"))
-    shares = shares.pivot(index="species", columns="kind", values="share")
+    summary = _with_shares(summary[leaky | (summary["species"] == "mean")], "")
+    shares = summary.pivot(index="species", columns="kind", values="share")
     table = summary[summary["kind"] == KINDS[-1]].join(shares, on="species")
     heads = {"species": "species", "queries": "queries"} | {k: f"{k} (%)" for k in KINDS}
     return with_heads(table, heads | {"top_1": "top-1 (%)", "without": "without these (%)"})
 
 
+def _with_shares(summary: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """With a column `share`: the leaks, and of how many it is known, as text."""
+    known = summary["known"].map(lambda share: f" of the {share:.1f} % known" * (share < 100))
+    share = summary["leaks"].map(f"{{:.1f}}{unit}".format) + known
+    return summary.assign(share=share.where(summary["known"] > 0, "not known"))
+
+
 def in_words(summary: pd.DataFrame) -> str:
-    """What the audit found: a line for each kind of leak, or that there is none."""
-    kinds = dict(list(summary.groupby("kind", sort=False)))
-    known = {kind: own for kind, own in kinds.items() if (own["known"] > 0).any()}
-    lines = [
-        f"- {kind}: not known, the catalog doesn't say." for kind in kinds if kind not in known
-    ]
-    if known and not any(own["leaks"].any() for own in known.values()):
-        return "\n".join([f"No leakage found ({', '.join(list(known)[:-1])}).", "", *lines])
-    lines += [f"- {kind}: {_kind_in_words(own)}" for kind, own in known.items()]
-    return "\n".join(["Easy queries, by what their nearest true match is:", "", *lines])
-
-
-def _kind_in_words(own: pd.DataFrame) -> str:
-    mean = own.iloc[-1]
-    if not own["leaks"].any():
-        return "none."
-    share = f"{mean['leaks']:.1f} %" if mean["leaks"] >= 0.05 else "less than 0.1 %"
-    part = f" of those known ({mean['known']:.1f} %)" if mean["known"] < 100 else ""
-    scores = [with_interval(own[-1:], name)[0] or "no query" for name in ("top_1", "without")]
-    return f"{share}{part}; top-1 {scores[0]} with them, {scores[1]} without."
+    """What the audit found: the mean share of each kind of leak, and top-1 with and without."""
+    means = _with_shares(summary[summary["species"] == "mean"], " %")
+    shares = [f"{kind} {share}" for kind, share in zip(KINDS[:-1], means["share"], strict=False)]
+    scores = [with_interval(means[-1:], name, unit=" %")[0] for name in ("without", "top_1")]
+    told = f"Queries whose nearest true match leaks: {', '.join(shares)}"
+    if not summary["leaks"].any():
+        return f"{told}."
+    return f"{told}. Without these top-1 is {scores[0] or 'unknown'} instead of {scores[1]}."
 
 
 def train_duplicates(study: Study) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,11 @@ from matplotlib.ticker import MaxNLocator
 from miewid_core import progress
 from miewid_core.evaluation import BLOCK, unit_vectors
 from miewid_core.figures import BLUE, GREY, PAGE, THIN, Figure, spelt, styled
-from miewid_core.paper.intervals import ENDS, Estimate, by_species
+from miewid_core.paper.intervals import ENDS, by_species, with_interval
 from miewid_core.ranking import TIE
 
 TOPS = (1, 5)  # Figure 3 shows top-1 and top-5
 DRAWS = 20  # random databases for each limit
-ENOUGH = 1.0  # points: a limit that costs less is as good as none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,47 +171,13 @@ def cost(ranks: np.ndarray, annotations: pd.DataFrame, limits: Sequence[int]) ->
     return table.assign(fewer=[own.groupby(counted["species"]).mean().mean() for own in more])
 
 
-def halves(
-    ranks: np.ndarray, annotations: pd.DataFrame, limits: Sequence[int], seen: Collection[str]
-) -> pd.DataFrame:
-    """Top-1 with the smallest and the largest database, of individuals in `seen` and of new ones.
-
-    Columns individuals ("seen in training", "new", "all"), queries, one and every (means over
-    species in percent), and the first limit's `cost_1` with its `_low`, `_high`.
-    """
-    known = annotations["individual"].isin(seen).to_numpy()
-    rows = []
-    for name, part in {"seen in training": known, "new": ~known, "all": known | True}.items():
-        own = annotations[part].reset_index(drop=True)
-        if own.duplicated(["species", "individual"]).any():  # has queries
-            table = summary(by_draw(ranks[part], own, limits))
-            drop = Estimate.of(cost(ranks[part], own, limits).iloc[0], "cost_1")
-            rows.append([name, table["queries"].iloc[-1], *table["top_1"].iloc[[0, -1]], *drop])
-    columns = ["individuals", "queries", "one", "every", "cost_1", "cost_1_low", "cost_1_high"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def in_words(summary: pd.DataFrame, cost: pd.DataFrame, k: int = 1) -> str:
-    """How many annotations of each individual are enough, and what a single one costs."""
-    one, every = summary[f"top_{k}"].iloc[[0, -1]]
-    enough = cost.loc[cost[f"cost_{k}_high"][::-1].cummax()[::-1] < ENOUGH, "limit"].iloc[0]
-    last = summary.iloc[-1]
-    return (
-        f"With {enough} annotations of each individual (of at most {last['limit']:.0f}) top-{k} is "
-        f"within {ENOUGH:g} point of what all give, by the 95 % interval. With one it is "
-        f"{one:.1f} instead of {every:.1f} %, {-Estimate.of(cost.iloc[0], f'cost_{k}')}; "
-        f"{last['species']:.0f} species, {last['queries']:,.0f} queries, one training."
-    )
-
-
-def headline(cost: pd.DataFrame) -> str:
-    """What the first limit costs, for titles."""
-    drop = Estimate.of(cost.iloc[0], "cost_1")
-    return drop.shown(
-        f"A single annotation per individual costs {drop.value:.0f} points of top-1",
-        f"A single annotation per individual adds {-drop.value:.0f} points of top-1",
-        "No cost in top-1 of a single annotation per individual is shown",
-    )
+def in_words(cost: pd.DataFrame) -> str:
+    """What one, two and three annotations of each individual cost in top-1, from `cost`."""
+    one, *more = with_interval(cost[:-1][:3], "cost_1", unit=" points lower")
+    one = one.replace("(", "(95 % interval ")
+    words = f"With one annotation of each individual top-1 is {one} than with all (at most "
+    words += f"{cost['limit'].iloc[-1]})."
+    return words + (f" With two it is {', with three '.join(more)}." if more else "")
 
 
 @styled()
@@ -221,23 +186,20 @@ def accuracy_figure(
 ) -> Figure:
     """Figure 3: a panel each for top-1 and top-5 against the annotations in the database.
 
-    `summary`: mean over species, thick; `cost`: the interval of the drop from the last limit, a
-    band; `by_species`: species, limit, top_1, top_5, a thin line each, the best and the worst
-    named.
+    `summary`: mean over species, thick; `cost`: what the first limit costs, above each panel;
+    `by_species`: species, limit, top_1, top_5, a thin line each, the best and the worst named.
     """
     drawn = Figure(title, 3.2, PAGE)
-    limits = summary["limit"]
+    limits, (species, queries) = summary["limit"], summary[["species", "queries"]].iloc[-1]
     for axes, k in zip(drawn.subplots(1, len(TOPS), sharey=True), TOPS, strict=True):
-        mean = summary[f"top_{k}"]
-        ends = (mean.iloc[-1] - cost[f"cost_{k}_{end}"] for end in ("high", "low"))
-        band = {"color": BLUE, "alpha": 0.25, "linewidth": 0}
-        axes.fill_between(limits, *ends, label="95 % interval of the drop from all", **band)
         each = by_species.pivot(index="limit", columns="species", values=f"top_{k}")
         for number, name in enumerate(each):
             axes.plot(each[name], label="_" * (number > 0) + "one species", **THIN)
-        axes.plot(limits, mean, "o-", color=BLUE, label="mean over species")
+        label = f"mean of {species} species, {queries:,} queries"
+        axes.plot(limits, summary[f"top_{k}"], "o-", color=BLUE, label=label)
         axes.set(ylim=(0, 102), xlabel="most annotations per individual in the database")
-        axes.set_title(f"top-{k}", loc="left")
+        (lost,) = with_interval(cost[:1], f"cost_{k}", unit=" points lower")
+        axes.set_title(f"top-{k}: with one {lost}", loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.label_outer()
         last = each.iloc[-1].sort_values()
@@ -246,7 +208,5 @@ def accuracy_figure(
             place = {"textcoords": "offset points", "ha": "right", "va": side, "color": GREY}
             axes.annotate(spelt(name), (limits.iloc[-1], last[name]), (0, offset), **place)
     drawn.axes[0].set_ylabel("accuracy (%)")
-    species, queries = summary[["species", "queries"]].iloc[-1]
-    words = f"{species} species, {queries:,} queries, the same at each size"
-    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3, title=words)
+    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return drawn

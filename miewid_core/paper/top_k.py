@@ -9,13 +9,12 @@ import pandas as pd
 from miewid_core import progress
 from miewid_core.figures import BLUE, ORANGE, PAGE, THIN, Figure, spelt, styled
 from miewid_core.paper.comparison import Ranking, compare, training_spread
-from miewid_core.paper.intervals import NO_SPREAD, with_heads, with_interval
+from miewid_core.paper.intervals import NO_SPREAD, with_interval
 
 KS = tuple(range(1, 51))
 SHOWN = (1, 5, 10, 20, 50)  # in tables
 LEVELS = (80, 90, 95)  # percent of searches
 COLUMNS = ["model", "species", "queries", "individuals", "k", "top_k", "low", "high", "chance"]
-COLUMNS += ["seen", "new"]
 LOOKS = {  # of the models told apart, by colour, lightness and dashes
     "multi-species": {"color": BLUE, "ls": "-"},
     "single-species, equal steps": {"color": ORANGE, "ls": "--"},
@@ -31,19 +30,17 @@ def top_k(
     Species by decreasing number of their annotations in `train`, as in Figure 1. Columns model (the
     ranking's name), species, queries, individuals, k, top_k, low, high (95 % interval) and chance,
     as of `compare`: a ranking may lack species of the first, means are over those that all have.
-    At each k of SHOWN also seen and new: of the individuals in `train`, and of the others. Networks
-    trained once spread between trainings as the first one's do, if it has several. An interval
-    closes where k leaves no choice.
+    Networks trained once spread between trainings as the first one's do, if it has several. An
+    interval closes where k leaves no choice.
     """
     once = [model for model, own in rankings.items() if isinstance(own, pd.DataFrame)]
     first, *_ = rankings
     parts = []
     for k in progress(ks, "top-k"):
         sd = NO_SPREAD if first in once else training_spread(rankings[first], k)
-        known = dict.fromkeys(once, sd)
-        table = compare(rankings, train if k in SHOWN else None, k, training_sd=known)
+        table = compare(rankings, k=k, training_sd=dict.fromkeys(once, sd))
         for model in rankings:
-            ends = {f"{model}_{end}": end for end in ("low", "high", "seen", "new")}
+            ends = {f"{model}_{end}": end for end in ("low", "high")}
             parts.append(table.rename(columns=ends).assign(model=model, k=k, top_k=table[model]))
     table = pd.concat(parts).reindex(columns=COLUMNS).dropna(subset="top_k")
     certain = table["chance"] > 100 - 1e-9
@@ -58,24 +55,20 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     """The means of a table of `top_k` for a reader, a row for each k of SHOWN."""
     means = table[(table["species"] == "mean") & table["k"].isin(SHOWN)]
     models = dict([*means.groupby("model", sort=False)])
-    first = next(iter(models))
-    heads = {"k": "k", "seen": f"{first}: seen (%)", "new": f"{first}: new (%)"}
-    heads |= {"chance": "random ranking (%)"}
-    shown = with_heads(models[first], heads, ["seen", "new"])
-    for place, (model, own) in enumerate(models.items(), 1):
-        shown.insert(place, f"{model} (%)", with_interval(own, "top_k", "low", "high"))
-    return shown
+    scores = {
+        f"{name} (%)": with_interval(own, "top_k", "low", "high") for name, own in models.items()
+    }
+    first = next(iter(models.values()))
+    return pd.DataFrame({"k": first["k"], **scores, "random ranking (%)": first["chance"]})
 
 
-def needed(
-    table: pd.DataFrame, levels: Sequence[float] = LEVELS, species: str = "mean"
-) -> pd.DataFrame:
-    """How many of the nearest annotations find so many percent, of a species or on average.
+def needed(table: pd.DataFrame, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
+    """How many of the nearest annotations find so many percent, on average over species.
 
     For a reader: a row each model, a column each of `levels`, "10 (7 to 15)". The ends are the
     first k at which the upper and the lower end of its interval are there.
     """
-    models = table[table["species"] == species].groupby("model", sort=False)
+    models = table[table["species"] == "mean"].groupby("model", sort=False)
     rows = [[model, *(_first_k(own, level) for level in levels)] for model, own in models]
     return pd.DataFrame(rows, columns=["network", *(f"{level:g} %" for level in levels)])
 
@@ -90,10 +83,10 @@ def _first_k(own: pd.DataFrame, level: float) -> str:
 
 def in_words(table: pd.DataFrame) -> str:
     """How many annotations the first model needs, from a table of `top_k`."""
-    (model, first_k), species = needed(table, [90]).iloc[0], table["species"].nunique() - 1
+    model, first_k = needed(table, [90]).iloc[0]
     return (
-        f"On average over {species} species, the {model} network's {first_k} nearest annotations "
-        f"hold the right individual in 90 % of searches."
+        f"The {model} network's {first_k.replace('(', '(95 % interval ')} nearest annotations hold "
+        "the right individual in 90 % of searches, on average over species."
     )
 
 
@@ -101,8 +94,8 @@ def in_words(table: pd.DataFrame) -> str:
 def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
     """A small panel of top-k against k per species, and a large one of their mean (appendix A.2).
 
-    `table`: of `top_k`, of models that LOOKS names. Bands are 95 % intervals, no lower than what a
-    random ranking reaches, or a smaller k; small panels have the first model's alone.
+    `table`: of `top_k`, of models that LOOKS names. The band is the first one's 95 % interval, no
+    lower than what a random ranking reaches, or a smaller k.
     """
     species = [name for name in table["species"].unique() if name != "mean"]
     shared = set.intersection(*table.groupby("model")["species"].agg(set)) - {"mean"}
@@ -121,7 +114,7 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
         own = table[table["species"] == name]
         for model, points in own.groupby("model", sort=False):
             look = LOOKS[model]
-            if name == "mean" or model == table["model"].iloc[0]:
+            if model == table["model"].iloc[0]:
                 band = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
                 least = np.minimum(points["chance"], points["top_k"])  # none is worse than random
                 low = points["low"].clip(least).cummax()  # nor than fewer photos are
@@ -136,6 +129,7 @@ def top_k_panels(table: pd.DataFrame, title: str) -> Figure:
         last = table["k"].max()
         axes.set(ylim=(0, 102), xlim=(0, last + 1), xticks=[1, *range(20, last + 1, 20)])
     panels["mean"].legend(loc="lower right")
-    drawn.supxlabel("k, nearest annotations looked at (above: queries / individuals)", fontsize=7.5)
-    drawn.supylabel("top-k accuracy (%), with 95 % interval", fontsize=7.5)
+    below = "k, nearest annotations looked at (above each panel: queries / individuals)"
+    drawn.supxlabel(below, fontsize=7.5)
+    drawn.supylabel(f"top-k (%), {table['model'].iloc[0]} with 95 % interval", fontsize=7.5)
     return drawn

@@ -148,9 +148,11 @@ def test_the_unknown_is_said_to_be_so_and_is_not_zero():
     assert (rows["known"] == 0).all()
     assert rows[["leaks", "without"]].isna().all(axis=None)
     assert (leakage.readable(table)["same encounter (%)"] == "not known").all()
-    words = leakage.in_words(table).splitlines()
-    assert "- same encounter: not known, the catalog doesn't say." in words
-    assert any(line.startswith("- same day: 66.7 %; top-1") for line in words)
+    words = leakage.in_words(table)
+    assert "leaks: same encounter not known, same day 66.7 %, near-duplicate 66.7 %. With" in words
+    mean = table.iloc[-1]
+    assert f" top-1 is {mean['without']:.1f} % (" in words
+    assert f" instead of {mean['top_1']:.1f} % (" in words
 
 
 def test_only_species_with_leaks_are_shown_beside_the_mean():
@@ -167,8 +169,8 @@ def test_words_of_a_catalog_without_leaks():
     table = leakage.summary(queries)
     assert (table["leaks"] == 0).all()
     assert np.allclose(table["top_1"], table["without"])
-    words = leakage.in_words(table).splitlines()
-    assert words[0] == "No leakage found (same encounter, same day, near-duplicate)."
+    words = leakage.in_words(table)
+    assert words.endswith("same encounter 0.0 %, same day 0.0 %, near-duplicate 0.0 %.")
 
 
 class DrawnStudy:

@@ -174,40 +174,17 @@ def test_cost_is_the_difference_of_the_means_with_an_interval_around_it(computed
     assert cost["fewer"].iloc[-1] == 0
 
 
-def test_words_follow_the_numbers(computed):
-    _, photos, limits, found, table = computed
-    summary, cost = database_size.summary(table), database_size.cost(found, photos, limits)
-    last = limits[-1]
-    flat = cost.assign(cost_1_low=-1.0, cost_1_high=0.5)
-    assert database_size.headline(flat).startswith("No cost in top-1")
-    assert database_size.in_words(summary, flat).startswith("With 1 annotations of each")
-    steep = cost.assign(cost_1=7.0, cost_1_low=2.0, cost_1_high=[9.0] * (len(cost) - 1) + [0.0])
-    words = database_size.in_words(summary, steep)
-    assert words.startswith(f"With {last} annotations of each individual (of at most {last})")
-    assert " %, -7.0 points (95 % interval -9.0 to -2.0); 2 species" in words
-    assert database_size.headline(steep).startswith("A single annotation per individual costs 7 ")
-    unsure = steep.assign(cost_1_low=-1.0, cost_1_high=[9.0] + [0.5] * (len(cost) - 1))
-    assert database_size.in_words(summary, unsure).startswith("With 2 annotations of each")
-
-
-def test_seen_and_new_individuals_are_apart(computed):
-    _, photos, limits, found, table = computed
-    seen = set(photos["individual"].unique()[::2])
-    halves = database_size.halves(found, photos, limits, seen).set_index("individuals")
-    summary, cost = database_size.summary(table), database_size.cost(found, photos, limits)
-    assert halves.loc["all", ["one", "every"]].tolist() == pytest.approx(
-        summary["top_1"].iloc[[0, -1]].tolist()
-    )
-    assert halves.loc["all", "cost_1_high"] == pytest.approx(cost["cost_1_high"].iloc[0])
-    parts = halves.loc[["seen in training", "new"]]
-    assert parts["queries"].sum() == halves.loc["all", "queries"]
-    own = photos["individual"].isin(seen).to_numpy()
-    hits = pd.Series((found[own][:, :, -1] == 1).mean(axis=1))
-    queries = ~np.isnan(found[own][:, 0, 0])
-    by_species = hits[queries].groupby(photos["species"][own].to_numpy()[queries]).mean()
-    assert halves.loc["seen in training", "every"] == pytest.approx(100 * by_species.mean())
-    nobody = database_size.halves(found, photos, limits, ())
-    assert nobody["individuals"].tolist() == ["new", "all"]
+def test_words_say_what_one_two_and_three_cost(computed):
+    _, photos, limits, found, _ = computed
+    cost = database_size.cost(found, photos, limits)
+    drop = "{cost_1:z.1f} points lower ({cost_1_low:z.1f} to {cost_1_high:z.1f})".format_map
+    one, two, three = (drop(cost.iloc[place]) for place in range(3))
+    one = one.replace("(", "(95 % interval ")
+    words = f"With one annotation of each individual top-1 is {one} than with all (at most "
+    more = f" With two it is {two}, with three {three}."
+    assert database_size.in_words(cost) == f"{words}{limits[-1]}).{more}"
+    pairs = cost.iloc[[0, -1]].assign(limit=[1, 2])  # of each individual
+    assert database_size.in_words(pairs) == f"{words}2)."
 
 
 def test_what_does_not_fit_is_refused():

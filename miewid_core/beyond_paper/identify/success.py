@@ -62,19 +62,22 @@ def needed(tested: Embeddings, seed: int) -> pd.DataFrame:
     (`database_size.ranks`); of individuals up to as many as every species has (`gallery_size`).
     Nothing is trained: of networks trained on fewer animals it says nothing.
     """
-    rows, columns = tested.rows, ["varied", "number", "queries", "top1", "low", "high"]
+    # sorted as the test set is, so that the draws are notebook 08's
+    rows = tested.rows.sort_values("annotation_id")
+    vectors, rows = tested.vectors[rows.index], rows.reset_index(drop=True)
+    columns = ["varied", "number", "queries", "top1", "low", "high"]
     most = int(rows.groupby("individual").size().max()) if len(rows) else 0
     limits = sorted({*(limit for limit in (1, 2, 3, 5, 10) if limit < most), most})
     if most < 2:
         return pd.DataFrame(columns=columns)
-    ranks = database_size.ranks(tested.vectors, rows, limits, seed=seed)
+    ranks = database_size.ranks(vectors, rows, limits, seed=seed)
     counted, parts = ~np.isnan(ranks[:, 0, 0]), []
     for place, limit in enumerate(limits):
         right = pd.Series((ranks[counted, :, place] <= 1).mean(axis=1), rows.index[counted])
         table = intervals.by_species(right, rows).iloc[-1:].rename(columns={"value": "top1"})
         table[["top1", "low", "high"]] *= 100
         parts.append(table.assign(varied=PHOTOS, number=limit))
-    curve = gallery_size.curve([gallery_size.ahead(tested.vectors, rows)])
+    curve = gallery_size.curve([gallery_size.ahead(vectors, rows)])
     curve = curve[curve["species"] == "mean"].rename(columns={"size": "number", "top_1": "top1"})
     return pd.concat([*parts, curve.assign(varied=INDIVIDUALS)], ignore_index=True)[columns]
 

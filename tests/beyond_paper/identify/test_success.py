@@ -1,6 +1,9 @@
 """How well it works, in tables and in plain words."""
 
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from miewid_core.beyond_paper.identify import candidates, success
@@ -102,3 +105,6 @@ def test_photos_needed_are_those_of_a_database_with_so_many_of_each():
     assert individuals[6] == pytest.approx(all_)
     assert individuals[2] > individuals[6]  # of random embeddings
     assert success.needed(embedded(list("abc"), 0), 0).empty
+    rows = tested.rows[::-1].reset_index(drop=True)
+    turned = dataclasses.replace(tested, rows=rows, vectors=tested.vectors[::-1])
+    pd.testing.assert_frame_equal(success.needed(turned, 0), table)
