@@ -1,7 +1,7 @@
 """What a network costs: parameters, multiply-adds of a photo, photos per second."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from miewid_core.machine import default_device
 from miewid_core.model import MiewIDNet
 from miewid_core.paper import comparison
 from miewid_core.paper.comparison import Ranking, compare
-from miewid_core.paper.intervals import ENDS, Estimate, with_heads
+from miewid_core.paper.intervals import ENDS, NO_SPREAD, Estimate, Spread, with_heads
 from miewid_core.runs.run import Training, versions
 
 COUNTERPART = {  # preset: a vision transformer to set beside its backbone
@@ -148,7 +148,7 @@ def learned(
     rankings: Mapping[str, Ranking],
     starts: Mapping[str, pd.DataFrame],
     words: Mapping[str, str],
-    training_sd: Mapping[str, float],
+    training_sd: Mapping[str, Spread],
 ) -> pd.DataFrame:
     """One row per network: its top-1 beside that of its start, means over species in percent.
 
@@ -157,7 +157,7 @@ def learned(
     """
     rows = []
     for name, ranks in rankings.items():
-        spread = {"top_1": training_sd.get(name, 0.0)}
+        spread = {"top_1": training_sd.get(name, NO_SPREAD)}
         mean = compare({"top_1": ranks, "untrained": starts[name]}, training_sd=spread).iloc[-1]
         gain = {f"gain{end}": mean[f"gain_over_untrained{end}"] for end in ENDS}
         facts = mean[["top_1_trainings", "top_1", "top_1_low", "top_1_high", "untrained"]]
@@ -217,9 +217,3 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     speed.columns = ["speed", "speed_low", "speed_high"]
     speed.iloc[0, 1:] = np.nan  # the first is the measure
     return with_heads(table.assign(**millions, **speed), heads)
-
-
-def spread(trainings: Sequence[pd.DataFrame]) -> float:
-    """Standard deviation, in points, of the mean over species between trainings of one network."""
-    means = [compare({"top_1": ranks})["top_1"].iloc[-1] for ranks in trainings]
-    return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0

@@ -31,7 +31,6 @@ LOOKS = {  # of a network's dots: marker, colour, fill; others take these in tur
     "left_out": ("^", ORANGE, "white"),
     "descriptor": ("v", VERMILION, VERMILION),
     "untrained": ("x", GREY, GREY),
-    "other_untrained": ("+", GREY, GREY),
 }
 NAMED = 6  # species at most that a figure names at each end
 Ranking = pd.DataFrame | Sequence[pd.DataFrame]

@@ -15,7 +15,7 @@ from miewid_core.config import PRESETS
 from miewid_core.model import MiewIDNet
 from miewid_core.paper import backbones
 from miewid_core.paper.comparison import compare
-from miewid_core.paper.intervals import Estimate
+from miewid_core.paper.intervals import Estimate, Spread
 from miewid_core.runs.run import Training
 
 
@@ -133,8 +133,8 @@ def test_no_backbone_is_called_better_than_one_that_hardly_learned(rights, start
     words = {"first": "large", "second": "small"}
     rankings = {name: [ranks(right)] for name, right in zip(words, rights, strict=True)}
     before = {name: ranks(right) for name, right in zip(words, starts, strict=True)}
-    learned = backbones.learned(rankings, before, words, {"second": 2.0})
-    table = compare(rankings, training_sd={"second": 2.0})
+    learned = backbones.learned(rankings, before, words, {"second": Spread(5.0, 2.0)})
+    table = compare(rankings, training_sd={"second": Spread(5.0, 2.0)})
     rows = learned.set_index("name")
     gains = [f"{Estimate.of(rows.loc[name], 'gain')}" for name in lost]
     gain = Estimate.of(table.iloc[-1], "gain_over_second")
