@@ -65,20 +65,22 @@ def compare(
     for name in others:
         _check_same(hits[first], hits[name])
     shared = sorted(set.intersection(*map(_species, hits.values())))
-    known = training_sd or {}
-    spread = {name: [sd / 100 for sd in known.get(name, NO_SPREAD)] for name in hits}
+    known = {name: (training_sd or {}).get(name, NO_SPREAD) for name in hits}
+    spread = {
+        name: own._replace(species=own.species / 100, mean=own.mean / 100)
+        for name, own in known.items()
+    }
     ranks = _all_of(rankings[first])[0]
     queries = ranks.set_index(QUERY, drop=False).rename_axis([None] * len(QUERY))
 
-    def measured(name: str, values: pd.DataFrame, sd: Sequence[float], *against: pd.DataFrame):
+    def measured(name: str, values: pd.DataFrame, own: list[Spread], *against: pd.DataFrame):
         """By species, the value and its ends named after `name`, in percent."""
-        known = {"training_sd": Spread(*sd), "averaged": shared}
-        found = intervals.by_species(values, queries, *against, **known)
+        found = intervals.by_species(values, queries, *against, spreads=own, averaged=shared)
         found[["value", "low", "high"]] *= 100
         heads = {"value": name} | {end: f"{name}_{end}" for end in ("low", "high", "p")}
         return found.rename(columns=heads).set_index("species")
 
-    scores = {name: measured(name, own, spread[name]) for name, own in hits.items()}
+    scores = {name: measured(name, own, [spread[name]]) for name, own in hits.items()}
     table = scores[first][SIZES]
     for name, own in scores.items():
         table = table.join(own.drop(columns=SIZES))
@@ -86,7 +88,7 @@ def compare(
     for name in others:
         gain = f"gain_over_{name}"
         one = hits[first][_species_of(hits[first]).isin(_species(hits[name]))]
-        own = measured(gain, one, np.hypot(spread[first], spread[name]), hits[name])
+        own = measured(gain, one, [spread[first], spread[name]], hits[name])
         own.loc[own.index != "mean", f"{gain}_p"] = intervals.holm(own[f"{gain}_p"].drop("mean"))
         table = table.join(own.drop(columns=SIZES))
         if one.shape[1] > 1:
@@ -99,7 +101,7 @@ def compare(
     for name, own in hits.items() if seen is not None else ():
         known = own.index.get_level_values(2).isin(seen)
         for half, values in ((f"{name}_seen", own[known]), (f"{name}_new", own[~known])):
-            table = table.join(measured(half, values, spread[name]).drop(columns=SIZES))
+            table = table.join(measured(half, values, [spread[name]]).drop(columns=SIZES))
     return (table if train is None else _by_size(table, train, shared)).reset_index()
 
 
@@ -179,9 +181,12 @@ def training_spread(trainings: Sequence[pd.DataFrame], k: int = 1, common: bool 
     if len(trainings) < 2:
         return NO_SPREAD
     shares = 100 * _hits(trainings, k).groupby(level=1).mean()
-    each = np.sqrt(shares.var(axis=1, ddof=1).mean())
-    mean = shares.mean().std(ddof=1) if common else each / np.sqrt(len(shares))
-    return Spread(float(each), float(mean))
+    each, freedom = np.sqrt(shares.var(axis=1, ddof=1).mean()), len(trainings) - 1
+    if common:
+        mean = Spread(mean=float(shares.mean().std(ddof=1)), mean_freedom=freedom)
+    else:
+        mean = Spread(mean=float(each / np.sqrt(len(shares))), mean_freedom=freedom * len(shares))
+    return mean._replace(species=float(each), species_freedom=freedom * len(shares))
 
 
 def by_relatives(rankings: Mapping[str, Ranking], relatives: pd.DataFrame) -> pd.DataFrame:

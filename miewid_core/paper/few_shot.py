@@ -170,7 +170,7 @@ def ranks(study: Study, asked: Sequence[Cell]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def spread(study: Study, multi: Sequence[Training]) -> float:
+def spread(study: Study, multi: Sequence[Training]) -> Spread:
     """Standard deviation of a species' top-1, in points, between trainings of one network.
 
     By the trainings `multi` of the multi-species network, root mean square over species; assumed of
@@ -178,10 +178,11 @@ def spread(study: Study, multi: Sequence[Training]) -> float:
     """
     study.run(multi)  # side by side
     rankings = [study.ranks(training) for training in multi]
-    return training_spread(rankings).species
+    found = training_spread(rankings)
+    return found._replace(mean=found.species, mean_freedom=found.species_freedom)
 
 
-def summary(ranked: pd.DataFrame, before: Mapping[str, float], spread: float) -> pd.DataFrame:
+def summary(ranked: pd.DataFrame, before: Mapping[str, float], spread: Spread) -> pd.DataFrame:
     """Top-1 in percent by species, n and method, with the 95 % interval of the mean over draws.
 
     `before`: of `untrained`; `spread`: of `spread`, which the interval of a single training has.
@@ -218,14 +219,13 @@ def _draws(ranked: pd.DataFrame) -> list[pd.DataFrame]:
     return [own for _, own in ranked.groupby("draw")]
 
 
-def _compared(networks: Mapping[str, list[pd.DataFrame]], spread: float) -> pd.Series:
+def _compared(networks: Mapping[str, list[pd.DataFrame]], spread: Spread) -> pd.Series:
     """The row of `compare` for networks of one species; `spread` is that of single trainings."""
-    known = Spread(spread, spread)  # a species is its own mean
-    once = {name: known for name, draws in networks.items() if len(draws) == 1}
+    once = {name: spread for name, draws in networks.items() if len(draws) == 1}
     return compare(networks, training_sd=once).iloc[-1]
 
 
-def differences(ranked: pd.DataFrame, one: str, other: str, spread: float) -> pd.DataFrame:
+def differences(ranked: pd.DataFrame, one: str, other: str, spread: Spread) -> pd.DataFrame:
     """Top-1 of method `one` minus `other` at each n, in points, paired by query, as of `compare`.
 
     `other` may be NONE, the network that saw no individual of the species. The interval is that of

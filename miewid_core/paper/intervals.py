@@ -55,10 +55,15 @@ class Estimate(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Standard deviations between trainings: of the value of one species, and of their mean."""
+    """Standard deviations between trainings: of the value of one species, and of their mean.
+
+    With their degrees of freedom, infinite where they are known and not estimated.
+    """
 
     species: float = 0
     mean: float = 0
+    species_freedom: float = np.inf
+    mean_freedom: float = np.inf
 
 
 NO_SPREAD = Spread()
@@ -221,7 +226,7 @@ def _one_species(
     quantile = stdtrit(_freedom(parts), (1 + LEVEL) / 2)
     ends = np.array(units.wilson(quantile)) - units.mean
     added = sum(one for one, _ in training)
-    low, high = units.mean + np.sign(ends) * np.sqrt(ends**2 + quantile**2 * added)
+    low, high = units.mean + np.array([-1, 1]) * np.sqrt(ends**2 + quantile**2 * added)
     return max(0.0, low), min(1.0, high), np.nan
 
 
@@ -297,7 +302,7 @@ def by_species(
     values: pd.Series | pd.DataFrame,
     ranks: pd.DataFrame,
     against: pd.Series | pd.DataFrame | None = None,
-    training_sd: Spread = NO_SPREAD,
+    spreads: Collection[Spread] = (),
     averaged: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Mean of `values` in [0, 1] per species with its interval; last the "mean" over species.
@@ -309,9 +314,10 @@ def by_species(
 
     The 95 % interval is that of other individuals of the same species, in the same gallery. Of
     several trainings it is that of their mean, and has their spread s^2 / R; of one, that of this
-    training. `training_sd` adds what is known of their spread from elsewhere.
+    training. `spreads` adds what is known of their spread from elsewhere.
     """
-    of_species, of_mean = ([(sd**2, np.inf)] if sd else [] for sd in training_sd)
+    of_species = [(one.species**2, one.species_freedom) for one in spreads if one.species]
+    of_mean = [(one.mean**2, one.mean_freedom) for one in spreads if one.mean]
     signed, counted = against is not None, ranks.index.isin(values.index)
     parts = [values, against] if signed else [values]
     networks = [pd.DataFrame(part).reindex(ranks.index).to_numpy(float) for part in parts]  # (N, R)

@@ -26,10 +26,10 @@ SINGLES = EACH / np.sqrt(len(SPECIES))  # deviation of the mean over single-spec
 COUNTED = {  # what an interval of trainings counts: the arguments of by_species that it needs
     "individuals": {},
     "individuals, spread of trainings known": {
-        "training_sd": Spread(np.hypot(SHARED, EACH), np.hypot(SHARED, SINGLES))
+        "spreads": [Spread(np.hypot(SHARED, EACH), np.hypot(SHARED, SINGLES))]
     },
     "individuals, trainings": {},
-    "individuals, trainings, single-species networks": {"training_sd": Spread(EACH, SINGLES)},
+    "individuals, trainings, single-species networks": {"spreads": [Spread(EACH, SINGLES)]},
 }
 ONCE = ["individuals", "individuals, spread of trainings known"]
 SEVERAL = [name for name in COUNTED if name != ONCE[1]]

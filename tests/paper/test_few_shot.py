@@ -11,7 +11,7 @@ from miewid_core.beyond_paper import identify
 from miewid_core.config import FineTuneConfig, preset
 from miewid_core.paper import few_shot, plan
 from miewid_core.paper.comparison import compare
-from miewid_core.paper.intervals import Spread
+from miewid_core.paper.intervals import NO_SPREAD, Spread
 from miewid_core.paper.printed import printed_table
 from miewid_core.paper.study import Study
 from miewid_core.runs import bill
@@ -93,7 +93,7 @@ def test_trained_and_ranked_on_the_same_queries(study):
     asked = list(few_shot.cells(study, ["ant"], counts=[0, 2], draws=2))
     ranked = few_shot.ranks(study, asked)
     few_shot.check_same_queries(ranked)
-    table = few_shot.summary(ranked, few_shot.untrained(study, ["ant"]), 0.0)
+    table = few_shot.summary(ranked, few_shot.untrained(study, ["ant"]), NO_SPREAD)
     assert len(table) == 2 + 3
     none = table[table["individuals"] == 0]
     assert none["seen"].isna().all()  # of a species that is left out
@@ -121,21 +121,22 @@ def test_single_trainings_are_given_the_spread_of_the_multi_species_network(stud
         ranks = [study.ranks({species: training}) for training in multi]
         tops = [100 * (own["first_match_rank"].dropna() == 1).mean() for own in ranks]
         variances.append((tops[0] - tops[1]) ** 2 / 2)
-    assert few_shot.spread(study, multi) == pytest.approx(np.mean(variances) ** 0.5)
-    assert few_shot.spread(study, multi[:1]) == 0  # one tells nothing
+    sd = np.mean(variances) ** 0.5
+    assert few_shot.spread(study, multi) == pytest.approx((sd, sd, 2, 2))
+    assert few_shot.spread(study, multi[:1]) == NO_SPREAD  # one tells nothing
 
 
 def test_the_spread_widens_intervals_of_single_trainings_alone():
     once, twice = [[9, 1, 1, 9]], [[1, 1, 1, 9], [9, 1, 9, 9]]
     for joint, both in ((once, 2**0.5), (twice, 1)):
         rows = ranked(joint=joint, species_only=once)
-        found = few_shot.differences(rows, "joint", "species_only", 7.0).iloc[0]
+        found = few_shot.differences(rows, "joint", "species_only", Spread(7.0, 7.0)).iloc[0]
         pair = {name: [own for _, own in part.groupby("draw")] for name, part in by_method(rows)}
         known = Spread(mean=7.0 * both)
         expected = compare(pair, training_sd={"joint": known}).iloc[-1]
         ends = [f"gain_over_species_only{end}" for end in ("", "_low", "_high")]
         assert found[["difference", "low", "high"]].tolist() == pytest.approx([*expected[ends]])
-        tables = [few_shot.summary(rows, BEFORE, sd) for sd in (0.0, 7.0)]
+        tables = [few_shot.summary(rows, BEFORE, sd) for sd in (NO_SPREAD, Spread(7.0, 7.0))]
         narrow, wide = ((own["high"] - own["low"]).to_numpy() for own in tables)
         methods = tables[0]["method"].eq("joint") & (len(joint) > 1)
         assert (narrow == wide).tolist() == methods.tolist()
@@ -165,7 +166,7 @@ def ranked(**first_ranks):
 
 
 def test_summary_by_hand():
-    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9], [1, 1, 1, 1]]), BEFORE, 0.0)
+    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9], [1, 1, 1, 1]]), BEFORE, NO_SPREAD)
     assert table[["individuals", "draws", "annotations", "queries"]].to_numpy().tolist() == [
         [5, 2, 10, 4]
     ]
@@ -176,12 +177,14 @@ def test_summary_by_hand():
 
 
 def test_summary_has_the_untrained_network_beside_each_row():
-    table = few_shot.summary(ranked(joint=[[1, 9]]), pd.Series({"ant": 30.0, "bee": 9.0}), 0.0)
+    table = few_shot.summary(
+        ranked(joint=[[1, 9]]), pd.Series({"ant": 30.0, "bee": 9.0}), NO_SPREAD
+    )
     assert table["untrained"].tolist() == [30]
 
 
 def test_a_reader_sees_what_a_training_took():
-    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}), 0.0)
+    table = few_shot.summary(ranked(joint=[[1, 1, 2, 9]]), pd.Series({"ant": 30.0}), NO_SPREAD)
     (row,) = few_shot.readable(table).to_dict("records")
     assert row["method"] == "joint training"
     columns = ["photos", "photos shown", "times each", "trainings"]
@@ -189,7 +192,7 @@ def test_a_reader_sees_what_a_training_took():
 
 
 def test_without_any_individual_all_methods_are_one_network():
-    table = few_shot.summary(ranked(joint=[[1]], fine_tuned=[[1]]), BEFORE, 0.0).assign(
+    table = few_shot.summary(ranked(joint=[[1]], fine_tuned=[[1]]), BEFORE, NO_SPREAD).assign(
         individuals=0
     )
     assert few_shot.readable(table)["method"].tolist() == ["leave-one-out"]
@@ -198,12 +201,12 @@ def test_without_any_individual_all_methods_are_one_network():
 def test_differences_are_paired_over_queries_and_draws():
     table = few_shot.differences(
         ranked(joint=[[1, 1, 1, 1], [1, 1, 1, 9]], species_only=[[9, 1, 1, 1], [1, 9, 9, 9]]),
-        *("joint", "species_only", 0.0),
+        *("joint", "species_only", NO_SPREAD),
     )
     assert table["difference"].item() == pytest.approx(100 * (7 - 4) / 8)
     assert table["low"].item() <= table["difference"].item() <= table["high"].item()
     same = ranked(joint=[[1, 9]], species_only=[[1, 9]])
-    row = few_shot.differences(same, "joint", "species_only", 0.0).iloc[0]
+    row = few_shot.differences(same, "joint", "species_only", NO_SPREAD).iloc[0]
     assert row["difference"] == 0
     assert row["low"] == -row["high"] < 0  # two individuals can't show that there is none
 
@@ -234,7 +237,7 @@ def test_all_of_a_species_have_the_trainings_of_the_multi_species_network(study)
 def test_differences_count_the_trainings_of_both():
     table = few_shot.differences(
         ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 1]]),
-        *("joint", "species_only", 0.0),
+        *("joint", "species_only", NO_SPREAD),
     )
     row = table.iloc[0]
     assert [row["draws"], row["other_draws"]] == [2, 1]
@@ -265,7 +268,7 @@ def test_words_follow_the_intervals():
 
 
 def test_words_say_how_much_a_training_of_each_method_shows():
-    table = few_shot.summary(ranked(joint=[[1]], species_only=[[9]]), BEFORE, 0.0)
+    table = few_shot.summary(ranked(joint=[[1]], species_only=[[9]]), BEFORE, NO_SPREAD)
     more = table.assign(times=[10.2, 211.8], photos_shown=[3000, 2000], individuals=9)
     none = table[:1].assign(times=np.nan, individuals=0, photos_shown=9)
     whole = pd.concat([none, table, more])
@@ -297,7 +300,7 @@ def test_each_comparison_has_a_sentence():
 def test_fine_tuning_is_set_against_the_network_that_it_starts_from():
     none = ranked(fine_tuned=[[9, 1]]).assign(n=0, times=np.nan)
     both = pd.concat([none, none.assign(method="joint"), ranked(fine_tuned=[[1, 1], [1, 9]])])
-    table = few_shot.differences(both, "fine_tuned", few_shot.NONE, 0.0)
+    table = few_shot.differences(both, "fine_tuned", few_shot.NONE, NO_SPREAD)
     row = table.iloc[0]
     assert [row["individuals"], row["draws"], row["other_draws"]] == [5, 2, 1]
     assert [row["one"], row["other"], row["difference"]] == pytest.approx([75, 50, 25])
@@ -306,7 +309,7 @@ def test_fine_tuning_is_set_against_the_network_that_it_starts_from():
         words == "On ant, fine-tuning is not shown to differ from leave-one-out with 5 individuals."
     )
     known = both[both["n"] == 5]
-    assert few_shot.differences(known, "fine_tuned", few_shot.NONE, 0.0).empty
+    assert few_shot.differences(known, "fine_tuned", few_shot.NONE, NO_SPREAD).empty
 
 
 def test_readable_gains_have_one_row_for_each_comparison():
@@ -324,10 +327,10 @@ def test_readable_gains_have_one_row_for_each_comparison():
 
 def test_networks_no_better_than_untrained_are_named():
     ours = ranked(joint=[[1, 1, 2, 9]], species_only=[[9, 1, 9, 9]])
-    assert few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 25.0}, 0.0)) == (
+    assert few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 25.0}, NO_SPREAD)) == (
         "**No better than the untrained network**: species-only training, n = 5, ant."
     )
-    words = few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 24.0}, 0.0))
+    words = few_shot.no_better_in_words(few_shot.summary(ours, {"ant": 24.0}, NO_SPREAD))
     assert words == "Every network scores above the untrained one."
 
 
@@ -339,7 +342,7 @@ def test_where_fine_tuning_falls_behind_in_the_papers_table_5():
 
 
 def test_beside_paper_has_its_means():
-    ours = few_shot.summary(ranked(joint=[[1]], species_only=[[9]]), BEFORE, 0.0).assign(
+    ours = few_shot.summary(ranked(joint=[[1]], species_only=[[9]]), BEFORE, NO_SPREAD).assign(
         individuals=25
     )
     table = few_shot.beside_paper(ours).set_index("individuals")
@@ -352,7 +355,7 @@ def test_beside_paper_has_its_means():
 
 def test_the_figure_draws_the_table():
     ours = ranked(joint=[[1, 1], [1, 9]], species_only=[[9, 9], [1, 9]])
-    five = few_shot.summary(ours, {"ant": 40.0}, 0.0)
+    five = few_shot.summary(ours, {"ant": 40.0}, NO_SPREAD)
     table = pd.concat([five, five.assign(individuals=9, top_k=80, low=70, high=90)])
     paper, axes = few_shot.curves_figure(table, "Title · demo").axes
     means = [line for line in paper.lines if line.get_marker() != "None"]

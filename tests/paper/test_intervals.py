@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from miewid_core.paper import intervals
@@ -349,7 +351,7 @@ class TestTrainings:
     @pytest.mark.parametrize("sd", [0, 0.02])
     def test_their_spread_is_added(self, sd):
         ranks, hits, single = self.drawn()
-        table = by_species(hits, ranks, single, training_sd=Spread(mean=sd))
+        table = by_species(hits, ranks, single, spreads=[Spread(mean=sd)])
         row = table.iloc[-1]
         half = self.half(ranks, hits, single, sd**2)
         assert row["value"] == pytest.approx(table["value"][:2].mean())
@@ -369,9 +371,26 @@ class TestTrainings:
         ranks, hits, single = self.drawn()
         one = by_species(hits[[0]], ranks, single)
         pd.testing.assert_frame_equal(one, by_species(hits[0], ranks, single))
-        wider = by_species(hits[0], ranks, single, training_sd=Spread(mean=0.05))
+        wider = by_species(hits[0], ranks, single, spreads=[Spread(mean=0.05)])
         assert wider["low"].iloc[-1] < one["low"].iloc[-1]
         pd.testing.assert_frame_equal(wider[:-1], one[:-1])
+
+    @given(
+        st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=2, max_size=30),
+        st.floats(0, 0.3),
+    )
+    def test_an_interval_holds_its_value_whatever_the_spread(self, drawn, sd):
+        """Also where all hits are 1, or 0, and Wilson's own end is the value but for rounding."""
+        hits, people = zip(*drawn, strict=True)
+        ranks = pd.DataFrame({"species": "ant", "individual": [*map(str, people)]})
+        for values in (
+            pd.Series(hits) * 1.0,
+            pd.Series(1.0, ranks.index),
+            pd.Series(0.0, ranks.index),
+        ):
+            row = by_species(values, ranks, spreads=[Spread(sd, sd)]).iloc[0]
+            if row["individuals"] > 1:
+                assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
 
     @pytest.mark.parametrize("paired", [True, False])
     def test_the_spread_of_a_species_widens_its_row_alone(self, paired):
@@ -380,7 +399,7 @@ class TestTrainings:
         hits = pd.Series(rng.random(4000) < 0.6) * 1.0
         against = [pd.Series(rng.random(4000) < 0.3) * 1.0] if paired else []
         narrow = by_species(hits, ranks, *against)
-        wide = by_species(hits, ranks, *against, training_sd=Spread(species=0.08))
+        wide = by_species(hits, ranks, *against, spreads=[Spread(species=0.08)])
         pd.testing.assert_frame_equal(narrow[-1:], wide[-1:])
         half = [(own["high"] - own["low"])[:-1] / 2 for own in (narrow, wide)]
         expected = np.hypot(half[0], 1.96 * 0.08)
