@@ -292,7 +292,8 @@ def reviews_in_words(table: pd.DataFrame) -> str:
         f"Without a review each of the {begun['count']:,} photos counts as an individual, "
         f"{begun['count'] / begun['individuals']:.1f} times the true number. After "
         f"{last['reviewed']:,} reviewed pairs ({pairs} a photo) of {last['pairs']:,} possible "
-        f"ones, {last['count']:,} individuals are counted, of {last['individuals']:,} true. The "
+        f"ones, all that are asked, {last['count']:,} individuals are counted, of "
+        f"{last['individuals']:,} true. The "
         f"ARI is then {last['ari']:.2f}{threshold}."
     )
 

@@ -331,10 +331,14 @@ def in_words(checked: pd.DataFrame, scores: pd.DataFrame, untrained: float) -> s
     if best <= untrained:
         scored = f"top-1 {best:.1f} against {untrained:.1f} %"
         return f"None of {trials} beats the untrained network: {scored}."
-    name, other = ("", "preset") if "preset" in checked else (", the preset,", "untrained")
+    if "preset" not in checked:
+        return (
+            f"None of {trials} beats the preset's settings, with top-1 {best:.1f} % (the untrained "
+            f"network: {untrained:.1f} %)."
+        )
     return (
-        f"The best of {trials}{name} has top-1 {best:.1f} %, the untrained network "
-        f"{untrained:.1f} %. On other individuals {beside(checked, other)}."
+        f"The best of {trials} has top-1 {best:.1f} %, the untrained network {untrained:.1f} %. On "
+        f"other individuals {beside(checked, 'preset')}."
     )
 
 
@@ -354,5 +358,4 @@ def details(checked: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
         f"search's {train['individuals']} training individuals are in the test set with other "
         "photos.",
     ]
-    against = [sentence(f"on other individuals {beside(checked, 'untrained')}")]
-    return [*against, *told] if "preset" in checked else told
+    return [sentence(f"on other individuals {beside(checked, 'untrained')}"), *told]

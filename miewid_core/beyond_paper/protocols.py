@@ -34,7 +34,7 @@ MEASURES = {  # in percent: three of known individuals (closed-set), four of all
     "mAP": "mAP",
     "BAKS": "known right (BAKS)",
     "BAUS": "new called new (BAUS)",
-    "geometric": "geometric mean of both",
+    "geometric": "geometric mean of both, mean over species",
     "AUROC": "AUROC: known above new, 50 is chance",
 }
 SIZES = ["known", "new", "known_individuals", "new_individuals"]  # photos, and whose
@@ -305,8 +305,8 @@ def usual_in_words(ranks: pd.DataFrame, found: pd.DataFrame) -> str:
     return (
         f"By section 3.4, where test photos search one another, this network's top-1 is {usual} on "
         f"the {len(rows):,} queries of known individuals. In the training photos it is {here}: "
-        f"{gain}, paired by query. Only the database changes, to photos that the network was "
-        "trained on."
+        f"{gain}, paired by query. The database changes in its size, in the photos of each "
+        "individual, and in that the network was trained on them."
     )
 
 

@@ -296,7 +296,7 @@ def in_words(*tables: pd.DataFrame) -> list[str]:
     for species in tables[0]["species"].unique():
         parts = (own[own["species"] == species] for own in tables)
         said = [_verdicts(own, _numbers(own)) for own in parts if len(own)]
-        said[0] = f"on {spelt(species)}, {said[0]}"
+        said[0] = f"on n individuals of {spelt(species)}, {said[0]}"
         words.append(" ".join(map(sentence, said)))
     return words
 
@@ -325,8 +325,7 @@ def _verdicts(table: pd.DataFrame, sizes: pd.Series) -> str:
     verdicts = pd.Series([gain.shown(*VERDICTS) for gain in _gains(table)], table.index)
     clauses = []
     for verdict, those in sizes.groupby(verdicts, sort=False):
-        clauses.append(f"{verdict} {'it' if clauses else other} with {' and '.join(those)}")
-    clauses[0] += " individuals"
+        clauses.append(f"{verdict} {'it' if clauses else other} at n = {' and '.join(those)}")
     return f"{one} is {', '.join(clauses)}"
 
 

@@ -96,7 +96,7 @@ def check(annotations: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
         ),
         "an individual is tested once per encounter": seen.duplicated(["individual", "encounter"]),
         "no encounter is on both sides": visits[0].isin(visits[1]),
-        f"as many test individuals of a species are new as known, or up to {FLOOR} new": (
+        f"as many test individuals of a species are new as known, to within 1, or up to {FLOOR}": (
             (halves["new"] - halves["shared"]).abs().gt(1) & ~scarce
         ),
         "a species' test has at least two individuals": halves.sum(axis=1) < 2,

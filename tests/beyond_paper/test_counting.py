@@ -312,7 +312,7 @@ def test_reviews_of_all_pairs_end_with_the_truth(monkeypatch):
     )
     words = counting.reviews_in_words(table)
     assert f"each of the {photos} photos counts as an individual, 4.0 times the true" in words
-    assert f"of {2 * 24 * 23 // 2} possible ones, 12 individuals are counted, of 12 true." in words
+    assert f"of {2 * 24 * 23 // 2} possible ones, all that are asked, 12 individuals are" in words
     assert words.endswith(f"The ARI is then 1.00; by the threshold it is {first['ari']:.2f}.")
     counts, identities = counting.reviews_figure(table, "title").axes
     assert tuple(identities.lines[0].get_ydata()) == tuple(table["ari"][1:])

@@ -337,18 +337,23 @@ def of_a_check(**top_1):
             {"best": 20, "preset": 30, "untrained": 30},
             "the best trial is worse than the preset, -10",
         ),
-        ({"best": 40, "untrained": 30}, "the best trial is better than the untrained network, +10"),
+        ({"best": 40, "untrained": 30}, ""),
     ],
 )
 def test_words_follow_the_intervals(top_1, said):
     scores = pd.DataFrame({"top1_after_2_epochs": [26.0, 28.0] * 3, "state": "complete"})
     checked = of_a_check(**top_1)
-    first, second = hyperparameters.in_words(checked, scores, 24.0).split(". ")
-    preset = "" if "preset" in top_1 else ", the preset,"
-    assert first == (
-        f"The best of 6 trials of 2 epochs{preset} has top-1 28.0 %, the untrained network 24.0 %"
-    )
-    assert second.startswith(f"On other individuals {said}")
+    words = hyperparameters.in_words(checked, scores, 24.0)
+    if said:
+        first, second = words.split(". ")
+        best = "The best of 6 trials of 2 epochs has top-1 28.0 %, the untrained network 24.0 %"
+        assert first == best
+        assert second.startswith(f"On other individuals {said}")
+    else:
+        assert words == (
+            "None of 6 trials of 2 epochs beats the preset's settings, with top-1 28.0 % (the "
+            "untrained network: 24.0 %)."
+        )
     worse = hyperparameters.in_words(checked, scores, 28.0)
     assert worse == (
         "None of 6 trials of 2 epochs beats the untrained network: top-1 28.0 against 28.0 %."
@@ -362,7 +367,7 @@ def test_what_the_words_rest_on_is_said():
     assert told[1].startswith("The check has 18 queries")
     assert "107 of the search's 160 training individuals" in told[2]
     alone = hyperparameters.details(of_a_check(best=20, untrained=30), parts)
-    assert alone == told[1:]  # of the untrained network the answer tells
+    assert alone == told
 
 
 def test_a_reader_sees_the_best_trials_and_the_known_ones(found, task):

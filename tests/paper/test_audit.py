@@ -308,9 +308,10 @@ def test_a_claim_agrees_if_one_of_its_readings_does():
     verdicts = audit.by_claim(table)
     assert verdicts[["a", "c", "d"]].tolist() == [True, False, True]
     assert verdicts.isna().tolist() == [False, True, False, False]
-    assert "Of 3 checkable claims 2 agree at the printed precision and 1 don't; " in audit.answer(
-        table
-    )
+    for weight, light in (("detail", 0), ("rounding or our reading", 1)):
+        told = f"1 don't ({light} by rounding or our reading); "
+        words = audit.answer(table.assign(weight=weight))
+        assert f"Of 3 checkable claims 2 agree at the printed precision and {told}" in words
 
 
 def test_words_for_a_reader(claims):

@@ -250,20 +250,20 @@ def test_words_follow_the_intervals():
     whale = table[:2].assign(species="fin_whale", other_times=[49.2, 211.8])
     ant, fin = few_shot.in_words(pd.concat([table, whale]))
     assert fin == (
-        "On fin whale, joint training is better than species-only training with 1 (+5.0 points, "
-        "95 % interval +1.0 to +9.0) individuals, not shown to differ from it with 25."
+        "On n individuals of fin whale, joint training is better than species-only training at "
+        "n = 1 (+5.0 points, 95 % interval +1.0 to +9.0), not shown to differ from it at n = 25."
     )
     assert ant.endswith(
-        "not shown to differ from it with 25 and 100, worse than it with 50 (-5.0 "
+        "not shown to differ from it at n = 25 and 100, worse than it at n = 50 (-5.0 "
         "points, 95 % interval -9.0 to -1.0)."
     )
     assert few_shot.claim(table) == (
-        "Joint training is better than species-only training with 1 individuals, not shown to "
-        "differ from it with 25 and 100, worse than it with 50"
+        "Joint training is better than species-only training at n = 1, not shown to "
+        "differ from it at n = 25 and 100, worse than it at n = 50"
     )
     assert few_shot.claim(pd.concat([table[1:], whale[:1]])).endswith(
-        "with 25 (ant) and 100 (ant) individuals, worse than it with 50 (ant), better than it "
-        "with 1 (fin whale)"
+        "at n = 25 (ant) and 100 (ant), worse than it at n = 50 (ant), better than it "
+        "at n = 1 (fin whale)"
     )
 
 
@@ -287,13 +287,12 @@ def test_each_comparison_has_a_sentence():
     alone = verdicts({10: (np.nan, np.nan)}, against=few_shot.NONE).assign(difference=-7.4)
     said, bee = few_shot.in_words(pd.concat([table, table.assign(species="bee")]), better, alone)
     assert said == (
-        "On ant, joint training is not shown to differ from "
-        "species-only training with 10 and 51 individuals. "
-        "Joint training is better than fine-tuning with 10 (+15.0 points, 95 % interval +6.0 to "
-        "+24.0) individuals, not shown to differ from it with 51. "
-        "Joint training is not shown to differ from leave-one-out with 10 individuals."
+        "On n individuals of ant, joint training is not shown to differ from species-only training "
+        "at n = 10 and 51. Joint training is better than fine-tuning at n = 10 (+15.0 points, 95 % "
+        "interval +6.0 to +24.0), not shown to differ from it at n = 51. Joint training is not "
+        "shown to differ from leave-one-out at n = 10."
     )
-    assert few_shot.in_words(table)[0] == bee.replace("On bee", "On ant")
+    assert few_shot.in_words(table)[0] == bee.replace("of bee", "of ant")
     assert said.startswith(few_shot.in_words(table)[0])
 
 
@@ -305,9 +304,7 @@ def test_fine_tuning_is_set_against_the_network_that_it_starts_from():
     assert [row["individuals"], row["draws"], row["other_draws"]] == [5, 2, 1]
     assert [row["one"], row["other"], row["difference"]] == pytest.approx([75, 50, 25])
     (words,) = few_shot.in_words(table)
-    assert (
-        words == "On ant, fine-tuning is not shown to differ from leave-one-out with 5 individuals."
-    )
+    assert words.endswith("is not shown to differ from leave-one-out at n = 5.")
     known = both[both["n"] == 5]
     assert few_shot.differences(known, "fine_tuned", few_shot.NONE, NO_SPREAD).empty
 

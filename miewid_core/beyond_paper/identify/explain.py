@@ -441,7 +441,7 @@ def altered_in_words(table: pd.DataFrame) -> str:
     else:
         verdict = "No use of the background is shown."
     if means["high"]["mirrored"] < means["low"]["unchanged"]:
-        verdict += " A mirrored coat is another one to the network: don't mix left and right sides."
+        verdict += " To this network a mirrored animal is another one, so don't mix sides."
     return (
         f"On average over {table['species'].nunique() - 1} species ({means['queries'].iloc[0]:,} "
         f"queries) the nearest photo is right for {unchanged} unchanged, {mirrored} mirrored, and "

@@ -117,7 +117,7 @@ def details(table: pd.DataFrame, known: int) -> str:
     return (
         f"Means over {count} species, with 95 % intervals. Ten individuals drawn at random would "
         f"hold the right one in {mean['chance10']:.0f} %. {mean['individuals']:,} individuals were "
-        f"tested; the page searches {known:,}, and among more fewer are found."
+        f"tested; the page searches all photos of {known:,}, which was not measured."
     )
 
 

@@ -160,12 +160,12 @@ def by_claim(table: pd.DataFrame) -> pd.Series:
 def answer(table: pd.DataFrame) -> str:
     """What the audit found: the mean gain in the text and by Table 2, and how many claims agree."""
     gain, verdicts = recount.gain("mean").value, by_claim(table)
-    known = verdicts.notna().sum()
+    known, light = verdicts.notna().sum(), lost(table).query("weight == @WEIGHTS[-1]")
     return (
         f"The conclusions' directions hold in the printed tables, but the mean gain is "
         f"{stated('gain_mean'):g} points in the text and {gain:.1f} by Table 2. "
         f"Of {known} checkable claims {verdicts.sum()} agree at the printed precision and "
-        f"{known - verdicts.sum()} don't; "
+        f"{known - verdicts.sum()} don't ({light['claim'].nunique()} by rounding or our reading); "
         f"{len(verdicts) - known} more can't be decided from what is printed."
     )
 

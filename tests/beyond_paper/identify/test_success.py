@@ -64,7 +64,7 @@ def test_a_headline_names_the_network_and_the_page(tmp_path):
     mean = table.iloc[-1]
     assert f"first in {mean['top1']:.0f} % ({mean['top1_low']:.0f} to " in words
     told = success.details(table, 9)
-    assert "4 individuals were tested; the page searches 9" in told
+    assert "4 individuals were tested; the page searches all photos of 9" in told
     assert words.endswith("Decide on the page `figures/demo/review.html`.")
     page = tmp_path / "review.html"
     assert str(page) in success.headline(table, page, "some.safetensors")
