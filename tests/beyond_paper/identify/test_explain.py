@@ -360,7 +360,26 @@ def test_a_network_that_learned_places_is_told_from_one_that_learned_coats(tmp_p
     assert top1["places"]["low"]["unchanged"] > 5 * chance
     assert top1["coats"]["low"]["animal greyed"] < chance
     assert top1["places"]["top1"]["animal greyed"] > top1["places"]["top1"]["unchanged"] / 2
-    assert "at the animal in both" in words["coats"][0] or "helps" in words["coats"][0]
+    assert "**the network looks at the background" not in words["coats"][0]
     assert "No use of the background is shown." in words["coats"][1]
     assert "**the network looks at the background no less than" in words["places"][0]
     assert "**Without the animal it finds more than chance does:**" in words["places"][1]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ((4, 3.7, 4.6), (3.8, 3.4, 4.2), "in both, so where red lies doesn't tell them apart"),
+        ((4, 3.7, 4.6), (2, 1.8, 2.2), "where red lies helps to tell them apart"),
+        ((1.1, 0.9, 1.3), (1, 0.8, 1.2), "looks at the background no less than at the animal"),
+    ],
+)
+def test_words_say_whether_the_red_tells_matches_apart(right, wrong, said):
+    names = ["odds_animal", "odds_low", "odds_high"]
+    rows = [
+        {"map": name, "match": match, "similarity": 0.7, "greyed_20": 0.3, "pairs": 9}
+        | dict(zip(names, odds, strict=True))
+        for name in ("relevance", "random")
+        for match, odds in (("right", right), ("wrong", wrong))
+    ]
+    assert said in explain.quality_in_words(pd.DataFrame(rows))
