@@ -233,10 +233,11 @@ def slopes(measured: pd.DataFrame) -> pd.DataFrame:
 def growth_figure(measured: pd.DataFrame) -> Figure:
     """Our time and memory by annotations, log-log; the legends have the `slopes`."""
     drawn, ours = Figure("Time and memory by annotations", 4, PAGE), measured.query("way == 'ours'")
+    steep = slopes(ours)
     for axes, (name, label) in zip(drawn.subplots(1, 2), LABELLED.items(), strict=True):
         for axis, marker, colour in zip(("annotations", *STAGES), MARKERS, COLOURS, strict=False):
             medians = ours[ours["axis"] == axis].groupby("size")[name].median()
-            words = f"{NAMES.get(axis, axis)}: {slopes(ours)[name][axis]:.1f}"
+            words = f"{NAMES.get(axis, axis)}: {steep[name][axis]:.1f}"
             axes.plot(medians, marker=marker, color=colour, label=words)
         axes.set(xscale="log", yscale="log", xlabel="annotations", ylabel=label)
         plain_numbers(axes.xaxis)
